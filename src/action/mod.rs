@@ -1,0 +1,241 @@
+//! Actions: what a webhook reports, and which ones a source takes.
+//!
+//! An [`Action`] is a value of Nexudus's `eWebhookAction`: one of the [`catalogue`], or one that the configuration
+//! names in `extra_actions` because the catalogue does not know it yet. [`Actions`] is the list of a source, looked up
+//! by name without regard to case or by the enum's number, without an allocation. Labels from the help centre and from
+//! Nexudus's older documentation are not accepted, but [`Actions::nearest`] leads from them to the right name.
+
+pub mod catalogue;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use self::catalogue::{ENTRIES, Entry};
+
+/// Whether byte-equal records of an action are copies of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The record is the state of an entity: byte-equal records say the same, so an id can be made of the bytes.
+    Change,
+    /// Something happened (again): two real events can carry the same record, so each event gets an id of its own.
+    Signal,
+}
+
+/// One action that a source takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// In the catalogue.
+    Known(&'static Entry),
+    /// Named in `extra_actions`.
+    Extra(Arc<str>),
+}
+
+/// An `extra_actions` entry that cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAction {
+    /// The name would not make a topic name, a URL segment or a label.
+    #[error("{0:?} is not an action name, expected 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', not all of them digits or dots")]
+    Name(String),
+    /// The catalogue has it: nothing to add.
+    #[error("{0:?} is in the catalogue already (as {1}), take it out of extra_actions")]
+    Known(String, &'static str),
+    /// `{prefix}quarantine` is the topic of what could not be published otherwise.
+    #[error("{0:?} is reserved: its topic would be the quarantine topic")]
+    Reserved(String),
+}
+
+/// The longest action name that is looked up; the catalogue's longest has 36 bytes.
+pub const MAX_NAME_BYTES: usize = 100;
+
+/// The name behind `{prefix}` of the quarantine topic.
+pub const QUARANTINE: &str = "quarantine";
+
+impl Action {
+    /// The API's name, byte for byte; part of the topic's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known(entry) => entry.name,
+            Self::Extra(name) => name,
+        }
+    }
+
+    /// Change or signal. What the catalogue does not know may be a signal, so it is treated as one.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Known(entry) => entry.kind,
+            Self::Extra(_) => Kind::Signal,
+        }
+    }
+
+    /// Finds an action of the catalogue by name, without regard to case, or by number.
+    pub fn known(text: &str) -> Option<&'static Entry> {
+        match text.parse::<u16>() {
+            Ok(id) => ENTRIES.binary_search_by_key(&id, |entry| entry.id).ok().map(|index| &ENTRIES[index]),
+            Err(_) => ENTRIES.iter().find(|entry| entry.name.eq_ignore_ascii_case(text)),
+        }
+    }
+}
+
+/// The actions that a source takes: the catalogue and its extras, each with a place that stays the same while the
+/// process runs, so that tables beside this one (metrics, topics) are indexed and not searched.
+#[derive(Debug, Clone)]
+pub struct Actions {
+    list: Vec<Action>,
+    places: HashMap<Box<[u8]>, usize>,
+}
+
+impl Actions {
+    /// The catalogue and `extras` behind it.
+    ///
+    /// # Errors
+    /// [`InvalidAction`] for the first extra that cannot be an action.
+    pub fn with_extras<S: AsRef<str>>(extras: impl IntoIterator<Item = S>) -> Result<Self, InvalidAction> {
+        let mut list: Vec<Action> = ENTRIES.iter().map(Action::Known).collect();
+        for extra in extras {
+            list.push(Action::Extra(checked_extra(extra.as_ref())?));
+        }
+        let mut places = HashMap::with_capacity(list.len());
+        for (place, action) in list.iter().enumerate() {
+            places.entry(action.name().to_ascii_lowercase().into_bytes().into_boxed_slice()).or_insert(place);
+        }
+        Ok(Self { list, places })
+    }
+
+    /// Finds the place of an action by name, without regard to case, or by the enum's number.
+    pub fn find(&self, text: &str) -> Option<usize> {
+        if let Ok(id) = text.parse::<u16>() {
+            return ENTRIES.binary_search_by_key(&id, |entry| entry.id).ok(); // the catalogue comes first in the list
+        }
+        let mut lower = [0; MAX_NAME_BYTES];
+        let lower = lower.get_mut(..text.len())?;
+        lower.copy_from_slice(text.as_bytes());
+        lower.make_ascii_lowercase();
+        self.places.get(&*lower).copied()
+    }
+
+    /// The action at a place that [`Actions::find`] gave.
+    pub fn get(&self, place: usize) -> &Action {
+        &self.list[place]
+    }
+
+    /// All actions, in the order of their places.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Action> {
+        self.list.iter()
+    }
+
+    /// The name that somebody who wrote `text` most likely meant: by a label of Nexudus's documentation, or by spelling.
+    pub fn nearest(&self, text: &str) -> Option<&str> {
+        const ALIKE: f64 = 0.6; // below this, suggestions look random
+        if text.len() > MAX_NAME_BYTES {
+            return None;
+        }
+        let wanted = letters_of(text);
+        if wanted.is_empty() {
+            return None;
+        }
+        let likeness = |action: &Action| {
+            let labels = match action {
+                Action::Known(entry) => [entry.name, entry.display, entry.legacy],
+                Action::Extra(name) => [name, "", ""],
+            };
+            let alike = |label: &str| strsim::normalized_damerau_levenshtein(&letters_of(label), &wanted);
+            labels.into_iter().filter(|label| !label.is_empty()).map(alike).fold(0.0, f64::max)
+        };
+        let scored = self.list.iter().map(|action| (likeness(action), action));
+        let (likeness, best) = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+        (likeness >= ALIKE).then(|| best.name())
+    }
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self::with_extras([""; 0]).expect("no extra action, none invalid")
+    }
+}
+
+fn checked_extra(name: &str) -> Result<Arc<str>, InvalidAction> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+    let telling = |byte: u8| !byte.is_ascii_digit() && byte != b'.'; // else a number, or "." and ".." in a path
+    if name.len() > MAX_NAME_BYTES || !name.bytes().all(allowed) || !name.bytes().any(telling) {
+        return Err(InvalidAction::Name(name.chars().take(MAX_NAME_BYTES).collect()));
+    }
+    if let Some(entry) = Action::known(name) {
+        return Err(InvalidAction::Known(name.to_owned(), entry.name));
+    }
+    if name.eq_ignore_ascii_case(QUARANTINE) {
+        return Err(InvalidAction::Reserved(name.to_owned()));
+    }
+    Ok(name.into())
+}
+
+fn letters_of(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_sorted_by_id_and_every_name_is_its_own() {
+        assert!(ENTRIES.is_sorted_by_key(|entry| entry.id));
+        assert_eq!(Actions::default().places.len(), 89);
+        assert_eq!((ENTRIES[0].id, ENTRIES[88].id), (2, 90));
+    }
+
+    #[test]
+    fn actions_are_found_by_name_in_any_case_and_by_number() {
+        let actions = Actions::with_extras(["SomethingNew"]).unwrap();
+        for (text, name) in [
+            ("BookingCreate", "BookingCreate"),
+            ("bookingCREATE", "BookingCreate"),
+            ("6", "BookingCreate"),
+            ("90", "CoworkerPaymentMethodUpdate"),
+            ("HELDESKMESSAGECREATED", "HelDeskMessageCreated"),
+            ("somethingnew", "SomethingNew"),
+        ] {
+            assert_eq!(actions.find(text).map(|place| actions.get(place).name()), Some(name), "{text}");
+        }
+        for text in ["", "None", "1", "0", "91", "65537", "-6", "Booking Create", "quarantine", &"x".repeat(500)] {
+            assert_eq!(actions.find(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_and_slips_lead_to_the_nearest_name() {
+        let actions = Actions::with_extras(["SomethingNew"]).unwrap();
+        for (text, name) in [
+            ("Customer CREATED", "CoworkerCreate"),
+            ("Invoice FULLY PAID", "CoworkerInvoicePaid"),
+            ("HelpDeskMessageCreated", "HelDeskMessageCreated"),
+            ("TeamCreate", "TeamCreated"),
+            ("bookngcreate", "BookingCreate"),
+            ("SomethingNeu", "SomethingNew"),
+        ] {
+            assert_eq!(actions.nearest(text), Some(name), "{text}");
+        }
+        for text in ["", "???", "zzzzzzzz", &"Booking".repeat(50)] {
+            assert_eq!(actions.nearest(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn extras_that_cannot_be_actions_are_refused_with_the_reason() {
+        let refusal = |name: &str| Actions::with_extras([name]).unwrap_err().to_string();
+        assert!(refusal("12").contains("not an action name"));
+        assert!(refusal("..").contains("not an action name"));
+        assert!(refusal("a/b").contains("not an action name"));
+        assert!(refusal("").contains("not an action name"));
+        assert!(refusal("bookingcreate").contains("as BookingCreate"));
+        assert!(refusal("Quarantine").contains("reserved"));
+    }
+
+    #[test]
+    fn signals_are_those_whose_record_can_be_the_same_in_two_real_events() {
+        let signals = ENTRIES.iter().filter(|entry| entry.kind == Kind::Signal).count();
+        assert_eq!(signals, 12);
+        assert_eq!(Action::Extra("X".into()).kind(), Kind::Signal);
+        assert_eq!(Action::known("AccessControlUpdate").unwrap().kind, Kind::Signal);
+        assert_eq!(Action::known("BookingUpdate").unwrap().kind, Kind::Change);
+    }
+}

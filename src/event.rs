@@ -1,0 +1,217 @@
+//! Events: what is published, one Kafka message each, in the CloudEvents 1.0 Kafka binding's binary content mode.
+//!
+//! The value is a slice of the delivery's body and is never printed anew. The attributes travel as message headers.
+//! [`Fingerprint`] is the content function of the contract; it is the id of change events, so byte-equal copies have
+//! the same id and consumers can drop them, while signals get an id of their own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::outcome::{QuarantineReason, SignatureWarning};
+
+/// One message for Kafka.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The topic's full name.
+    pub topic: Arc<str>,
+    /// The message key; without one the partition is left to chance.
+    pub key: Option<Bytes>,
+    /// The record, or the whole body on the quarantine topic, byte for byte.
+    pub value: Bytes,
+    /// The CloudEvents attributes and ours.
+    pub attributes: Attributes,
+}
+
+/// What the message headers say about an event.
+#[derive(Debug, Clone)]
+pub struct Attributes {
+    /// `ce_id`.
+    pub id: EventId,
+    /// `ce_nexudusfingerprint`.
+    pub fingerprint: Fingerprint,
+    /// `ce_source`: `/nexudus/{source}`.
+    pub source: Arc<str>,
+    /// `ce_type`: `com.nexudus.{action}`.
+    pub kind: Arc<str>,
+    /// `ce_time`: when the record was changed, as RFC 3339 in UTC; the time of receipt if the record does not say.
+    pub time: Option<Bytes>,
+    /// `ce_nexudusreceived`: when the delivery arrived.
+    pub received: ReceivedAt,
+    /// `nexudus-signature`: set where a source's `signature = "warn"` let the delivery through.
+    pub warning: Option<SignatureWarning>,
+    /// `traceparent` and `tracestate` of the request.
+    pub trace: Trace,
+    /// Set on the quarantine topic only.
+    pub quarantine: Option<Quarantine>,
+}
+
+/// The W3C trace context of the request, passed on as it came.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    /// The `traceparent` header.
+    pub parent: Option<Bytes>,
+    /// The `tracestate` header.
+    pub state: Option<Bytes>,
+}
+
+/// Why a body is on the quarantine topic.
+#[derive(Debug, Clone)]
+pub struct Quarantine {
+    /// `quarantine-reason`.
+    pub reason: QuarantineReason,
+    /// `nexudus-action`: the action as the URL gave it.
+    pub action: Arc<str>,
+}
+
+/// `ce_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventId {
+    /// The content function: the same for byte-equal copies.
+    Content(Fingerprint),
+    /// An id of its own (a UUIDv7), for events that can be real twice with the same bytes.
+    Own(Uuid),
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Content(fingerprint) => f.write_str(fingerprint.as_str()),
+            Self::Own(uuid) => fmt::Display::fmt(uuid.as_hyphenated(), f),
+        }
+    }
+}
+
+/// The content function: lower-case hex SHA-256 of source, NUL, action, NUL and the record's bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 64]);
+
+impl Fingerprint {
+    /// Computes it. `source` is the source's name, `action` the action's (as the URL gave it where it is unknown).
+    pub fn of(source: &str, action: &str, content: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        for part in [source.as_bytes(), b"\0", action.as_bytes(), b"\0", content] {
+            hash.update(part);
+        }
+        let mut digits = [0; 64];
+        hex::encode_to_slice(hash.finalize(), &mut digits).expect("32 bytes make 64 digits");
+        Self(digits)
+    }
+
+    /// The 64 hex digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("hex digits are ASCII")
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The time of receipt as text: RFC 3339, UTC, milliseconds. Kept in place, so that it costs no allocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ReceivedAt([u8; 24]);
+
+impl ReceivedAt {
+    /// Renders a time.
+    pub fn new(time: Timestamp) -> Self {
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let utc = jiff::tz::Offset::UTC.to_datetime(time);
+        let mut put = |at: usize, digits: usize, mut number: u32| {
+            for place in (at..at + digits).rev() {
+                text[place] = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+        };
+        put(0, 4, utc.year().unsigned_abs().into());
+        put(5, 2, utc.month().unsigned_abs().into());
+        put(8, 2, utc.day().unsigned_abs().into());
+        put(11, 2, utc.hour().unsigned_abs().into());
+        put(14, 2, utc.minute().unsigned_abs().into());
+        put(17, 2, utc.second().unsigned_abs().into());
+        put(20, 3, utc.millisecond().unsigned_abs().into());
+        Self(text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits and punctuation are ASCII")
+    }
+}
+
+impl fmt::Debug for ReceivedAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Event {
+    /// Hands every message header to `put`, name and value, in a fixed order.
+    pub fn headers(&self, mut put: impl FnMut(&'static str, &[u8])) {
+        let attributes = &self.attributes;
+        let mut uuid = Uuid::encode_buffer();
+        let id = match &attributes.id {
+            EventId::Content(fingerprint) => fingerprint.as_str(),
+            EventId::Own(id) => id.as_hyphenated().encode_lower(&mut uuid),
+        };
+        put("content-type", self.content_type());
+        put("ce_specversion", b"1.0");
+        put("ce_id", id.as_bytes());
+        put("ce_source", attributes.source.as_bytes());
+        put("ce_type", attributes.kind.as_bytes());
+        if let Some(key) = &self.key {
+            put("ce_subject", key);
+        }
+        put("ce_time", attributes.time.as_deref().unwrap_or(&attributes.received.0));
+        put("ce_nexudusreceived", &attributes.received.0);
+        put("ce_nexudusfingerprint", &attributes.fingerprint.0);
+        if let Some(warning) = attributes.warning {
+            put("nexudus-signature", warning.label().as_bytes());
+        }
+        if let Some(quarantine) = &attributes.quarantine {
+            put("quarantine-reason", quarantine.reason.label().as_bytes());
+            put("nexudus-action", quarantine.action.as_bytes());
+        }
+        if let Some(parent) = &attributes.trace.parent {
+            put("traceparent", parent);
+        }
+        if let Some(state) = &attributes.trace.state {
+            put("tracestate", state);
+        }
+    }
+
+    fn content_type(&self) -> &'static [u8] {
+        match &self.attributes.quarantine {
+            Some(quarantine) if quarantine.reason == QuarantineReason::NotJson => b"application/octet-stream",
+            _ => b"application/json",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_function_is_sha256_of_source_action_and_bytes_parted_by_nul() {
+        let expected = hex::encode(Sha256::digest(b"north\0BookingCreate\0{\"Id\":1}"));
+        assert_eq!(Fingerprint::of("north", "BookingCreate", b"{\"Id\":1}").as_str(), expected);
+    }
+
+    #[test]
+    fn the_time_of_receipt_is_rfc_3339_in_utc() {
+        for (time, text) in [
+            ("2026-01-02T03:04:05.678901Z", "2026-01-02T03:04:05.678Z"),
+            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z"),
+            ("2024-02-29T23:59:59.999+00:00", "2024-02-29T23:59:59.999Z"),
+        ] {
+            assert_eq!(ReceivedAt::new(time.parse().unwrap()).as_str(), text);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The closed list of outcomes: what can become of a delivery, and all that follows from it.
+//!
+//! The one place with a status code, a metric label, a cause and a problem title. Adding an outcome breaks the build
+//! until every table has it. A time-out means *unknown*, not failed; what a retry cannot cure is never refused after
+//! the signature was found right, since ten refusals in a row make Nexudus switch the webhook off.
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Every event is confirmed by the broker.
+    Confirmed,
+    /// Kept whole on the quarantine topic, and confirmed there.
+    Quarantined,
+    /// An empty array: nothing to publish.
+    Empty,
+    /// No signature, where the source enforces one.
+    MissingSignature,
+    /// A signature that is malformed or wrong.
+    InvalidSignature,
+    /// The URL's token is missing or wrong.
+    InvalidToken,
+    /// No source of that name.
+    UnknownSource,
+    /// No action of that name, and not signed.
+    UnknownAction,
+    /// Not a POST.
+    Method,
+    /// The body has more bytes than allowed.
+    TooLarge,
+    /// The body did not arrive in time.
+    TooSlow,
+    /// The body is content-encoded, so its bytes are not those that were signed.
+    Encoded,
+    /// A broker is connected but did not confirm in time. *Unknown*: the events may still reach the topic.
+    Timeout,
+    /// The producer's queue is full.
+    QueueFull,
+    /// As many deliveries, or as many bytes of them, as allowed are in flight.
+    Overloaded,
+    /// No broker is connected, or it refused for now.
+    Broker,
+    /// The bridge is stopping.
+    ShuttingDown,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of declaration: `ALL[outcome as usize] == outcome`.
+    pub const ALL: [Self; 17] = [
+        Self::Confirmed,
+        Self::Quarantined,
+        Self::Empty,
+        Self::MissingSignature,
+        Self::InvalidSignature,
+        Self::InvalidToken,
+        Self::UnknownSource,
+        Self::UnknownAction,
+        Self::Method,
+        Self::TooLarge,
+        Self::TooSlow,
+        Self::Encoded,
+        Self::Timeout,
+        Self::QueueFull,
+        Self::Overloaded,
+        Self::Broker,
+        Self::ShuttingDown,
+    ];
+
+    /// The metric label, and the `status` of a 200's body or the last part of a problem's `type`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Quarantined => "quarantined",
+            Self::Empty => "empty",
+            Self::MissingSignature => "missing_signature",
+            Self::InvalidSignature => "invalid_signature",
+            Self::InvalidToken => "invalid_token",
+            Self::UnknownSource => "unknown_source",
+            Self::UnknownAction => "unknown_action",
+            Self::Method => "method",
+            Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Encoded => "encoded",
+            Self::Timeout => "timeout",
+            Self::QueueFull => "queue_full",
+            Self::Overloaded => "overloaded",
+            Self::Broker => "broker",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+
+    /// The HTTP status of the answer (RFC 9110).
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Confirmed | Self::Quarantined | Self::Empty => 200,
+            Self::MissingSignature | Self::InvalidSignature | Self::InvalidToken => 401,
+            Self::UnknownSource | Self::UnknownAction => 404,
+            Self::Method => 405,
+            Self::TooSlow => 408,
+            Self::TooLarge => 413,
+            Self::Encoded => 415,
+            Self::Timeout | Self::QueueFull | Self::Overloaded | Self::Broker | Self::ShuttingDown => 503,
+        }
+    }
+
+    /// The `title` of the problem document (RFC 9457): the kind of problem, the same each time.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Confirmed => "Confirmed",
+            Self::Quarantined => "Kept on the quarantine topic",
+            Self::Empty => "Nothing to publish",
+            Self::MissingSignature => "Signature missing",
+            Self::InvalidSignature => "Signature wrong",
+            Self::InvalidToken => "Token missing or wrong",
+            Self::UnknownSource => "Unknown source",
+            Self::UnknownAction => "Unknown action",
+            Self::Method => "Method not allowed",
+            Self::TooLarge => "Body too large",
+            Self::TooSlow => "Body too slow",
+            Self::Encoded => "Content encoding not supported",
+            Self::Timeout => "Not confirmed in time",
+            Self::QueueFull => "Producer queue full",
+            Self::Overloaded => "Too many deliveries in flight",
+            Self::Broker => "Broker not available",
+            Self::ShuttingDown => "Shutting down",
+        }
+    }
+
+    /// The `cause` of a 503, and after how many seconds a retry makes sense (`Retry-After`). Nothing for the rest.
+    pub const fn retry_after_seconds(self) -> Option<u32> {
+        match self {
+            Self::QueueFull | Self::Overloaded => Some(1),
+            Self::Timeout | Self::Broker | Self::ShuttingDown => Some(5),
+            _ => None,
+        }
+    }
+
+    /// Whether the delivery was answered 2xx.
+    pub const fn is_success(self) -> bool {
+        self.status() < 300
+    }
+}
+
+/// Why a body was kept whole on the quarantine topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QuarantineReason {
+    /// The body is not JSON, or not UTF-8.
+    NotJson,
+    /// The body is JSON, but neither an object nor an array of objects.
+    NotRecords,
+    /// Signed, but of an action that is neither in the catalogue nor in `extra_actions`.
+    UnknownAction,
+    /// The broker refuses a message of this delivery for good.
+    Refused,
+}
+
+impl QuarantineReason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::NotJson, Self::NotRecords, Self::UnknownAction, Self::Refused];
+
+    /// The metric label and the value of the `quarantine-reason` header.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NotRecords => "not_records",
+            Self::UnknownAction => "unknown_action",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Why a source's `signature = "warn"` had to let a delivery through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignatureWarning {
+    /// There was no signature.
+    Missing,
+    /// It was malformed or wrong.
+    Invalid,
+}
+
+impl SignatureWarning {
+    /// The metric label and the value of the `nexudus-signature` header.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_each_outcome_at_its_own_place() {
+        for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, place, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_503_and_nothing_else_says_when_to_come_back() {
+        for outcome in Outcome::ALL {
+            assert_eq!(outcome.retry_after_seconds().is_some(), outcome.status() == 503, "{outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The `X-Nexudus-Hook-Signature`: how Nexudus signs a body, and whether a signature is right.
+//!
+//! Nexudus signs with .NET's `ASCIIEncoding`: HMAC-SHA256 over a copy of the text in which each UTF-16 code unit above
+//! U+007F has become one `?`; the key is folded the same way. What the wire carries for non-ASCII text is not
+//! documented, so a signature counts as right when it is the HMAC of the raw body ([`Form::Raw`]) or of the folded one
+//! ([`Form::Folded`]), each with and without a leading byte order mark, and for text that may have been sent in a
+//! single-byte encoding with one `?` a byte. The key is the same in every form, so none is weaker than another.
+//!
+//! Rule that must stay true: neither a secret nor an expected signature leaves this module in `Debug`, an error or a
+//! log. `tests/data/signature-vectors.json` holds what real .NET computes.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// The UTF-8 byte order mark, which .NET's stream writers can emit and which is not part of the signed text.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// The HTTP header that carries the signature.
+pub const HEADER: &str = "x-nexudus-hook-signature";
+
+/// A shared secret, made ready for signing: the keyed HMAC state, computed once. The secret itself is not kept.
+#[derive(Clone)]
+pub struct SigningKey {
+    keyed: Hmac<Sha256>,
+}
+
+/// A signature as received: 32 bytes, well formed, not yet found right.
+#[derive(Clone, Copy)]
+pub struct Signature([u8; 32]);
+
+/// Which bytes a right signature was computed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The body as it arrived (with or without its byte order mark).
+    Raw,
+    /// The body with every UTF-16 code unit above U+007F replaced by `?`, as .NET's `ASCIIEncoding` does.
+    Folded,
+}
+
+/// A signature header that is not 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the signature is not 64 hexadecimal digits")]
+pub struct MalformedSignature;
+
+/// A secret that cannot be a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the secret is empty; Nexudus sends no signature for an empty secret")]
+pub struct EmptySecret;
+
+impl SigningKey {
+    /// Makes a key of a shared secret, folded as Nexudus folds it. Nothing is trimmed or decoded.
+    ///
+    /// # Errors
+    /// [`EmptySecret`]: Nexudus does not sign then, so nothing could ever match.
+    pub fn new(secret: &str) -> Result<Self, EmptySecret> {
+        if secret.is_empty() {
+            return Err(EmptySecret);
+        }
+        let mut folded = Vec::with_capacity(secret.len());
+        fold(secret.as_bytes(), |piece| folded.extend_from_slice(piece));
+        let keyed = Hmac::new_from_slice(&folded).expect("HMAC takes a key of any length");
+        Ok(Self { keyed })
+    }
+
+    /// The signature that Nexudus sends with `text`, UTF-8 without a byte order mark: 64 upper-case hex digits.
+    pub fn sign(&self, text: &[u8]) -> String {
+        let mut mac = self.keyed.clone();
+        if std::str::from_utf8(text).is_ok() {
+            fold(text, |piece| mac.update(piece));
+        } else {
+            fold_bytes(text, |piece| mac.update(piece));
+        }
+        hex::encode_upper(mac.finalize().into_bytes())
+    }
+
+    /// Whether `signature` is right for `body`, and over which form of it. Compares in constant time.
+    pub fn verify(&self, body: &[u8], signature: &Signature) -> Option<Form> {
+        let unmarked = body.strip_prefix(BYTE_ORDER_MARK);
+        unmarked.into_iter().chain([body]).find_map(|text| self.form_of(text, signature))
+    }
+
+    fn form_of(&self, text: &[u8], signature: &Signature) -> Option<Form> {
+        if text.is_ascii() {
+            return self.matches(signature, |mac| mac.update(text)).then_some(Form::Raw); // folds to itself
+        }
+        // What the published code signs comes first: one HMAC instead of two for most of the world's names.
+        if is_utf8(text) && self.matches(signature, |mac| fold(text, |piece| mac.update(piece))) {
+            return Some(Form::Folded);
+        }
+        if self.matches(signature, |mac| mac.update(text)) {
+            return Some(Form::Raw);
+        }
+        self.matches(signature, |mac| fold_bytes(text, |piece| mac.update(piece))).then_some(Form::Folded)
+    }
+
+    fn matches(&self, signature: &Signature, feed: impl FnOnce(&mut Hmac<Sha256>)) -> bool {
+        let mut mac = self.keyed.clone();
+        feed(&mut mac);
+        mac.verify_slice(&signature.0).is_ok()
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(***)")
+    }
+}
+
+impl Signature {
+    /// Reads a header value: 64 hexadecimal digits in either case.
+    ///
+    /// # Errors
+    /// [`MalformedSignature`] for anything else.
+    pub fn parse(value: &[u8]) -> Result<Self, MalformedSignature> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(value, &mut bytes).map_err(|_| MalformedSignature)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signature(***)")
+    }
+}
+
+impl Form {
+    /// The form's name as a metric label and log field.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Folded => "folded",
+        }
+    }
+}
+
+fn is_utf8(bytes: &[u8]) -> bool {
+    simdutf8::basic::from_utf8(bytes).is_ok()
+}
+
+/// Hands the ASCII-folded form of UTF-8 `text` to `sink`, piece by piece and without a copy of the ASCII runs: one `?`
+/// a UTF-16 code unit above U+007F. On bytes that are not UTF-8 it goes by their lead bytes and never fails.
+pub fn fold(text: &[u8], mut sink: impl FnMut(&[u8])) {
+    replace_non_ascii(text, &mut sink, |byte| match byte {
+        0x80..=0xBF => 0, // continuation: its lead byte has spoken for it
+        0xF0..=0xFF => 2, // above U+FFFF: a surrogate pair
+        _ => 1,
+    });
+}
+
+/// Hands `body` to `sink` with one `?` a byte above 7F: the folded form of text sent in a single-byte encoding.
+pub fn fold_bytes(body: &[u8], mut sink: impl FnMut(&[u8])) {
+    replace_non_ascii(body, &mut sink, |_| 1);
+}
+
+fn replace_non_ascii(bytes: &[u8], sink: &mut impl FnMut(&[u8]), marks: impl Fn(u8) -> usize) {
+    const CHUNK: usize = 256;
+    let mut block = [0; 2 * CHUNK]; // an HMAC update a character would cost more than the hash
+    for chunk in bytes.chunks(CHUNK) {
+        if chunk.is_ascii() {
+            sink(chunk);
+            continue;
+        }
+        let mut used = 0;
+        for &byte in chunk {
+            let (fill, count) = if byte.is_ascii() { (byte, 1) } else { (b'?', marks(byte)) };
+            block[used..used + count].fill(fill);
+            used += count;
+        }
+        sink(&block[..used]);
+    }
+}
+
+#[cfg(test)]
+mod tests;
