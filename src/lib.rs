@@ -1,7 +1,13 @@
 //! nexudus-bridge: receives Nexudus webhooks and publishes them to Kafka.
-#![cfg_attr(not(test), warn(missing_docs))]
 
 pub mod action;
+pub mod config;
+pub mod delivery;
+pub mod app;
 pub mod event;
+pub mod http;
+pub mod kafka;
+pub mod metrics;
 pub mod outcome;
 pub mod signature;
+pub mod telemetry;

@@ -34,7 +34,9 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAction {
     /// The name would not make a topic name, a URL segment or a label.
-    #[error("{0:?} is not an action name, expected 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', not all of them digits or dots")]
+    #[error(
+        "{0:?} is not an action name, expected 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', not all of them digits or dots"
+    )]
     Name(String),
     /// The catalogue has it: nothing to add.
     #[error("{0:?} is in the catalogue already (as {1}), take it out of extra_actions")]
@@ -196,7 +198,9 @@ mod tests {
         ] {
             assert_eq!(actions.find(text).map(|place| actions.get(place).name()), Some(name), "{text}");
         }
-        for text in ["", "None", "1", "0", "91", "65537", "-6", "Booking Create", "quarantine", &"x".repeat(500)] {
+        for text in
+            ["", "None", "1", "0", "91", "65537", "-6", "Booking Create", "quarantine", &"x".repeat(500)]
+        {
             assert_eq!(actions.find(text), None, "{text}");
         }
     }

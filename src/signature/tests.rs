@@ -50,7 +50,12 @@ fn every_golden_vector_is_signed_and_verified_as_real_dotnet_does() {
         assert_eq!(key.verify(&body, &parsed(&lower)), Some(form), "{} in lower case", vector.name);
         let mut marked = BYTE_ORDER_MARK.to_vec();
         marked.extend_from_slice(&body);
-        assert_eq!(key.verify(&marked, &parsed(&vector.signature)), Some(form), "{} after a mark", vector.name);
+        assert_eq!(
+            key.verify(&marked, &parsed(&vector.signature)),
+            Some(form),
+            "{} after a mark",
+            vector.name
+        );
     }
 }
 
@@ -71,7 +76,8 @@ fn a_hash_of_the_raw_bytes_verifies_as_raw_with_and_without_the_mark() {
     let key = SigningKey::new("secret").unwrap();
     let body = "\u{FEFF}[\"é😀\"]".as_bytes();
     for (text, name) in [(body, "with the mark"), (&body[3..], "without the mark")] {
-        let raw = Hmac::<Sha256>::new_from_slice(b"secret").unwrap().chain_update(text).finalize().into_bytes();
+        let raw =
+            Hmac::<Sha256>::new_from_slice(b"secret").unwrap().chain_update(text).finalize().into_bytes();
         assert_eq!(key.verify(body, &parsed(&hex::encode(raw))), Some(Form::Raw), "{name}");
     }
 }
@@ -90,7 +96,14 @@ fn a_windows_1252_body_verifies_with_one_mark_a_byte() {
 fn a_malformed_signature_is_told_apart_from_a_wrong_one() {
     let digits = "0".repeat(64);
     assert!(Signature::parse(digits.as_bytes()).is_ok());
-    for wrong in ["", "0", &digits[1..], &format!("{digits}0"), &digits.replace('0', "g"), &format!(" {}", &digits[1..])] {
+    for wrong in [
+        "",
+        "0",
+        &digits[1..],
+        &format!("{digits}0"),
+        &digits.replace('0', "g"),
+        &format!(" {}", &digits[1..]),
+    ] {
         assert_eq!(Signature::parse(wrong.as_bytes()).unwrap_err(), MalformedSignature, "{wrong:?}");
     }
 }

@@ -1,0 +1,216 @@
+//! The application: wires a configuration into running listeners, and stops them in order.
+//!
+//! [`App::build`] fails early and binds before it returns, so that port 0 works and a taken port is an error that names
+//! it. [`App::run`] serves until it is told to stop: not ready, `shutdown_delay` still accepting, then no new
+//! connections, what is in flight confirmed within `shutdown_grace`, the producer flushed.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use tokio::time::Instant;
+
+use crate::config::{Config, Ingress};
+use crate::delivery::Bridge;
+use crate::http::admin::State;
+use crate::http::{serve_admin, serve_ingress};
+use crate::kafka::producer::{Producer, library_version};
+use crate::kafka::status::Status;
+use crate::kafka::topics::{Plan, Topics, TopicsError, wanted};
+use crate::kafka::watch::Watch;
+use crate::metrics::Metrics;
+
+/// How long to wait before the cluster is asked again for its topics.
+const TOPICS_RETRY: Duration = Duration::from_secs(5);
+
+/// A bridge that is bound and not yet serving.
+pub struct App {
+    config: Config,
+    ingress: Server,
+    ingress_address: SocketAddr,
+    admin: Server,
+    admin_address: SocketAddr,
+    state: Arc<State>,
+    bridge: Arc<Bridge>,
+    producer: Arc<Producer>,
+    watch: Arc<Watch>,
+}
+
+/// Why a bridge cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// An address cannot be listened on.
+    #[error("{key} = {address} cannot be listened on: {error}")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// The system's word.
+        error: std::io::Error,
+    },
+    /// librdkafka refuses the configuration as a whole.
+    #[error("[kafka] is refused by librdkafka: {0}")]
+    Kafka(String),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that was in flight is settled.
+    Drained,
+    /// The grace period was over first, or a second signal came: so many deliveries were left.
+    Left(usize),
+    /// A listener failed.
+    Failed,
+}
+
+impl App {
+    /// Binds and wires everything. Call it inside a tokio runtime, in which it lives.
+    ///
+    /// # Errors
+    /// [`BuildError`], before anything is served.
+    pub fn build(config: Config) -> Result<Self, BuildError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
+        let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
+        let metrics = Arc::new(Metrics::new(&library_version()));
+        let status = Arc::new(Status::default());
+        let producer = Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
+        let producer = Arc::new(producer);
+        let bridge = Arc::new(Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics)));
+        let state = Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission())));
+        let wanted: BTreeSet<String> = wanted(&config).into_iter().map(|topic| topic.name).collect();
+        let probe = bridge.quarantine_topic().to_string();
+        let watch = Arc::new(Watch::start(Arc::clone(&producer), metrics, probe, wanted));
+        let failed = |key, address| move |error| BuildError::Listen { key, address, error };
+        let ingress = serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress)
+            .map_err(failed("ingress.listen", ingress_address))?;
+        let admin = serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
+        Ok(Self { config, ingress, ingress_address, admin, admin_address, state, bridge, producer, watch })
+    }
+
+    /// Where deliveries are taken.
+    pub fn ingress_address(&self) -> SocketAddr {
+        self.ingress_address
+    }
+
+    /// Where metrics and readiness are shown.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Serves until `stop` is done, then stops in order; `abort` being done ends that at once.
+    pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
+        let Self { config, ingress, admin, state, bridge, producer, watch, .. } = self;
+        tracing::info!(ingress = %self.ingress_address, admin = %self.admin_address, "the bridge is listening");
+        let topics = tokio::spawn(prepare_topics(config.clone(), Arc::clone(&watch)));
+        let (handle, admin_handle) = (ingress.handle(), admin.handle());
+        let (mut ingress, admin) = (tokio::spawn(ingress), tokio::spawn(admin));
+        tokio::select! {
+            () = stop => {}
+            failed = &mut ingress => {
+                tracing::error!(?failed, "the ingress listener failed");
+                return Ended::Failed;
+            }
+        }
+        state.stop();
+        topics.abort();
+        let stopping = Stopping { ingress: handle, bridge: &bridge, state: &state };
+        let drained = tokio::select! {
+            drained = stopping.stop(&config.ingress) => drained,
+            () = abort => false,
+        };
+        let left = bridge.admission().deliveries();
+        admin_handle.stop(false).await;
+        drop((admin, watch));
+        let patience = if drained { Duration::from_secs(5) } else { Duration::ZERO };
+        // Flushing and destroying the client block.
+        let closed = tokio::task::spawn_blocking(move || producer.close(patience)).await;
+        if drained && closed.is_ok_and(|left| left == 0) {
+            tracing::info!("stopped; everything in flight was settled");
+            return Ended::Drained;
+        }
+        tracing::error!(deliveries = left, "stopped before everything in flight was settled; Nexudus will send it again");
+        Ended::Left(left)
+    }
+}
+
+struct Stopping<'a> {
+    ingress: actix_web::dev::ServerHandle,
+    bridge: &'a Bridge,
+    state: &'a State,
+}
+
+impl Stopping<'_> {
+    /// Stops accepting and waits for what is in flight; whether all of it was settled in time.
+    async fn stop(self, config: &Ingress) -> bool {
+        tracing::info!(reasons = ?self.state.reasons(), "stopping");
+        tokio::time::sleep(config.shutdown_delay).await;
+        let deadline = Instant::now() + config.shutdown_grace;
+        self.bridge.admission().close();
+        // Connections first, so that answers reach their clients; then what goes on without one.
+        let connections = tokio::time::timeout_at(deadline, self.ingress.stop(true)).await;
+        let settled = tokio::time::timeout_at(deadline, self.bridge.admission().drained()).await;
+        connections.is_ok() && settled.is_ok()
+    }
+}
+
+/// Checks that librdkafka takes the configuration as a whole, not just each property alone.
+///
+/// # Errors
+/// [`BuildError::Kafka`].
+pub fn check_client(config: &Config) -> Result<(), BuildError> {
+    let metrics = Arc::new(Metrics::new(&library_version()));
+    Producer::new(config, Arc::default(), metrics).map(drop).map_err(BuildError::Kafka)
+}
+
+fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
+    let failed = |error| BuildError::Listen { key, address, error };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Creates missing topics where the configuration says so, and warns of those that endanger events. Goes on asking a
+/// cluster that does not answer; what it refuses is said once and left to somebody with the rights.
+async fn prepare_topics(config: Config, watch: Arc<Watch>) {
+    let topics = match Topics::new(&config) {
+        Ok(topics) => topics,
+        Err(error) => return tracing::error!("topics cannot be looked at: {error}"),
+    };
+    let mut said = false;
+    loop {
+        match prepare_once(&topics, config.topics.create).await {
+            Ok(()) => return watch.look(),
+            Err(error) if !said => tracing::warn!("topics cannot be looked at yet: {error}"),
+            Err(_) => {}
+        }
+        said = true;
+        tokio::time::sleep(TOPICS_RETRY).await;
+    }
+}
+
+async fn prepare_once(topics: &Topics, create: bool) -> Result<(), TopicsError> {
+    let plan = topics.plan().await?;
+    let Plan { create: missing, differences, warnings, .. } = &plan;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    if !differences.is_empty() {
+        tracing::warn!(count = differences.len(), "topics differ from the configuration; `nexudus-bridge topics plan` shows how");
+    }
+    if !create || missing.is_empty() {
+        return Ok(());
+    }
+    let failed = topics.apply(&plan).await?;
+    tracing::info!(created = missing.len() - failed.len(), "topics were created");
+    if let Some(first) = failed.first() {
+        tracing::error!(count = failed.len(), "topics could not be created, such as {first}");
+    }
+    Ok(())
+}

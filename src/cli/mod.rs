@@ -1,0 +1,124 @@
+//! The command line: one file a command, the argument types and the exit codes here.
+//!
+//! Exit codes: 0 done; 1 failed; 2 usage or configuration error. Data goes to standard output, everything else to
+//! standard error.
+
+pub mod actions;
+pub mod completions;
+mod config;
+mod demo;
+mod dev;
+mod health;
+pub mod output;
+pub mod send;
+mod serve;
+pub mod sign;
+pub mod tail;
+mod topics;
+pub mod verify;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::app::BuildError;
+use crate::config::load::{self, Environment, Loaded, Mistakes};
+use crate::kafka::producer::check_property;
+
+/// The shared secret of `dev` and `demo`, where the environment sets no other. Known to everybody, hence loopback only.
+pub const DEV_SECRET: &str = "nexudus-bridge-dev-secret-not-for-production";
+
+/// The bridge between Nexudus and Kafka: verifies webhooks, publishes their events, answers once they are confirmed.
+#[derive(Debug, Parser)]
+#[command(name = "nexudus-bridge", version, max_term_width = 100)]
+pub struct Cli {
+    /// The configuration file; else $NEXUDUS_BRIDGE_CONFIG, ./nexudus-bridge.toml,
+    /// /etc/nexudus-bridge/nexudus-bridge.toml, or none
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the bridge
+    Serve,
+    /// Run the bridge with an embedded Kafka broker and a known secret: nothing to install or configure
+    Dev(dev::Args),
+    /// Send one delivery of every action through the bridge on an embedded broker and compare what arrives
+    Demo,
+    /// Act as Nexudus does: sign and post deliveries, and time the answers
+    Send(send::Args),
+    /// Print events as they come
+    Tail(tail::Args),
+    /// Print the signature of a body
+    Sign(sign::Args),
+    /// Check the signature of a body
+    Verify(verify::Args),
+    /// List the actions of Nexudus
+    Actions(actions::Args),
+    /// Compare topics with the cluster, and create what is missing
+    #[command(subcommand)]
+    Topics(topics::Command),
+    /// Check or print the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Ask a running bridge whether it is ready; for container health checks
+    Health(health::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Parses the arguments, runs the command, and turns its end into an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli));
+            runtime.shutdown_background(); // a blocking call to a hanging broker must not hold the process
+            result
+        }
+        Err(error) => Err(error).context("the asynchronous runtime cannot be started"),
+    };
+    result.unwrap_or_else(|error| {
+        anstream::eprintln!("{}error:{} {error:#}", output::ERROR.render(), output::ERROR.render_reset());
+        exit_code(&error)
+    })
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let file = cli.config.as_deref();
+    let configuration = || Ok(loaded(file)?.config);
+    match cli.command {
+        Command::Serve => serve::run(file).await,
+        Command::Dev(args) => dev::run(args, file).await,
+        Command::Demo => demo::run(file).await,
+        Command::Send(args) => send::run(args, configuration).await,
+        Command::Tail(args) => tail::run(args, configuration).await,
+        Command::Sign(args) => sign::run(&args, configuration),
+        Command::Verify(args) => verify::run(&args, configuration),
+        Command::Actions(args) => actions::run(&args),
+        Command::Topics(command) => topics::run(command, file).await,
+        Command::Config(command) => config::run(&command, file),
+        Command::Health(args) => health::run(args, file).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// The configuration of the process's environment.
+fn loaded(file: Option<&Path>) -> Result<Loaded, Mistakes> {
+    loaded_from(file, &load::process_environment())
+}
+
+fn loaded_from(file: Option<&Path>, environment: &Environment) -> Result<Loaded, Mistakes> {
+    load::load(load::find(file, environment).as_deref(), environment, check_property)
+}
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let configuration = error.is::<Mistakes>() || matches!(error.downcast_ref(), Some(BuildError::Kafka(_)));
+    ExitCode::from(if configuration || error.is::<output::Usage>() { 2 } else { 1 })
+}

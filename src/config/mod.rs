@@ -1,0 +1,149 @@
+//! The configuration, valid by construction: addresses, durations, keys and sources as the program uses them.
+//!
+//! [`load`] reads a TOML file and environment variables into a [`Config`] or into the list of *all* mistakes, each with
+//! the place it came from and what would be right. Nothing here is checked again later. Secrets are held as
+//! [`SigningKey`]s or [`SecretString`]s, whose `Debug` is redacted; [`show`] prints the effective settings without them.
+
+pub mod load;
+mod reader;
+mod settings;
+pub mod show;
+mod source;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+pub use self::source::{SignaturePolicy, Source};
+
+/// Everything that the bridge needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[ingress]`: where Nexudus posts to, and its bounds.
+    pub ingress: Ingress,
+    /// `[admin]`: metrics, health and readiness.
+    pub admin: Admin,
+    /// `[kafka]`: the cluster and the producer.
+    pub kafka: Kafka,
+    /// `[topics]`: names, keys and creation.
+    pub topics: Topics,
+    /// `[sources.*]`, by name.
+    pub sources: BTreeMap<Arc<str>, Arc<Source>>,
+    /// `[log]`.
+    pub log: Log,
+    /// What is allowed and yet worth a word at start.
+    pub warnings: Vec<String>,
+}
+
+/// `[ingress]`.
+#[derive(Debug, Clone)]
+pub struct Ingress {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// The largest body that is read, in bytes; topics that the bridge creates allow for it.
+    pub max_body_bytes: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// How many deliveries may be in flight, from arrival to delivery report.
+    pub max_in_flight: usize,
+    /// How many bytes of their bodies.
+    pub max_in_flight_bytes: usize,
+    /// How long, once told to stop, the bridge is not ready and yet accepting.
+    pub shutdown_delay: Duration,
+    /// How long it then waits for the confirmation of what is in flight.
+    pub shutdown_grace: Duration,
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+}
+
+/// `[kafka]`.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// The brokers to ask first: `host:port,…`.
+    pub bootstrap_servers: String,
+    /// How long a confirmation may take, from the body's last byte.
+    pub confirm_timeout: Duration,
+    /// librdkafka properties as the user gave them, checked and free of what would weaken the promise.
+    pub properties: BTreeMap<String, Property>,
+}
+
+/// The value of a librdkafka property; its `Debug` is redacted where the property holds a secret.
+#[derive(Clone)]
+pub struct Property {
+    value: SecretString,
+    secret: bool,
+}
+
+/// `[topics]`.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    /// What each topic's name begins with.
+    pub prefix: String,
+    /// The record's field that makes the message key; `UniqueId` where it has none.
+    pub key: String,
+    /// Whether to create at start what is missing.
+    pub create: bool,
+    /// How many partitions a created topic gets; -1 for the cluster's default.
+    pub partitions: i32,
+    /// How many replicas a created topic gets; -1 for the cluster's default.
+    pub replication_factor: i32,
+    /// Topic settings used on creation.
+    pub config: BTreeMap<String, String>,
+    /// The same for the quarantine topic, over those of the others.
+    pub quarantine_config: BTreeMap<String, String>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// What is written: a level, or directives as in `info,nexudus_bridge=debug`.
+    pub level: String,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Kafka {
+    /// What Kafka's framing and our headers may add to a body: its messages and requests are allowed to be this much larger.
+    pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
+}
+
+impl Property {
+    /// A property's value; `secret` keeps it out of everything that is printed.
+    pub fn new(value: String, secret: bool) -> Self {
+        Self { value: value.into(), secret }
+    }
+
+    /// The value itself, for librdkafka only.
+    pub fn expose(&self) -> &str {
+        self.value.expose_secret()
+    }
+
+    /// The value as it may be shown.
+    pub fn shown(&self) -> &str {
+        if self.secret { "***" } else { self.expose() }
+    }
+}
+
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shown())
+    }
+}

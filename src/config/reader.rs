@@ -1,0 +1,333 @@
+//! Reads sections of a configuration tree key by key, so that every mistake is found at once and not just the first.
+//!
+//! A [`Section`] hands out typed values with their defaults; what is wrong is noted with its place and the default
+//! stands in, so that reading goes on. Keys that nobody asked for are mistakes too. [`Notes`] ends up with the
+//! mistakes, or with every setting in force and its origin. Values of secret keys are never noted.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ::config::{Map, Value, ValueKind};
+
+use super::load::{Origin, Setting};
+
+/// What reading has found so far.
+pub(super) struct Notes {
+    file: Option<String>,
+    mistakes: Vec<String>,
+    settings: Vec<Setting>,
+}
+
+impl Notes {
+    pub(super) fn new(file: Option<String>) -> Self {
+        Self { file, mistakes: Vec::new(), settings: Vec::new() }
+    }
+
+    pub(super) fn mistake(&mut self, text: String) {
+        self.mistakes.push(text);
+    }
+
+    pub(super) fn finish(self) -> Result<Vec<Setting>, Vec<String>> {
+        if self.mistakes.is_empty() { Ok(self.settings) } else { Err(self.mistakes) }
+    }
+
+    fn origin(&self, key: &str, value: &Value) -> Origin {
+        if from_environment(value) {
+            Origin::Variable(format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase()))
+        } else {
+            Origin::File(self.file.clone().unwrap_or_default())
+        }
+    }
+}
+
+/// A table of the tree, with the path to it.
+pub(super) struct Section<'a> {
+    path: String,
+    table: Map<String, Value>,
+    known: Vec<&'static str>,
+    notes: &'a mut Notes,
+}
+
+/// How a value reads: what was expected instead, if it does not.
+pub(super) type Read<T> = Result<T, String>;
+
+impl<'a> Section<'a> {
+    /// Takes the table `name` out of `root`; an absent one is empty.
+    pub(super) fn open(root: &mut Map<String, Value>, name: &str, notes: &'a mut Notes) -> Self {
+        let table = match root.remove(name) {
+            Some(value) => table_of(name, value, notes),
+            None => Map::new(),
+        };
+        Self { path: name.to_owned(), table, known: Vec::new(), notes }
+    }
+
+    /// A value that `read` understands, shown as it is written.
+    pub(super) fn get<T>(&mut self, key: &'static str, default: &str, read: impl Fn(&Value) -> Read<T>) -> T {
+        self.known.push(key);
+        let fallback = || {
+            let value = Value::new(None, ValueKind::String(default.to_owned()));
+            read(&value).expect("a default reads as what it is")
+        };
+        let Some(value) = self.table.remove(key) else {
+            let shown = if default.parse::<i64>().is_ok() || default.parse::<bool>().is_ok() {
+                default.to_owned()
+            } else {
+                quoted(default)
+            };
+            self.set(key, shown, Origin::Default);
+            return fallback();
+        };
+        let origin = self.notes.origin(&self.key(key), &value);
+        match read(&value) {
+            Ok(read) => {
+                self.set(key, shown(&value), origin);
+                read
+            }
+            Err(expected) => {
+                let text = format!("{} = {} {expected} (from {origin})", self.key(key), shown(&value));
+                self.notes.mistake(text);
+                fallback()
+            }
+        }
+    }
+
+    /// A list of texts; each that `check` refuses is a mistake and left out. `secret` lists are never shown.
+    pub(super) fn list(
+        &mut self,
+        key: &'static str,
+        secret: bool,
+        check: impl Fn(&str) -> Read<()>,
+    ) -> Vec<String> {
+        self.known.push(key);
+        let Some(value) = self.table.remove(key) else { return Vec::new() };
+        let path = self.key(key);
+        let origin = self.notes.origin(&path, &value);
+        let Some(items) = texts_of(&value) else {
+            let example = r#"["a", "b"]"#;
+            let kind = if from_environment(&value) { "a JSON list of texts" } else { "a list of texts" };
+            self.notes
+                .mistake(format!("{path} is not {kind}, expected one such as {example} (from {origin})"));
+            return Vec::new();
+        };
+        let mut kept = Vec::with_capacity(items.len());
+        for (place, item) in items.into_iter().enumerate() {
+            match check(&item) {
+                Ok(()) => kept.push(item),
+                Err(wrong) => self.notes.mistake(format!("{path}[{place}] {wrong} (from {origin})")),
+            }
+        }
+        let shown: Vec<String> =
+            kept.iter().map(|item| if secret { quoted("***") } else { quoted(item) }).collect();
+        self.set(key, format!("[{}]", shown.join(", ")), origin);
+        kept
+    }
+
+    /// A table of texts such as `[kafka.properties]`. From the environment a name's underscores are dots. `check` may
+    /// refuse an entry; `secret` tells which values are not shown.
+    pub(super) fn map(
+        &mut self,
+        key: &'static str,
+        secret: impl Fn(&str) -> bool,
+        check: impl Fn(&str, &str) -> Read<String>,
+    ) -> BTreeMap<String, String> {
+        self.known.push(key);
+        let Some(value) = self.table.remove(key) else { return BTreeMap::new() };
+        let path = self.key(key);
+        let mut entries: Vec<(String, Value)> = table_of(&path, value, self.notes).into_iter().collect();
+        // The environment wins over the file where both name a property, so it comes last.
+        entries.sort_by_key(|(name, value)| (from_environment(value), name.clone()));
+        let mut kept = BTreeMap::new();
+        for (name, value) in entries {
+            let origin = self.notes.origin(&format!("{path}.{name}"), &value);
+            let name = if from_environment(&value) { name.replace('_', ".") } else { name };
+            let Some(text) = scalar_of(&value) else {
+                self.notes
+                    .mistake(format!("{path}.{} is not a text or number (from {origin})", quoted(&name)));
+                continue;
+            };
+            match check(&name, &text) {
+                Ok(text) => {
+                    let shown = if secret(&name) { "***" } else { &text };
+                    let key = format!("{path}.{}", quoted(&name));
+                    self.notes.settings.retain(|setting| setting.key != key);
+                    self.notes.settings.push(Setting { key, value: quoted(shown), origin });
+                    kept.insert(name, text);
+                }
+                Err(wrong) => self.notes.mistake(format!("{path}.{} {wrong} (from {origin})", quoted(&name))),
+            }
+        }
+        kept
+    }
+
+    /// Notes something wrong with the section as a whole or with several of its keys.
+    pub(super) fn mistake(&mut self, text: &str) {
+        self.notes.mistake(format!("{}{text}", self.path));
+    }
+
+    /// Ends the section: whatever was not asked for is unknown.
+    pub(super) fn close(self) {
+        for (key, value) in &self.table {
+            let origin = self.notes.origin(&format!("{}.{key}", self.path), value);
+            let nearest = self.known.iter().max_by(|a, b| alike(a, key).total_cmp(&alike(b, key)));
+            let hint = match nearest {
+                Some(nearest) if alike(nearest, key) > 0.6 => format!("did you mean {nearest}?"),
+                _ => format!("expected one of {}", self.known.join(", ")),
+            };
+            self.notes.mistakes.push(format!("{}.{key} is not a setting, {hint} (from {origin})", self.path));
+        }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.path)
+    }
+
+    fn set(&mut self, key: &str, value: String, origin: Origin) {
+        self.notes.settings.push(Setting { key: self.key(key), value, origin });
+    }
+}
+
+/// The tables below `root`'s table `name`, for sections that the user names (`[sources.NAME]`).
+pub(super) fn tables(root: &mut Map<String, Value>, name: &str, notes: &mut Notes) -> Map<String, Value> {
+    root.remove(name).map(|value| table_of(name, value, notes)).unwrap_or_default()
+}
+
+/// What is left of `root` is unknown.
+pub(super) fn close(root: Map<String, Value>, known: &[&str], notes: &mut Notes) {
+    for (name, value) in root {
+        let origin = notes.origin(&name, &value);
+        notes.mistake(format!(
+            "{name} is not a section, expected one of {} (from {origin})",
+            known.join(", ")
+        ));
+    }
+}
+
+/// How alike two names are, from 0 to 1.
+pub(super) fn alike(a: &str, b: &str) -> f64 {
+    strsim::normalized_damerau_levenshtein(a, b)
+}
+
+/// Any text.
+pub(super) fn text(value: &Value) -> Read<String> {
+    match &value.kind {
+        ValueKind::String(text) => Ok(text.clone()),
+        _ => Err("is not a text, expected it in quotes".into()),
+    }
+}
+
+/// `host:port`, the host an IP address or `localhost`.
+pub(super) fn address(value: &Value) -> Read<SocketAddr> {
+    let wrong = || "is not an address, expected host:port such as 127.0.0.1:8080".to_owned();
+    let text = text(value).map_err(|_| wrong())?;
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numeric.as_deref().unwrap_or(&text).parse().map_err(|_| wrong())
+}
+
+/// A length of time within bounds, such as `10s`.
+pub(super) fn duration(least: Duration, most: Duration) -> impl Fn(&Value) -> Read<Duration> {
+    move |value| {
+        let wrong =
+            || "is not a duration, expected a number and a unit such as \"10s\" or \"500ms\"".to_owned();
+        let text = text(value).map_err(|_| wrong())?;
+        let read = humantime::parse_duration(&text).map_err(|_| wrong())?;
+        if (least..=most).contains(&read) {
+            return Ok(read);
+        }
+        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        Err(format!("is out of bounds, expected {least} to {most}"))
+    }
+}
+
+/// A whole number within bounds; text from the environment is read as one.
+pub(super) fn integer(least: i64, most: i64) -> impl Fn(&Value) -> Read<i64> {
+    move |value| {
+        let read = match &value.kind {
+            ValueKind::I64(number) => Some(*number),
+            ValueKind::String(text) if from_file(value).is_none() => text.replace('_', "").parse().ok(),
+            _ => None,
+        };
+        read.filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("is not a number in bounds, expected {least} to {most}"))
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &Value) -> Read<bool> {
+    match &value.kind {
+        ValueKind::Boolean(boolean) => Ok(*boolean),
+        ValueKind::String(text) if from_file(value).is_none() => text.parse().map_err(|_| ()),
+        _ => Err(()),
+    }
+    .map_err(|()| "is not true or false".into())
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Read<T> {
+    move |value| {
+        let found = text(value).ok().and_then(|text| words.iter().find(|(word, _)| *word == text));
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let known: Vec<String> = words.iter().map(|(word, _)| quoted(word)).collect();
+            format!("is not one of {}", known.join(", "))
+        })
+    }
+}
+
+/// The `config` crate's name for the environment as an origin; a file's is its path, a default has none.
+const ENVIRONMENT: &str = "the environment";
+
+fn from_environment(value: &Value) -> bool {
+    match &value.kind {
+        // Tables that only variables made have no origin themselves.
+        ValueKind::Table(table) => !table.is_empty() && table.values().all(from_environment),
+        _ => value.origin() == Some(ENVIRONMENT),
+    }
+}
+
+fn from_file(value: &Value) -> Option<&str> {
+    value.origin().filter(|origin| *origin != ENVIRONMENT)
+}
+
+fn table_of(path: &str, value: Value, notes: &mut Notes) -> Map<String, Value> {
+    let origin = notes.origin(path, &value);
+    match value.kind {
+        ValueKind::Table(table) => table,
+        _ => {
+            notes.mistake(format!(
+                "{path} is not a section, expected [{path}] with settings below it (from {origin})"
+            ));
+            Map::new()
+        }
+    }
+}
+
+fn texts_of(value: &Value) -> Option<Vec<String>> {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(|item| text(item).ok()).collect(),
+        ValueKind::String(json) if from_environment(value) => serde_json::from_str(json).ok(),
+        _ => None,
+    }
+}
+
+fn scalar_of(value: &Value) -> Option<String> {
+    match &value.kind {
+        ValueKind::String(text) => Some(text.clone()),
+        ValueKind::I64(number) => Some(number.to_string()),
+        ValueKind::Boolean(boolean) => Some(boolean.to_string()),
+        ValueKind::Float(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => quoted(text),
+        ValueKind::Table(_) => "{…}".into(),
+        ValueKind::Array(_) => "[…]".into(),
+        _ => scalar_of(value).unwrap_or_else(|| "nothing".into()),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}

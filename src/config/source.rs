@@ -1,0 +1,53 @@
+//! A source: a named origin of deliveries with its own shared secrets, one Nexudus location or one app.
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use crate::action::Actions;
+use crate::signature::{Form, Signature, SigningKey};
+
+/// One `[sources.NAME]`.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The name, as in the URL.
+    pub name: Arc<str>,
+    /// What a missing or wrong signature leads to.
+    pub policy: SignaturePolicy,
+    /// The shared secrets, ready for signing; several during a rotation.
+    pub keys: Vec<SigningKey>,
+    /// Secret parts of the URL (`?token=…`); none: not asked for.
+    pub url_tokens: Vec<SecretString>,
+    /// The actions that it takes.
+    pub actions: Actions,
+}
+
+/// `signature`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignaturePolicy {
+    /// Refuse.
+    Enforce,
+    /// Let through, marked and counted.
+    Warn,
+    /// Do not look; for sources without a secret.
+    Off,
+}
+
+impl Source {
+    /// The name of the source in `/webhooks/{action}`.
+    pub const DEFAULT: &'static str = "default";
+
+    /// Whether `token` is one of the URL's secret parts, compared in constant time. True if the source asks for none.
+    pub fn accepts_token(&self, token: Option<&str>) -> bool {
+        let Some(token) = token else { return self.url_tokens.is_empty() };
+        let matches =
+            |known: &SecretString| bool::from(known.expose_secret().as_bytes().ct_eq(token.as_bytes()));
+        self.url_tokens.is_empty() || self.url_tokens.iter().any(matches)
+    }
+
+    /// Whether `signature` is right for `body` under any of the secrets, and in which form.
+    pub fn verify(&self, body: &[u8], signature: &Signature) -> Option<Form> {
+        self.keys.iter().find_map(|key| key.verify(body, signature))
+    }
+}

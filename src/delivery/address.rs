@@ -1,0 +1,165 @@
+//! Receive, first half: to whom a delivery goes and whether it may come in, judged before its body is read.
+//!
+//! [`Request`] is what the HTTP side knows by then, [`Addressed`] what the bridge makes of it. An unknown action is not
+//! refused here if a well-formed signature came with it: only the body tells whether Nexudus sent it, and then it is
+//! kept.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::Refusal;
+use crate::config::{SignaturePolicy, Source};
+use crate::event::Trace;
+use crate::metrics::SourceMetrics;
+use crate::outcome::Outcome;
+use crate::signature::Signature;
+
+/// A request as far as it is known before the body.
+#[derive(Debug, Clone, Default)]
+pub struct Request<'a> {
+    /// The source's name in the URL; `None` in the short form.
+    pub source: Option<&'a str>,
+    /// The action in the URL.
+    pub action: &'a str,
+    /// `?token=`.
+    pub token: Option<&'a str>,
+    /// The signature header; more than one is malformed.
+    pub signature: SignatureHeader<'a>,
+    /// The trace context.
+    pub trace: Trace,
+}
+
+/// The signature header as it came.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum SignatureHeader<'a> {
+    /// There is none.
+    #[default]
+    Missing,
+    /// One.
+    One(&'a [u8]),
+    /// Several, which no Nexudus sends.
+    Several,
+}
+
+/// A source, with its metrics.
+#[derive(Debug)]
+pub struct Origin {
+    /// The source.
+    pub source: Arc<Source>,
+    /// Its series.
+    pub metrics: SourceMetrics,
+}
+
+/// A delivery whose source is known, whose token is right and whose action and signature can be judged with the body.
+#[derive(Debug)]
+pub struct Addressed {
+    pub(super) origin: Arc<Origin>,
+    pub(super) action: Target,
+    pub(super) claim: Claim,
+    pub(super) trace: Trace,
+    pub(super) received_at: Timestamp,
+    pub(super) started: Instant,
+}
+
+/// The action that a delivery is for.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// At this place of the source's actions.
+    Known(usize),
+    /// As the URL gave it, shortened if it is long.
+    Unknown(Arc<str>),
+}
+
+/// What a request says of its signature.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Claim {
+    Missing,
+    Malformed,
+    Given(Signature),
+}
+
+/// How much of an unknown action's name is kept.
+const KEPT_NAME_BYTES: usize = 256;
+
+impl Addressed {
+    /// Judges everything but the body.
+    ///
+    /// # Errors
+    /// The source's token is missing or wrong; no signature where one is enforced; an action that is unknown and
+    /// surely not signed.
+    pub(super) fn new(origin: Arc<Origin>, request: Request<'_>, started: Instant) -> Result<Self, Refusal> {
+        let source = &origin.source;
+        if !source.accepts_token(request.token) {
+            let detail = if request.token.is_some() { "the URL's token is wrong" } else { "the URL has no token" };
+            return Err(Refusal::new(Outcome::InvalidToken, detail));
+        }
+        let claim = match request.signature {
+            SignatureHeader::Missing => Claim::Missing,
+            SignatureHeader::Several => Claim::Malformed,
+            SignatureHeader::One(value) => Signature::parse(value).map_or(Claim::Malformed, Claim::Given),
+        };
+        let action = match source.actions.find(request.action) {
+            Some(place) => Target::Known(place),
+            None => Target::Unknown(shortened(request.action).into()),
+        };
+        let addressed =
+            Self { origin, action, claim, trace: request.trace, received_at: Timestamp::now(), started };
+        match addressed.claim {
+            Claim::Missing | Claim::Malformed if addressed.policy() == SignaturePolicy::Enforce => {
+                Err(addressed.unsigned())
+            }
+            _ => Ok(addressed),
+        }
+    }
+
+    /// The refusal of a delivery that is not signed: by then a wrong action is the more helpful thing to say.
+    pub(super) fn unsigned(&self) -> Refusal {
+        match (&self.action, self.claim) {
+            (Target::Unknown(name), _) => self.unknown_action(name),
+            (_, Claim::Missing) => Refusal::new(
+                Outcome::MissingSignature,
+                "the X-Nexudus-Hook-Signature header is missing; is a shared secret set on Nexudus's webhooks page?",
+            ),
+            (_, Claim::Malformed) => {
+                Refusal::new(Outcome::InvalidSignature, "the signature is not 64 hexadecimal digits")
+            }
+            (_, Claim::Given(_)) => Refusal::new(
+                Outcome::InvalidSignature,
+                "the signature does not match the body under any secret of this source",
+            ),
+        }
+    }
+
+    fn unknown_action(&self, name: &str) -> Refusal {
+        let hint = match self.origin.source.actions.nearest(name) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => "`nexudus-bridge actions` lists those that it knows".to_owned(),
+        };
+        Refusal::new(Outcome::UnknownAction, format!("{name:?} is not an action of Nexudus, {hint}"))
+    }
+
+    /// What the source makes of signatures.
+    pub(super) fn policy(&self) -> SignaturePolicy {
+        self.origin.source.policy
+    }
+
+    /// The action's place in the source's list, for its series.
+    pub(super) fn place(&self) -> Option<usize> {
+        self.action.place()
+    }
+}
+
+impl Target {
+    pub(super) fn place(&self) -> Option<usize> {
+        match self {
+            Self::Known(place) => Some(*place),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(KEPT_NAME_BYTES)]
+}

@@ -1,0 +1,189 @@
+//! The meaning of a delivery: from what came in to what is answered. Knows no HTTP server and no Kafka client.
+//!
+//! The stages are read in the order in which a delivery passes them: [`address`] and [`admission`] (may it come in),
+//! [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
+//! ([`settle`]). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
+//! client that hangs up nor the deadline of the answer ends a confirmation ([`settle::Outlive`]).
+
+pub mod address;
+pub mod admission;
+pub mod decode;
+mod report;
+pub mod route;
+mod settle;
+pub mod verify;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use self::address::{Addressed, Origin, Request};
+use self::admission::{Admission, Permit};
+use self::report::Reporter;
+use self::route::Router;
+use self::settle::{Outlive, Tally};
+use crate::config::{Config, Source};
+use crate::event::EventId;
+use crate::kafka::producer::Producer;
+use crate::metrics::{Metrics, SourceMetrics, UNKNOWN};
+use crate::outcome::Outcome;
+
+/// How far the answer's deadline lies above the producer's, whose word is the better answer.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
+
+/// A delivery that was answered 2xx: what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Confirmed, quarantined or empty.
+    pub outcome: Outcome,
+    /// Where its events lie.
+    pub events: Vec<Confirmed>,
+}
+
+/// An event that the broker confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// `ce_id`.
+    pub id: EventId,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The offset within it.
+    pub offset: i64,
+}
+
+/// A delivery that was not answered 2xx: why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of refusal.
+    pub outcome: Outcome,
+    /// What exactly, and what to do about it. Holds no secret and no host.
+    pub detail: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with its reason.
+    pub fn new(outcome: Outcome, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { outcome, detail: detail.into() }
+    }
+}
+
+/// The bridge: takes deliveries, publishes their events, and answers once the broker has confirmed them.
+pub struct Bridge {
+    origins: BTreeMap<Arc<str>, Arc<Origin>>,
+    strangers: SourceMetrics,
+    admission: Arc<Admission>,
+    router: Router,
+    producer: Arc<Producer>,
+    metrics: Arc<Metrics>,
+    reporter: Reporter,
+    key_field: String,
+    confirm_timeout: Duration,
+    runtime: Handle,
+}
+
+impl Bridge {
+    /// Puts a bridge together. What outlives its request goes on in the runtime that this is called in.
+    pub fn new(config: &Config, producer: Arc<Producer>, metrics: Arc<Metrics>) -> Self {
+        let origin = |source: &Arc<Source>| {
+            let metrics = metrics.source(&source.name, &source.actions);
+            (Arc::clone(&source.name), Arc::new(Origin { source: Arc::clone(source), metrics }))
+        };
+        Self {
+            origins: config.sources.values().map(origin).collect(),
+            strangers: metrics.source(UNKNOWN, &crate::action::Actions::default()),
+            admission: Arc::new(Admission::new(config.ingress.max_in_flight, config.ingress.max_in_flight_bytes)),
+            router: Router::new(config),
+            producer,
+            metrics,
+            reporter: Reporter::default(),
+            key_field: config.topics.key.clone(),
+            confirm_timeout: config.kafka.confirm_timeout,
+            runtime: Handle::current(),
+        }
+    }
+
+    /// What may be in flight, and is.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// The quarantine topic's name.
+    pub fn quarantine_topic(&self) -> &Arc<str> {
+        self.router.quarantine_topic()
+    }
+
+    /// Judges all of a request that can be judged before its body is read.
+    ///
+    /// # Errors
+    /// The refusal, counted and reported.
+    pub fn address(&self, request: Request<'_>) -> Result<Addressed, Refusal> {
+        let started = Instant::now();
+        let name = request.source.unwrap_or(Source::DEFAULT);
+        let Some(origin) = self.origins.get(name) else {
+            let refusal = Refusal::new(Outcome::UnknownSource, "no source of this name is configured");
+            return Err(self.refused(&self.strangers, None, started, refusal));
+        };
+        let place = origin.source.actions.find(request.action);
+        Addressed::new(Arc::clone(origin), request, started)
+            .map_err(|refusal| self.refused(&origin.metrics, place, started, refusal))
+    }
+
+    /// Refuses a request that is not a POST.
+    pub fn wrong_method(&self, source: Option<&str>, action: &str) -> Refusal {
+        let refusal = Refusal::new(Outcome::Method, "webhooks are delivered by POST");
+        let origin = self.origins.get(source.unwrap_or(Source::DEFAULT));
+        let metrics = origin.map_or(&self.strangers, |origin| &origin.metrics);
+        let place = origin.and_then(|origin| origin.source.actions.find(action));
+        self.refused(metrics, place, Instant::now(), refusal)
+    }
+
+    /// Refuses an addressed delivery whose body could not be taken.
+    pub fn refuse(&self, addressed: &Addressed, refusal: Refusal) -> Refusal {
+        self.refused(&addressed.origin.metrics, addressed.place(), addressed.started, refusal)
+    }
+
+    fn refused(
+        &self,
+        metrics: &SourceMetrics,
+        place: Option<usize>,
+        started: Instant,
+        refusal: Refusal,
+    ) -> Refusal {
+        self.metrics.answered(metrics, place, refusal.outcome, started.elapsed());
+        self.reporter.refused(&refusal);
+        refusal
+    }
+
+    /// A delivery with its body: verified, decoded, published, and every event confirmed before this returns.
+    ///
+    /// # Errors
+    /// The refusal, counted and reported. A time-out means that the events may still be confirmed later.
+    pub async fn handle(
+        self: &Arc<Self>,
+        addressed: Addressed,
+        body: Bytes,
+        permit: Permit,
+    ) -> Result<Receipt, Refusal> {
+        let deadline = tokio::time::Instant::now() + self.confirm_timeout + DEADLINE_MARGIN;
+        let tally = Arc::new(Tally::new(self, &addressed));
+        let result = match verify::verify(addressed, body) {
+            Ok(verified) => {
+                let content = decode::decode(&verified.body, &self.key_field);
+                let routed = self.router.route(&verified, content, Uuid::now_v7);
+                let settling = settle::settle(Arc::clone(self), verified, routed, permit, Arc::clone(&tally));
+                let settled = Outlive::new(settling, self.runtime.clone());
+                tokio::time::timeout_at(deadline, settled).await.unwrap_or_else(|_| Err(self.late()))
+            }
+            Err(refusal) => Err(refusal),
+        };
+        tally.count(&result);
+        result
+    }
+}

@@ -1,0 +1,141 @@
+//! Route: records become events, with topic, key and attributes. A plain function of its input: no clock, no chance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::address::Target;
+use super::decode::{Content, Record};
+use super::verify::Verified;
+use crate::action::{Kind, QUARANTINE};
+use crate::config::{Config, Source};
+use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, ReceivedAt};
+use crate::outcome::QuarantineReason;
+
+/// Names that every event of a source and action shares.
+#[derive(Debug)]
+struct Names {
+    topic: Arc<str>,
+    kind: Arc<str>,
+}
+
+/// Where events go. Everything that does not depend on the delivery is made at start.
+#[derive(Debug)]
+pub struct Router {
+    /// By source; each source's actions by their place.
+    sources: BTreeMap<Arc<str>, (Arc<str>, Vec<Names>)>,
+    quarantine: Arc<str>,
+}
+
+/// What is to be published for a delivery.
+#[derive(Debug)]
+pub enum Routed {
+    /// An event a record.
+    Events(Vec<Event>),
+    /// The whole body.
+    Quarantined(QuarantineReason, Event),
+    /// Nothing.
+    Nothing,
+}
+
+impl Router {
+    /// Makes the names of every source and action.
+    pub fn new(config: &Config) -> Self {
+        let prefix = &config.topics.prefix;
+        let names = |source: &Source| {
+            let name = |action: &str| Names { topic: format!("{prefix}{action}").into(), kind: kind(action) };
+            source.actions.iter().map(|action| name(action.name())).collect()
+        };
+        let sources = config.sources.values().map(|source| {
+            let origin: Arc<str> = format!("/nexudus/{}", source.name).into();
+            (Arc::clone(&source.name), (origin, names(source)))
+        });
+        Self { sources: sources.collect(), quarantine: format!("{prefix}{QUARANTINE}").into() }
+    }
+
+    /// The quarantine topic's name.
+    pub fn quarantine_topic(&self) -> &Arc<str> {
+        &self.quarantine
+    }
+
+    /// Turns a delivery's content into events. `first_id` is the id of the first event of a signal action; those of
+    /// further records count on from it.
+    pub fn route(&self, verified: &Verified, content: Content, first_id: impl FnOnce() -> Uuid) -> Routed {
+        match (content, &verified.action) {
+            (_, Target::Unknown(_)) => self.quarantined(verified, QuarantineReason::UnknownAction),
+            (Content::Unreadable(reason), _) => self.quarantined(verified, reason),
+            (Content::Empty, _) => Routed::Nothing,
+            (Content::Records(records), Target::Known(place)) => {
+                Routed::Events(self.events(verified, *place, records, first_id))
+            }
+        }
+    }
+
+    fn quarantined(&self, verified: &Verified, reason: QuarantineReason) -> Routed {
+        Routed::Quarantined(reason, self.quarantine(verified, reason))
+    }
+
+    /// The event that keeps the whole body of a delivery.
+    pub fn quarantine(&self, verified: &Verified, reason: QuarantineReason) -> Event {
+        let source = &verified.origin.source;
+        let action: Arc<str> = match &verified.action {
+            Target::Known(place) => source.actions.get(*place).name().into(),
+            Target::Unknown(name) => Arc::clone(name),
+        };
+        let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
+        let mut attributes = self.attributes(verified, kind(&action), EventId::Content(fingerprint), fingerprint);
+        attributes.quarantine = Some(Quarantine { reason, action });
+        Event { topic: Arc::clone(&self.quarantine), key: None, value: verified.body.clone(), attributes }
+    }
+
+    fn events(
+        &self,
+        verified: &Verified,
+        place: usize,
+        records: Vec<Record>,
+        first_id: impl FnOnce() -> Uuid,
+    ) -> Vec<Event> {
+        let source = &verified.origin.source;
+        let action = source.actions.get(place);
+        let names = &self.sources[&source.name].1[place];
+        let first_id = (action.kind() == Kind::Signal).then(first_id);
+        let event = |(place, record): (usize, Record)| {
+            let Record { value, key, updated_on } = record;
+            let fingerprint = Fingerprint::of(&source.name, action.name(), &value);
+            let id = match first_id {
+                Some(first) => EventId::Own(count_on(first, place)),
+                None => EventId::Content(fingerprint),
+            };
+            let mut attributes = self.attributes(verified, Arc::clone(&names.kind), id, fingerprint);
+            attributes.time = updated_on;
+            Event { topic: Arc::clone(&names.topic), key, value, attributes }
+        };
+        records.into_iter().enumerate().map(event).collect()
+    }
+
+    fn attributes(&self, verified: &Verified, kind: Arc<str>, id: EventId, fingerprint: Fingerprint) -> Attributes {
+        Attributes {
+            id,
+            fingerprint,
+            source: Arc::clone(&self.sources[&verified.origin.source.name].0),
+            kind,
+            time: None,
+            received: ReceivedAt::new(verified.received_at),
+            warning: verified.warning,
+            trace: verified.trace.clone(),
+            quarantine: None,
+        }
+    }
+}
+
+fn kind(action: &str) -> Arc<str> {
+    format!("com.nexudus.{action}").into()
+}
+
+/// A further id of the same delivery: the random end of the first, counted up.
+fn count_on(first: Uuid, place: usize) -> Uuid {
+    const RANDOM_END: u128 = (1 << 62) - 1; // RFC 9562: version 7's `rand_b`
+    let number = first.as_u128();
+    Uuid::from_u128((number & !RANDOM_END) | (number.wrapping_add(place as u128) & RANDOM_END))
+}

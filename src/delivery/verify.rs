@@ -1,0 +1,53 @@
+//! Verify: whether Nexudus sent a body, by the policy of its source.
+//!
+//! A [`Verified`] is made here and nowhere else, so nothing unsigned reaches a topic unless the source's policy lets it
+//! through, and then it is marked.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use super::Refusal;
+use super::address::{Addressed, Claim, Origin, Target};
+use crate::config::SignaturePolicy;
+use crate::event::Trace;
+use crate::outcome::SignatureWarning;
+
+/// A delivery that its source accepts: signed, or let through by `warn` or `off`.
+#[derive(Debug)]
+pub struct Verified {
+    pub(super) origin: Arc<Origin>,
+    pub(super) action: Target,
+    pub(super) body: Bytes,
+    pub(super) warning: Option<SignatureWarning>,
+    pub(super) trace: Trace,
+    pub(super) received_at: Timestamp,
+}
+
+/// Judges the signature of a body.
+///
+/// # Errors
+/// The refusal of an unsigned delivery, where the source enforces signatures.
+pub(super) fn verify(addressed: Addressed, body: Bytes) -> Result<Verified, Refusal> {
+    let warning = match (addressed.policy(), addressed.claim) {
+        (SignaturePolicy::Off, _) => None,
+        (policy, Claim::Given(signature)) => match addressed.origin.source.verify(&body, &signature) {
+            Some(form) => {
+                addressed.origin.metrics.matched(form);
+                tracing::debug!(source = %addressed.origin.source.name, form = form.label(), "signature right");
+                None
+            }
+            None if policy == SignaturePolicy::Warn => Some(SignatureWarning::Invalid),
+            None => return Err(addressed.unsigned()),
+        },
+        (SignaturePolicy::Warn, Claim::Missing) => Some(SignatureWarning::Missing),
+        (SignaturePolicy::Warn, Claim::Malformed) => Some(SignatureWarning::Invalid),
+        (SignaturePolicy::Enforce, Claim::Missing | Claim::Malformed) => return Err(addressed.unsigned()),
+    };
+    if let Some(warning) = warning {
+        addressed.origin.metrics.warned(warning);
+    }
+    let Addressed { origin, action, trace, received_at, .. } = addressed;
+    Ok(Verified { origin, action, body, warning, trace, received_at })
+}

@@ -1,0 +1,68 @@
+//! The admin listener's answers: metrics, health, readiness. Nothing here asks the cluster; it shows what is known.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::http::header::ContentType;
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use crate::delivery::admission::Admission;
+use crate::kafka::status::Status;
+use crate::metrics::Metrics;
+
+/// What the admin listener shows.
+pub struct State {
+    metrics: Arc<Metrics>,
+    status: Arc<Status>,
+    admission: Arc<Admission>,
+    stopping: AtomicBool,
+}
+
+impl State {
+    /// Gathers what is to be shown.
+    pub fn new(metrics: Arc<Metrics>, status: Arc<Status>, admission: Arc<Admission>) -> Self {
+        Self { metrics, status, admission, stopping: AtomicBool::new(false) }
+    }
+
+    /// Not ready from now on.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Why the bridge is not ready; empty while it is.
+    pub fn reasons(&self) -> Vec<String> {
+        let stopping = self.stopping.load(Ordering::Acquire).then(|| "shutting down".to_owned());
+        stopping.into_iter().chain(self.status.trouble()).collect()
+    }
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<String>,
+    missing_topics: Vec<String>,
+}
+
+/// `GET /healthz`: the process lives.
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n")
+}
+
+/// `GET /readyz`: 200 while the cluster answers, else 503 with the reasons.
+pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
+    let reasons = state.reasons();
+    let ready = reasons.is_empty();
+    let readiness = Readiness { ready, reasons, missing_topics: state.status.missing_topics() };
+    if ready { HttpResponse::Ok().json(readiness) } else { HttpResponse::ServiceUnavailable().json(readiness) }
+}
+
+/// `GET /metrics`, in Prometheus's text format.
+pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
+    let metrics = &state.metrics;
+    let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    metrics.in_flight_deliveries.set(gauge(state.admission.deliveries()));
+    metrics.in_flight_bytes.set(gauge(state.admission.bytes()));
+    metrics.ready.set(state.reasons().is_empty().into());
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics.render())
+}

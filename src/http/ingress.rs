@@ -1,0 +1,161 @@
+//! Receive: a request as a delivery, its body read in bounded time and bytes.
+//!
+//! What can be judged without the body is judged first, so that a stranger's four megabytes are not even read. The
+//! body is gathered in one buffer of its own: a slice of the connection's would keep that whole alive until the broker
+//! has answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+
+use super::respond;
+use crate::config;
+use crate::delivery::address::{Request, SignatureHeader};
+use crate::delivery::admission::Permit;
+use crate::delivery::{Bridge, Refusal};
+use crate::event::Trace;
+use crate::outcome::Outcome;
+use crate::signature;
+
+/// What is reserved for a body before its first byte, whatever length it claims.
+const FIRST_RESERVE_BYTES: usize = 16 * 1024;
+
+/// What a handler needs.
+pub(super) struct Ingress {
+    bridge: Arc<Bridge>,
+    max_body_bytes: usize,
+    body_timeout: Duration,
+}
+
+impl Ingress {
+    pub(super) fn new(bridge: Arc<Bridge>, config: &config::Ingress) -> Self {
+        Self { bridge, max_body_bytes: config.max_body_bytes, body_timeout: config.body_timeout }
+    }
+}
+
+/// `POST /webhooks/{action}` and `POST /webhooks/{source}/{action}`.
+pub(super) async fn deliver(http: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
+    let bridge = &ingress.bridge;
+    let token = token(http.query_string());
+    let addressed = match bridge.address(request(&http, token.as_deref())) {
+        Ok(addressed) => addressed,
+        Err(refusal) => return respond::refuse_and_close(&refusal),
+    };
+    let body = match length_if_acceptable(&http, ingress.max_body_bytes) {
+        Ok(length) => ingress.body(payload, length).await,
+        Err(refusal) => Err(refusal.into()),
+    };
+    match body {
+        Ok((body, permit)) => respond::answer(bridge.handle(addressed, body, permit).await),
+        Err(Unread::Refused(refusal)) => respond::refuse_and_close(&bridge.refuse(&addressed, refusal)),
+        Err(Unread::Broken) => respond::problem(StatusCode::BAD_REQUEST, "Bad request", "the body broke off"),
+    }
+}
+
+/// Any other method on a webhook's path.
+pub(super) async fn wrong_method(http: HttpRequest, ingress: web::Data<Ingress>) -> HttpResponse {
+    let path = http.match_info();
+    let refusal = ingress.bridge.wrong_method(path.get("source"), path.get("action").unwrap_or_default());
+    respond::refuse_and_close(&refusal)
+}
+
+/// Any other path.
+pub(super) async fn elsewhere() -> HttpResponse {
+    let detail = "deliveries go to POST /webhooks/{action} or POST /webhooks/{source}/{action}, without a slash at the end";
+    respond::problem(StatusCode::NOT_FOUND, "Not found", detail)
+}
+
+fn request<'a>(http: &'a HttpRequest, token: Option<&'a str>) -> Request<'a> {
+    let headers = http.headers();
+    let mut signatures = headers.get_all(signature::HEADER);
+    let signature = match (signatures.next(), signatures.next()) {
+        (None, _) => SignatureHeader::Missing,
+        (Some(one), None) => SignatureHeader::One(one.as_bytes()),
+        (Some(_), Some(_)) => SignatureHeader::Several,
+    };
+    let copied = |name: &str| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let path = http.match_info();
+    Request {
+        source: path.get("source"),
+        action: path.get("action").unwrap_or_default(),
+        token,
+        signature,
+        trace: Trace { parent: copied("traceparent"), state: copied("tracestate") },
+    }
+}
+
+/// The value of `?token=`. Two of them are none: nobody could say which one counts.
+fn token(query: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Query {
+        token: Option<String>,
+    }
+    if query.is_empty() {
+        return None;
+    }
+    web::Query::<Query>::from_query(query).ok()?.into_inner().token
+}
+
+/// What the head says of the body: its length, if it does, unless it cannot be taken.
+fn length_if_acceptable(http: &HttpRequest, max_body_bytes: usize) -> Result<Option<usize>, Refusal> {
+    let headers = http.headers();
+    let identity = |value: &header::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !headers.get_all(header::CONTENT_ENCODING).all(identity) {
+        let detail = "the body is content-encoded; its bytes are not those that were signed";
+        return Err(Refusal::new(Outcome::Encoded, detail));
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    match length {
+        Some(length) if length > max_body_bytes => Err(too_large(max_body_bytes)),
+        length => Ok(length),
+    }
+}
+
+fn too_large(max_body_bytes: usize) -> Refusal {
+    Refusal::new(Outcome::TooLarge, format!("the body is larger than {max_body_bytes} bytes (ingress.max_body_bytes)"))
+}
+
+/// Why there is no body.
+enum Unread {
+    /// It is refused.
+    Refused(Refusal),
+    /// The client broke off; it will hardly read an answer.
+    Broken,
+}
+
+impl From<Refusal> for Unread {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Ingress {
+    /// Reads a body to its end, within all bounds, and gives the permit that covers it.
+    async fn body(&self, payload: web::Payload, length: Option<usize>) -> Result<(Bytes, Permit), Unread> {
+        let overloaded = |outcome| match outcome {
+            Outcome::ShuttingDown => Refusal::new(outcome, "the bridge is stopping; another replica or a retry will take it"),
+            _ => Refusal::new(outcome, "as many deliveries or bytes as allowed are waiting for Kafka (ingress.max_in_flight)"),
+        };
+        let mut permit = self.bridge.admission().enter().map_err(overloaded)?;
+        let reading = async {
+            let mut payload = payload;
+            let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST_RESERVE_BYTES));
+            while let Some(chunk) = payload.next().await {
+                let chunk = chunk.map_err(|_| Unread::Broken)?;
+                permit.grow(chunk.len()).map_err(overloaded)?;
+                if body.len() + chunk.len() > self.max_body_bytes {
+                    return Err(Unread::from(too_large(self.max_body_bytes)));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(body.freeze())
+        };
+        let late = || Refusal::new(Outcome::TooSlow, "the body did not arrive in time (ingress.body_timeout)");
+        let body = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| late())??;
+        Ok((body, permit))
+    }
+}

@@ -1,0 +1,79 @@
+//! HTTP: everything that knows actix-web. Both listeners' routes are on this page.
+//!
+//! [`ingress`] receives deliveries and hands them to the bridge, [`respond`] turns its word into an answer, [`admin`]
+//! shows the bridge's state.
+
+pub mod admin;
+mod ingress;
+mod respond;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::{App, HttpServer, web};
+
+use self::admin::State;
+use self::ingress::Ingress;
+use crate::config;
+use crate::delivery::Bridge;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may idle between requests; above the minute of common load balancers.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a client may take to read an answer's end.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 2048;
+
+/// The bounds that both listeners have; the program handles signals itself.
+macro_rules! bounds {
+    ($server:expr) => {
+        $server
+            .disable_signals()
+            .client_request_timeout(HEAD_TIMEOUT)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .keep_alive(KEEP_ALIVE)
+    };
+}
+
+/// Serves deliveries on `listener`.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve_ingress(listener: TcpListener, bridge: Arc<Bridge>, config: &config::Ingress) -> io::Result<Server> {
+    let ingress = web::Data::new(Ingress::new(bridge, config));
+    let grace = config.shutdown_grace.as_secs() + 1;
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(ingress.clone())
+            .route("/webhooks/{action}", web::post().to(ingress::deliver))
+            .route("/webhooks/{source}/{action}", web::post().to(ingress::deliver))
+            .route("/webhooks/{action}", web::route().to(ingress::wrong_method))
+            .route("/webhooks/{source}/{action}", web::route().to(ingress::wrong_method))
+            .default_service(web::to(ingress::elsewhere))
+    });
+    Ok(bounds!(server).shutdown_timeout(grace).backlog(BACKLOG).listen(listener)?.run())
+}
+
+/// Serves metrics, health and readiness on `listener`.
+///
+/// # Errors
+/// The listener cannot be used.
+pub fn serve_admin(listener: TcpListener, state: Arc<State>) -> io::Result<Server> {
+    let state = web::Data::from(state);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .route("/metrics", web::get().to(admin::metrics))
+            .route("/healthz", web::get().to(admin::healthz))
+            .route("/readyz", web::get().to(admin::readyz))
+    });
+    Ok(bounds!(server).workers(1).shutdown_timeout(1).listen(listener)?.run())
+}

@@ -1,0 +1,178 @@
+//! Confirmation: from a message on its way to the broker's word on it, and what each error means for the delivery.
+//!
+//! Every librdkafka error is sorted by its name into a [`Verdict`]. A time-out is *unknown*, not failed: the message may
+//! be in the log. Refused for good are only errors about this one message, and only when it travelled alone: an error
+//! that a batch-mate may have caused is tried again alone first. Everything else, unknown codes included, is for now:
+//! the sender's retry will find out.
+
+use rdkafka::error::KafkaError;
+use rdkafka::producer::DeliveryFuture;
+use rdkafka::types::RDKafkaErrorCode;
+
+/// A message that the producer has taken.
+pub struct Pending {
+    delivery: DeliveryFuture,
+    alone: bool,
+}
+
+/// Where a confirmed message lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The partition.
+    pub partition: i32,
+    /// The offset within it.
+    pub offset: i64,
+}
+
+/// The broker, or the client on its behalf, did not confirm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{code:?}")]
+pub struct Unconfirmed {
+    /// What it means.
+    pub verdict: Verdict,
+    /// The library's error.
+    pub code: RDKafkaErrorCode,
+}
+
+/// The error of a message on which there is no word yet.
+pub const NO_WORD: RDKafkaErrorCode = RDKafkaErrorCode::MessageTimedOut;
+
+/// What an error means for the delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not now: a broker or the cluster refused or cannot, and a retry may find it otherwise.
+    Later,
+    /// The producer's queue is full: nothing was sent.
+    QueueFull,
+    /// Unknown: no word came in time, the message may or may not be in the log.
+    Unknown,
+    /// The batch was refused, perhaps because of another message in it: to be tried alone.
+    Alone,
+    /// This message is refused for good.
+    Refused,
+}
+
+/// Sorts an error by its name. `alone` tells that the message was the only one of its batch.
+pub fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::QueueFull => Verdict::QueueFull,
+        // No word in time. A purge in flight, too, leaves open what the broker did.
+        Code::MessageTimedOut
+        | Code::OperationTimedOut
+        | Code::TimedOutQueue
+        | Code::RequestTimedOut
+        | Code::PurgeInflight => Verdict::Unknown,
+        // About this message, or about the batch it was in.
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge | Code::InvalidRecord => {
+            if alone { Verdict::Refused } else { Verdict::Alone }
+        }
+        // Another record of the batch was invalid (KIP-467); alone there is no other.
+        Code::InvalidDifferentRecord if !alone => Verdict::Alone,
+        // A wrong clock (InvalidTimestamp), missing rights, an unknown topic, a leader that moved, too few replicas, a
+        // full disk, a fatal producer, …: another attempt may succeed, once somebody or something has mended it.
+        _ => Verdict::Later,
+    }
+}
+
+impl Pending {
+    pub(super) fn new(delivery: DeliveryFuture, alone: bool) -> Self {
+        Self { delivery, alone }
+    }
+
+    /// Waits for the broker's word. The client gives one for each message, at the latest when it times out.
+    ///
+    /// # Errors
+    /// [`Unconfirmed`], with what that means.
+    pub async fn confirm(self) -> Result<Position, Unconfirmed> {
+        match self.delivery.await {
+            Ok(Ok(delivery)) => Ok(Position { partition: delivery.partition, offset: delivery.offset }),
+            Ok(Err((error, _message))) => Err(Unconfirmed::new(&error, self.alone)),
+            // The producer was dropped with the message in it.
+            Err(_cancelled) => Err(Unconfirmed { verdict: Verdict::Unknown, code: RDKafkaErrorCode::DestroyBroker }),
+        }
+    }
+}
+
+impl Unconfirmed {
+    pub(super) fn new(error: &KafkaError, alone: bool) -> Self {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        Self { verdict: sort(code, alone), code }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use RDKafkaErrorCode::*;
+
+    use super::*;
+
+    /// Every code that librdkafka has, with what it means in a batch and alone.
+    const BY_NAME: &[(&[RDKafkaErrorCode], Verdict, Verdict)] = &[
+        (&[QueueFull], Verdict::QueueFull, Verdict::QueueFull),
+        (
+            &[MessageTimedOut, OperationTimedOut, TimedOutQueue, RequestTimedOut, PurgeInflight],
+            Verdict::Unknown,
+            Verdict::Unknown,
+        ),
+        (
+            &[MessageSizeTooLarge, InvalidMessageSize, MessageBatchTooLarge, InvalidRecord],
+            Verdict::Alone,
+            Verdict::Refused,
+        ),
+        (&[InvalidDifferentRecord], Verdict::Alone, Verdict::Later),
+        (LATER, Verdict::Later, Verdict::Later),
+    ];
+
+    #[rustfmt::skip]
+    const LATER: &[RDKafkaErrorCode] = &[
+        BadMessage, BadCompression, BrokerDestroy, Fail, BrokerTransportFailure, CriticalSystemResource,
+        Resolve, PartitionEOF, UnknownPartition, FileSystem, UnknownTopic, AllBrokersDown,
+        InvalidArgument, ISRInsufficient, NodeUpdate, SSL, WaitingForCoordinator, UnknownGroup,
+        InProgress, PreviousInProgress, ExistingSubscription, AssignPartitions, RevokePartitions,
+        Conflict, State, UnknownProtocol, NotImplemented, Authentication, NoOffset, Outdated,
+        UnsupportedFeature, WaitCache, Interrupted, KeySerialization, ValueSerialization,
+        KeyDeserialization, ValueDeserialization, Partial, ReadOnly, NoEnt, Underflow, InvalidType,
+        Retry, PurgeQueue, Fatal, Inconsistent, GaplessGuarantee, PollExceeded, UnknownBroker,
+        NotConfigured, Fenced, Application, AssignmentLost, Noop, AutoOffsetReset, LogTruncation,
+        DestroyBroker, Unknown, OffsetOutOfRange, InvalidMessage, UnknownTopicOrPartition,
+        LeaderNotAvailable, NotLeaderForPartition, BrokerNotAvailable, ReplicaNotAvailable,
+        StaleControllerEpoch, OffsetMetadataTooLarge, NetworkException, CoordinatorLoadInProgress,
+        CoordinatorNotAvailable, NotCoordinator, InvalidTopic, NotEnoughReplicas,
+        NotEnoughReplicasAfterAppend, InvalidRequiredAcks, IllegalGeneration, InconsistentGroupProtocol,
+        InvalidGroupId, UnknownMemberId, InvalidSessionTimeout, RebalanceInProgress,
+        InvalidCommitOffsetSize, TopicAuthorizationFailed, GroupAuthorizationFailed,
+        ClusterAuthorizationFailed, InvalidTimestamp, UnsupportedSASLMechanism, IllegalSASLState,
+        UnsupportedVersion, TopicAlreadyExists, InvalidPartitions, InvalidReplicationFactor,
+        InvalidReplicaAssignment, InvalidConfig, NotController, InvalidRequest,
+        UnsupportedForMessageFormat, PolicyViolation, OutOfOrderSequenceNumber, DuplicateSequenceNumber,
+        InvalidProducerEpoch, InvalidTransactionalState, InvalidProducerIdMapping,
+        InvalidTransactionTimeout, ConcurrentTransactions, TransactionCoordinatorFenced,
+        TransactionalIdAuthorizationFailed, SecurityDisabled, OperationNotAttempted, KafkaStorageError,
+        LogDirNotFound, SaslAuthenticationFailed, UnknownProducerId, ReassignmentInProgress,
+        DelegationTokenAuthDisabled, DelegationTokenNotFound, DelegationTokenOwnerMismatch,
+        DelegationTokenRequestNotAllowed, DelegationTokenAuthorizationFailed, DelegationTokenExpired,
+        InvalidPrincipalType, NonEmptyGroup, GroupIdNotFound, FetchSessionIdNotFound,
+        InvalidFetchSessionEpoch, ListenerNotFound, TopicDeletionDisabled, FencedLeaderEpoch,
+        UnknownLeaderEpoch, UnsupportedCompressionType, StaleBrokerEpoch, OffsetNotAvailable,
+        MemberIdRequired, PreferredLeaderNotAvailable, GroupMaxSizeReached, FencedInstanceId,
+        EligibleLeadersNotAvailable, ElectionNotNeeded, NoReassignmentInProgress,
+        GroupSubscribedToTopic, UnstableOffsetCommit, ThrottlingQuotaExceeded, ProducerFenced,
+        ResourceNotFound, DuplicateResource, UnacceptableCredential, InconsistentVoterSet,
+        InvalidUpdateVersion, FeatureUpdateFailed, PrincipalDeserializationFailure, UnknownTopicId,
+        FencedMemberEpoch, UnreleasedInstanceId, UnsupportedAssignor, StaleMemberEpoch,
+        UnknownSubscriptionId, TelemetryTooLarge, RebootstrapRequired,
+    ];
+
+    #[test]
+    fn every_error_is_sorted_by_its_name() {
+        let mut codes = 0;
+        for (names, batched, alone) in BY_NAME {
+            for &code in *names {
+                assert_eq!((sort(code, false), sort(code, true)), (*batched, *alone), "{code:?}");
+                codes += 1;
+            }
+        }
+        assert_eq!(codes, 169, "all of librdkafka's codes but NoError and the bounds of the enum");
+    }
+}

@@ -1,0 +1,176 @@
+//! The blocking half of the [`Reader`](super::Reader): lists topics and asks for their offsets, on a thread of its own.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{CONTACT_TIMEOUT, Listener, ReadError, Selection, Start, Stop};
+
+/// How often topics are listed again, to find those that are new.
+const RELIST_INTERVAL: Duration = Duration::from_secs(3);
+
+/// How soon they are listed again where that failed at first.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Offsets by topic and partition.
+pub(super) type Ends = HashMap<(String, i32), i64>;
+
+/// What the lister has found.
+pub(super) struct Report {
+    /// The new partitions, each with the offset to begin at.
+    pub(super) starts: TopicPartitionList,
+    /// With [`Stop::End`], where each of them ends.
+    pub(super) ends: Ends,
+}
+
+/// Lists topics and finds new partitions, on a thread of its own.
+pub(super) struct Lister {
+    pub(super) consumer: Arc<StreamConsumer<Listener>>,
+    pub(super) selection: Selection,
+    pub(super) start: Start,
+    pub(super) stop: Stop,
+    /// How many partitions of each topic are taken.
+    pub(super) known: HashMap<String, i32>,
+    pub(super) report: UnboundedSender<Result<Report, ReadError>>,
+}
+
+impl Lister {
+    /// Ends when the reader is dropped, with the destruction of the consumer, which this then holds last.
+    pub(super) fn run(mut self, stopped: &Receiver<()>) {
+        let mut first = true;
+        loop {
+            let mut wait = Some(RELIST_INTERVAL);
+            match self.find_partitions(first) {
+                Ok(found) => {
+                    if first || found.starts.count() > 0 {
+                        self.report.send(Ok(found)).ok(); // an error says that the reader is gone, and so does `stopped`
+                    }
+                    first = false;
+                    wait = wait.filter(|_| self.stop == Stop::Never);
+                }
+                Err(Trouble::Passing(error)) => {
+                    self.consumer.context().heard_of(&error);
+                    wait = Some(if first { RETRY_INTERVAL } else { RELIST_INTERVAL });
+                }
+                Err(Trouble::Final(error)) => {
+                    self.report.send(Err(error)).ok();
+                    wait = None;
+                }
+            }
+            let woken = match wait {
+                Some(wait) => stopped.recv_timeout(wait),
+                None => stopped.recv().map_err(Into::into),
+            };
+            if woken != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    /// Lists the topics and finds new partitions. Those of the first time begin where the reader is to start.
+    fn find_partitions(&mut self, first: bool) -> Result<Report, Trouble> {
+        let listed = self.list()?;
+        let new_of = |(topic, count): &(String, i32)| {
+            let from = self.known.get(topic).copied().unwrap_or(0);
+            let topic = topic.clone();
+            (from..*count).map(move |partition| (topic.clone(), partition))
+        };
+        let new: Vec<(String, i32)> = listed.iter().flat_map(new_of).collect();
+        let found = if new.is_empty() {
+            Report { starts: TopicPartitionList::new(), ends: Ends::new() }
+        } else {
+            self.positions(&new, first)?
+        };
+        self.known.extend(listed);
+        Ok(found)
+    }
+
+    /// The selected topics and how many partitions each has.
+    fn list(&self) -> Result<Vec<(String, i32)>, Trouble> {
+        let metadata = self.consumer.fetch_metadata(None, CONTACT_TIMEOUT)?;
+        let count = |topic: &MetadataTopic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+        let all = metadata.topics().iter().map(|topic| (topic.name(), count(topic)));
+        match &self.selection {
+            Selection::Matching(takes) => Ok(all
+                .filter(|(name, _)| takes(name))
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect()),
+            Selection::Named(names) => {
+                let all: HashMap<&str, i32> = all.filter(|(_, count)| *count > 0).collect();
+                let missing: Vec<String> =
+                    names.iter().filter(|name| !all.contains_key(name.as_str())).cloned().collect();
+                if !missing.is_empty() && self.known.is_empty() {
+                    return Err(Trouble::Final(ReadError::UnknownTopic(missing)));
+                }
+                Ok(names.iter().filter_map(|name| Some((name.clone(), *all.get(name.as_str())?))).collect())
+            }
+        }
+    }
+
+    /// Where to begin with each partition, and where it ends. `Offset::End` would be looked up at the first fetch only,
+    /// and what is written until then would be missed, so the end is asked for here.
+    fn positions(&self, new: &[(String, i32)], first: bool) -> Result<Report, Trouble> {
+        if self.stop == Stop::End {
+            let starts = by_place(&self.ask_for(new, Offset::Beginning)?)?;
+            let mut ends = by_place(&self.ask_for(new, Offset::End)?)?;
+            ends.retain(|place, end| starts.get(place).is_some_and(|start| start < end));
+            let filled: Vec<_> = ends.keys().cloned().collect();
+            return Ok(Report { starts: offsets(&filled, Offset::Beginning)?, ends });
+        }
+        let starts = if first && self.start == Start::End {
+            self.ask_for(new, Offset::End)?
+        } else {
+            offsets(new, Offset::Beginning)?
+        };
+        by_place(&starts)?; // for the errors in it
+        Ok(Report { starts, ends: Ends::new() })
+    }
+
+    /// One request a broker, whatever the number of partitions.
+    fn ask_for(&self, places: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPartitionList> {
+        self.consumer.offsets_for_times(offsets(places, offset)?, CONTACT_TIMEOUT)
+    }
+}
+
+/// What went wrong while listing.
+enum Trouble {
+    /// Something that may pass.
+    Passing(KafkaError),
+    /// Something that does not.
+    Final(ReadError),
+}
+
+impl From<KafkaError> for Trouble {
+    fn from(error: KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(Code::TopicAuthorizationFailed) => Self::Final(ReadError::Authorization(error.to_string())),
+            _ => Self::Passing(error),
+        }
+    }
+}
+
+fn offsets(places: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(places.len());
+    for (topic, partition) in places {
+        list.add_partition_offset(topic, *partition, offset)?;
+    }
+    Ok(list)
+}
+
+/// The offsets of an answer, or the first error in it.
+fn by_place(list: &TopicPartitionList) -> KafkaResult<Ends> {
+    let place = |element: TopicPartitionListElem<'_>| {
+        element.error()?;
+        let offset = element.offset().to_raw().unwrap_or_default();
+        Ok(((element.topic().to_owned(), element.partition()), offset))
+    };
+    list.elements().into_iter().map(place).collect()
+}

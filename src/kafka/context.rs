@@ -1,0 +1,54 @@
+//! librdkafka's callbacks: its errors, log lines and statistics, on their way to the status, the log and the metrics.
+
+use std::sync::Arc;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientContext, Statistics};
+
+use super::status::Status;
+use crate::metrics::{BROKER_PERCENTILES, Metrics};
+
+/// The context of a producer.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) status: Arc<Status>,
+    /// Absent where somebody else's statistics are already shown.
+    pub(super) metrics: Option<Arc<Metrics>>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::error!(facility, "kafka client: {message}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(facility, "kafka client: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "kafka client: {message}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, "kafka client: {message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        if self.status.failed(code) {
+            tracing::warn!(error = ?code, "kafka client: {reason}");
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let Some(metrics) = &self.metrics else { return };
+        metrics.producer_queue_messages.set(statistics.msg_cnt.try_into().unwrap_or(i64::MAX));
+        metrics.producer_queue_bytes.set(statistics.msg_size.try_into().unwrap_or(i64::MAX));
+        // Bootstrap addresses are pseudo brokers with a negative id; the real ones appear with the first metadata.
+        let real = statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
+        metrics.set_brokers(real.map(|broker| {
+            let seconds = |pick: fn(&rdkafka::statistics::Window) -> i64| {
+                broker.rtt.as_ref().map_or(0.0, |rtt| pick(rtt) as f64 / 1e6)
+            };
+            let rtt = [seconds(|rtt| rtt.p50), seconds(|rtt| rtt.p99)];
+            let [low, high] = BROKER_PERCENTILES;
+            (broker.nodename.as_str(), broker.state == "UP", [(low, rtt[0]), (high, rtt[1])])
+        }));
+    }
+}

@@ -1,0 +1,357 @@
+//! A Kafka broker inside the process, for `dev`, `demo` and the fault tests: librdkafka's mock cluster.
+//!
+//! It speaks Kafka's protocol to any client, groups and commits included, on 127.0.0.1 only. It knows no TLS, SASL,
+//! ACLs or admin requests, keeps everything in memory (about 5 MiB or 100,000 messages a partition, then the oldest
+//! go), and asking for the metadata of an unknown topic creates it. Real clusters and what they can do are for the
+//! tests with Apache Kafka.
+//!
+//! The cluster lives on a thread of its own, which is the only one that calls into it; [`EmbeddedBroker`] sends it
+//! commands. A fixed port is a small TCP forwarder on that thread, because the mock cluster binds random ports only.
+#![expect(
+    unsafe_code,
+    reason = "rdkafka wraps neither the advertised address nor the group settings of the mock cluster"
+)]
+
+mod forwarder;
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::bindings;
+use rdkafka::client::Client;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaMockCluster, RDKafkaType};
+use rdkafka::{ClientConfig, ClientContext, Statistics};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use self::forwarder::Forwarder;
+
+/// An error code of Kafka's protocol, as [`EmbeddedBroker::fail_produce`] takes them.
+pub use rdkafka::types::RDKafkaRespErr;
+
+/// The id of the only broker.
+const BROKER: i32 = 1;
+
+/// How long a group waits for its first members. Kafka's 3 s would be waited for by every consumer of `dev`.
+const GROUP_DELAY_MS: i32 = 50;
+
+/// How long [`EmbeddedBroker`]'s drop waits for the cluster to go. It takes milliseconds; the rest is left to the system.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How an embedded broker is started.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The port on 127.0.0.1; none, or 0: one that the system chooses.
+    pub port: Option<u16>,
+    /// The topics to create, each with its number of partitions.
+    pub topics: Vec<(String, i32)>,
+}
+
+/// Why an embedded broker, or a topic on it, could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The port is taken, or not ours to take.
+    #[error("cannot listen on {address} for the embedded broker: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no thread or socket, or librdkafka no cluster.
+    #[error("cannot start the embedded broker: {0}")]
+    Start(String),
+    /// The broker refuses the topic.
+    #[error("cannot create the topic {topic:?} on the embedded broker: {reason}")]
+    Topic {
+        /// Its name.
+        topic: String,
+        /// Kafka's reason.
+        reason: String,
+    },
+}
+
+/// A running broker. It ends when this is dropped.
+pub struct EmbeddedBroker {
+    address: String,
+    /// Taken by drop, which is what ends the thread.
+    commands: Option<UnboundedSender<Command>>,
+    stopped: mpsc::Receiver<()>,
+}
+
+/// Something to be done on the cluster's thread.
+type Command = Box<dyn FnOnce(&Cluster) + Send>;
+
+impl EmbeddedBroker {
+    /// Starts a broker and creates its topics. Takes some 10 ms and may be called on any thread.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`]: the port is taken, a topic cannot be made, or the system has no resources.
+    pub fn start(options: Options) -> Result<Self, EmbeddedError> {
+        let listener = options.port.map(listen).transpose()?;
+        let (commands, queue) = unbounded_channel();
+        let (report, started) = mpsc::sync_channel(1);
+        let (stopping, stopped) = mpsc::channel();
+        let body = move || {
+            run(options.topics, listener, queue, &report);
+            drop(stopping); // wakes the drop of the handle
+        };
+        let started = match thread::Builder::new().name("embedded-broker".to_owned()).spawn(body) {
+            Ok(_) => started.recv(),
+            Err(error) => return Err(EmbeddedError::Start(error.to_string())),
+        };
+        let address = started.map_err(|_| EmbeddedError::Start("its thread has failed".to_owned()))??;
+        Ok(Self { address, commands: Some(commands), stopped })
+    }
+
+    /// Where clients find the broker: `127.0.0.1:PORT`.
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.address
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Topic`] if it is there already or its name is not one.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EmbeddedError> {
+        let name = name.to_owned();
+        self.ask(move |cluster| cluster.create_topic(&name, partitions))
+    }
+
+    /// Answers the next produce requests with these errors, one each, whatever they hold. `RD_KAFKA_RESP_ERR__TRANSPORT`
+    /// cuts the connection instead.
+    pub fn fail_produce(&self, errors: &[RDKafkaRespErr]) {
+        let errors = errors.to_vec();
+        self.ask(move |cluster| cluster.fail_produce(&errors));
+    }
+
+    /// Answers metadata requests for a topic with an error, until [`EmbeddedBroker::clear_faults`] or `NO_ERROR`.
+    pub fn topic_error(&self, topic: &str, error: RDKafkaRespErr) {
+        let topic = topic.to_owned();
+        self.ask(move |cluster| cluster.topic_error(&topic, error));
+    }
+
+    /// Cuts all connections and takes no new ones, until [`EmbeddedBroker::up`]. What was written is kept.
+    pub fn down(&self) {
+        self.ask(|cluster| cluster.set_up(false));
+    }
+
+    /// Takes connections again, on the same port.
+    pub fn up(&self) {
+        self.ask(|cluster| cluster.set_up(true));
+    }
+
+    /// Delays every answer by `delay` (whole milliseconds). A delay longer than the client's patience is a silent broker.
+    pub fn round_trip(&self, delay: Duration) {
+        self.ask(move |cluster| cluster.round_trip(delay));
+    }
+
+    /// Undoes all faults: errors not yet answered, topic errors, the delay, and being down.
+    pub fn clear_faults(&self) {
+        self.ask(Cluster::clear_faults);
+    }
+
+    /// Has the cluster's thread do something and waits for it: microseconds, so it may be called from async code too.
+    fn ask<T: Send + 'static>(&self, command: impl FnOnce(&Cluster) -> T + Send + 'static) -> T {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let command: Command = Box::new(move |cluster| {
+            reply.send(command(cluster)).expect("the asker waits for the answer");
+        });
+        let commands = self.commands.as_ref().expect("taken by drop only");
+        commands.send(command).expect("the thread lives as long as the handle");
+        answer.recv().expect("the thread answers every command")
+    }
+}
+
+impl Drop for EmbeddedBroker {
+    fn drop(&mut self) {
+        self.commands = None;
+        if self.stopped.recv_timeout(STOP_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("the embedded broker did not stop in time and is left to the end of the process");
+        }
+    }
+}
+
+fn listen(port: u16) -> Result<TcpListener, EmbeddedError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?; // as tokio wants it
+        Ok(listener)
+    });
+    listener.map_err(|source| EmbeddedError::Listen { address, source })
+}
+
+/// The thread: makes the cluster, reports its address, serves commands and connections until the handle is dropped.
+fn run(
+    topics: Vec<(String, i32)>,
+    listener: Option<TcpListener>,
+    mut commands: UnboundedReceiver<Command>,
+    report: &mpsc::SyncSender<Result<String, EmbeddedError>>,
+) {
+    let failed = |error: io::Error| EmbeddedError::Start(error.to_string());
+    let prepared = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+        let cluster = Cluster::new()?;
+        for (name, partitions) in topics {
+            cluster.create_topic(&name, partitions)?;
+        }
+        let Some(listener) = listener else {
+            let address = cluster.address();
+            return Ok((runtime, cluster, None, address));
+        };
+        let address = listener.local_addr().map_err(failed)?;
+        let forwarder = Forwarder { listener, to: cluster.address() };
+        cluster.advertise(address);
+        Ok((runtime, cluster, Some(forwarder), address.to_string()))
+    };
+    let (runtime, cluster, forwarder, address) = match prepared() {
+        Ok(parts) => parts,
+        Err(error) => return report.send(Err(error)).expect("the starter waits for the report"),
+    };
+    report.send(Ok(address)).expect("the starter waits for the report");
+    runtime.block_on(async {
+        if let Some(forwarder) = forwarder {
+            tokio::spawn(forwarder.run());
+        }
+        while let Some(command) = commands.recv().await {
+            command(&cluster);
+        }
+    });
+    drop(runtime); // ends the forwarded connections before their far end goes
+}
+
+/// librdkafka's mock cluster. Not `Send`, because of the raw pointer; that is as it should be.
+struct Cluster {
+    /// Valid from [`Cluster::new`] to drop.
+    handle: *mut RDKafkaMockCluster,
+    /// The topics with an error, for [`Cluster::clear_faults`].
+    failing: RefCell<Vec<String>>,
+    /// The client that librdkafka wants for its book-keeping. It must outlive the cluster: fields drop after `drop`.
+    _client: Client<Silent>,
+}
+
+/// Logs nothing: the client behind the cluster connects to nobody and has nothing to say.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn stats(&self, _: Statistics) {}
+    fn error(&self, _: rdkafka::error::KafkaError, _: &str) {}
+}
+
+impl Cluster {
+    fn new() -> Result<Self, EmbeddedError> {
+        let failed = |error: rdkafka::error::KafkaError| EmbeddedError::Start(error.to_string());
+        let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Emerg);
+        config.set("log_level", "0"); // from the first moment: without servers it would complain about having none
+        let native = config.create_native_config().map_err(failed)?;
+        let client = Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, Silent).map_err(failed)?;
+        // SAFETY: the client's pointer is valid, and the client is kept for longer than the cluster.
+        let handle = unsafe { bindings::rd_kafka_mock_cluster_new(client.native_ptr(), 1) };
+        if handle.is_null() {
+            return Err(EmbeddedError::Start("librdkafka makes no mock cluster".to_owned()));
+        }
+        // SAFETY: the handle is valid.
+        unsafe { bindings::rd_kafka_mock_group_initial_rebalance_delay_ms(handle, GROUP_DELAY_MS) };
+        Ok(Self { handle, failing: RefCell::default(), _client: client })
+    }
+
+    /// Where the cluster itself listens.
+    fn address(&self) -> String {
+        // SAFETY: the handle is valid; the string is the cluster's, ends with NUL and is copied here.
+        let address = unsafe { CStr::from_ptr(bindings::rd_kafka_mock_cluster_bootstraps(self.handle)) };
+        address.to_string_lossy().into_owned()
+    }
+
+    /// Tells clients to come to another address.
+    fn advertise(&self, address: SocketAddr) {
+        let host = c_string(&address.ip().to_string());
+        let port = i32::from(address.port());
+        // SAFETY: the handle and the string are valid; the string is copied.
+        unsafe { bindings::rd_kafka_mock_broker_set_host_port(self.handle, BROKER, host.as_ptr(), port) };
+    }
+
+    fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EmbeddedError> {
+        let refused = |reason: String| EmbeddedError::Topic { topic: name.to_owned(), reason };
+        let Ok(c_name) = CString::new(name) else { return Err(refused("its name holds a NUL".to_owned())) };
+        if partitions < 1 {
+            return Err(refused(format!("{partitions} partitions, expected at least 1")));
+        }
+        // SAFETY: the handle and the string are valid; the string is copied.
+        let code =
+            unsafe { bindings::rd_kafka_mock_topic_create(self.handle, c_name.as_ptr(), partitions, 1) };
+        if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Ok(());
+        }
+        Err(refused(rdkafka::types::RDKafkaErrorCode::from(code).to_string()))
+    }
+
+    fn fail_produce(&self, errors: &[RDKafkaRespErr]) {
+        let api = RDKafkaApiKey::Produce.into();
+        // SAFETY: the handle is valid; the pointer and the length are those of one slice, which is copied.
+        unsafe {
+            bindings::rd_kafka_mock_push_request_errors_array(
+                self.handle,
+                api,
+                errors.len(),
+                errors.as_ptr(),
+            );
+        }
+    }
+
+    fn topic_error(&self, topic: &str, error: RDKafkaRespErr) {
+        let c_topic = c_string(topic);
+        // SAFETY: the handle and the string are valid; the string is copied.
+        unsafe { bindings::rd_kafka_mock_topic_set_error(self.handle, c_topic.as_ptr(), error) };
+        self.failing.borrow_mut().push(topic.to_owned());
+    }
+
+    fn set_up(&self, up: bool) {
+        // SAFETY: the handle is valid. librdkafka takes either call in either state.
+        let code = unsafe {
+            match up {
+                true => bindings::rd_kafka_mock_broker_set_up(self.handle, BROKER),
+                false => bindings::rd_kafka_mock_broker_set_down(self.handle, BROKER),
+            }
+        };
+        assert_eq!(code, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "the broker exists");
+    }
+
+    fn round_trip(&self, delay: Duration) {
+        let delay = delay.as_millis().try_into().unwrap_or(i32::MAX);
+        // SAFETY: the handle is valid.
+        let code = unsafe { bindings::rd_kafka_mock_broker_set_rtt(self.handle, BROKER, delay) };
+        assert_eq!(code, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "the broker exists");
+    }
+
+    fn clear_faults(&self) {
+        // SAFETY: the handle is valid.
+        unsafe { bindings::rd_kafka_mock_clear_request_errors(self.handle, RDKafkaApiKey::Produce.into()) };
+        for topic in self.failing.take() {
+            self.topic_error(&topic, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
+        }
+        self.failing.take();
+        self.round_trip(Duration::ZERO);
+        self.set_up(true);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // SAFETY: the handle is valid and not used again; the client goes after it.
+        unsafe { bindings::rd_kafka_mock_cluster_destroy(self.handle) };
+    }
+}
+
+fn c_string(text: &str) -> CString {
+    CString::new(text).expect("hosts and topics hold no NUL")
+}
+
+#[cfg(test)]
+mod tests;

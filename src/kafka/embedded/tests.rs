@@ -1,0 +1,146 @@
+use std::time::Instant;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord, Producer};
+
+use super::*;
+
+fn broker(port: Option<u16>) -> EmbeddedBroker {
+    EmbeddedBroker::start(Options { port, topics: vec![("events".to_owned(), 1)] }).unwrap()
+}
+
+fn producer(broker: &EmbeddedBroker, timeout_ms: &str) -> FutureProducer {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker.bootstrap_servers()).set("message.timeout.ms", timeout_ms);
+    config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "100");
+    config.set("acks", "all").set("linger.ms", "0").create().unwrap()
+}
+
+/// Offset or error code of one message sent and confirmed.
+async fn send(producer: &FutureProducer, value: &str) -> Result<i64, RDKafkaErrorCode> {
+    let record = FutureRecord::to("events").key("7").payload(value);
+    match producer.send(record, Duration::ZERO).await {
+        Ok(delivery) => Ok(delivery.offset),
+        Err((KafkaError::MessageProduction(code), _)) => Err(code),
+        Err((other, _)) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn messages_are_confirmed_on_a_random_port_and_through_the_forwarder() {
+    for port in [None, Some(0)] {
+        let broker = broker(port);
+        let producer = producer(&broker, "5000");
+        for offset in 0..3 {
+            assert_eq!(send(&producer, "x").await, Ok(offset), "{port:?}");
+        }
+        let metadata = producer.client().fetch_metadata(Some("events"), Duration::from_secs(5)).unwrap();
+        let [told] = metadata.brokers() else { panic!("one broker") };
+        assert_eq!(format!("{}:{}", told.host(), told.port()), broker.bootstrap_servers());
+        assert_eq!(metadata.topics()[0].partitions().len(), 1);
+    }
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_names_the_address_and_a_dropped_broker_frees_it() {
+    let first = broker(Some(0));
+    let address: SocketAddr = first.bootstrap_servers().parse().unwrap();
+    let start = || EmbeddedBroker::start(Options { port: Some(address.port()), topics: vec![] });
+    let error = start().err().expect("taken").to_string();
+    assert!(error.contains(&address.to_string()), "{error}");
+    let before = Instant::now();
+    drop(first);
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    assert_eq!(start().unwrap().bootstrap_servers(), address.to_string());
+}
+
+#[test]
+fn a_broker_goes_in_bounded_time_while_clients_are_connected() {
+    for port in [None, Some(0)] {
+        let broker = broker(port);
+        let mut config = ClientConfig::new();
+        let producer: BaseProducer =
+            config.set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
+        producer.client().fetch_metadata(None, Duration::from_secs(5)).unwrap();
+        let before = Instant::now();
+        drop(broker);
+        assert!(before.elapsed() < Duration::from_secs(2), "{port:?}: {:?}", before.elapsed());
+    }
+}
+
+#[test]
+fn a_topic_that_cannot_be_made_is_an_error_with_the_reason() {
+    let broker = broker(None);
+    broker.create_topic("more", 3).unwrap();
+    let refusal = |name, partitions| broker.create_topic(name, partitions).unwrap_err().to_string();
+    assert!(refusal("more", 3).contains("already exists"), "{}", refusal("more", 3));
+    assert!(refusal("none", 0).contains("expected at least 1"));
+    assert!(refusal("nul\0", 1).contains("NUL"));
+    let topics = vec![("twice".to_owned(), 1), ("twice".to_owned(), 1)];
+    assert!(matches!(
+        EmbeddedBroker::start(Options { port: None, topics }),
+        Err(EmbeddedError::Topic { .. })
+    ));
+}
+
+#[tokio::test]
+async fn produce_requests_fail_with_the_errors_asked_for_and_then_no_more() {
+    let broker = broker(None);
+    let producer = producer(&broker, "5000");
+    broker.fail_produce(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    assert_eq!(send(&producer, "x").await, Err(RDKafkaErrorCode::MessageSizeTooLarge));
+    assert_eq!(send(&producer, "x").await, Ok(0));
+    // Errors that the client retries are not seen by it.
+    broker.fail_produce(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 2]);
+    assert_eq!(send(&producer, "x").await, Ok(1));
+    broker.fail_produce(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    broker.clear_faults();
+    assert_eq!(send(&producer, "x").await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_down_confirms_nothing_and_has_kept_everything_when_it_is_up_again() {
+    for port in [None, Some(0)] {
+        let broker = broker(port);
+        let producer = producer(&broker, "700");
+        assert_eq!(send(&producer, "before").await, Ok(0));
+        broker.down();
+        broker.down();
+        assert_eq!(send(&producer, "lost").await, Err(RDKafkaErrorCode::MessageTimedOut));
+        broker.up();
+        let patient = self::producer(&broker, "10000");
+        assert_eq!(send(&patient, "after").await, Ok(1), "{port:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_take_the_round_trip_asked_for() {
+    let broker = broker(None);
+    let producer = producer(&broker, "5000");
+    send(&producer, "connects").await.unwrap();
+    broker.round_trip(Duration::from_millis(300));
+    let before = Instant::now();
+    send(&producer, "slow").await.unwrap();
+    assert!(before.elapsed() >= Duration::from_millis(300), "{:?}", before.elapsed());
+    broker.clear_faults();
+    let before = Instant::now();
+    send(&producer, "fast").await.unwrap();
+    assert!(before.elapsed() < Duration::from_millis(200), "{:?}", before.elapsed());
+}
+
+#[test]
+fn a_topic_error_is_told_until_the_faults_are_cleared() {
+    let broker = broker(None);
+    let mut config = ClientConfig::new();
+    let producer: BaseProducer =
+        config.set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
+    let told = || {
+        let metadata = producer.client().fetch_metadata(Some("events"), Duration::from_secs(5)).unwrap();
+        metadata.topics()[0].error()
+    };
+    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    broker.topic_error("events", denied);
+    assert_eq!(told(), Some(denied));
+    broker.clear_faults();
+    assert_eq!(told(), None);
+}

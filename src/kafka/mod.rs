@@ -1,0 +1,14 @@
+//! Kafka: everything that knows librdkafka.
+//!
+//! In reading order: [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
+//! [`status`] is what the client knows of the cluster ([`context`] and [`watch`] write it), [`topics`] plans and
+//! creates, [`consumer`] reads back, [`embedded`] is a broker inside the process.
+
+pub mod confirm;
+pub mod consumer;
+mod context;
+pub mod embedded;
+pub mod producer;
+pub mod status;
+pub mod topics;
+pub mod watch;

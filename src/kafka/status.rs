@@ -1,0 +1,152 @@
+//! What the Kafka client knows of its cluster: contact, last error, missing topics.
+//!
+//! Written by the client's callbacks and by the watch, read by readiness and by answers that must say *why* an event
+//! was not confirmed. [`ClientError`] names the library's error, never a host.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::types::RDKafkaErrorCode;
+
+/// How long the cluster may be silent before the bridge is not ready: a few rounds of the watch.
+pub const SILENCE: Duration = Duration::from_secs(8);
+
+/// How long the same client error stays out of the log after it was written.
+const REPEAT: Duration = Duration::from_secs(30);
+
+/// The state of the contact with the cluster.
+#[derive(Debug, Default)]
+pub struct Status {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    answered: Option<Instant>,
+    all_down: bool,
+    leaderless: bool,
+    last_error: Option<ClientError>,
+    logged: Option<(RDKafkaErrorCode, Instant)>,
+    missing: Vec<String>,
+}
+
+/// An error that the client itself met: a wrong password, no route, a broken certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientError(pub RDKafkaErrorCode);
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        // "BrokerTransportFailure (Local: Broker transport failure)": the name, then the library's own words.
+        let words = text.split_once(" (").map_or(text.as_str(), |(_, words)| words.trim_end_matches(')'));
+        write!(f, "{:?} ({words})", self.0)
+    }
+}
+
+impl Status {
+    /// Whether a broker is connected, as far as the client knows.
+    pub fn connected(&self) -> bool {
+        let inner = self.lock();
+        inner.answered.is_some() && !inner.all_down
+    }
+
+    /// The client's error since the cluster last answered.
+    pub fn last_error(&self) -> Option<ClientError> {
+        self.lock().last_error
+    }
+
+    /// Topics that the configuration asks for and the cluster did not have when last looked at.
+    pub fn missing_topics(&self) -> Vec<String> {
+        self.lock().missing.clone()
+    }
+
+    /// Why nothing can be confirmed now; `None` while the cluster answers.
+    pub fn trouble(&self) -> Option<String> {
+        let inner = self.lock();
+        let what = match inner.answered {
+            None => "no contact with the Kafka cluster yet".to_owned(),
+            Some(_) if inner.all_down => "no Kafka broker is connected".to_owned(),
+            Some(at) if at.elapsed() > SILENCE => {
+                format!("the Kafka cluster has not answered for {} s", at.elapsed().as_secs())
+            }
+            Some(_) if inner.leaderless => "no partition of the quarantine topic has a leader".to_owned(),
+            Some(_) => return None,
+        };
+        Some(match inner.last_error {
+            Some(error) => format!("{what}; the client's last error: {error}"),
+            None => what,
+        })
+    }
+
+    /// The cluster answered; `leaderless` tells whether no partition of the topic asked about has a leader.
+    pub(super) fn answered(&self, leaderless: bool) {
+        let mut inner = self.lock();
+        *inner = Inner {
+            answered: Some(Instant::now()),
+            all_down: false,
+            leaderless,
+            last_error: None,
+            logged: inner.logged,
+            missing: std::mem::take(&mut inner.missing),
+        };
+    }
+
+    /// Replaces the list of missing topics; gives back whether it changed.
+    pub(super) fn set_missing(&self, missing: Vec<String>) -> bool {
+        let mut inner = self.lock();
+        let changed = inner.missing != missing;
+        inner.missing = missing;
+        changed
+    }
+
+    /// Notes a client error; gives back whether it is news for the log.
+    pub(super) fn failed(&self, code: RDKafkaErrorCode) -> bool {
+        let mut inner = self.lock();
+        if code == RDKafkaErrorCode::AllBrokersDown {
+            inner.all_down = true;
+            // It only sums up; the error that led to it says more.
+            inner.last_error.get_or_insert(ClientError(code));
+        } else {
+            inner.last_error = Some(ClientError(code));
+        }
+        let known = inner.logged.is_some_and(|(logged, at)| logged == code && at.elapsed() < REPEAT);
+        if !known {
+            inner.logged = Some((code, Instant::now()));
+        }
+        !known
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_with_the_client_s_error_and_ends_when_the_cluster_answers() {
+        let status = Status::default();
+        assert_eq!(status.trouble().unwrap(), "no contact with the Kafka cluster yet");
+        status.failed(RDKafkaErrorCode::Authentication);
+        status.failed(RDKafkaErrorCode::AllBrokersDown);
+        assert!(!status.connected());
+        assert!(status.trouble().unwrap().ends_with("error: Authentication (Local: Authentication failure)"));
+        status.answered(false);
+        assert_eq!((status.trouble(), status.last_error(), status.connected()), (None, None, true));
+        status.failed(RDKafkaErrorCode::AllBrokersDown);
+        assert!(status.trouble().unwrap().starts_with("no Kafka broker is connected"));
+        status.answered(true);
+        assert!(status.trouble().unwrap().contains("has a leader"));
+    }
+
+    #[test]
+    fn the_same_error_is_news_only_once() {
+        let status = Status::default();
+        assert!(status.failed(RDKafkaErrorCode::Resolve));
+        assert!(!status.failed(RDKafkaErrorCode::Resolve));
+        assert!(status.failed(RDKafkaErrorCode::SSL));
+    }
+}

@@ -1,0 +1,337 @@
+//! The topics that the configuration asks for, compared with those that the cluster has.
+//!
+//! [`plan`] reads, [`apply`] creates what is missing; nothing is ever deleted, shrunk or altered: where an existing
+//! topic differs, that is shown and left to its owner. Every request has a time-out, and missing rights are said in
+//! words.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::context::Context;
+use super::producer::{apply as apply_properties, connection_config};
+use super::status::Status;
+use crate::action::QUARANTINE;
+use crate::config::{Config, Kafka};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A topic that the configuration asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its full name.
+    pub name: String,
+    /// Its partitions; -1 for the cluster's default.
+    pub partitions: i32,
+    /// Its replicas; -1 for the cluster's default.
+    pub replication_factor: i32,
+    /// Its settings.
+    pub config: BTreeMap<String, String>,
+}
+
+/// What an existing topic has otherwise than the configuration asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The topic.
+    pub topic: String,
+    /// `partitions`, `replication factor` or a setting's name.
+    pub field: String,
+    /// What it has.
+    pub have: String,
+    /// What the configuration asks for.
+    pub want: String,
+}
+
+/// The comparison of configuration and cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Missing topics.
+    pub create: Vec<Wanted>,
+    /// Differences of existing ones, which are left alone.
+    pub differences: Vec<Difference>,
+    /// How many exist as the configuration asks.
+    pub unchanged: usize,
+    /// What endangers confirmed events: too few replicas, or settings that could not be read.
+    pub warnings: Vec<String>,
+}
+
+/// The cluster could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}{}", .client.as_ref().map(|error| format!("; the client's last error: {error}")).unwrap_or_default())]
+pub struct TopicsError {
+    what: String,
+    client: Option<super::status::ClientError>,
+}
+
+/// A topic that could not be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The topic.
+    pub topic: String,
+    /// The broker's error.
+    pub code: RDKafkaErrorCode,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use RDKafkaErrorCode as Code;
+        let Self { topic, code } = self;
+        let advice = match code {
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+                "; the user needs CREATE on the topic (or on the cluster), or set topics.create = false and create it otherwise"
+            }
+            Code::InvalidReplicationFactor => "; the cluster has fewer brokers than topics.replication_factor",
+            Code::PolicyViolation => "; a policy of the cluster forbids it",
+            Code::InvalidConfig => "; one of the settings in [topics.config] is not a topic setting",
+            _ => "",
+        };
+        write!(f, "{topic}: {code}{advice}")
+    }
+}
+
+/// Every topic that the configuration asks for: one for each action of any source, and the quarantine topic.
+pub fn wanted(config: &Config) -> Vec<Wanted> {
+    let topics = &config.topics;
+    let least_bytes = (config.ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES).to_string();
+    let mut settings = BTreeMap::from([("max.message.bytes".to_owned(), least_bytes.clone())]);
+    settings.extend(topics.config.clone());
+    // A compacted quarantine would refuse bodies, which have no key; and it must outlast a holiday.
+    let mut quarantine = settings.clone();
+    quarantine.remove("cleanup.policy");
+    quarantine.insert("max.message.bytes".to_owned(), least_bytes);
+    quarantine.insert("retention.ms".to_owned(), Duration::from_hours(30 * 24).as_millis().to_string());
+    quarantine.extend(topics.quarantine_config.clone());
+    let make = |name: &str, config: &BTreeMap<String, String>| Wanted {
+        name: format!("{}{name}", topics.prefix),
+        partitions: topics.partitions,
+        replication_factor: topics.replication_factor,
+        config: config.clone(),
+    };
+    let mut names: Vec<&str> =
+        config.sources.values().flat_map(|source| source.actions.iter()).map(|action| action.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut all: Vec<Wanted> = names.into_iter().map(|name| make(name, &settings)).collect();
+    all.push(make(QUARANTINE, &quarantine));
+    all
+}
+
+/// A connection for comparing and creating topics.
+pub struct Topics {
+    admin: Arc<AdminClient<Context>>,
+    status: Arc<Status>,
+    wanted: Vec<Wanted>,
+}
+
+impl Topics {
+    /// Makes a client; it connects when first asked.
+    ///
+    /// # Errors
+    /// What librdkafka says of the configuration.
+    pub fn new(config: &Config) -> Result<Self, TopicsError> {
+        let mut client = connection_config(&config.kafka);
+        apply_properties(&mut client, &config.kafka.properties);
+        let status = Arc::new(Status::default());
+        let context = Context { status: Arc::clone(&status), metrics: None };
+        let admin = client
+            .create_with_context(context)
+            .map_err(|error| TopicsError { what: format!("the Kafka client cannot be made: {error}"), client: None })?;
+        Ok(Self { admin: Arc::new(admin), status, wanted: wanted(config) })
+    }
+
+    /// Compares the configuration with the cluster.
+    ///
+    /// # Errors
+    /// [`TopicsError`] when the cluster does not answer in time.
+    pub async fn plan(&self) -> Result<Plan, TopicsError> {
+        let admin = Arc::clone(&self.admin);
+        let list = move || admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).map(|metadata| Listing::of(&metadata));
+        let listing = tokio::task::spawn_blocking(list)
+            .await
+            .map_err(|error| self.error(format!("listing topics was interrupted: {error}")))?
+            .map_err(|error| self.error(format!("the cluster's topics cannot be listed: {error}")))?;
+        let default_replicas = self.default_replicas(&listing).await;
+        let existing = &listing.topics;
+        let names: Vec<&str> =
+            self.wanted.iter().map(|topic| topic.name.as_str()).filter(|name| existing.contains_key(*name)).collect();
+        let mut plan = Plan::default();
+        let settings = self.settings(&names, &mut plan.warnings).await?;
+        for wanted in &self.wanted {
+            match existing.get(&wanted.name) {
+                Some(topic) => compare(wanted, topic, settings.get(&wanted.name), &mut plan),
+                None => plan.create.push(safer(wanted.clone(), default_replicas)),
+            }
+        }
+        plan.warnings.extend(durability(&plan, existing, &settings, default_replicas));
+        Ok(plan)
+    }
+
+    /// Creates what the plan misses. Gives back what could not be created; a topic that somebody else created
+    /// meanwhile is none of it.
+    ///
+    /// # Errors
+    /// [`TopicsError`] when the cluster does not answer in time.
+    pub async fn apply(&self, plan: &Plan) -> Result<Vec<Failed>, TopicsError> {
+        if plan.create.is_empty() {
+            return Ok(Vec::new());
+        }
+        let topics: Vec<NewTopic<'_>> = plan.create.iter().map(new_topic).collect();
+        let results = self
+            .admin
+            .create_topics(&topics, &options())
+            .await
+            .map_err(|error| self.error(format!("topics cannot be created: {error}")))?;
+        let failed = results.into_iter().filter_map(Result::err);
+        let real = failed.filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists);
+        Ok(real.map(|(topic, code)| Failed { topic, code }).collect())
+    }
+
+    /// How many replicas the cluster gives a topic by default, where that may be read.
+    async fn default_replicas(&self, listing: &Listing) -> Option<i32> {
+        let broker = listing.broker?;
+        let resources = self.admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await.ok()?;
+        let broker = resources.into_iter().next()?.ok()?;
+        broker.get("default.replication.factor")?.value.as_ref()?.parse().ok()
+    }
+
+    /// The settings of existing topics, by topic; those that may not be read are absent and warned of.
+    async fn settings(
+        &self,
+        topics: &[&str],
+        warnings: &mut Vec<String>,
+    ) -> Result<HashMap<String, ConfigResource>, TopicsError> {
+        if topics.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let specifiers: Vec<ResourceSpecifier<'_>> =
+            topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let results = self
+            .admin
+            .describe_configs(&specifiers, &options())
+            .await
+            .map_err(|error| self.error(format!("topic settings cannot be read: {error}")))?;
+        let mut readable = HashMap::new();
+        for (topic, result) in topics.iter().zip(results) {
+            match result {
+                Ok(resource) => drop(readable.insert((*topic).to_owned(), resource)),
+                Err(code) => warnings.push(format!("{topic}: its settings cannot be read: {code}")),
+            }
+        }
+        Ok(readable)
+    }
+
+    fn error(&self, what: String) -> TopicsError {
+        TopicsError { what, client: self.status.last_error() }
+    }
+}
+
+/// What a cluster has, as far as this module asks.
+struct Listing {
+    broker: Option<i32>,
+    topics: HashMap<String, Existing>,
+}
+
+struct Existing {
+    partitions: usize,
+    replicas: usize,
+}
+
+impl Listing {
+    fn of(metadata: &Metadata) -> Self {
+        let existing = |topic: &MetadataTopic| Existing {
+            partitions: topic.partitions().len(),
+            replicas: topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+        };
+        Self {
+            broker: metadata.brokers().first().map(|broker| broker.id()),
+            topics: metadata.topics().iter().map(|topic| (topic.name().to_owned(), existing(topic))).collect(),
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+fn new_topic(wanted: &Wanted) -> NewTopic<'_> {
+    let replication = TopicReplication::Fixed(wanted.replication_factor);
+    let topic = NewTopic::new(&wanted.name, wanted.partitions, replication);
+    wanted.config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
+}
+
+const MIN_ISR: &str = "min.insync.replicas";
+
+/// With three replicas a confirmation should mean two copies, so that it survives the loss of a broker.
+fn safer(mut wanted: Wanted, default_replicas: Option<i32>) -> Wanted {
+    if replicas(&wanted, default_replicas).is_some_and(|replicas| replicas >= 3) {
+        wanted.config.entry(MIN_ISR.to_owned()).or_insert_with(|| "2".to_owned());
+    }
+    wanted
+}
+
+fn replicas(wanted: &Wanted, default_replicas: Option<i32>) -> Option<i32> {
+    if wanted.replication_factor > 0 { Some(wanted.replication_factor) } else { default_replicas }
+}
+
+fn compare(wanted: &Wanted, topic: &Existing, settings: Option<&ConfigResource>, plan: &mut Plan) {
+    let before = plan.differences.len();
+    let mut differ = |field: &str, have: String, want: String| {
+        if have != want {
+            plan.differences.push(Difference { topic: wanted.name.clone(), field: field.to_owned(), have, want });
+        }
+    };
+    if wanted.partitions > 0 {
+        differ("partitions", topic.partitions.to_string(), wanted.partitions.to_string());
+    }
+    if wanted.replication_factor > 0 {
+        differ("replication factor", topic.replicas.to_string(), wanted.replication_factor.to_string());
+    }
+    if let Some(settings) = settings {
+        for (key, want) in &wanted.config {
+            let have = settings.get(key).and_then(|entry| entry.value.clone());
+            differ(key, have.unwrap_or_else(|| "not a setting of this cluster".to_owned()), want.clone());
+        }
+    }
+    if plan.differences.len() == before {
+        plan.unchanged += 1;
+    }
+}
+
+/// Warns of topics whose confirmed events would not survive the loss of a broker.
+fn durability(
+    plan: &Plan,
+    existing: &HashMap<String, Existing>,
+    settings: &HashMap<String, ConfigResource>,
+    default_replicas: Option<i32>,
+) -> Vec<String> {
+    let mut few_replicas = 0;
+    let mut low_isr = 0;
+    let mut first = None;
+    let mut note = |topic: &str, replicas: Option<i32>, isr: Option<i32>| {
+        let few = replicas.is_some_and(|replicas| replicas < 3);
+        let low = isr.is_some_and(|isr| isr < 2);
+        few_replicas += usize::from(few);
+        low_isr += usize::from(low);
+        if few || low {
+            first.get_or_insert_with(|| topic.to_owned());
+        }
+    };
+    for (name, resource) in settings {
+        let isr = resource.get(MIN_ISR).and_then(|entry| entry.value.as_ref()?.parse().ok());
+        let replicas = existing.get(name).and_then(|topic| i32::try_from(topic.replicas).ok());
+        note(name, replicas, isr);
+    }
+    for wanted in &plan.create {
+        let isr = wanted.config.get(MIN_ISR).map_or(Some(1), |isr| isr.parse().ok());
+        note(&wanted.name, replicas(wanted, default_replicas), isr);
+    }
+    let Some(first) = first else { return Vec::new() };
+    vec![format!(
+        "{few_replicas} topics have fewer than 3 replicas and {low_isr} have {MIN_ISR} below 2 (such as {first}): losing one broker can lose confirmed events"
+    )]
+}

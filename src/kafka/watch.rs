@@ -1,0 +1,104 @@
+//! The watch: asks the cluster for metadata every few seconds, on a thread of its own.
+//!
+//! Readiness rests on its answers and on the client's errors, so that a probe never blocks and a cluster that fell
+//! silent is noticed without traffic. Each round asks about one topic only; the whole list, which can be long, is read
+//! less often, to find topics that are missing.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::metadata::MetadataTopic;
+
+use super::producer::Producer;
+use crate::metrics::Metrics;
+
+const ROUND: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
+const LIST_EVERY: Duration = Duration::from_secs(60);
+const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(10);
+
+/// A running watch; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    wake: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// Starts watching for `wanted` topics; the cluster's health is asked of the topic `probe`.
+    pub fn start(producer: Arc<Producer>, metrics: Arc<Metrics>, probe: String, wanted: BTreeSet<String>) -> Self {
+        let (wake, woken) = channel();
+        let mut round = Round { producer, metrics, probe, wanted, listed: None };
+        let thread = std::thread::Builder::new()
+            .name("kafka-watch".into())
+            .spawn(move || round.run(&woken))
+            .expect("a thread can be started at start-up");
+        Self { wake: Some(wake), thread: Some(thread) }
+    }
+
+    /// Looks at once, the list of topics included: something has changed.
+    pub fn look(&self) {
+        if let Some(wake) = &self.wake {
+            wake.send(()).ok(); // a watch that has ended needs no waking
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+struct Round {
+    producer: Arc<Producer>,
+    metrics: Arc<Metrics>,
+    probe: String,
+    wanted: BTreeSet<String>,
+    listed: Option<Instant>,
+}
+
+impl Round {
+    fn run(&mut self, woken: &Receiver<()>) {
+        loop {
+            self.ask();
+            match woken.recv_timeout(ROUND) {
+                Ok(()) => self.listed = None,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn ask(&mut self) {
+        let status = Arc::clone(self.producer.status());
+        let Ok(metadata) = self.producer.client().fetch_metadata(Some(&self.probe), PATIENCE) else { return };
+        let leaderless = |topic: &MetadataTopic| {
+            !topic.partitions().is_empty() && topic.partitions().iter().all(|partition| partition.leader() < 0)
+        };
+        status.answered(metadata.topics().iter().any(leaderless));
+        let every = if status.missing_topics().is_empty() { LIST_EVERY } else { LIST_EVERY_WHILE_MISSING };
+        if self.listed.is_none_or(|at| at.elapsed() >= every) {
+            self.list();
+        }
+    }
+
+    fn list(&mut self) {
+        let Ok(metadata) = self.producer.client().fetch_metadata(None, PATIENCE) else { return };
+        self.listed = Some(Instant::now());
+        let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+        let missing: Vec<String> =
+            self.wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
+        self.metrics.topics_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+        let count = missing.len();
+        if self.producer.status().set_missing(missing) && count > 0 {
+            tracing::warn!(count, "topics are missing on the cluster; `nexudus-bridge topics plan` lists them");
+        }
+    }
+}

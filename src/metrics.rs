@@ -1,0 +1,338 @@
+//! Every metric, declared once: names, help texts and labels of the contract, on a registry of our own.
+//!
+//! Label values come from the catalogue, the configuration and the cluster, never from a request. The series of a
+//! source and action are looked up when its first delivery arrives ([`PairMetrics`]) and reached by index from then on,
+//! so the hot path does no look-up by string and `/metrics` does not list thousands of series that never moved.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use crate::action::Actions;
+use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
+use crate::signature::Form;
+
+/// What an unknown source or action is called in a label.
+pub const UNKNOWN: &str = "unknown";
+
+/// From a fast local broker to the default confirm time-out and beyond.
+const BUCKETS_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The metrics of one bridge.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    deliveries: IntCounterVec,
+    events_confirmed: IntCounterVec,
+    last_confirmed: GaugeVec,
+    signature_matches: IntCounterVec,
+    signature_warnings: IntCounterVec,
+    quarantined: IntCounterVec,
+    delivery_duration: [Histogram; Outcome::ALL.len()],
+    confirm_duration: Histogram,
+    broker_up: IntGaugeVec,
+    broker_rtt: GaugeVec,
+    brokers: Mutex<BTreeSet<String>>,
+    /// Deliveries in flight; set when the metrics are rendered.
+    pub in_flight_deliveries: IntGauge,
+    /// Bytes of their bodies; set when the metrics are rendered.
+    pub in_flight_bytes: IntGauge,
+    /// Messages in the producer's queue, from the client's statistics.
+    pub producer_queue_messages: IntGauge,
+    /// Bytes in the producer's queue, from the client's statistics.
+    pub producer_queue_bytes: IntGauge,
+    /// 1 while `/readyz` answers 200.
+    pub ready: IntGauge,
+    /// Topics that the configuration asks for and the cluster does not have.
+    pub topics_missing: IntGauge,
+}
+
+impl Metrics {
+    /// Declares every metric. `librdkafka` is that library's version, a label of `build_info`.
+    pub fn new(librdkafka: &str) -> Self {
+        let registry = Registry::new();
+        let outcomes = vec(
+            &registry,
+            |opts, labels| HistogramVec::new(histogram(opts), labels),
+            "delivery_duration_seconds",
+            "Time from a delivery's arrival to its answer, by outcome.",
+            &["outcome"],
+        );
+        let build_info: IntGaugeVec = vec(
+            &registry,
+            IntGaugeVec::new,
+            "build_info",
+            "1, labelled with the versions of the bridge and of librdkafka.",
+            &["version", "librdkafka"],
+        );
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), librdkafka]).set(1);
+        #[cfg(target_os = "linux")]
+        registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect("the process metrics have names of their own");
+        Self {
+            deliveries: vec(
+                &registry,
+                IntCounterVec::new,
+                "deliveries_total",
+                "Deliveries received, by source, action and outcome.",
+                &["source", "action", "outcome"],
+            ),
+            events_confirmed: vec(
+                &registry,
+                IntCounterVec::new,
+                "events_confirmed_total",
+                "Events that the broker confirmed, quarantined bodies not among them.",
+                &["source", "action"],
+            ),
+            last_confirmed: vec(
+                &registry,
+                GaugeVec::new,
+                "last_confirmed_timestamp_seconds",
+                "When an event was last confirmed, as Unix time.",
+                &["source", "action"],
+            ),
+            signature_matches: vec(
+                &registry,
+                IntCounterVec::new,
+                "signature_matches_total",
+                "Right signatures, by the form of the body that was signed (raw, folded).",
+                &["source", "form"],
+            ),
+            signature_warnings: vec(
+                &registry,
+                IntCounterVec::new,
+                "signature_warnings_total",
+                "Deliveries let through with a missing or invalid signature, where the source only warns.",
+                &["source", "reason"],
+            ),
+            quarantined: vec(
+                &registry,
+                IntCounterVec::new,
+                "quarantined_total",
+                "Bodies kept whole on the quarantine topic, by reason.",
+                &["source", "reason"],
+            ),
+            delivery_duration: Outcome::ALL.map(|outcome| outcomes.with_label_values(&[outcome.label()])),
+            confirm_duration: one(
+                &registry,
+                "confirm_duration_seconds",
+                "Time from handing a delivery's events to the producer to the last one's confirmation.",
+                |opts| Histogram::with_opts(histogram(opts)),
+            ),
+            broker_up: vec(
+                &registry,
+                IntGaugeVec::new,
+                "broker_up",
+                "1 while the producer is connected to the broker.",
+                &["broker"],
+            ),
+            broker_rtt: vec(
+                &registry,
+                GaugeVec::new,
+                "broker_rtt_seconds",
+                "Round trip time of requests to the broker over the client's last statistics interval.",
+                &["broker", "percentile"],
+            ),
+            brokers: Mutex::default(),
+            in_flight_deliveries: one(
+                &registry,
+                "in_flight_deliveries",
+                "Deliveries between arrival and delivery report.",
+                IntGauge::with_opts,
+            ),
+            in_flight_bytes: one(
+                &registry,
+                "in_flight_bytes",
+                "Bytes of the bodies of deliveries between arrival and delivery report.",
+                IntGauge::with_opts,
+            ),
+            producer_queue_messages: one(
+                &registry,
+                "producer_queue_messages",
+                "Messages in the producer's queue or on their way.",
+                IntGauge::with_opts,
+            ),
+            producer_queue_bytes: one(
+                &registry,
+                "producer_queue_bytes",
+                "Bytes in the producer's queue or on their way.",
+                IntGauge::with_opts,
+            ),
+            ready: one(
+                &registry,
+                "ready",
+                "1 while the bridge is ready, as /readyz says.",
+                IntGauge::with_opts,
+            ),
+            topics_missing: one(
+                &registry,
+                "topics_missing",
+                "Topics that the configuration asks for and the cluster does not have.",
+                IntGauge::with_opts,
+            ),
+            registry,
+        }
+    }
+
+    /// The series of one source, those of its actions by their place in `actions`.
+    pub fn source(&self, name: &str, actions: &Actions) -> SourceMetrics {
+        let names = actions.iter().map(|action| action.name().to_owned());
+        SourceMetrics {
+            actions: names.map(|action| (action, OnceLock::new())).collect(),
+            unknown: (UNKNOWN.to_owned(), OnceLock::new()),
+            matches: [Form::Raw, Form::Folded]
+                .map(|form| self.signature_matches.with_label_values(&[name, form.label()])),
+            warnings: [SignatureWarning::Missing, SignatureWarning::Invalid]
+                .map(|warning| self.signature_warnings.with_label_values(&[name, warning.label()])),
+            quarantined: QuarantineReason::ALL
+                .map(|reason| self.quarantined.with_label_values(&[name, reason.label()])),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The series of a source's action; `None` for an action that it does not know.
+    pub fn pair<'a>(&self, source: &'a SourceMetrics, place: Option<usize>) -> &'a PairMetrics {
+        let (action, pair) = place.map_or(&source.unknown, |place| &source.actions[place]);
+        pair.get_or_init(|| PairMetrics {
+            outcomes: Outcome::ALL
+                .map(|outcome| self.deliveries.with_label_values(&[&source.name, action, outcome.label()])),
+            events_confirmed: self.events_confirmed.with_label_values(&[&source.name, action]),
+            last_confirmed: OnceLock::new(),
+        })
+    }
+
+    /// Counts a delivery that was answered, or would have been if its client were still there.
+    pub fn answered(
+        &self,
+        source: &SourceMetrics,
+        place: Option<usize>,
+        outcome: Outcome,
+        duration: Duration,
+    ) {
+        self.pair(source, place).outcomes[outcome as usize].inc();
+        self.delivery_duration[outcome as usize].observe(duration.as_secs_f64());
+    }
+
+    /// Counts confirmed events of one action.
+    pub fn confirmed(&self, source: &SourceMetrics, place: Option<usize>, events: usize) {
+        let pair = self.pair(source, place);
+        pair.events_confirmed.inc_by(events as u64);
+        let action = place.map_or(&source.unknown, |place| &source.actions[place]).0.as_str();
+        let gauge = pair
+            .last_confirmed
+            .get_or_init(|| self.last_confirmed.with_label_values(&[&source.name, action]));
+        gauge.set(unix_seconds());
+    }
+
+    /// Notes how long a delivery's events took to be confirmed.
+    pub fn confirmation_took(&self, duration: Duration) {
+        self.confirm_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Replaces what is known of the brokers: name, connected, and round trip times in seconds by percentile.
+    pub fn set_brokers<'a>(&self, brokers: impl Iterator<Item = (&'a str, bool, [(&'static str, f64); 2])>) {
+        let mut known = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut present = BTreeSet::new();
+        for (broker, up, rtt) in brokers {
+            self.broker_up.with_label_values(&[broker]).set(up.into());
+            for (percentile, seconds) in rtt {
+                self.broker_rtt.with_label_values(&[broker, percentile]).set(seconds);
+            }
+            present.insert(broker.to_owned());
+        }
+        for gone in known.difference(&present) {
+            // A series that was never set is no error here.
+            drop(self.broker_up.remove_label_values(&[gone]));
+            for percentile in BROKER_PERCENTILES {
+                drop(self.broker_rtt.remove_label_values(&[gone, percentile]));
+            }
+        }
+        *known = present;
+    }
+
+    /// All metrics in Prometheus's text format.
+    pub fn render(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("what was registered can be rendered")
+    }
+}
+
+/// The percentiles of `broker_rtt_seconds`.
+pub const BROKER_PERCENTILES: [&str; 2] = ["50", "99"];
+
+/// The series of one source.
+#[derive(Debug)]
+pub struct SourceMetrics {
+    name: String,
+    actions: Vec<(String, OnceLock<PairMetrics>)>,
+    unknown: (String, OnceLock<PairMetrics>),
+    matches: [IntCounter; 2],
+    warnings: [IntCounter; 2],
+    quarantined: [IntCounter; QuarantineReason::ALL.len()],
+}
+
+impl SourceMetrics {
+    /// Counts a right signature.
+    pub fn matched(&self, form: Form) {
+        self.matches[form as usize].inc();
+    }
+
+    /// Counts a delivery that was let through although its signature was missing or invalid.
+    pub fn warned(&self, warning: SignatureWarning) {
+        self.warnings[warning as usize].inc();
+    }
+
+    /// Counts a body on the quarantine topic.
+    pub fn quarantined(&self, reason: QuarantineReason) {
+        self.quarantined[reason as usize].inc();
+    }
+}
+
+/// The series of one source and action.
+#[derive(Debug)]
+pub struct PairMetrics {
+    outcomes: [IntCounter; Outcome::ALL.len()],
+    events_confirmed: IntCounter,
+    last_confirmed: OnceLock<Gauge>,
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("nexudus_bridge")
+}
+
+fn one<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    make: impl FnOnce(Opts) -> prometheus::Result<C>,
+) -> C {
+    let metric = make(opts(name, help)).expect("the names here are valid");
+    registry.register(Box::new(metric.clone())).expect("each name is declared once");
+    metric
+}
+
+fn vec<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    make: impl FnOnce(Opts, &[&str]) -> prometheus::Result<C>,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> C {
+    one(registry, name, help, |opts| make(opts, labels))
+}
+
+fn histogram(opts: Opts) -> HistogramOpts {
+    HistogramOpts::from(opts).buckets(BUCKETS_SECONDS.to_vec())
+}
