@@ -147,3 +147,6 @@ impl fmt::Debug for Property {
         f.write_str(self.shown())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,6 +160,11 @@ impl<'a> Section<'a> {
         kept
     }
 
+    /// How many mistakes have been noted so far.
+    pub(super) fn mistakes(&self) -> usize {
+        self.notes.mistakes.len()
+    }
+
     /// Notes something wrong with the section as a whole or with several of its keys.
     pub(super) fn mistake(&mut self, text: &str) {
         self.notes.mistake(format!("{}{text}", self.path));

@@ -194,15 +194,17 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
         ("off", SignaturePolicy::Off),
     ];
     let filled = |text: &str| if text.is_empty() { Err("is empty".to_owned()) } else { Ok(()) };
+    let mistakes_before = section.mistakes();
     let mut secrets = section.list("secrets", true, filled);
     let files = section.list("secret_files", false, |path| read_secret(path).map(|_| ()));
     secrets.extend(files.iter().filter_map(|path| read_secret(path).ok()));
+    let all_read = section.mistakes() == mistakes_before;
     let policy = section.get("signature", "enforce", word(POLICIES));
     let url_tokens = section.list("url_tokens", true, filled);
     let extras = section.list("extra_actions", false, |name| {
         Actions::with_extras([name]).map(|_| ()).map_err(|error| format!("cannot be added: {error}"))
     });
-    if secrets.is_empty() && policy == SignaturePolicy::Enforce {
+    if secrets.is_empty() && all_read && policy == SignaturePolicy::Enforce {
         section.mistake(" enforces signatures but has no secret, expected secrets = [\"…\"] or secret_files, or signature = \"warn\" or \"off\"");
     }
     section.close();

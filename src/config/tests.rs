@@ -1,0 +1,273 @@
+use std::path::PathBuf;
+
+use super::load::{Environment, Loaded, Mistakes, Origin, load};
+use super::show::show;
+use super::*;
+use crate::kafka::producer::check_property;
+
+const SECRET: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// A file in a folder of its own, which goes when this is dropped.
+struct Written {
+    folder: tempfile::TempDir,
+}
+
+impl Written {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("bridge.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("bridge.toml")
+    }
+}
+
+fn from_file(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
+    load(Some(&Written::new(text).path()), &environment(variables), check_property)
+}
+
+fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    from_file(text, variables).expect_err("mistakes").0
+}
+
+const LEAST: &str = "[sources.default]\nsecrets = [\"hush-hush\"]\n";
+
+#[test]
+fn a_secret_is_all_that_must_be_set() {
+    let config = load(None, &environment(&[(SECRET, r#"["hush-hush"]"#)]), check_property).unwrap().config;
+    assert_eq!(config.ingress.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9464");
+    assert_eq!(config.ingress.max_body_bytes, 4 << 20);
+    assert_eq!(config.kafka.bootstrap_servers, "localhost:9092");
+    assert_eq!(config.kafka.confirm_timeout, Duration::from_secs(10));
+    assert_eq!((config.topics.prefix.as_str(), config.topics.key.as_str()), ("nexudus.", "Id"));
+    assert_eq!((config.topics.partitions, config.topics.replication_factor), (3, -1));
+    assert_eq!(config.sources["default"].policy, SignaturePolicy::Enforce);
+    assert_eq!(config.sources["default"].keys.len(), 1);
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn every_setting_of_the_documentation_is_taken() {
+    let loaded = from_file(
+        r#"
+        [ingress]
+        listen = "127.0.0.1:1"
+        max_body_bytes = 1_048_576
+        body_timeout = "3s"
+        max_in_flight = 10
+        max_in_flight_bytes = 2_097_152
+        shutdown_delay = "5s"
+        shutdown_grace = "1m"
+        [admin]
+        listen = "localhost:2"
+        [kafka]
+        bootstrap_servers = "a:1,b:2"
+        confirm_timeout = "2s 500ms"
+        [kafka.properties]
+        "security.protocol" = "SASL_SSL"
+        "sasl.password" = "hush"
+        "linger.ms" = 5
+        "socket.keepalive.enable" = true
+        [topics]
+        prefix = "n."
+        key = "CoworkerId"
+        create = false
+        partitions = -1
+        replication_factor = 3
+        config = { "retention.ms" = "1" }
+        quarantine_config = { "retention.ms" = 2 }
+        [sources.default]
+        secrets = ["one", "two"]
+        url_tokens = ["t"]
+        extra_actions = ["SomethingNew"]
+        [sources.north]
+        signature = "off"
+        [log]
+        format = "json"
+        level = "warn,nexudus_bridge=debug"
+        "#,
+        &[],
+    )
+    .unwrap();
+    let config = loaded.config;
+    assert_eq!(config.ingress.shutdown_grace, Duration::from_secs(60));
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:2");
+    assert_eq!(config.kafka.confirm_timeout, Duration::from_millis(2500));
+    assert_eq!(config.kafka.properties["linger.ms"].expose(), "5");
+    assert_eq!(config.kafka.properties["socket.keepalive.enable"].expose(), "true");
+    assert_eq!(config.topics.quarantine_config["retention.ms"], "2");
+    assert_eq!(config.sources["default"].keys.len(), 2);
+    assert!(config.sources["default"].actions.find("somethingnew").is_some());
+    assert!(config.sources["default"].accepts_token(Some("t")) && !config.sources["default"].accepts_token(None));
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert!(config.warnings.iter().any(|warning| warning.contains("north")), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_environment_wins_and_an_empty_variable_is_none() {
+    let text = format!("{LEAST}[kafka.properties]\n\"sasl.username\" = \"file\"\n\"client.rack\" = \"r\"\n");
+    let loaded = from_file(
+        &text,
+        &[
+            ("NEXUDUS_BRIDGE__INGRESS__LISTEN", "127.0.0.1:7"),
+            ("NEXUDUS_BRIDGE__INGRESS__MAX_IN_FLIGHT", "128"),
+            ("NEXUDUS_BRIDGE__TOPICS__CREATE", "false"),
+            ("NEXUDUS_BRIDGE__TOPICS__CONFIG__RETENTION_MS", "60000"),
+            ("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_USERNAME", "environment"),
+            ("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", ""),
+            ("NEXUDUS_BRIDGE__SOURCES__NORTH__SECRETS", r#"["n1", "n2"]"#),
+            ("UNRELATED", "x"),
+        ],
+    )
+    .unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.ingress.listen.port(), 7);
+    assert_eq!(config.ingress.max_in_flight, 128);
+    assert!(!config.topics.create);
+    assert_eq!(config.topics.config["retention.ms"], "60000");
+    assert_eq!(config.kafka.properties["sasl.username"].expose(), "environment");
+    assert_eq!(config.kafka.properties["client.rack"].expose(), "r");
+    assert_eq!(config.kafka.confirm_timeout, Duration::from_secs(10));
+    assert_eq!(config.sources["north"].keys.len(), 2);
+    let origin = |key: &str| loaded.settings.iter().find(|setting| setting.key == key).unwrap().origin.clone();
+    assert_eq!(origin("ingress.listen"), Origin::Variable("NEXUDUS_BRIDGE__INGRESS__LISTEN".into()));
+    assert_eq!(
+        origin(r#"kafka.properties."sasl.username""#),
+        Origin::Variable("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_USERNAME".into())
+    );
+    assert!(matches!(origin("sources.default.secrets"), Origin::File(name) if name.ends_with("bridge.toml")));
+    assert_eq!(origin("log.level"), Origin::Default);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_with_place_and_remedy() {
+    let found = mistakes(
+        r#"
+        [ingress]
+        listen = "8080"
+        max_body_bytes = "large"
+        body_timeout = 10
+        max_inflight = 3
+        [kafka]
+        confirm_timeout = "0s"
+        [kafka.properties]
+        "acks" = "1"
+        "no.such" = "1"
+        [topics]
+        prefix = "a b"
+        partitions = 0
+        [sources.default]
+        extra_actions = ["BookingCreate", "a/b"]
+        [sources.North]
+        secrets = [""]
+        signature = "maybe"
+        [surces]
+        x = 1
+        "#,
+        &[("NEXUDUS_BRIDGE__TOPICS__CREATE", "perhaps")],
+    );
+    for expected in [
+        r#"ingress.listen = "8080" is not an address, expected host:port"#,
+        r#"ingress.max_body_bytes = "large" is not a number in bounds, expected 1024 to"#,
+        "ingress.body_timeout = 10 is not a duration",
+        "ingress.max_inflight is not a setting, did you mean max_in_flight?",
+        r#"kafka.confirm_timeout = "0s" is out of bounds, expected 500ms to 15m"#,
+        r#"kafka.properties."acks" may not be set: a 2xx means"#,
+        r#"kafka.properties."no.such" is not a property of librdkafka"#,
+        r#"topics.prefix = "a b" cannot begin a topic's name"#,
+        "topics.partitions = 0 makes no topic",
+        r#"topics.create = "perhaps" is not true or false (from NEXUDUS_BRIDGE__TOPICS__CREATE)"#,
+        "sources.default.extra_actions[0] cannot be added",
+        "sources.default.extra_actions[1] cannot be added",
+        "sources.default enforces signatures but has no secret",
+        "sources.North is not a source's name",
+        "sources.North.secrets[0] is empty",
+        r#"sources.North.signature = "maybe" is not one of "enforce", "warn", "off""#,
+        "surces is not a section, expected one of ingress, admin",
+    ] {
+        let matching: Vec<&String> = found.iter().filter(|mistake| mistake.starts_with(expected)).collect();
+        assert_eq!(matching.len(), 1, "{expected}\nin\n{}", found.join("\n"));
+        let of_a_value = !expected.contains("has no secret") && !expected.contains("source's name");
+        assert_eq!(matching[0].contains("(from "), of_a_value, "{}", matching[0]);
+    }
+    assert_eq!(found.len(), 17, "{}", found.join("\n"));
+}
+
+#[test]
+fn what_would_weaken_the_promise_is_refused_under_every_alias() {
+    for (name, value) in [
+        ("acks", "0"),
+        ("request.required.acks", "1"),
+        ("enable.idempotence", "false"),
+        ("message.timeout.ms", "1"),
+        ("delivery.timeout.ms", "1"),
+        ("delivery.report.only.error", "true"),
+        ("transactional.id", "x"),
+        ("partitioner", "random"),
+        ("bootstrap.servers", "x:1"),
+        ("metadata.broker.list", "x:1"),
+        ("retries", "0"),
+        ("message.send.max.retries", "0"),
+        ("message.max.bytes", "1000"),
+        ("test.mock.num.brokers", "1"),
+        ("enabled_events", "1"),
+    ] {
+        let found = mistakes(&format!("{LEAST}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]);
+        assert!(found.len() == 1 && found[0].contains("may not be set"), "{name}: {found:?}");
+    }
+    for (name, value) in [("acks", "all"), ("request.required.acks", "-1"), ("enable.idempotence", "true")] {
+        assert!(from_file(&format!("{LEAST}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn secrets_come_from_files_too_and_are_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (good, empty) = (file("good", "from-a-file\n"), file("empty", "\n"));
+    let password = file("password", "pass-from-file\r\n");
+    let text = format!(
+        "[sources.default]\nsecrets = [\"hush-hush\", \"clé\"]\nsecret_files = [{good:?}]\nurl_tokens = [\"tok-tok\"]\n\
+         [kafka.properties]\n\"sasl.password\" = \"hush-pass\"\n\
+         [kafka.property_files]\n\"ssl.key.password\" = {password:?}\n"
+    );
+    let loaded = from_file(&text, &[]).unwrap();
+    assert_eq!(loaded.config.sources["default"].keys.len(), 3);
+    assert_eq!(loaded.config.kafka.properties["ssl.key.password"].expose(), "pass-from-file");
+    assert!(loaded.config.warnings[0].contains("non-ASCII"));
+    let everything = format!("{}{loaded:?}", show(&loaded));
+    for secret in ["hush-hush", "clé", "from-a-file", "tok-tok", "hush-pass", "pass-from-file"] {
+        assert!(!everything.contains(secret), "{secret} in {everything}");
+    }
+    assert!(everything.contains("sources.default.secrets = [\"***\", \"***\"]"), "{everything}");
+    let found = mistakes(&format!("[sources.default]\nsecret_files = [{empty:?}, \"/no/such/file\"]\n"), &[]);
+    assert!(found[0].contains("which is empty") && found[1].contains("cannot be read"), "{found:?}");
+}
+
+#[test]
+fn a_mistake_in_a_secret_does_not_repeat_it() {
+    for (name, value) in [(SECRET, "hush-hush"), ("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORDS", "hush-hush")] {
+        let found = mistakes(LEAST, &[(name, value)]);
+        assert!(found.len() == 1 && !found[0].contains("hush-hush") && found[0].contains(name), "{found:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_parsed_is_named() {
+    let missing = load(Some("/no/such/bridge.toml".as_ref()), &Environment::new(), check_property).unwrap_err();
+    assert!(missing.0[0].starts_with("cannot read the configuration file /no/such/bridge.toml"), "{missing}");
+    let broken = mistakes("[ingress\n", &[]);
+    assert!(broken[0].contains("bridge.toml"), "{broken:?}");
+    assert!(load(None, &Environment::new(), check_property).unwrap_err().0[0].contains("no source is configured"));
+}
