@@ -16,7 +16,8 @@ use crate::config::{Config, Ingress};
 use crate::delivery::Bridge;
 use crate::http::admin::State;
 use crate::http::{serve_admin, serve_ingress};
-use crate::kafka::producer::{Producer, library_version};
+use crate::kafka::producer::Producer;
+use crate::kafka::settings::library_version;
 use crate::kafka::status::Status;
 use crate::kafka::topics::{Plan, Topics, TopicsError, wanted};
 use crate::kafka::watch::Watch;
@@ -80,7 +81,8 @@ impl App {
         let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
         let metrics = Arc::new(Metrics::new(&library_version()));
         let status = Arc::new(Status::default());
-        let producer = Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
+        let producer =
+            Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
         let producer = Arc::new(producer);
         let bridge = Arc::new(Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics)));
         let state = Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission())));
@@ -90,7 +92,8 @@ impl App {
         let failed = |key, address| move |error| BuildError::Listen { key, address, error };
         let ingress = serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress)
             .map_err(failed("ingress.listen", ingress_address))?;
-        let admin = serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
+        let admin =
+            serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
         Ok(Self { config, ingress, ingress_address, admin, admin_address, state, bridge, producer, watch })
     }
 
@@ -135,7 +138,10 @@ impl App {
             tracing::info!("stopped; everything in flight was settled");
             return Ended::Drained;
         }
-        tracing::error!(deliveries = left, "stopped before everything in flight was settled; Nexudus will send it again");
+        tracing::error!(
+            deliveries = left,
+            "stopped before everything in flight was settled; Nexudus will send it again"
+        );
         Ended::Left(left)
     }
 }
@@ -202,7 +208,10 @@ async fn prepare_once(topics: &Topics, create: bool) -> Result<(), TopicsError> 
         tracing::warn!("{warning}");
     }
     if !differences.is_empty() {
-        tracing::warn!(count = differences.len(), "topics differ from the configuration; `nexudus-bridge topics plan` shows how");
+        tracing::warn!(
+            count = differences.len(),
+            "topics differ from the configuration; `nexudus-bridge topics plan` shows how"
+        );
     }
     if !create || missing.is_empty() {
         return Ok(());

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub producer_queue_messages: IntGauge,
     /// Bytes in the producer's queue, from the client's statistics.
     pub producer_queue_bytes: IntGauge,
+    /// How often the producer was replaced after a fatal error.
+    pub producer_rebuilds: IntCounter,
     /// 1 while `/readyz` answers 200.
     pub ready: IntGauge,
     /// Topics that the configuration asks for and the cluster does not have.
@@ -164,6 +166,12 @@ impl Metrics {
                 "producer_queue_bytes",
                 "Bytes in the producer's queue or on their way.",
                 IntGauge::with_opts,
+            ),
+            producer_rebuilds: one(
+                &registry,
+                "producer_rebuilds_total",
+                "Producers that were replaced after a fatal error.",
+                IntCounter::with_opts,
             ),
             ready: one(
                 &registry,

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::BuildError;
 use crate::config::load::{self, Environment, Loaded, Mistakes};
-use crate::kafka::producer::check_property;
+use crate::kafka::settings::check_property;
 
 /// The shared secret of `dev` and `demo`, where the environment sets no other. Known to everybody, hence loopback only.
 pub const DEV_SECRET: &str = "nexudus-bridge-dev-secret-not-for-production";

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use super::load::{Environment, Loaded, Mistakes, Origin, load};
 use super::show::show;
 use super::*;
-use crate::kafka::producer::check_property;
+use crate::kafka::settings::check_property;
 
 const SECRET: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
 
@@ -105,7 +105,9 @@ fn every_setting_of_the_documentation_is_taken() {
     assert_eq!(config.topics.quarantine_config["retention.ms"], "2");
     assert_eq!(config.sources["default"].keys.len(), 2);
     assert!(config.sources["default"].actions.find("somethingnew").is_some());
-    assert!(config.sources["default"].accepts_token(Some("t")) && !config.sources["default"].accepts_token(None));
+    assert!(
+        config.sources["default"].accepts_token(Some("t")) && !config.sources["default"].accepts_token(None)
+    );
     assert_eq!(config.log.format, LogFormat::Json);
     assert!(config.warnings.iter().any(|warning| warning.contains("north")), "{:?}", config.warnings);
 }
@@ -136,7 +138,8 @@ fn the_environment_wins_and_an_empty_variable_is_none() {
     assert_eq!(config.kafka.properties["client.rack"].expose(), "r");
     assert_eq!(config.kafka.confirm_timeout, Duration::from_secs(10));
     assert_eq!(config.sources["north"].keys.len(), 2);
-    let origin = |key: &str| loaded.settings.iter().find(|setting| setting.key == key).unwrap().origin.clone();
+    let origin =
+        |key: &str| loaded.settings.iter().find(|setting| setting.key == key).unwrap().origin.clone();
     assert_eq!(origin("ingress.listen"), Origin::Variable("NEXUDUS_BRIDGE__INGRESS__LISTEN".into()));
     assert_eq!(
         origin(r#"kafka.properties."sasl.username""#),
@@ -223,7 +226,10 @@ fn what_would_weaken_the_promise_is_refused_under_every_alias() {
         assert!(found.len() == 1 && found[0].contains("may not be set"), "{name}: {found:?}");
     }
     for (name, value) in [("acks", "all"), ("request.required.acks", "-1"), ("enable.idempotence", "true")] {
-        assert!(from_file(&format!("{LEAST}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]).is_ok(), "{name}");
+        assert!(
+            from_file(&format!("{LEAST}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]).is_ok(),
+            "{name}"
+        );
     }
 }
 
@@ -257,7 +263,9 @@ fn secrets_come_from_files_too_and_are_never_shown() {
 
 #[test]
 fn a_mistake_in_a_secret_does_not_repeat_it() {
-    for (name, value) in [(SECRET, "hush-hush"), ("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORDS", "hush-hush")] {
+    for (name, value) in
+        [(SECRET, "hush-hush"), ("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORDS", "hush-hush")]
+    {
         let found = mistakes(LEAST, &[(name, value)]);
         assert!(found.len() == 1 && !found[0].contains("hush-hush") && found[0].contains(name), "{found:?}");
     }
@@ -265,9 +273,12 @@ fn a_mistake_in_a_secret_does_not_repeat_it() {
 
 #[test]
 fn a_file_that_cannot_be_read_or_parsed_is_named() {
-    let missing = load(Some("/no/such/bridge.toml".as_ref()), &Environment::new(), check_property).unwrap_err();
+    let missing =
+        load(Some("/no/such/bridge.toml".as_ref()), &Environment::new(), check_property).unwrap_err();
     assert!(missing.0[0].starts_with("cannot read the configuration file /no/such/bridge.toml"), "{missing}");
     let broken = mistakes("[ingress\n", &[]);
     assert!(broken[0].contains("bridge.toml"), "{broken:?}");
-    assert!(load(None, &Environment::new(), check_property).unwrap_err().0[0].contains("no source is configured"));
+    assert!(
+        load(None, &Environment::new(), check_property).unwrap_err().0[0].contains("no source is configured")
+    );
 }

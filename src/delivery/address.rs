@@ -92,7 +92,8 @@ impl Addressed {
     pub(super) fn new(origin: Arc<Origin>, request: Request<'_>, started: Instant) -> Result<Self, Refusal> {
         let source = &origin.source;
         if !source.accepts_token(request.token) {
-            let detail = if request.token.is_some() { "the URL's token is wrong" } else { "the URL has no token" };
+            let detail =
+                if request.token.is_some() { "the URL's token is wrong" } else { "the URL has no token" };
             return Err(Refusal::new(Outcome::InvalidToken, detail));
         }
         let claim = match request.signature {

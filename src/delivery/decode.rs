@@ -99,7 +99,10 @@ impl<'a> Scan<'a> {
         let mut json = Deserializer::from_str(&self.text[start..]);
         let fields = FieldsOf { key_field: self.key_field }.deserialize(&mut json).ok()?;
         let end = start + json.into_iter::<IgnoredAny>().byte_offset();
-        let key = fields.key.and_then(|raw| self.key(raw)).or_else(|| fields.unique_id.and_then(|raw| self.key(raw)));
+        let key = fields
+            .key
+            .and_then(|raw| self.key(raw))
+            .or_else(|| fields.unique_id.and_then(|raw| self.key(raw)));
         let updated_on = fields.updated_on.and_then(|raw| self.time(raw));
         records.push(Record { value: self.slice(start..end), key, updated_on });
         Some(end)
@@ -248,7 +251,8 @@ mod time {
         const SECONDS: usize = "2024-03-31T09:05:07".len();
         const SHAPE: &[u8; SECONDS] = b"0000-00-00T00:00:00";
         let head = text.as_bytes().get(..SECONDS)?;
-        let fits = |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
+        let fits =
+            |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
         if !head.iter().zip(SHAPE).all(fits) {
             return None;
         }

@@ -98,7 +98,10 @@ impl Bridge {
         Self {
             origins: config.sources.values().map(origin).collect(),
             strangers: metrics.source(UNKNOWN, &crate::action::Actions::default()),
-            admission: Arc::new(Admission::new(config.ingress.max_in_flight, config.ingress.max_in_flight_bytes)),
+            admission: Arc::new(Admission::new(
+                config.ingress.max_in_flight,
+                config.ingress.max_in_flight_bytes,
+            )),
             router: Router::new(config),
             producer,
             metrics,

@@ -84,7 +84,8 @@ impl Router {
             Target::Unknown(name) => Arc::clone(name),
         };
         let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
-        let mut attributes = self.attributes(verified, kind(&action), EventId::Content(fingerprint), fingerprint);
+        let mut attributes =
+            self.attributes(verified, kind(&action), EventId::Content(fingerprint), fingerprint);
         attributes.quarantine = Some(Quarantine { reason, action });
         Event { topic: Arc::clone(&self.quarantine), key: None, value: verified.body.clone(), attributes }
     }
@@ -114,7 +115,13 @@ impl Router {
         records.into_iter().enumerate().map(event).collect()
     }
 
-    fn attributes(&self, verified: &Verified, kind: Arc<str>, id: EventId, fingerprint: Fingerprint) -> Attributes {
+    fn attributes(
+        &self,
+        verified: &Verified,
+        kind: Arc<str>,
+        id: EventId,
+        fingerprint: Fingerprint,
+    ) -> Attributes {
         Attributes {
             id,
             fingerprint,

@@ -164,7 +164,9 @@ impl Bridge {
                 (Outcome::Timeout, "no broker confirmed in time; the events may still have been written")
             }
             Verdict::Unknown => (Outcome::Broker, "no Kafka broker is connected"),
-            Verdict::Later | Verdict::Alone | Verdict::Refused => (Outcome::Broker, "the broker refused for now"),
+            Verdict::Later | Verdict::Alone | Verdict::Refused => {
+                (Outcome::Broker, "the broker refused for now")
+            }
         };
         let mut detail = format!("{what}: {}", unconfirmed.code);
         if let Some(error) = self.producer.status().last_error() {
@@ -175,10 +177,7 @@ impl Bridge {
 
     /// The answer when the deadline came before the client's own word.
     pub(super) fn late(&self) -> Refusal {
-        self.refusal(Unconfirmed {
-            verdict: Verdict::Unknown,
-            code: crate::kafka::confirm::NO_WORD,
-        })
+        self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: crate::kafka::confirm::NO_WORD })
     }
 }
 

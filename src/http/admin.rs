@@ -54,7 +54,11 @@ pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
     let reasons = state.reasons();
     let ready = reasons.is_empty();
     let readiness = Readiness { ready, reasons, missing_topics: state.status.missing_topics() };
-    if ready { HttpResponse::Ok().json(readiness) } else { HttpResponse::ServiceUnavailable().json(readiness) }
+    if ready {
+        HttpResponse::Ok().json(readiness)
+    } else {
+        HttpResponse::ServiceUnavailable().json(readiness)
+    }
 }
 
 /// `GET /metrics`, in Prometheus's text format.

@@ -38,7 +38,11 @@ impl Ingress {
 }
 
 /// `POST /webhooks/{action}` and `POST /webhooks/{source}/{action}`.
-pub(super) async fn deliver(http: HttpRequest, payload: web::Payload, ingress: web::Data<Ingress>) -> HttpResponse {
+pub(super) async fn deliver(
+    http: HttpRequest,
+    payload: web::Payload,
+    ingress: web::Data<Ingress>,
+) -> HttpResponse {
     let bridge = &ingress.bridge;
     let token = token(http.query_string());
     let addressed = match bridge.address(request(&http, token.as_deref())) {
@@ -116,7 +120,10 @@ fn length_if_acceptable(http: &HttpRequest, max_body_bytes: usize) -> Result<Opt
 }
 
 fn too_large(max_body_bytes: usize) -> Refusal {
-    Refusal::new(Outcome::TooLarge, format!("the body is larger than {max_body_bytes} bytes (ingress.max_body_bytes)"))
+    Refusal::new(
+        Outcome::TooLarge,
+        format!("the body is larger than {max_body_bytes} bytes (ingress.max_body_bytes)"),
+    )
 }
 
 /// Why there is no body.
@@ -137,8 +144,13 @@ impl Ingress {
     /// Reads a body to its end, within all bounds, and gives the permit that covers it.
     async fn body(&self, payload: web::Payload, length: Option<usize>) -> Result<(Bytes, Permit), Unread> {
         let overloaded = |outcome| match outcome {
-            Outcome::ShuttingDown => Refusal::new(outcome, "the bridge is stopping; another replica or a retry will take it"),
-            _ => Refusal::new(outcome, "as many deliveries or bytes as allowed are waiting for Kafka (ingress.max_in_flight)"),
+            Outcome::ShuttingDown => {
+                Refusal::new(outcome, "the bridge is stopping; another replica or a retry will take it")
+            }
+            _ => Refusal::new(
+                outcome,
+                "as many deliveries or bytes as allowed are waiting for Kafka (ingress.max_in_flight)",
+            ),
         };
         let mut permit = self.bridge.admission().enter().map_err(overloaded)?;
         let reading = async {
@@ -154,7 +166,8 @@ impl Ingress {
             }
             Ok(body.freeze())
         };
-        let late = || Refusal::new(Outcome::TooSlow, "the body did not arrive in time (ingress.body_timeout)");
+        let late =
+            || Refusal::new(Outcome::TooSlow, "the body did not arrive in time (ingress.body_timeout)");
         let body = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| late())??;
         Ok((body, permit))
     }

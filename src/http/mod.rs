@@ -47,7 +47,11 @@ macro_rules! bounds {
 ///
 /// # Errors
 /// The listener cannot be used.
-pub fn serve_ingress(listener: TcpListener, bridge: Arc<Bridge>, config: &config::Ingress) -> io::Result<Server> {
+pub fn serve_ingress(
+    listener: TcpListener,
+    bridge: Arc<Bridge>,
+    config: &config::Ingress,
+) -> io::Result<Server> {
     let ingress = web::Data::new(Ingress::new(bridge, config));
     let grace = config.shutdown_grace.as_secs() + 1;
     let server = HttpServer::new(move || {

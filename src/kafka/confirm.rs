@@ -64,8 +64,15 @@ pub fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
         | Code::RequestTimedOut
         | Code::PurgeInflight => Verdict::Unknown,
         // About this message, or about the batch it was in.
-        Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge | Code::InvalidRecord => {
-            if alone { Verdict::Refused } else { Verdict::Alone }
+        Code::MessageSizeTooLarge
+        | Code::InvalidMessageSize
+        | Code::MessageBatchTooLarge
+        | Code::InvalidRecord => {
+            if alone {
+                Verdict::Refused
+            } else {
+                Verdict::Alone
+            }
         }
         // Another record of the batch was invalid (KIP-467); alone there is no other.
         Code::InvalidDifferentRecord if !alone => Verdict::Alone,
@@ -89,7 +96,9 @@ impl Pending {
             Ok(Ok(delivery)) => Ok(Position { partition: delivery.partition, offset: delivery.offset }),
             Ok(Err((error, _message))) => Err(Unconfirmed::new(&error, self.alone)),
             // The producer was dropped with the message in it.
-            Err(_cancelled) => Err(Unconfirmed { verdict: Verdict::Unknown, code: RDKafkaErrorCode::DestroyBroker }),
+            Err(_cancelled) => {
+                Err(Unconfirmed { verdict: Verdict::Unknown, code: RDKafkaErrorCode::DestroyBroker })
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Kafka: everything that knows librdkafka.
 //!
-//! In reading order: [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
+//! In reading order: [`settings`] are the clients', [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
 //! [`status`] is what the client knows of the cluster ([`context`] and [`watch`] write it), [`topics`] plans and
 //! creates, [`consumer`] reads back, [`embedded`] is a broker inside the process.
 
@@ -9,6 +9,7 @@ pub mod consumer;
 mod context;
 pub mod embedded;
 pub mod producer;
+pub mod settings;
 pub mod status;
 pub mod topics;
 pub mod watch;

@@ -9,12 +9,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::context::Context;
-use super::producer::{apply as apply_properties, connection_config};
+use super::settings::{apply as apply_properties, connection_config, describe};
 use super::status::Status;
 use crate::action::QUARANTINE;
 use crate::config::{Config, Kafka};
@@ -85,7 +88,9 @@ impl fmt::Display for Failed {
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
                 "; the user needs CREATE on the topic (or on the cluster), or set topics.create = false and create it otherwise"
             }
-            Code::InvalidReplicationFactor => "; the cluster has fewer brokers than topics.replication_factor",
+            Code::InvalidReplicationFactor => {
+                "; the cluster has fewer brokers than topics.replication_factor"
+            }
             Code::PolicyViolation => "; a policy of the cluster forbids it",
             Code::InvalidConfig => "; one of the settings in [topics.config] is not a topic setting",
             _ => "",
@@ -112,8 +117,12 @@ pub fn wanted(config: &Config) -> Vec<Wanted> {
         replication_factor: topics.replication_factor,
         config: config.clone(),
     };
-    let mut names: Vec<&str> =
-        config.sources.values().flat_map(|source| source.actions.iter()).map(|action| action.name()).collect();
+    let mut names: Vec<&str> = config
+        .sources
+        .values()
+        .flat_map(|source| source.actions.iter())
+        .map(|action| action.name())
+        .collect();
     names.sort_unstable();
     names.dedup();
     let mut all: Vec<Wanted> = names.into_iter().map(|name| make(name, &settings)).collect();
@@ -123,7 +132,9 @@ pub fn wanted(config: &Config) -> Vec<Wanted> {
 
 /// A connection for comparing and creating topics.
 pub struct Topics {
-    admin: Arc<AdminClient<Context>>,
+    admin: AdminClient<Context>,
+    /// Lists topics; unlike the admin client it hands on the client's errors, so that a wrong password is called one.
+    lister: FutureProducer<Context>,
     status: Arc<Status>,
     wanted: Vec<Wanted>,
 }
@@ -138,10 +149,13 @@ impl Topics {
         apply_properties(&mut client, &config.kafka.properties);
         let status = Arc::new(Status::default());
         let context = Context { status: Arc::clone(&status), metrics: None };
-        let admin = client
-            .create_with_context(context)
-            .map_err(|error| TopicsError { what: format!("the Kafka client cannot be made: {error}"), client: None })?;
-        Ok(Self { admin: Arc::new(admin), status, wanted: wanted(config) })
+        let refused = |error| TopicsError {
+            what: format!("the Kafka client cannot be made: {}", describe(&error)),
+            client: None,
+        };
+        let admin = client.create_with_context(context.clone()).map_err(refused)?;
+        let lister = client.create_with_context(context).map_err(refused)?;
+        Ok(Self { admin, lister, status, wanted: wanted(config) })
     }
 
     /// Compares the configuration with the cluster.
@@ -149,16 +163,22 @@ impl Topics {
     /// # Errors
     /// [`TopicsError`] when the cluster does not answer in time.
     pub async fn plan(&self) -> Result<Plan, TopicsError> {
-        let admin = Arc::clone(&self.admin);
-        let list = move || admin.inner().fetch_metadata(None, REQUEST_TIMEOUT).map(|metadata| Listing::of(&metadata));
+        let lister = self.lister.clone();
+        let list = move || {
+            lister.client().fetch_metadata(None, REQUEST_TIMEOUT).map(|metadata| Listing::of(&metadata))
+        };
         let listing = tokio::task::spawn_blocking(list)
             .await
             .map_err(|error| self.error(format!("listing topics was interrupted: {error}")))?
             .map_err(|error| self.error(format!("the cluster's topics cannot be listed: {error}")))?;
         let default_replicas = self.default_replicas(&listing).await;
         let existing = &listing.topics;
-        let names: Vec<&str> =
-            self.wanted.iter().map(|topic| topic.name.as_str()).filter(|name| existing.contains_key(*name)).collect();
+        let names: Vec<&str> = self
+            .wanted
+            .iter()
+            .map(|topic| topic.name.as_str())
+            .filter(|name| existing.contains_key(*name))
+            .collect();
         let mut plan = Plan::default();
         let settings = self.settings(&names, &mut plan.warnings).await?;
         for wanted in &self.wanted {
@@ -194,7 +214,8 @@ impl Topics {
     /// How many replicas the cluster gives a topic by default, where that may be read.
     async fn default_replicas(&self, listing: &Listing) -> Option<i32> {
         let broker = listing.broker?;
-        let resources = self.admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await.ok()?;
+        let resources =
+            self.admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await.ok()?;
         let broker = resources.into_iter().next()?.ok()?;
         broker.get("default.replication.factor")?.value.as_ref()?.parse().ok()
     }
@@ -245,11 +266,20 @@ impl Listing {
     fn of(metadata: &Metadata) -> Self {
         let existing = |topic: &MetadataTopic| Existing {
             partitions: topic.partitions().len(),
-            replicas: topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+            replicas: topic
+                .partitions()
+                .iter()
+                .map(|partition| partition.replicas().len())
+                .min()
+                .unwrap_or(0),
         };
         Self {
             broker: metadata.brokers().first().map(|broker| broker.id()),
-            topics: metadata.topics().iter().map(|topic| (topic.name().to_owned(), existing(topic))).collect(),
+            topics: metadata
+                .topics()
+                .iter()
+                .map(|topic| (topic.name().to_owned(), existing(topic)))
+                .collect(),
         }
     }
 }
@@ -282,7 +312,12 @@ fn compare(wanted: &Wanted, topic: &Existing, settings: Option<&ConfigResource>,
     let before = plan.differences.len();
     let mut differ = |field: &str, have: String, want: String| {
         if have != want {
-            plan.differences.push(Difference { topic: wanted.name.clone(), field: field.to_owned(), have, want });
+            plan.differences.push(Difference {
+                topic: wanted.name.clone(),
+                field: field.to_owned(),
+                have,
+                want,
+            });
         }
     };
     if wanted.partitions > 0 {

@@ -1,12 +1,12 @@
 //! The watch: asks the cluster for metadata every few seconds, on a thread of its own.
 //!
 //! Readiness rests on its answers and on the client's errors, so that a probe never blocks and a cluster that fell
-//! silent is noticed without traffic. Each round asks about one topic only; the whole list, which can be long, is read
+//! silent is noticed without traffic; and it has a dead producer replaced. Each round asks about one topic only; the whole list, which can be long, is read
 //! less often, to find topics that are missing.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,12 @@ pub struct Watch {
 
 impl Watch {
     /// Starts watching for `wanted` topics; the cluster's health is asked of the topic `probe`.
-    pub fn start(producer: Arc<Producer>, metrics: Arc<Metrics>, probe: String, wanted: BTreeSet<String>) -> Self {
+    pub fn start(
+        producer: Arc<Producer>,
+        metrics: Arc<Metrics>,
+        probe: String,
+        wanted: BTreeSet<String>,
+    ) -> Self {
         let (wake, woken) = channel();
         let mut round = Round { producer, metrics, probe, wanted, listed: None };
         let thread = std::thread::Builder::new()
@@ -77,10 +82,13 @@ impl Round {
     }
 
     fn ask(&mut self) {
+        self.producer.replace_if_dead();
         let status = Arc::clone(self.producer.status());
-        let Ok(metadata) = self.producer.client().fetch_metadata(Some(&self.probe), PATIENCE) else { return };
+        let asked = self.producer.with_client(|client| client.fetch_metadata(Some(&self.probe), PATIENCE));
+        let Ok(metadata) = asked else { return };
         let leaderless = |topic: &MetadataTopic| {
-            !topic.partitions().is_empty() && topic.partitions().iter().all(|partition| partition.leader() < 0)
+            !topic.partitions().is_empty()
+                && topic.partitions().iter().all(|partition| partition.leader() < 0)
         };
         status.answered(metadata.topics().iter().any(leaderless));
         let every = if status.missing_topics().is_empty() { LIST_EVERY } else { LIST_EVERY_WHILE_MISSING };
@@ -90,7 +98,8 @@ impl Round {
     }
 
     fn list(&mut self) {
-        let Ok(metadata) = self.producer.client().fetch_metadata(None, PATIENCE) else { return };
+        let listed = self.producer.with_client(|client| client.fetch_metadata(None, PATIENCE));
+        let Ok(metadata) = listed else { return };
         self.listed = Some(Instant::now());
         let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
         let missing: Vec<String> =
@@ -98,7 +107,10 @@ impl Round {
         self.metrics.topics_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
         let count = missing.len();
         if self.producer.status().set_missing(missing) && count > 0 {
-            tracing::warn!(count, "topics are missing on the cluster; `nexudus-bridge topics plan` lists them");
+            tracing::warn!(
+                count,
+                "topics are missing on the cluster; `nexudus-bridge topics plan` lists them"
+            );
         }
     }
 }

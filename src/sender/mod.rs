@@ -4,6 +4,10 @@
 //! it and tries again as Nexudus does, [`load`] sends many at once and measures.
 
 pub mod delivery;
+#[cfg(test)]
+pub(crate) mod double;
 pub mod load;
 pub mod payloads;
 pub mod post;
+
+pub use self::post::client;

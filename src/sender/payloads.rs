@@ -118,7 +118,10 @@ fn find_ids(body: &[u8]) -> Vec<(Range<usize>, u64)> {
                 }
             }
             b"}" | b"]" => depth -= 1,
-            _ if record_depth == Some(depth) && &body[last[0].clone()] == b"\"Id\"" && &body[last[1].clone()] == b":" => {
+            _ if record_depth == Some(depth)
+                && &body[last[0].clone()] == b"\"Id\""
+                && &body[last[1].clone()] == b":" =>
+            {
                 let number = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
                 ids.extend(number.map(|number| (token.clone(), number)));
             }
@@ -199,7 +202,8 @@ mod tests {
             assert!(!body.contains('\n'), "{name}");
             // Strings and numbers keep their text: every field of the record is the same slice in both.
             let fields = |text: &'_ str| -> Vec<String> {
-                let records: Vec<std::collections::BTreeMap<&str, &RawValue>> = serde_json::from_str(text).unwrap();
+                let records: Vec<std::collections::BTreeMap<&str, &RawValue>> =
+                    serde_json::from_str(text).unwrap();
                 let [record] = records.as_slice() else { panic!("{name}: one record") };
                 let flat = record.iter().filter(|(_, raw)| !raw.get().starts_with(['{', '[']));
                 flat.map(|(key, raw)| format!("{key}={raw}")).collect()
@@ -245,7 +249,9 @@ mod tests {
         for (name, fixture) in FIXTURES {
             let template = Template::new(wire_body(fixture));
             assert_eq!(template.ids.len(), 1, "{name}");
-            let id = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap()[0]["Id"].as_u64().unwrap();
+            let id = |body: &[u8]| {
+                serde_json::from_slice::<serde_json::Value>(body).unwrap()[0]["Id"].as_u64().unwrap()
+            };
             assert_eq!(id(&template.copy(1000)), id(&template.copy(0)) + 1000, "{name}");
         }
     }

@@ -32,7 +32,11 @@ fn records_are_slices_of_the_body_byte_for_byte() {
         for (before, after) in [("[", "]"), ("", ""), (" \r\n[ ", "\n]\t"), ("\u{FEFF}[", "]")] {
             let body = format!("{before}{record}{after}");
             let found = records(&body);
-            assert_eq!(found.iter().map(|record| text(&record.value)).collect::<Vec<_>>(), [record], "{body:?}");
+            assert_eq!(
+                found.iter().map(|record| text(&record.value)).collect::<Vec<_>>(),
+                [record],
+                "{body:?}"
+            );
         }
         let found = records(&format!("[{record} , {record}]"));
         assert!(found.len() == 2 && found.iter().all(|found| text(&found.value) == record));
@@ -135,7 +139,8 @@ fn json() -> impl Strategy<Value = String> {
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(" ,"))),
+            proptest::collection::vec(inner.clone(), 0..4)
+                .prop_map(|items| format!("[{}]", items.join(" ,"))),
             object(inner),
         ]
     })
@@ -143,7 +148,8 @@ fn json() -> impl Strategy<Value = String> {
 
 fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
     let name = prop_oneof![Just("Id".to_owned()), Just("UpdatedOn".to_owned()), any::<String>()];
-    let field = (name, value).prop_map(|(name, value)| format!("{}: {value}", serde_json::to_string(&name).unwrap()));
+    let field =
+        (name, value).prop_map(|(name, value)| format!("{}: {value}", serde_json::to_string(&name).unwrap()));
     proptest::collection::vec(field, 0..5).prop_map(|fields| format!("{{{}}}", fields.join(",\n")))
 }
 

@@ -1,0 +1,100 @@
+//! `actions`: the catalogue of Nexudus's webhook actions.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::output::{Table, printed};
+use crate::action::Kind;
+use crate::action::catalogue::{ENTRIES, Entry};
+
+/// The arguments of `actions`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints it.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut out = anstream::stdout().lock();
+    printed(if args.json { print_json(&mut out) } else { print_table(&mut out) })
+}
+
+fn print_table(out: &mut impl Write) -> io::Result<()> {
+    let mut table = Table::new(["ID", "NAME", "ENTITY", "VERB", "KIND", "HELP-CENTRE LABEL", "OLDER LABEL"]);
+    table.align_right(0);
+    for entry in &ENTRIES {
+        let Entry { id, name, entity, verb, kind, display, legacy, .. } = entry;
+        let id = id.to_string();
+        table.row([&id, *name, entity, verb, label(*kind), display, legacy].map(str::to_owned));
+    }
+    writeln!(out, "{table}")
+}
+
+/// One action, under the names that the API and its documentation use.
+#[derive(Serialize)]
+struct Row {
+    id: u16,
+    name: &'static str,
+    entity: &'static str,
+    verb: &'static str,
+    kind: &'static str,
+    display: Option<&'static str>,
+    legacy_display: Option<&'static str>,
+    api_path: &'static str,
+}
+
+fn print_json(out: &mut impl Write) -> io::Result<()> {
+    let given = |label: &'static str| Some(label).filter(|label| !label.is_empty());
+    let row = |entry: &'static Entry| Row {
+        id: entry.id,
+        name: entry.name,
+        entity: entry.entity,
+        verb: entry.verb,
+        kind: label(entry.kind),
+        display: given(entry.display),
+        legacy_display: given(entry.legacy),
+        api_path: entry.api_path,
+    };
+    serde_json::to_writer_pretty(&mut *out, &ENTRIES.iter().map(row).collect::<Vec<_>>())?;
+    writeln!(out)
+}
+
+fn label(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Change => "change",
+        Kind::Signal => "signal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_a_line_for_each_action_under_its_heading() {
+        let mut out = Vec::new();
+        print_table(&mut out).unwrap();
+        let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        assert_eq!(text.lines().count(), 90);
+        assert!(text.lines().nth(1).unwrap().starts_with(" 2  CoworkerUpdate"), "{text}");
+    }
+
+    #[test]
+    fn the_json_has_null_where_there_is_no_label() {
+        let mut out = Vec::new();
+        print_json(&mut out).unwrap();
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&out).unwrap();
+        assert_eq!(rows.len(), 89);
+        assert_eq!(rows[0]["name"], "CoworkerUpdate");
+        assert_eq!(rows[0]["kind"], "change");
+        assert!(rows.iter().any(|row| row["legacy_display"].is_null()));
+        assert!(rows.iter().all(|row| row["display"] != "" && row["legacy_display"] != ""));
+    }
+}

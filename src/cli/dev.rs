@@ -1,0 +1,153 @@
+//! `dev`: the bridge with an embedded broker and a known secret, and what to try with it.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::ensure;
+
+use super::serve::{Signals, until_signal};
+use super::{DEV_SECRET, loaded_from, output};
+use crate::app::App;
+use crate::config::load::process_environment;
+use crate::config::{Config, Source};
+use crate::kafka::embedded::{EmbeddedBroker, Options};
+use crate::kafka::topics::wanted;
+use crate::telemetry;
+
+/// How many partitions an embedded topic gets where the configuration leaves that to the cluster.
+const PARTITIONS: i32 = 3;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The bridge's port on 127.0.0.1 [default: 8080, or the configured one]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// The embedded broker's port on 127.0.0.1
+    #[arg(long, value_name = "PORT", default_value_t = 9092)]
+    kafka_port: u16,
+    /// The admin listener's port on 127.0.0.1 [default: 9464, or the configured one]
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let mut config = configuration(file)?;
+    if let Some(port) = args.port {
+        config.ingress.listen.set_port(port);
+    }
+    if let Some(port) = args.admin_port {
+        config.admin.listen.set_port(port);
+    }
+    telemetry::start(&config.log);
+    let signals = Signals::listen()?;
+    let broker = embed(&mut config, Some(args.kafka_port))?;
+    let banner = Banner::new(&config);
+    let app = App::build(config)?;
+    banner.print(&app, &broker)?;
+    let code = until_signal(app, signals).await;
+    drop(broker);
+    Ok(code)
+}
+
+/// The configuration of `dev` and `demo`: the file if one is named, the environment, and for the rest what makes the
+/// bridge run at once. Listens on loopback only, since the secret is known.
+pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
+    const SECRETS: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
+    let mut environment = process_environment();
+    // Files that lie around are for `serve`; only one that is named is meant.
+    environment.remove("NEXUDUS_BRIDGE_CONFIG");
+    let sourced = environment.keys().any(|name| name.starts_with("NEXUDUS_BRIDGE__SOURCES__"));
+    if file.is_none() && !sourced {
+        environment.insert(SECRETS.to_owned(), format!("[{DEV_SECRET:?}]"));
+    }
+    let loopback = [("NEXUDUS_BRIDGE__INGRESS__LISTEN", "127.0.0.1:8080")];
+    if file.is_none() {
+        for (name, value) in loopback {
+            environment.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    let config = match file {
+        Some(file) => loaded_from(Some(file), &environment)?.config,
+        None => crate::config::load::load(None, &environment, crate::kafka::settings::check_property)?.config,
+    };
+    for (key, address) in [("ingress.listen", config.ingress.listen), ("admin.listen", config.admin.listen)] {
+        ensure!(
+            address.ip().is_loopback(),
+            output::Usage::new(format!("{key} = {address} is not on loopback, expected 127.0.0.1: the secret of dev and demo is known to everybody"))
+        );
+    }
+    Ok(config)
+}
+
+/// Starts a broker inside the process, with every topic on it, and points the configuration at it.
+pub(super) fn embed(config: &mut Config, port: Option<u16>) -> anyhow::Result<EmbeddedBroker> {
+    let partitions = |wanted: i32| if wanted > 0 { wanted } else { PARTITIONS };
+    let topics = wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.partitions))).collect();
+    let broker = EmbeddedBroker::start(Options { port, topics })?;
+    config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
+    config.topics.create = false; // it has no interface for that; its topics are there already
+    // It speaks plainly and knows nobody: what a real cluster asks for would keep the client out.
+    let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
+    config.kafka.properties.retain(|name, _| !secures(name));
+    Ok(broker)
+}
+
+struct Banner {
+    source: String,
+    signature: Option<String>,
+    token: String,
+    prefix: String,
+}
+
+/// A record that a person can read in a command line, with text that a plain HMAC would get wrong.
+const EXAMPLE: &str = r#"[{"Id":42,"FullName":"José Ñandú 😀","UpdatedOn":"2026-01-02T03:04:05Z"}]"#;
+
+impl Banner {
+    fn new(config: &Config) -> Self {
+        let source = config.sources.get(Source::DEFAULT).or_else(|| config.sources.values().next());
+        let name = source.map_or("", |source| &source.name);
+        Self {
+            source: if name == Source::DEFAULT { String::new() } else { format!("{name}/") },
+            signature: source.and_then(|source| Some(source.keys.first()?.sign(EXAMPLE.as_bytes()))),
+            token: if source.is_some_and(|source| !source.accepts_token(None)) { "?token=…".into() } else { String::new() },
+            prefix: config.topics.prefix.clone(),
+        }
+    }
+
+    fn print(&self, app: &App, broker: &EmbeddedBroker) -> std::io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        let (ingress, admin, kafka) = (app.ingress_address(), app.admin_address(), broker.bootstrap_servers());
+        let program = program();
+        let Self { source, token, prefix, .. } = self;
+        let bold = output::HEADING;
+        let head = |text: &str| format!("{}{text}{}", bold.render(), bold.render_reset());
+        writeln!(out, "\n{}", head("The bridge is running, with a Kafka broker inside."))?;
+        writeln!(out, "  webhooks   http://{ingress}/webhooks/{source}{{action}}{token}")?;
+        writeln!(out, "  admin      http://{admin}/metrics   /healthz   /readyz")?;
+        writeln!(out, "  Kafka      {kafka}   topics {prefix}{{action}}, {prefix}quarantine")?;
+        writeln!(out, "\n{}", head("Send a delivery, signed as Nexudus signs:"))?;
+        writeln!(out, "  curl -sS 'http://{ingress}/webhooks/{source}CoworkerCreate{token}' \\")?;
+        if let Some(signature) = &self.signature {
+            writeln!(out, "    -H 'X-Nexudus-Hook-Signature: {signature}' \\")?;
+        }
+        writeln!(out, "    -H 'Content-Type: application/json' --data-binary '{EXAMPLE}'")?;
+        writeln!(out, "\n{}", head("Watch events, and send many:"))?;
+        writeln!(out, "  {program} tail --bootstrap {kafka}")?;
+        writeln!(out, "  {program} send BookingCreate --count 1000 --concurrency 64 --url http://{ingress}")?;
+        writeln!(out, "\n{}", head("Point any Kafka client at it:"))?;
+        writeln!(out, "  kcat -b {kafka} -C -t {prefix}CoworkerCreate -f '%k %h\\n%s\\n'")?;
+        writeln!(out, "\nEvents live in this process only, about the last 5 MiB of each partition. Ctrl-C ends it.\n")?;
+        out.flush()
+    }
+}
+
+/// How this program was called, as it can be called again.
+fn program() -> &'static str {
+    if process_environment().contains_key("CARGO") { "cargo run --" } else { "nexudus-bridge" }
+}
+
+/// The address of loopback with a port that the system chooses.
+pub(super) const ANY_PORT: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

@@ -1,0 +1,149 @@
+//! `sign`: the signature that Nexudus sends with a body.
+
+use std::convert::Infallible;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::output::{Usage, printed};
+use crate::config::{Config, Source};
+use crate::signature::SigningKey;
+
+/// The arguments of `sign`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    secret: SecretArgs,
+    /// The body, byte for byte; standard input if absent or -
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Which shared secret to use: one that is given, else those of a source of the configuration.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+pub struct SecretArgs {
+    /// The shared secret. Others on this machine can read it; --secret-file is safer
+    #[arg(long, value_name = "SECRET", value_parser = secret)]
+    secret: Option<SecretString>,
+    /// A file with the shared secret; one line break at its end is dropped
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Use the secrets of this source of the configuration [default: default]
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+/// Prints the signature of the body: 64 upper-case hexadecimal digits.
+///
+/// # Errors
+/// [`Usage`] if there is no secret; otherwise the configuration's or the system's.
+pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+    let keys = args.secret.keys(configuration)?;
+    let body = read_body(args.file.as_deref())?;
+    let signature = keys[0].sign(&body); // during a rotation, the first is the current one
+    printed(writeln!(anstream::stdout().lock(), "{signature}"))
+}
+
+impl SecretArgs {
+    /// The keys that the arguments name; at least one.
+    pub(super) fn keys(&self, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<Vec<SigningKey>> {
+        if let Some(key) = given_key(self.secret.as_ref(), self.secret_file.as_deref())? {
+            return Ok(vec![key]);
+        }
+        let name = self.source.as_deref().unwrap_or(Source::DEFAULT);
+        let source = source_of(&configuration()?, name)?;
+        if source.keys.is_empty() {
+            return Err(Usage::new(format!("source {name} has no secret, expected --secret or --secret-file")).into());
+        }
+        Ok(source.keys.clone())
+    }
+}
+
+/// The key of a secret that was given as an argument or a file, if one was.
+pub(super) fn given_key(secret: Option<&SecretString>, file: Option<&Path>) -> anyhow::Result<Option<SigningKey>> {
+    let (secret, from) = match (secret, file) {
+        (Some(secret), _) => (secret.clone(), "--secret".to_owned()),
+        (None, Some(file)) => (read_secret(file)?, format!("--secret-file {}", file.display())),
+        (None, None) => return Ok(None),
+    };
+    let key = SigningKey::new(secret.expose_secret()).map_err(|error| Usage::new(format!("{error} (from {from})")))?;
+    Ok(Some(key))
+}
+
+/// A source of the configuration; the error names those that there are.
+pub(super) fn source_of(config: &Config, name: &str) -> anyhow::Result<Arc<Source>> {
+    let known = || config.sources.keys().map(|name| &**name).collect::<Vec<_>>().join(", ");
+    let source = config.sources.get(name);
+    let missing = || Usage::new(format!("--source {name} is not configured, expected one of: {}", known()));
+    Ok(source.cloned().ok_or_else(missing)?)
+}
+
+/// A body, byte for byte, from a file or from standard input.
+pub(super) fn read_body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    match file.filter(|file| *file != Path::new("-")) {
+        Some(file) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display())),
+        None => {
+            let mut body = Vec::new();
+            io::stdin().lock().read_to_end(&mut body).context("cannot read standard input")?;
+            Ok(body)
+        }
+    }
+}
+
+fn read_secret(file: &Path) -> anyhow::Result<SecretString> {
+    let text = std::fs::read(file).with_context(|| format!("cannot read --secret-file {}", file.display()))?;
+    let text = String::from_utf8(text).map_err(|_| Usage::new(format!("--secret-file {} is not UTF-8", file.display())))?;
+    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    Ok(line.into())
+}
+
+/// Never fails: any text can be a secret, and clap prints no part of what it does not refuse.
+pub(super) fn secret(text: &str) -> Result<SecretString, Infallible> {
+    Ok(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no_configuration() -> anyhow::Result<Config> {
+        anyhow::bail!("not asked for")
+    }
+
+    fn with_file(content: &[u8]) -> (tempfile::TempDir, SecretArgs) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, content).unwrap();
+        (folder, SecretArgs { secret: None, secret_file: Some(file), source: None })
+    }
+
+    #[test]
+    fn a_secret_file_loses_one_line_break_and_no_more() {
+        for (content, secret) in [("s", "s"), ("s\n", "s"), ("s\r\n", "s"), ("s\n\n", "s\n"), (" s\r", " s\r")] {
+            let (_folder, args) = with_file(content.as_bytes());
+            let keys = args.keys(no_configuration).unwrap();
+            assert_eq!(keys[0].sign(b"x"), SigningKey::new(secret).unwrap().sign(b"x"), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_secret_is_a_mistake_in_the_arguments_that_says_where_it_came_from() {
+        for content in [&b""[..], b"\n", b"\xFF"] {
+            let (_folder, args) = with_file(content);
+            let error = args.keys(no_configuration).unwrap_err();
+            assert!(error.is::<Usage>() && error.to_string().contains("--secret-file"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_secret_is_not_in_the_debug_output() {
+        let args = SecretArgs { secret: Some("s3cr3t".into()), secret_file: None, source: None };
+        assert!(!format!("{args:?}").contains("s3cr3t"));
+        assert_eq!(args.keys(no_configuration).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,191 @@
+//! `tail`: prints events as they come.
+//!
+//! For people one line an event, shortened to the terminal; with `--json` one object an event, complete, the record
+//! embedded in its own text. Reading joins no group and commits nothing.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::pin::pin;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use console::{Term, measure_text_width, truncate_str};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use super::output::{FAINT, HEADING, Usage, WARNING, one_line, printed, styled};
+use crate::action::{Action, Actions, QUARANTINE};
+use crate::config::Config;
+use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
+
+mod json;
+
+/// The arguments of `tail`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The actions: names in any case, numbers, or patterns like 'Booking*'; `quarantine` too [default: all]
+    action: Vec<String>,
+    /// Where to begin
+    #[arg(long, value_enum, default_value_t = From::End)]
+    from: From,
+    /// Print one JSON object an event, complete
+    #[arg(long)]
+    json: bool,
+    /// End after this many events
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// The Kafka brokers [default: those of the configuration]
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    /// With the oldest event that is still there
+    Beginning,
+    /// With what comes from now on
+    End,
+}
+
+/// Prints until Ctrl-C, `--count`, or the end of whoever reads standard output; all of them are exit code 0.
+///
+/// # Errors
+/// [`Usage`] for a pattern that is none; the configuration's; Kafka's, where waiting would not help.
+pub async fn run(args: Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+    let config = configuration()?;
+    let Config { mut kafka, topics, sources, .. } = config;
+    kafka.bootstrap_servers = args.bootstrap.unwrap_or(kafka.bootstrap_servers);
+    let wanted = patterns(&args.action)?;
+    let lists: Vec<&Actions> = sources.values().map(|source| &source.actions).collect();
+    for hint in args.action.iter().filter_map(|name| hint(name, &lists)) {
+        anstream::eprintln!("{} {hint}", styled(WARNING, "note:"));
+    }
+    let prefix = topics.prefix;
+    let selection = {
+        let prefix = prefix.clone();
+        Selection::Matching(Box::new(move |topic| action_of(topic, &prefix).is_some_and(|action| wanted.is_match(action))))
+    };
+    let start = if args.from == From::Beginning { Start::Beginning } else { Start::End };
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut reader = tokio::select! {
+        reader = Reader::open(&kafka, selection, start, Stop::Never) => reader?,
+        _ = &mut interrupted => return Ok(ExitCode::SUCCESS),
+    };
+    if io::stderr().is_terminal() {
+        let note = format!("Events of {prefix}* on {} from the {:?}. Ctrl-C ends.", kafka.bootstrap_servers, args.from);
+        anstream::eprintln!("{}", styled(FAINT, note.to_lowercase()));
+    }
+    let out = Out { json: args.json, prefix, width: width() };
+    let mut left = args.count.unwrap_or(u64::MAX);
+    while left > 0 {
+        let message = tokio::select! {
+            message = reader.next() => message?,
+            _ = &mut interrupted => break,
+        };
+        let message = message.context("a reader without an end has ended")?;
+        match out.print(&message) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            result => result?,
+        }
+        left -= 1;
+    }
+    printed(Ok(()))
+}
+
+/// The part of a topic's name behind the prefix; none for other topics, and for Kafka's own.
+fn action_of<'a>(topic: &'a str, prefix: &str) -> Option<&'a str> {
+    topic.strip_prefix(prefix).filter(|_| !topic.starts_with("__"))
+}
+
+/// All of them, where none is given. A number stands for the action's name.
+fn patterns(given: &[String]) -> anyhow::Result<GlobSet> {
+    let mut set = GlobSetBuilder::new();
+    let all = ["*".to_owned()];
+    for pattern in if given.is_empty() { &all } else { given } {
+        let pattern = Action::known(pattern).map_or(pattern.as_str(), |entry| entry.name);
+        let glob = GlobBuilder::new(pattern).case_insensitive(true).build();
+        set.add(glob.map_err(|error| Usage::new(format!("{pattern:?} is not a pattern: {}", error.kind())))?);
+    }
+    Ok(set.build()?)
+}
+
+/// What to say of a name that no list has. Its topic may still be there, or come.
+fn hint(name: &str, lists: &[&Actions]) -> Option<String> {
+    let plain = !name.contains(['*', '?', '[', '{']);
+    let known = name.eq_ignore_ascii_case(QUARANTINE) || lists.iter().any(|actions| actions.find(name).is_some());
+    if known || !plain {
+        return None;
+    }
+    let nearest = lists.iter().find_map(|actions| actions.nearest(name));
+    let meant = nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+    Some(format!("{name:?} is not an action of the catalogue or the configuration{meant}"))
+}
+
+/// The columns of the terminal behind standard output; none where it is none, and lines are complete.
+fn width() -> Option<usize> {
+    Term::stdout().size_checked().map(|(_, columns)| columns.into()).filter(|_| io::stdout().is_terminal())
+}
+
+/// How events are printed.
+struct Out {
+    json: bool,
+    prefix: String,
+    width: Option<usize>,
+}
+
+impl Out {
+    fn print(&self, message: &Message) -> io::Result<()> {
+        if self.json {
+            let mut line = json::object(message)?;
+            line.push(b'\n');
+            return io::stdout().lock().write_all(&line); // past anstream: data has no styles to strip
+        }
+        writeln!(anstream::stdout().lock(), "{}", self.line(message))
+    }
+
+    /// Time, action, key, place and id, then as much of the value as fits.
+    fn line(&self, message: &Message) -> String {
+        let action = action_of(&message.topic, &self.prefix).unwrap_or(&message.topic);
+        let time = message.timestamp.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
+        let key = message.key.as_deref().map_or_else(|| "-".to_owned(), one_line);
+        let id = message.header("ce_id").map(|id| format!("  id {}", short(&one_line(id)))).unwrap_or_default();
+        let place = format!("{}@{}{id}", message.partition, message.offset);
+        let mut line = format!("{}  {}  {key}  {}", styled(FAINT, time), styled(HEADING, action), styled(FAINT, place));
+        for mark in marks(message) {
+            line.push_str("  ");
+            line.push_str(&styled(WARNING, mark));
+        }
+        let value = message.value.as_deref().map_or_else(|| "(null)".to_owned(), one_line);
+        let Some(width) = self.width else { return format!("{line}  {value}") };
+        let left = width.saturating_sub(measure_text_width(&line) + 2);
+        if left < MIN_VALUE_COLUMNS {
+            return line;
+        }
+        format!("{line}  {}", truncate_str(&value, left, "…"))
+    }
+}
+
+/// With less room than this a value says nothing.
+const MIN_VALUE_COLUMNS: usize = 8;
+
+/// What deserves a look: why an event is quarantined, and that its signature was not right.
+fn marks(message: &Message) -> Vec<String> {
+    let header = |name: &str| message.header(name).map(one_line);
+    let quarantined = header("quarantine-reason").map(|reason| {
+        format!("{reason} ({})", header("nexudus-action").unwrap_or_else(|| "no action".to_owned()))
+    });
+    let signature = header("nexudus-signature").map(|warning| format!("signature {warning}"));
+    quarantined.into_iter().chain(signature).collect()
+}
+
+/// An id's telling part: the beginning of a hash, the end of a UUIDv7 (it begins with the time).
+fn short(id: &str) -> String {
+    const SHOWN: usize = 8;
+    match id.len() {
+        36 if id.is_ascii() => format!("…{}", &id[36 - SHOWN..]),
+        64 if id.is_ascii() => format!("{}…", &id[..SHOWN]),
+        _ => id.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! The settings of Kafka clients, and what librdkafka thinks of them.
+//!
+//! Ours come first, each for a reason; the user's go over them, after `config` has refused what would weaken the
+//! promise.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use crate::config::{Config, Kafka, Property};
+
+/// Says whether librdkafka takes a property, as a [`crate::config::load::PropertyCheck`].
+///
+/// # Errors
+/// Why not. The value is not repeated: it may be a secret.
+pub fn check_property(name: &str, value: &str) -> Result<(), String> {
+    match ClientConfig::new().set(name, value).create_native_config() {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientConfig(..)) if is_unknown(name) => {
+            Err("is not a property of librdkafka".into())
+        }
+        Err(KafkaError::ClientConfig(_, why, ..)) => {
+            Err(format!("is refused by librdkafka: {}", without(&why, value)))
+        }
+        Err(error) => Err(format!("is refused by librdkafka: {:?}", error.rdkafka_error_code())),
+    }
+}
+
+fn is_unknown(name: &str) -> bool {
+    // librdkafka has an error code for it, which the wrapper prints; an empty value never changes that verdict.
+    let probe = ClientConfig::new().set(name, "").create_native_config();
+    matches!(probe, Err(KafkaError::ClientConfig(_, why, ..)) if why.contains("No such configuration property"))
+}
+
+fn without(text: &str, value: &str) -> String {
+    if value.is_empty() { text.to_owned() } else { text.replace(value, "***") }
+}
+
+/// What librdkafka says of a configuration that it refuses as a whole.
+pub(super) fn describe(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, why, name, value) => format!("{name}: {}", without(why, value)),
+        KafkaError::ClientCreation(why) => why.clone(),
+        other => format!("{other}"),
+    }
+}
+
+/// Everything that a client of the cluster needs, whatever it does there: addresses and the user's properties.
+pub(super) fn connection_config(kafka: &Kafka) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", &kafka.bootstrap_servers).set("client.id", "nexudus-bridge");
+    // A broker that comes back is found again within half a second; the default waits up to ten.
+    client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
+    client.set("socket.keepalive.enable", "true").set("allow.auto.create.topics", "false");
+    let secured = kafka.properties.get("security.protocol").map(Property::expose);
+    if secured.is_some_and(|protocol| protocol.to_ascii_lowercase().ends_with("ssl")) {
+        client.set("ssl.ca.location", "probe"); // a static OpenSSL does not know where this system keeps its own
+    }
+    client
+}
+
+/// What the bridge's producers need; `linger.ms` 0 with one request in flight makes batches of what arrives while a
+/// request is on its way.
+pub(super) fn producer_config(config: &Config) -> ClientConfig {
+    let kafka = &config.kafka;
+    let timeout = kafka.confirm_timeout.as_millis();
+    let message_bytes = config.ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES;
+    let queue_kbytes = config.ingress.max_in_flight_bytes.max(config.ingress.max_body_bytes) / 1024 * 5 / 4;
+    let mut client = connection_config(kafka);
+    client
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("partitioner", "murmur2_random")
+        .set("message.timeout.ms", timeout.to_string())
+        .set("socket.timeout.ms", timeout.clamp(1_000, 60_000).to_string())
+        .set("socket.connection.setup.timeout.ms", timeout.clamp(1_000, 10_000).to_string())
+        .set("linger.ms", "0")
+        .set("max.in.flight", "1")
+        .set("message.max.bytes", message_bytes.to_string())
+        .set("queue.buffering.max.kbytes", queue_kbytes.max(40_960).to_string())
+        .set("queue.buffering.max.messages", "100000")
+        // Else an unknown topic is known as such after half a minute only, and until then looks like a slow broker.
+        .set("topic.metadata.propagation.max.ms", (timeout / 2).min(5_000).to_string())
+        .set("statistics.interval.ms", "5000");
+    apply(&mut client, &kafka.properties);
+    client
+}
+
+/// Puts the user's properties over ours, also where the user knows ours by another name.
+pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Property>) {
+    const ALIASES: [(&str, &str); 4] = [
+        ("queue.buffering.max.ms", "linger.ms"),
+        ("max.in.flight.requests.per.connection", "max.in.flight"),
+        ("request.required.acks", "acks"),
+        ("compression.codec", "compression.type"),
+    ];
+    for (name, property) in properties {
+        for (alias, ours) in ALIASES {
+            if name == alias {
+                client.remove(ours);
+            }
+        }
+        client.set(name, property.expose());
+    }
+}
+
+/// librdkafka's version.
+pub fn library_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_are_checked_by_librdkafka_without_repeating_the_value() {
+        assert_eq!(check_property("linger.ms", "5"), Ok(()));
+        assert_eq!(check_property("no.such.thing", "1").unwrap_err(), "is not a property of librdkafka");
+        let why = check_property("compression.type", "hush").unwrap_err();
+        assert!(why.starts_with("is refused by librdkafka") && !why.contains("hush"), "{why}");
+    }
+}

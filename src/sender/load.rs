@@ -1,0 +1,208 @@
+//! Many deliveries at once, and what came of them.
+//!
+//! A given number of workers post one delivery after the other. With a rate they keep to a timetable instead: delivery
+//! `n` is due at `n / rate`, and its latency counts from then, so a bridge that falls behind is charged for the wait
+//! that it causes (and not only the few that it kept waiting). One collector counts; workers share nothing but a number.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::delivery::Delivery;
+use super::post::{Answer, Poster};
+
+/// Latencies are counted as this much at most: an hour.
+const LONGEST_LATENCY_MICROS: u64 = 3_600_000_000;
+
+/// How much is to be sent, and how fast.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How many deliveries.
+    pub count: u64,
+    /// How many of them may be on their way at once.
+    pub concurrency: NonZeroUsize,
+    /// How many are due a second; none: as fast as the answers come.
+    pub rate: Option<f64>,
+}
+
+/// One delivery and what came of it.
+#[derive(Debug)]
+pub struct Done {
+    /// Its number, from 0.
+    pub number: u64,
+    /// What was sent.
+    pub delivery: Delivery,
+    /// What came back. With a rate, the latency counts from when the delivery was due.
+    pub answer: Answer,
+}
+
+/// What came of them all.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// How many deliveries are done.
+    pub deliveries: u64,
+    /// How many of them were answered 2xx by the bridge.
+    pub accepted: u64,
+    /// How many events those confirmed, on the quarantine topic or their own.
+    pub events: u64,
+    /// How many POSTs it took, retries included.
+    pub attempts: u64,
+    /// By kind of answer.
+    pub answers: BTreeMap<String, Tally>,
+    /// The latencies of the 2xx answers, in microseconds.
+    pub latency: Histogram<u64>,
+    /// The longest latency of all, 2xx or not, and when it ended, counted from the start.
+    pub longest: Option<(Duration, Duration)>,
+    /// How long it all took.
+    pub elapsed: Duration,
+}
+
+/// One kind of answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub count: u64,
+    /// Whether they were 2xx answers of the bridge.
+    pub accepted: bool,
+    /// The first refusal of this kind in full.
+    pub example: Option<String>,
+}
+
+/// Sends deliveries until all are done or `stop` is; `make` gives the delivery of a number, `seen` hears of each result
+/// in the order of arrival. What is on its way at `stop` is given up and not counted.
+pub async fn run(
+    poster: &Poster,
+    plan: Plan,
+    make: impl Fn(u64) -> Delivery + Send + Sync + 'static,
+    stop: impl Future<Output = ()>,
+    mut seen: impl FnMut(&Done),
+) -> Summary {
+    /// So that a slow collector slows the workers down, and no result waits in memory.
+    const RESULTS: usize = 1024;
+    let (report, mut results) = mpsc::channel(RESULTS);
+    let begun = Instant::now();
+    let work = Arc::new(Work { poster: poster.clone(), plan, make, begun, next: AtomicU64::new(0) });
+    let mut workers = JoinSet::new();
+    let useful = usize::try_from(plan.count).unwrap_or(usize::MAX).min(plan.concurrency.get());
+    for _ in 0..useful {
+        workers.spawn(work.clone().until_done(report.clone()));
+    }
+    drop(report); // so that the results end with the workers
+    let mut summary = Summary::empty();
+    let collect = async {
+        while let Some(done) = results.recv().await {
+            summary.count(&done, begun.elapsed());
+            seen(&done);
+        }
+    };
+    tokio::select! {
+        () = collect => {}
+        () = stop => {}
+    }
+    summary.elapsed = begun.elapsed();
+    summary
+}
+
+struct Work<M> {
+    poster: Poster,
+    plan: Plan,
+    make: M,
+    begun: Instant,
+    next: AtomicU64,
+}
+
+impl<M: Fn(u64) -> Delivery> Work<M> {
+    async fn until_done(self: Arc<Self>, report: mpsc::Sender<Done>) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.plan.count {
+                return;
+            }
+            let delivery = (self.make)(number);
+            let late = self.wait_until_due(number).await;
+            let mut answer = self.poster.post(&delivery).await;
+            answer.latency += late;
+            if report.send(Done { number, delivery, answer }).await.is_err() {
+                return; // nobody counts any more
+            }
+        }
+    }
+
+    /// Waits for a delivery's time and says by how much it was missed.
+    async fn wait_until_due(&self, number: u64) -> Duration {
+        let Some(rate) = self.plan.rate else { return Duration::ZERO };
+        let due = self.begun + Duration::try_from_secs_f64(number as f64 / rate).unwrap_or(Duration::MAX / 4);
+        let now = Instant::now();
+        if now < due {
+            tokio::time::sleep_until(due).await; // to the millisecond; that is the timer's grain, not lateness
+            return Duration::ZERO;
+        }
+        now - due
+    }
+}
+
+impl Summary {
+    fn empty() -> Self {
+        Self {
+            deliveries: 0,
+            accepted: 0,
+            events: 0,
+            attempts: 0,
+            answers: BTreeMap::new(),
+            latency: Histogram::new_with_max(LONGEST_LATENCY_MICROS, 3).expect("3 digits are allowed"),
+            longest: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Deliveries done a second.
+    pub fn rate(&self) -> f64 {
+        self.deliveries as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// The latency that this part of the 2xx answers did not exceed: 0.5 for the median, 1 for the maximum.
+    pub fn quantile(&self, quantile: f64) -> Duration {
+        Duration::from_micros(self.latency.value_at_quantile(quantile))
+    }
+
+    fn count(&mut self, done: &Done, at: Duration) {
+        let answer = &done.answer;
+        self.deliveries += 1;
+        self.attempts += u64::from(answer.attempts);
+        if self.longest.is_none_or(|(longest, _)| longest < answer.latency) {
+            self.longest = Some((answer.latency, at));
+        }
+        match &answer.result {
+            Ok(receipt) => {
+                self.accepted += 1;
+                self.events += receipt.events.len() as u64;
+                self.latency.saturating_record(u64::try_from(answer.latency.as_micros()).unwrap_or(u64::MAX));
+                self.tally(&receipt.status).accepted = true;
+            }
+            Err(refusal) => {
+                let tally = self.tally(&refusal.kind());
+                tally.example.get_or_insert_with(|| refusal.to_string());
+            }
+        }
+    }
+
+    fn tally(&mut self, kind: &str) -> &mut Tally {
+        if !self.answers.contains_key(kind) {
+            self.answers.insert(kind.to_owned(), Tally::default());
+        }
+        let tally = self.answers.get_mut(kind).expect("just put there");
+        tally.count += 1;
+        tally
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! Posting a delivery, and trying again as Nexudus does until it is answered 2xx.
+//!
+//! Nexudus publishes no more of its schedule than "different delayed intervals up to 10 times". Ours, [`Retry::NEXUDUS`],
+//! doubles from half a second to half a minute, about two and a half minutes in all, and never comes back before
+//! `Retry-After`. A redirect is not followed: it is not 2xx. No error holds a URL, since that can hold a token.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, ClientBuilder, Method, Request, Response, redirect};
+use serde::Deserialize;
+
+use super::delivery::{Delivery, Target};
+use crate::signature;
+
+/// How long one attempt may take. The bridge answers within its `confirm_timeout`, 10 s by default.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most that is read of an answer; the bridge's are some hundred bytes an event.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// The longest `Retry-After` that is obeyed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How often, and after which waits, a delivery that was not answered 2xx is posted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// How many attempts may follow the first.
+    pub limit: u32,
+    /// The wait before the first of them; each wait is twice the last one,
+    pub shortest: Duration,
+    /// up to this.
+    pub longest: Duration,
+}
+
+/// Posts deliveries to one bridge over connections that are kept. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Poster {
+    client: Client,
+    target: Target,
+    retry: Retry,
+}
+
+/// What came of a delivery.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The bridge's confirmation, or why there is none.
+    pub result: Result<Receipt, Refusal>,
+    /// How long the last attempt took, from the first byte sent to the last one read.
+    pub latency: Duration,
+    /// How many attempts were made, the first included.
+    pub attempts: u32,
+}
+
+/// A 2xx answer of the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Receipt {
+    /// `confirmed`, `quarantined` or `empty`.
+    pub status: String,
+    /// Where each event of the delivery lies.
+    #[serde(default)]
+    pub events: Vec<Confirmed>,
+}
+
+/// A confirmed event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Confirmed {
+    /// Its `ce_id`.
+    pub id: String,
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// Why a delivery is not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The bridge says no. Whether a 503 means "not published" or "unknown" is in its cause.
+    #[error("{status} {title}{}", .detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
+    Problem {
+        /// The HTTP status.
+        status: u16,
+        /// The problem's title, or the status's own where the answer is no problem document.
+        title: String,
+        /// The problem's detail.
+        detail: Option<String>,
+        /// A 503's cause.
+        cause: Option<String>,
+    },
+    /// A 2xx answer that no bridge gives. Nexudus would be content with it.
+    #[error("{status}, but the answer is not a bridge's: {reason}")]
+    Foreign {
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with the body.
+        reason: String,
+    },
+    /// There is no answer, so nobody knows.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+}
+
+/// An HTTP client cannot be made: in practice, the system has no certificate authorities to check https against.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make an HTTP client: {0}")]
+pub struct ClientError(String);
+
+/// A client for single requests over plain http, such as to the admin listener: it asks no proxy and needs no
+/// certificate authorities, so it works in an empty container.
+///
+/// # Errors
+/// [`ClientError`], in practice never.
+pub fn client(timeout: Duration) -> Result<Client, ClientError> {
+    let client = builder(timeout).no_proxy().tls_certs_only([]).build();
+    client.map_err(|error| ClientError(innermost(error)))
+}
+
+fn builder(timeout: Duration) -> ClientBuilder {
+    // An error says that one is installed already.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    Client::builder().redirect(redirect::Policy::none()).http1_only().timeout(timeout).connect_timeout(CONNECT_TIMEOUT)
+}
+
+impl Refusal {
+    /// What refusals have in common that are counted as one: the status and the cause, else the title.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Problem { status, title, cause, .. } => {
+                format!("{status} {}", cause.as_ref().unwrap_or(title))
+            }
+            Self::Foreign { status, .. } => format!("{status} not a bridge's answer"),
+            Self::NoAnswer(_) => "no answer".to_owned(),
+        }
+    }
+}
+
+impl Retry {
+    /// As Nexudus does: up to 10 more attempts, half a second to half a minute apart.
+    pub const NEXUDUS: Self =
+        Self { limit: 10, shortest: Duration::from_millis(500), longest: Duration::from_secs(30) };
+
+    /// One attempt and no more.
+    pub const NEVER: Self = Self { limit: 0, ..Self::NEXUDUS };
+
+    /// The wait after attempt number `attempt`, counted from 1; none if that was the last one.
+    fn wait(self, attempt: u32, retry_after: Option<Duration>) -> Option<Duration> {
+        if attempt > self.limit {
+            return None;
+        }
+        let doubled = self.shortest.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
+        Some(doubled.min(self.longest).max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)))
+    }
+}
+
+impl Poster {
+    /// A poster that keeps up to `connections` connections for the next delivery.
+    ///
+    /// # Errors
+    /// [`ClientError`] if TLS cannot be set up.
+    pub fn new(target: Target, retry: Retry, connections: usize) -> Result<Self, ClientError> {
+        let mut client = builder(ATTEMPT_TIMEOUT).pool_max_idle_per_host(connections);
+        if target.is_loopback() {
+            client = client.no_proxy(); // a proxy named in the environment would look for its own loopback
+        }
+        if !target.is_https() {
+            client = client.tls_certs_only([]); // nothing to check; reading the system's authorities takes a while
+        }
+        let client = client.build().map_err(|error| ClientError(innermost(error)))?;
+        Ok(Self { client, target, retry })
+    }
+
+    /// Posts a delivery, again and again as [`Retry`] says, until it is answered 2xx.
+    pub async fn post(&self, delivery: &Delivery) -> Answer {
+        let request = match self.request(delivery) {
+            Ok(request) => request,
+            Err(refusal) => return Answer { result: Err(refusal), latency: Duration::ZERO, attempts: 0 },
+        };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let begun = Instant::now();
+            let (result, retry_after) = self.attempt(&request).await;
+            let latency = begun.elapsed();
+            let wait = self.retry.wait(attempts, retry_after).filter(|_| result.is_err());
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Answer { result, latency, attempts },
+            }
+        }
+    }
+
+    /// The same request for every attempt: Nexudus's retries carry nothing that tells them from the first.
+    fn request(&self, delivery: &Delivery) -> Result<Request, Refusal> {
+        let url = self.target.url(&delivery.source, &delivery.action);
+        let mut request = Request::new(Method::POST, url);
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(signature) = &delivery.signature {
+            let value = HeaderValue::from_str(signature)
+                .map_err(|_| Refusal::NoAnswer("the signature cannot be a header".to_owned()))?;
+            headers.insert(signature::HEADER, value);
+        }
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(delivery.body.clone().into());
+        Ok(request)
+    }
+
+    async fn attempt(&self, request: &Request) -> (Result<Receipt, Refusal>, Option<Duration>) {
+        let request = request.try_clone().expect("bytes can be sent again");
+        let response = match self.client.execute(request).await {
+            Ok(response) => response,
+            Err(error) => return (Err(Refusal::NoAnswer(innermost(error))), None),
+        };
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+        let status = response.status();
+        let body = match read(response).await {
+            Ok(body) => body,
+            Err(reason) => return (Err(Refusal::NoAnswer(reason)), retry_after),
+        };
+        let result = if status.is_success() {
+            let foreign = |error: serde_json::Error| Refusal::Foreign {
+                status: status.as_u16(),
+                reason: error.to_string(),
+            };
+            serde_json::from_slice(&body).map_err(foreign)
+        } else {
+            Err(problem(status, &body))
+        };
+        (result, retry_after)
+    }
+}
+
+/// A problem document (RFC 9457), or what can be said without one.
+fn problem(status: reqwest::StatusCode, body: &[u8]) -> Refusal {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Document {
+        title: Option<String>,
+        detail: Option<String>,
+        cause: Option<String>,
+    }
+    let Document { title, detail, cause } = serde_json::from_slice(body).unwrap_or_default();
+    let title = title.unwrap_or_else(|| status.canonical_reason().unwrap_or("not confirmed").to_owned());
+    Refusal::Problem { status: status.as_u16(), title, detail, cause }
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(innermost)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(format!("it has more than {MAX_ANSWER_BYTES} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// `Retry-After` as the bridge writes it; the form with a date is not read.
+fn seconds(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// What was wrong, without the layers that say only that something was, and without the URL.
+fn innermost(error: reqwest::Error) -> String {
+    if error.is_timeout() {
+        let limit = if error.is_connect() { CONNECT_TIMEOUT } else { ATTEMPT_TIMEOUT };
+        return format!("nothing came within {} s", limit.as_secs());
+    }
+    let error = error.without_url();
+    let mut cause: &dyn Error = &error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! The tests of the promises that the documentation makes, one file a promise; each test's name is its sentence.
+
+mod admin;
+mod events;
+mod faults;
+mod ingress;
+mod security;
+mod shutdown;
+mod support;
+mod tidy;
+mod topics;

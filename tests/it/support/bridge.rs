@@ -1,0 +1,261 @@
+//! A bridge for one test: in this process, on ports that the system chooses, with topics that no other test knows.
+//!
+//! Settings are given as `("ingress.max_in_flight", "1")` and reach the bridge as the environment variables that a user
+//! would set, through the program's own loader. A test ends by looking at the topic ([`TestBridge::topic`]).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nexudus_bridge::app::{App, Ended};
+use nexudus_bridge::config::load::{Environment, load};
+use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
+use nexudus_bridge::kafka::settings::check_property;
+use nexudus_bridge::signature::SigningKey;
+use reqwest::header::HeaderMap;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::kafka::{Client, Consumed, plain, unique};
+
+/// The shared secret of the source `default`.
+pub(crate) const SECRET: &str = "test-secret";
+
+/// How long anything here may take before the test fails; generous, since machines are shared.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running bridge.
+pub(crate) struct TestBridge {
+    pub(crate) ingress: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    prefix: String,
+    kafka: Client,
+    http: reqwest::Client,
+    embedded: Option<EmbeddedBroker>,
+    stopper: Stopper,
+    run: Option<JoinHandle<Ended>>,
+}
+
+/// Tells a bridge to stop, as signals do: a second time, to end at once.
+#[derive(Clone)]
+pub(crate) struct Stopper {
+    told: Arc<Semaphore>,
+}
+
+impl Stopper {
+    /// Sends the next signal.
+    pub(crate) fn stop(&self) {
+        self.told.add_permits(1);
+    }
+
+    fn next(&self) -> impl Future<Output = ()> + Send + 'static {
+        let told = Arc::clone(&self.told);
+        async move { told.acquire_owned().await.expect("never closed").forget() }
+    }
+}
+
+/// An answer of the bridge.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let text = String::from_utf8_lossy(&self.body);
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {text}", self.status))
+    }
+
+    /// A header's value, if there is one.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("our headers are ASCII"))
+    }
+
+    /// Asserts a 200 of this `status` and gives its events.
+    #[track_caller]
+    pub(crate) fn events(&self, status: &str) -> Vec<serde_json::Value> {
+        let json = self.json();
+        assert_eq!((self.status, json["status"].as_str()), (200, Some(status)), "{json}");
+        json["events"].as_array().expect("a list of events").clone()
+    }
+
+    /// Asserts a problem document of this status and kind, and gives its detail.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, kind: &str) -> String {
+        let json = self.json();
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{json}");
+        assert_eq!(self.status, status, "{json}");
+        assert_eq!(json["type"], format!("urn:nexudus-bridge:problem:{kind}"), "{json}");
+        assert_eq!(json["status"], status, "{json}");
+        assert_eq!(json["cause"].as_str(), (status == 503).then_some(kind), "{json}");
+        assert_eq!(self.header("retry-after").is_some(), status == 503, "{json}");
+        json["detail"].as_str().expect("a detail").to_owned()
+    }
+}
+
+impl TestBridge {
+    /// A bridge on the shared Apache Kafka, with topics for these actions and the quarantine.
+    pub(crate) async fn on_apache(actions: &[&str], settings: &[(&str, &str)]) -> Self {
+        let prefix = format!("{}.", unique("it"));
+        let client = plain().client();
+        for action in actions.iter().chain(&["quarantine"]) {
+            client.create_topic(&format!("{prefix}{action}"), 3, &[]);
+        }
+        Self::on(plain().bootstrap(), client, prefix, settings).await
+    }
+
+    /// A bridge on an embedded broker of its own, for faults that it can be told to have.
+    pub(crate) async fn on_embedded(actions: &[&str], settings: &[(&str, &str)]) -> Self {
+        let prefix = "nexudus.".to_owned();
+        let topics =
+            actions.iter().chain(&["quarantine"]).map(|action| (format!("{prefix}{action}"), 3)).collect();
+        let broker =
+            EmbeddedBroker::start(Options { port: None, topics }).expect("an embedded broker starts");
+        let bootstrap = broker.bootstrap_servers().to_owned();
+        let mut bridge = Self::on(&bootstrap, Client::new(&bootstrap), prefix, settings).await;
+        bridge.embedded = Some(broker);
+        bridge
+    }
+
+    /// A bridge on a cluster that the test made ready.
+    pub(crate) async fn on(
+        bootstrap: &str,
+        kafka: Client,
+        prefix: String,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let app = App::build(config(bootstrap, &prefix, settings)).expect("the bridge can be built");
+        let (ingress, admin) = (app.ingress_address(), app.admin_address());
+        let stopper = Stopper { told: Arc::new(Semaphore::new(0)) };
+        let run = tokio::spawn(app.run(stopper.next(), stopper.next()));
+        Self { ingress, admin, prefix, kafka, http: http_client(), embedded: None, stopper, run: Some(run) }
+    }
+
+    /// The embedded broker's faults.
+    pub(crate) fn broker(&self) -> &EmbeddedBroker {
+        self.embedded.as_ref().expect("made by on_embedded")
+    }
+
+    /// The full name of an action's topic.
+    pub(crate) fn name_of(&self, action: &str) -> String {
+        format!("{}{action}", self.prefix)
+    }
+
+    /// A client of the bridge's cluster.
+    pub(crate) fn kafka(&self) -> &Client {
+        &self.kafka
+    }
+
+    /// All messages of an action's topic, once there are so many; more are a failure.
+    #[track_caller]
+    pub(crate) fn topic(&self, action: &str, expected: usize) -> Vec<Consumed> {
+        self.kafka.consume_all(&self.name_of(action), expected, PATIENCE)
+    }
+
+    /// Posts a body with a right signature to `/webhooks/{path}`.
+    pub(crate) async fn deliver(&self, path: &str, body: impl Into<Vec<u8>>) -> Reply {
+        let body = body.into();
+        self.post(path, &[("X-Nexudus-Hook-Signature", &sign(&body))], body).await
+    }
+
+    /// Posts a body with these headers to `/webhooks/{path}`.
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Reply {
+        let url = format!("http://{}/webhooks/{path}", self.ingress);
+        let request = self.http.post(url).body(body.into());
+        send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
+    }
+
+    /// Asks the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> Reply {
+        send(self.http.get(format!("http://{}{path}", self.admin))).await
+    }
+
+    /// The value of a metric's series, written as in the text format; 0 when there is no such series.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text = String::from_utf8(self.admin("/metrics").await.body).expect("the text format is UTF-8");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until `/readyz` answers this status.
+    pub(crate) async fn wait_until_ready_is(&self, status: u16) -> Reply {
+        self.wait_until_admin("/readyz", |reply| reply.status == status).await
+    }
+
+    /// Waits until the admin listener answers as wanted.
+    pub(crate) async fn wait_until_admin(&self, path: &str, wanted: impl Fn(&Reply) -> bool) -> Reply {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let reply = self.admin(path).await;
+            if wanted(&reply) {
+                return reply;
+            }
+            let shown = String::from_utf8_lossy(&reply.body).into_owned();
+            assert!(tokio::time::Instant::now() < deadline, "{path} still answers {} {shown}", reply.status);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a metric's series has this value.
+    pub(crate) async fn wait_for_metric(&self, series: &str, value: f64) {
+        let line = format!("{series} {value}\n");
+        self.wait_until_admin("/metrics", |reply| String::from_utf8_lossy(&reply.body).contains(&line)).await;
+    }
+
+    /// What tells the bridge to stop.
+    pub(crate) fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits for the end of a bridge that was told to stop.
+    pub(crate) async fn ended(&mut self) -> Ended {
+        let run = self.run.take().expect("waited for once");
+        tokio::time::timeout(PATIENCE, run).await.expect("it ends in time").expect("it does not panic")
+    }
+}
+
+/// The signature that Nexudus sends with a body.
+pub(crate) fn sign(body: &[u8]) -> String {
+    SigningKey::new(SECRET).expect("not empty").sign(body)
+}
+
+/// A client for the tests' own requests: no proxy, connections kept.
+pub(crate) fn http_client() -> reqwest::Client {
+    rustls::crypto::ring::default_provider().install_default().ok(); // an error says that one is installed already
+    let client = reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([]);
+    client.build().expect("a client can be made")
+}
+
+/// The configuration of a test's bridge.
+pub(crate) fn config(
+    bootstrap: &str,
+    prefix: &str,
+    settings: &[(&str, &str)],
+) -> nexudus_bridge::config::Config {
+    let secrets = format!("[{SECRET:?}]");
+    let mut all = BTreeMap::from([
+        ("ingress.listen", "127.0.0.1:0"),
+        ("admin.listen", "127.0.0.1:0"),
+        ("kafka.bootstrap_servers", bootstrap),
+        ("topics.prefix", prefix),
+        ("topics.create", "false"),
+        ("sources.default.secrets", &secrets),
+    ]);
+    all.extend(settings.iter().copied());
+    all.retain(|_, value| !value.is_empty());
+    let variable = |key: &str| format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase());
+    let environment: Environment =
+        all.into_iter().map(|(key, value)| (variable(key), value.to_owned())).collect();
+    load(None, &environment, check_property).unwrap_or_else(|mistakes| panic!("{mistakes}")).config
+}
+
+async fn send(request: reqwest::RequestBuilder) -> Reply {
+    let response = request.send().await.expect("the bridge answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.bytes().await.expect("the answer arrives whole").to_vec();
+    Reply { status, headers, body }
+}

@@ -1,0 +1,129 @@
+//! A broker for one test alone, which may kill it, stop it and start it again.
+//!
+//! It has two listeners: one for the test itself, and, when asked for, one whose clients are sent to a proxy.
+//! A Kafka client follows the address that the broker advertises, so a proxy in front of an ordinary listener
+//! would see its first request only. The test keeps reading through the direct listener while the proxy is
+//! cut.
+
+use std::net::SocketAddr;
+
+use super::client::Client;
+use super::server::{Place, Server, Setup};
+use super::unique;
+
+/// A killed broker is taken back only when the controller has given up its former self, after nine seconds by
+/// default.
+const RETURNS_QUICKLY: [(&str, &str); 2] =
+    [("broker.session.timeout.ms", "1500"), ("broker.heartbeat.interval.ms", "200")];
+
+/// A private broker. Dropping it ends it.
+pub(crate) struct OwnBroker {
+    server: Server,
+}
+
+impl OwnBroker {
+    /// A broker with default settings.
+    ///
+    /// # Panics
+    /// When it does not start, with the end of its log; when there is nothing to start, with what to install.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of one's own, which win over the others: `[("message.max.bytes", "2000")]`.
+    pub(crate) fn start_with(properties: &[(&str, &str)]) -> Self {
+        Self::launch(None, properties)
+    }
+
+    /// A broker that clients also reach through a proxy: who comes in over [`OwnBroker::behind_proxy`] is
+    /// told to connect to `proxy` for everything else. Start the proxy first, then
+    /// `proxy.retarget(broker.behind_proxy())`.
+    pub(crate) fn start_behind(proxy: SocketAddr, properties: &[(&str, &str)]) -> Self {
+        Self::launch(Some(proxy), properties)
+    }
+
+    fn launch(proxy: Option<SocketAddr>, properties: &[(&str, &str)]) -> Self {
+        let setup = |place: &Place| {
+            let mut setup = Setup::plain(place);
+            if let Some(proxy) = proxy {
+                setup.properties = proxied(place, proxy);
+            }
+            let all = RETURNS_QUICKLY.iter().chain(properties);
+            setup.properties.extend(all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+            setup
+        };
+        match Server::start(setup) {
+            Ok(server) => Self { server },
+            Err(reason) => panic!("{reason}"),
+        }
+    }
+
+    /// Where clients connect.
+    pub(crate) fn bootstrap(&self) -> String {
+        self.server.bootstrap()
+    }
+
+    /// The same as an address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.place.address()
+    }
+
+    /// Where the proxy of [`OwnBroker::start_behind`] connects.
+    pub(crate) fn behind_proxy(&self) -> SocketAddr {
+        self.server.place.behind_proxy()
+    }
+
+    /// A client of it, for topics and for reading.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.bootstrap())
+    }
+
+    /// Makes a topic and returns its name: `prefix` and something unique.
+    pub(crate) fn topic(&self, prefix: &str, partitions: i32) -> String {
+        let name = unique(prefix);
+        self.client().create_topic(&name, partitions, &[]);
+        name
+    }
+
+    /// Ends the process at once (SIGKILL). Its data stays for [`OwnBroker::restart`].
+    pub(crate) fn kill(&self) {
+        self.server.kill();
+    }
+
+    /// Stops the process (SIGSTOP): connections stay open, nothing is answered.
+    pub(crate) fn stop_process(&self) {
+        assert!(self.server.signal("STOP"), "the broker is not running");
+    }
+
+    /// Lets a stopped process go on (SIGCONT).
+    pub(crate) fn continue_process(&self) {
+        assert!(self.server.signal("CONT"), "the broker is not running");
+    }
+
+    /// Starts it again on the same ports and data, killing it first if it still runs; returns when it
+    /// answers.
+    pub(crate) fn restart(&self) {
+        self.server.kill();
+        if let Err(reason) = self.server.launch() {
+            panic!("{reason}");
+        }
+    }
+}
+
+/// The listeners of a broker whose second one advertises a proxy.
+fn proxied(place: &Place, proxy: SocketAddr) -> Vec<(String, String)> {
+    let [port, controller, behind] = place.ports;
+    let host = place.listen_host;
+    let listeners =
+        format!("PLAINTEXT://{host}:{port},PROXIED://{host}:{behind},CONTROLLER://127.0.0.1:{controller}");
+    let lines = [
+        ("listeners", listeners),
+        ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port},PROXIED://{proxy}")),
+        (
+            "listener.security.protocol.map",
+            "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+        ),
+        ("inter.broker.listener.name", "PLAINTEXT".to_owned()),
+    ];
+    lines.map(|(key, value)| (key.to_owned(), value)).to_vec()
+}

@@ -1,0 +1,198 @@
+//! Where the Kafka program comes from: jars and Java on this machine, or a container.
+//!
+//! Java is the first choice: a broker answers after three seconds, and nothing has to be set up. Maven
+//! fetches the jars once (`tests/support-kafka/pom.xml`, 44 MB) into the target directory. Else a Docker
+//! engine runs the official image, with the broker's directory mounted and its ports published on loopback,
+//! so that both look the same from outside.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use sha2::{Digest, Sha256};
+
+use super::guard;
+use super::server::Place;
+
+const POM: &str = include_str!("../../../support-kafka/pom.xml");
+
+/// The version in [`POM`].
+const VERSION: &str = "4.3.1";
+
+/// The oldest Java that brokers of this version run on.
+const JAVA_MAJOR: u32 = 17;
+
+const COPY_JARS: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+
+/// The image's own jars.
+const IMAGE_CLASS_PATH: &str = "/opt/kafka/libs/*";
+
+/// A way to run Kafka's Java programs.
+pub(super) enum Runtime {
+    /// The `java` program, and the directory with the jars.
+    Java { java: PathBuf, jars: PathBuf },
+    /// `docker`, and the image.
+    Docker { image: String },
+}
+
+impl Runtime {
+    /// The way that works here, found once; or what to install.
+    pub(super) fn find() -> Result<&'static Self, String> {
+        static FOUND: OnceLock<Result<Runtime, String>> = OnceLock::new();
+        FOUND.get_or_init(Self::search).as_ref().map_err(Clone::clone)
+    }
+
+    fn search() -> Result<Self, String> {
+        let no_java = match find_java().and_then(|java| Ok((java, find_jars()?))) {
+            Ok((java, jars)) => return Ok(Self::Java { java, jars }),
+            Err(reason) => reason,
+        };
+        match succeeds(Command::new("docker").args(["version", "--format", "{{.Server.Version}}"])) {
+            Ok(_) => Ok(Self::Docker { image: format!("apache/kafka:{VERSION}") }),
+            Err(no_docker) => Err(format!(
+                "cannot start Apache Kafka {VERSION} for this test. Install Java {JAVA_MAJOR} or newer and \
+                 Maven (Debian, Ubuntu: apt-get install openjdk-{JAVA_MAJOR}-jre-headless maven; tests/run \
+                 does that), or start a Docker engine; tests that are content with any broker also take the \
+                 address of a running cluster from {}.\n  Java: {no_java}\n  Docker: {no_docker}",
+                super::CLUSTER_VARIABLE
+            )),
+        }
+    }
+
+    /// The command that runs a broker under its guard.
+    pub(super) fn broker(&self, place: &Place, arguments: &[OsString]) -> Command {
+        let guarded = |command: &mut Command, java: &Path, class_path: OsString| {
+            command.arg("-c").arg(guard::SCRIPT).arg("guard").arg(&place.directory);
+            command.arg(java).arg("-cp").arg(class_path).args(arguments);
+        };
+        match self {
+            Self::Java { java, jars } => {
+                let mut command = Command::new("sh");
+                guarded(&mut command, java, class_path(jars));
+                command
+            }
+            Self::Docker { image } => {
+                let mut command = docker_run(place);
+                command.arg("-i").args(["--name", &place.name()]);
+                for port in place.ports {
+                    command.arg("-p").arg(format!("127.0.0.1:{port}:{port}"));
+                }
+                command.args(["--entrypoint", "sh", image]);
+                guarded(&mut command, Path::new("java"), IMAGE_CLASS_PATH.into());
+                command
+            }
+        }
+    }
+
+    /// Runs one of Kafka's tools to its end; `beside` says whether the broker of this place runs and is to be
+    /// reached.
+    pub(super) fn tool(&self, place: &Place, beside: bool, arguments: &[OsString]) -> Result<(), String> {
+        let mut command = match self {
+            Self::Java { java, .. } => Command::new(java),
+            Self::Docker { image } if !beside => {
+                let mut command = docker_run(place);
+                command.args(["--entrypoint", "java", image]);
+                command
+            }
+            Self::Docker { .. } => {
+                let mut command = Command::new("docker");
+                command.args(["exec", &place.name(), "java"]);
+                command
+            }
+        };
+        command.arg("-cp").arg(match self {
+            Self::Java { jars, .. } => class_path(jars),
+            Self::Docker { .. } => IMAGE_CLASS_PATH.into(),
+        });
+        // Short runs: no second compiler, no collector threads.
+        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m"]).args(arguments);
+        succeeds(&mut command).map(|_| ())
+    }
+
+    /// The address on which a broker listens: a published port leads to the container's outer one.
+    pub(super) fn listen_host(&self) -> &'static str {
+        match self {
+            Self::Java { .. } => "127.0.0.1",
+            Self::Docker { .. } => "0.0.0.0",
+        }
+    }
+}
+
+/// The star is Java's: all jars of the directory.
+fn class_path(jars: &Path) -> OsString {
+    jars.join("*").into_os_string()
+}
+
+/// A container that writes into the broker's directory as the user who owns it.
+fn docker_run(place: &Place) -> Command {
+    let owner = fs::metadata(&place.directory).expect("the directory was just made");
+    let mount = format!("{0}:{0}", place.directory.display());
+    let mut command = Command::new("docker");
+    command.args(["run", "--rm", "--user", &format!("{}:{}", owner.uid(), owner.gid()), "-v", &mount]);
+    command
+}
+
+/// `java`, of `JAVA_HOME` or the search path, when it is new enough.
+fn find_java() -> Result<PathBuf, String> {
+    let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
+    let java = home.filter(|java| java.exists()).unwrap_or_else(|| "java".into());
+    let output = succeeds(Command::new(&java).arg("-version"))?;
+    let banner = String::from_utf8_lossy(&output.stderr).into_owned();
+    // openjdk version "17.0.15" 2025-04-15; before Java 9: "1.8.0_392"
+    let version = banner.split('"').nth(1).unwrap_or_default();
+    let major = version.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
+    match major.parse::<u32>() {
+        Ok(major) if major >= JAVA_MAJOR => Ok(java),
+        _ => Err(format!("{} is version {version:?}, expected {JAVA_MAJOR} or newer", java.display())),
+    }
+}
+
+/// The directory with the jars, filled by Maven when it is not there yet.
+fn find_jars() -> Result<PathBuf, String> {
+    let target =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo makes it in the target directory");
+    let cache = target.join(format!("kafka-{VERSION}"));
+    // A changed POM asks for other jars.
+    let jars = cache.join(&hex::encode(Sha256::digest(POM))[..12]);
+    fill_cache(&cache, &jars).map_err(|error| format!("cannot fill {}: {error}", cache.display()))?;
+    Ok(jars)
+}
+
+/// One process at a time; and what is under its final name is whole, even when somebody was killed here.
+fn fill_cache(cache: &Path, jars: &Path) -> Result<(), String> {
+    if jars.is_dir() {
+        return Ok(());
+    }
+    let text = |error: std::io::Error| error.to_string();
+    fs::create_dir_all(cache).map_err(text)?;
+    let lock = File::create(cache.join("lock")).map_err(text)?;
+    lock.lock().map_err(text)?;
+    if jars.is_dir() {
+        return Ok(());
+    }
+    let fresh = tempfile::Builder::new().prefix("fetch-").tempdir_in(cache).map_err(text)?;
+    let pom = fresh.path().join("pom.xml");
+    fs::write(&pom, POM).map_err(text)?;
+    let download = fresh.path().join("jars");
+    let mut maven = Command::new("mvn");
+    maven.args(["-q", "-B", "-f"]).arg(&pom).arg(COPY_JARS);
+    maven.arg(format!("-DoutputDirectory={}", download.display()));
+    succeeds(&mut maven)?;
+    fs::rename(&download, jars).map_err(text)
+}
+
+/// Runs a command to its end; an error says which one failed and what it said.
+fn succeeds(command: &mut Command) -> Result<Output, String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => Ok(output),
+        Ok(output) => {
+            let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+            Err(format!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&said).trim()))
+        }
+        Err(error) => Err(format!("{program}: {error}")),
+    }
+}

@@ -1,0 +1,252 @@
+//! A TCP proxy that breaks a connection as a network does: cut, stalled, slow, or with the answers held back.
+//!
+//! It runs on a thread of its own with a runtime of its own, so a test that blocks does not stop it. A change
+//! is in force when its method returns. Bytes are passed in order and never changed; what is on its way when
+//! the proxy stalls is delivered after [`Proxy::restore`], what is on its way when it cuts is lost, as it
+//! would be in a router.
+//!
+//! A Kafka client connects to what the broker advertises: put the proxy before an `OwnBroker::start_behind`.
+
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::kafka::free_port;
+
+/// Read at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// On their way in one direction of one connection, 1 MiB; more waits in the sender's socket.
+const CHUNKS_IN_FLIGHT: usize = 64;
+
+/// A running proxy. Dropping it closes everything.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    orders: Option<mpsc::UnboundedSender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the network does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Network {
+    Whole,
+    /// No listener and no connections.
+    Cut,
+    /// Connections are taken, nothing passes.
+    Stalled,
+    /// What clients send arrives, what is answered does not.
+    AnswersHeld,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Conditions {
+    network: Network,
+    delay: Duration,
+    target: SocketAddr,
+}
+
+/// The new conditions, and where to say that they are in force.
+struct Order {
+    change: Box<dyn FnOnce(&mut Conditions) + Send>,
+    done: Sender<()>,
+}
+
+/// Which way bytes go.
+#[derive(Clone, Copy)]
+enum Direction {
+    ToTarget,
+    ToClient,
+}
+
+impl Proxy {
+    /// A proxy on a free loopback port, which passes everything on to `target`.
+    pub(crate) fn start(target: SocketAddr) -> Self {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let (listening, ready) = channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime of one thread").block_on(async {
+                let (address, listener) = bind_somewhere().await;
+                listening.send(address).expect("the caller waits for it");
+                serve(address, listener, target, inbox).await;
+            });
+        });
+        let address = ready.recv().expect("the thread says where it listens");
+        Self { address, orders: Some(orders), thread: Some(thread) }
+    }
+
+    /// Where clients connect; stays the same until the end.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes all connections and refuses new ones.
+    pub(crate) fn cut(&self) {
+        self.change(|conditions| conditions.network = Network::Cut);
+    }
+
+    /// Keeps and takes connections, and passes nothing in either direction.
+    pub(crate) fn stall(&self) {
+        self.change(|conditions| conditions.network = Network::Stalled);
+    }
+
+    /// Passes on what clients send and holds the answers: the target has acted, and nobody knows.
+    pub(crate) fn hold_answers(&self) {
+        self.change(|conditions| conditions.network = Network::AnswersHeld);
+    }
+
+    /// Delivers everything this much later, in each direction; how much passes in a second stays the same.
+    pub(crate) fn slow(&self, delay: Duration) {
+        self.change(move |conditions| conditions.delay = delay);
+    }
+
+    /// Makes the network whole and fast again; what was held is delivered.
+    pub(crate) fn restore(&self) {
+        self.change(|conditions| {
+            conditions.network = Network::Whole;
+            conditions.delay = Duration::ZERO;
+        });
+    }
+
+    /// Leads new connections somewhere else; those that are open stay where they are.
+    pub(crate) fn retarget(&self, target: SocketAddr) {
+        self.change(move |conditions| conditions.target = target);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Conditions) + Send + 'static) {
+        let (done, in_force) = channel();
+        let order = Order { change: Box::new(change), done };
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        assert!(sent && in_force.recv().is_ok(), "the proxy's thread has ended");
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        if let Some(thread) = self.thread.take() {
+            // It panicked only if a change did, and then the test knows.
+            thread.join().ok();
+        }
+    }
+}
+
+/// Chance chose the port; somebody may have been faster.
+async fn bind_somewhere() -> (SocketAddr, TcpListener) {
+    loop {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        if let Ok(listener) = TcpListener::bind(address).await {
+            return (address, listener);
+        }
+    }
+}
+
+/// Takes connections and orders until the proxy is dropped.
+async fn serve(
+    address: SocketAddr,
+    listener: TcpListener,
+    target: SocketAddr,
+    mut inbox: mpsc::UnboundedReceiver<Order>,
+) {
+    let (conditions, _) =
+        watch::channel(Conditions { network: Network::Whole, delay: Duration::ZERO, target });
+    let mut listener = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            order = inbox.recv() => {
+                let Some(Order { change, done }) = order else { return };
+                conditions.send_modify(change);
+                if conditions.borrow().network == Network::Cut {
+                    listener = None;
+                    connections.shutdown().await;
+                } else if listener.is_none() {
+                    let again = TcpListener::bind(address).await;
+                    listener = Some(again.expect("nobody took our port meanwhile"));
+                }
+                // Nobody waits any more: the test has panicked.
+                done.send(()).ok();
+            }
+            Some(client) = accept(listener.as_ref()) => {
+                connections.spawn(connect(client, conditions.subscribe()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// The next client; None disables the branch while there is no listener.
+async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
+    let (client, _) = listener?.accept().await.ok()?;
+    Some(client)
+}
+
+/// One connection, from its start to the end of both directions.
+async fn connect(client: TcpStream, mut conditions: watch::Receiver<Conditions>) -> io::Result<()> {
+    let passing = |now: &Conditions| now.network != Network::Stalled;
+    let target = conditions.wait_for(passing).await.map_err(io::Error::other)?.target;
+    let server = TcpStream::connect(target).await?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    // An error in one direction ends the other: a reset connection is gone as a whole.
+    tokio::try_join!(
+        pass(Direction::ToTarget, from_client, to_server, conditions.clone()),
+        pass(Direction::ToClient, from_server, to_client, conditions),
+    )?;
+    Ok(())
+}
+
+/// One direction: chunks wait in a queue for their time, so a delay does not make the connection thin.
+async fn pass(
+    direction: Direction,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut conditions: watch::Receiver<Conditions>,
+) -> io::Result<()> {
+    let (queue, mut queued) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS_IN_FLIGHT);
+    let read = async move {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            let length = from.read(&mut buffer).await?;
+            let closed = queue.send((Instant::now(), buffer[..length].to_vec())).await.is_err();
+            if length == 0 || closed {
+                return Ok(());
+            }
+        }
+    };
+    let write = async move {
+        while let Some((arrived, chunk)) = queued.recv().await {
+            let delay = conditions.borrow().delay;
+            tokio::time::sleep_until(arrived + delay).await;
+            conditions.wait_for(|now| passes(direction, now.network)).await.map_err(io::Error::other)?;
+            if chunk.is_empty() {
+                return to.shutdown().await;
+            }
+            to.write_all(&chunk).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(read, write)?;
+    Ok(())
+}
+
+fn passes(direction: Direction, network: Network) -> bool {
+    match direction {
+        Direction::ToTarget => !matches!(network, Network::Stalled | Network::Cut),
+        Direction::ToClient => network == Network::Whole,
+    }
+}

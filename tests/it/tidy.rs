@@ -1,0 +1,130 @@
+//! The shape of the code: who may import whom, what is named where, how long a file may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// For each module, the modules of ours that it may use, as `ARCHITECTURE.md` says.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("action", &[]),
+    ("signature", &[]),
+    ("outcome", &[]),
+    ("event", &["action", "outcome"]),
+    ("config", &["action", "signature"]),
+    ("metrics", &["action", "outcome", "signature"]),
+    ("telemetry", &["config"]),
+    ("kafka", &["action", "event", "config", "metrics"]),
+    ("delivery", &["action", "signature", "outcome", "event", "config", "metrics", "kafka"]),
+    ("sender", &["action", "signature"]),
+    ("http", &["signature", "outcome", "event", "config", "metrics", "kafka", "delivery"]),
+    ("app", &["config", "metrics", "kafka", "delivery", "http"]),
+    ("cli", &["action", "signature", "event", "config", "kafka", "sender", "app", "telemetry"]),
+    ("main", &["cli"]),
+    ("lib", &[]),
+];
+
+/// Longer than this, a file is two rooms; the catalogue is data.
+const LONGEST_FILE: usize = 450;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, files: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).expect("the sources are there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push((path.clone(), fs::read_to_string(&path).expect("readable")));
+            }
+        }
+    }
+    let mut files = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    assert!(files.len() > 30, "found {} files", files.len());
+    files
+}
+
+/// The module of ours that a file belongs to: the first part of its path below `src`.
+fn module_of(path: &Path) -> String {
+    let relative = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).expect("below src");
+    relative
+        .components()
+        .next()
+        .expect("a part")
+        .as_os_str()
+        .to_string_lossy()
+        .trim_end_matches(".rs")
+        .to_owned()
+}
+
+/// The code of a file without its tests, which may use what they like.
+fn code(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap_or(text)
+}
+
+fn is_test(path: &Path) -> bool {
+    path.ends_with("tests.rs") || path.ends_with("sender/double.rs") // a bridge to send to
+}
+
+#[test]
+fn modules_use_only_those_that_they_may() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        let module = module_of(&path);
+        let (_, allowed) = MAY_USE
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{module} has no line in MAY_USE"));
+        for (number, line) in code(&text).lines().enumerate() {
+            for (at, _) in line.match_indices("crate::") {
+                let used: String =
+                    line[at + 7..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let known = MAY_USE.iter().any(|(name, _)| *name == used);
+                let fine = !known || used == module || allowed.contains(&used.as_str());
+                assert!(fine, "{}:{}: {module} may not use {used}", path.display(), number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn libraries_are_named_in_one_room_only() {
+    let rooms = [
+        ("rdkafka::", "kafka"),
+        ("actix_web", "http"),
+        ("prometheus::", "metrics"),
+        ("reqwest::", "sender"),
+        ("clap::", "cli"),
+    ];
+    for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        let module = module_of(&path);
+        for (library, room) in rooms {
+            let server = module == "app" && library == "actix_web"; // the handle of a server that it stops
+            let named = code(&text)
+                .lines()
+                .any(|line| line.contains(library) && !line.trim_start().starts_with("//"));
+            assert!(!named || module == room || server, "{} names {library}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_environment_is_read_in_one_place_and_only_the_command_line_prints() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        let (module, code) = (module_of(&path), code(&text));
+        assert!(
+            !code.contains("env::var") || path.ends_with("config/load.rs"),
+            "{} reads it",
+            path.display()
+        );
+        for call in ["println!(", "print!(", "stdout()"] {
+            assert!(!code.contains(call) || module == "cli", "{} prints", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_open_with_what_they_are_for_and_fit_one_room() {
+    for (path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= LONGEST_FILE, "{} has {lines} lines", path.display());
+        assert!(is_test(&path) || text.starts_with("//!"), "{} does not say what it is for", path.display());
+    }
+}
