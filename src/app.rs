@@ -77,13 +77,13 @@ impl App {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
-        let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
         let metrics = Arc::new(Metrics::new(&library_version()));
         let status = Arc::new(Status::default());
         let producer =
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
         let producer = Arc::new(producer);
+        let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
+        let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
         let bridge = Arc::new(Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics)));
         let state = Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission())));
         let wanted: BTreeSet<String> = wanted(&config).into_iter().map(|topic| topic.name).collect();
@@ -133,7 +133,12 @@ impl App {
         drop((admin, watch));
         let patience = if drained { Duration::from_secs(5) } else { Duration::ZERO };
         // Flushing and destroying the client block.
-        let closed = tokio::task::spawn_blocking(move || producer.close(patience)).await;
+        let closed = tokio::task::spawn_blocking(move || {
+            let left = producer.close(patience);
+            producer.status().retire();
+            left
+        })
+        .await;
         if drained && closed.is_ok_and(|left| left == 0) {
             tracing::info!("stopped; everything in flight was settled");
             return Ended::Drained;

@@ -55,10 +55,15 @@ async fn deliver(http: HttpRequest, body: web::Bytes, floor: web::Data<Floor>) -
     if hex::decode_to_slice(header, &mut signature).is_err() || mac.verify_slice(&signature).is_err() {
         return HttpResponse::Unauthorized().finish();
     }
-    match floor.producer.send_result(FutureRecord::to(&floor.topic).payload(&body[..]).key(id(&body))) {
-        Ok(delivery) if matches!(delivery.await, Ok(Ok(_))) => HttpResponse::Ok().finish(),
-        _ => HttpResponse::ServiceUnavailable().finish(),
-    }
+    let confirmed = match floor.producer.send_result(record(&floor.topic, &body)) {
+        Ok(delivery) => matches!(delivery.await, Ok(Ok(_))),
+        Err(_) => false,
+    };
+    if confirmed { HttpResponse::Ok().finish() } else { HttpResponse::ServiceUnavailable().finish() }
+}
+
+fn record<'a>(topic: &'a str, body: &'a [u8]) -> FutureRecord<'a, [u8], [u8]> {
+    FutureRecord::to(topic).payload(body).key(id(body))
 }
 
 /// The digits behind the body's last `"Id":`.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{DEV_SECRET, loaded_from};
 use crate::config::Config;
-use crate::config::load::{Environment, Mistakes, process_environment};
+use crate::config::load::{Environment, Mistakes, NO_SOURCE, process_environment};
 
 /// The configuration of the process's environment; with the source of `dev` if it has none at all.
 ///
@@ -20,8 +20,7 @@ fn configuration_from(file: Option<&Path>, mut environment: Environment) -> Resu
         Ok(loaded) => return Ok(loaded.config),
         Err(mistakes) => mistakes,
     };
-    let [only] = mistakes.0.as_slice() else { return Err(mistakes) };
-    if !only.starts_with("no source is configured") {
+    if mistakes.0 != [NO_SOURCE] {
         return Err(mistakes);
     }
     environment.insert("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), format!("[{DEV_SECRET:?}]"));
@@ -35,7 +34,10 @@ mod tests {
     use crate::signature::SigningKey;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
-        variables.iter().map(|(name, value)| (format!("NEXUDUS_BRIDGE__{name}"), (*value).to_owned())).collect()
+        variables
+            .iter()
+            .map(|(name, value)| (format!("NEXUDUS_BRIDGE__{name}"), (*value).to_owned()))
+            .collect()
     }
 
     /// A file that is there and says nothing, so that none that lies around is found.
@@ -47,7 +49,8 @@ mod tests {
     fn without_a_source_there_is_that_of_dev_and_the_rest_is_as_configured() {
         let file = empty_file();
         let config =
-            configuration_from(Some(file.path()), environment(&[("KAFKA__BOOTSTRAP_SERVERS", "kafka:1")])).unwrap();
+            configuration_from(Some(file.path()), environment(&[("KAFKA__BOOTSTRAP_SERVERS", "kafka:1")]))
+                .unwrap();
         assert_eq!(config.kafka.bootstrap_servers, "kafka:1");
         let signature = config.sources[Source::DEFAULT].keys[0].sign(b"x");
         assert_eq!(signature, SigningKey::new(DEV_SECRET).unwrap().sign(b"x"));

@@ -27,7 +27,10 @@ pub(super) fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<Exit
             for warning in &loaded.config.warnings {
                 anstream::eprintln!("warning: {warning}");
             }
-            let from = loaded.file.as_ref().map_or("the environment alone".into(), |path| path.display().to_string());
+            let from = loaded
+                .file
+                .as_ref()
+                .map_or("the environment alone".into(), |path| path.display().to_string());
             writeln!(anstream::stdout(), "The configuration is valid ({from}).")?;
         }
         Command::Show => write!(anstream::stdout(), "{}", show(&loaded))?,

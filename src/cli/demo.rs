@@ -63,12 +63,16 @@ async fn post_all(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
     let poster = Poster::new(Target::parse(base, token)?, Retry::NEVER, 1)?;
     let mut rows = Vec::with_capacity(ENTRIES.len());
     for entry in &ENTRIES {
-        let fixture = payload(entry.name).with_context(|| format!("there is no payload for {}", entry.name))?;
+        let fixture =
+            payload(entry.name).with_context(|| format!("there is no payload for {}", entry.name))?;
         let body = Bytes::from(wire_body(fixture));
-        let delivery = Delivery::new(Arc::clone(&source.name), entry.name.into(), body.clone(), source.keys.first());
+        let delivery =
+            Delivery::new(Arc::clone(&source.name), entry.name.into(), body.clone(), source.keys.first());
         let answer = poster.post(&delivery).await;
         let confirmed = match answer.result {
-            Ok(mut receipt) if receipt.status == "confirmed" && receipt.events.len() == 1 => Ok(receipt.events.remove(0)),
+            Ok(mut receipt) if receipt.status == "confirmed" && receipt.events.len() == 1 => {
+                Ok(receipt.events.remove(0))
+            }
             Ok(receipt) => Err(format!("answered {} with {} events", receipt.status, receipt.events.len())),
             Err(refusal) => Err(refusal.to_string()),
         };
@@ -80,7 +84,8 @@ async fn post_all(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
 /// Reads all topics from beginning to end and holds each row against the message at its place.
 async fn compare(config: &Config, rows: &mut [Row]) -> anyhow::Result<()> {
     let topics = ENTRIES.iter().map(|entry| format!("{}{}", config.topics.prefix, entry.name)).collect();
-    let mut reader = Reader::open(&config.kafka, Selection::Named(topics), Start::Beginning, Stop::End).await?;
+    let mut reader =
+        Reader::open(&config.kafka, Selection::Named(topics), Start::Beginning, Stop::End).await?;
     let mut found = HashMap::new();
     while let Some(message) = reader.next().await? {
         found.insert((message.topic.clone(), message.partition, message.offset), message);
@@ -109,18 +114,22 @@ fn difference(body: &Bytes, confirmed: &Confirmed, message: &Message) -> Option<
     }
     let fields: serde_json::Value = serde_json::from_slice(record).ok()?;
     let id = fields.get("Id").map(ToString::to_string);
-    (message.key.as_deref() != id.as_ref().map(String::as_bytes)).then(|| "the key is not the record's Id".to_owned())
+    (message.key.as_deref() != id.as_ref().map(String::as_bytes))
+        .then(|| "the key is not the record's Id".to_owned())
 }
 
 /// Prints the table and the summary; gives back how many rows are not as they should be.
 fn print(rows: &[Row], took: Duration, config: &Config) -> std::io::Result<usize> {
-    let mut table = output::Table::new(["ACTION", "TOPIC", "PARTITION", "OFFSET", "BYTES", "LATENCY", "RESULT"]);
+    let mut table =
+        output::Table::new(["ACTION", "TOPIC", "PARTITION", "OFFSET", "BYTES", "LATENCY", "RESULT"]);
     for number in [2, 3, 4, 5] {
         table.align_right(number);
     }
     for row in rows {
         let (topic, partition, offset) = match &row.confirmed {
-            Ok(confirmed) => (confirmed.topic.clone(), confirmed.partition.to_string(), confirmed.offset.to_string()),
+            Ok(confirmed) => {
+                (confirmed.topic.clone(), confirmed.partition.to_string(), confirmed.offset.to_string())
+            }
             Err(_) => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
         };
         let result = match (&row.confirmed, &row.difference) {
@@ -129,7 +138,15 @@ fn print(rows: &[Row], took: Duration, config: &Config) -> std::io::Result<usize
             (Err(refusal), _) => refusal.clone(),
         };
         let bytes = (row.body.len() - 2).to_string();
-        table.row([row.entry.name.to_owned(), topic, partition, offset, bytes, output::duration(row.latency), result]);
+        table.row([
+            row.entry.name.to_owned(),
+            topic,
+            partition,
+            offset,
+            bytes,
+            output::duration(row.latency),
+            result,
+        ]);
     }
     let good = rows.iter().filter(|row| row.confirmed.is_ok() && row.difference.is_none()).count();
     let non_ascii = rows.iter().filter(|row| !row.body.is_ascii()).count();
@@ -144,6 +161,12 @@ fn print(rows: &[Row], took: Duration, config: &Config) -> std::io::Result<usize
          confirmed, consumed back and found identical byte for byte.",
         rows.len(),
     )?;
-    writeln!(out, "Median latency {}, {} in all, topics {}*.", output::duration(median), output::duration(took), config.topics.prefix)?;
+    writeln!(
+        out,
+        "Median latency {}, {} in all, topics {}*.",
+        output::duration(median),
+        output::duration(took),
+        config.topics.prefix
+    )?;
     Ok(rows.len() - good)
 }

@@ -76,7 +76,9 @@ pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
     for (key, address) in [("ingress.listen", config.ingress.listen), ("admin.listen", config.admin.listen)] {
         ensure!(
             address.ip().is_loopback(),
-            output::Usage::new(format!("{key} = {address} is not on loopback, expected 127.0.0.1: the secret of dev and demo is known to everybody"))
+            output::Usage::new(format!(
+                "{key} = {address} is not on loopback, expected 127.0.0.1: the secret of dev and demo is known to everybody"
+            ))
         );
     }
     Ok(config)
@@ -112,14 +114,19 @@ impl Banner {
         Self {
             source: if name == Source::DEFAULT { String::new() } else { format!("{name}/") },
             signature: source.and_then(|source| Some(source.keys.first()?.sign(EXAMPLE.as_bytes()))),
-            token: if source.is_some_and(|source| !source.accepts_token(None)) { "?token=…".into() } else { String::new() },
+            token: if source.is_some_and(|source| !source.accepts_token(None)) {
+                "?token=…".into()
+            } else {
+                String::new()
+            },
             prefix: config.topics.prefix.clone(),
         }
     }
 
     fn print(&self, app: &App, broker: &EmbeddedBroker) -> std::io::Result<()> {
         let mut out = anstream::stdout().lock();
-        let (ingress, admin, kafka) = (app.ingress_address(), app.admin_address(), broker.bootstrap_servers());
+        let (ingress, admin, kafka) =
+            (app.ingress_address(), app.admin_address(), broker.bootstrap_servers());
         let program = program();
         let Self { source, token, prefix, .. } = self;
         let bold = output::HEADING;
@@ -139,7 +146,10 @@ impl Banner {
         writeln!(out, "  {program} send BookingCreate --count 1000 --concurrency 64 --url http://{ingress}")?;
         writeln!(out, "\n{}", head("Point any Kafka client at it:"))?;
         writeln!(out, "  kcat -b {kafka} -C -t {prefix}CoworkerCreate -f '%k %h\\n%s\\n'")?;
-        writeln!(out, "\nEvents live in this process only, about the last 5 MiB of each partition. Ctrl-C ends it.\n")?;
+        writeln!(
+            out,
+            "\nEvents live in this process only, about the last 5 MiB of each partition. Ctrl-C ends it.\n"
+        )?;
         out.flush()
     }
 }

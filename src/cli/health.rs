@@ -24,7 +24,11 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         None => {
             let mut address = loaded(file)?.config.admin.listen;
             if address.ip().is_unspecified() {
-                address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+                address.set_ip(if address.is_ipv4() {
+                    [127, 0, 0, 1].into()
+                } else {
+                    std::net::Ipv6Addr::LOCALHOST.into()
+                });
             }
             format!("http://{address}")
         }

@@ -4,6 +4,7 @@
 //! standard error.
 
 pub mod actions;
+mod client;
 pub mod completions;
 mod config;
 mod demo;
@@ -92,7 +93,7 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
-    let configuration = || Ok(loaded(file)?.config);
+    let configuration = || client::configuration(file);
     match cli.command {
         Command::Serve => serve::run(file).await,
         Command::Dev(args) => dev::run(args, file).await,

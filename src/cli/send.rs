@@ -1,12 +1,13 @@
 //! `send`: acts as Nexudus does. Builds or reads bodies, signs them as .NET would, posts them and times the answers.
 
+use std::fmt;
 use std::io::{IsTerminal as _, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
@@ -65,10 +66,14 @@ pub struct Args {
 ///
 /// # Errors
 /// [`Usage`] for an action without a payload, or an address that is none; otherwise the configuration's or the system's.
-pub async fn run(args: Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    args: Args,
+    configuration: impl FnOnce() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
     let access = Access::of(&args, configuration)?;
     let bodies = Bodies::of(&args, &access.actions)?;
-    let target = Target::parse(&args.url, access.token).map_err(|error| Usage::new(format!("{error} (from --url)")))?;
+    let target = Target::parse(&args.url, access.token)
+        .map_err(|error| Usage::new(format!("{error} (from --url)")))?;
     let retry = if args.retry { Retry::NEXUDUS } else { Retry::NEVER };
     let poster = Poster::new(target, retry, args.concurrency.get())?;
     let count = args.count.unwrap_or(bodies.list.len() as u64);
@@ -80,7 +85,7 @@ pub async fn run(args: Args, configuration: impl FnOnce() -> anyhow::Result<Conf
         }
     };
     let mut only = None;
-    let (source, key) = (Arc::from(args.source), access.key);
+    let (source, key, key_from) = (Arc::from(args.source), access.key, access.key_from);
     let make = move |number| bodies.delivery(number, &source, key.as_ref());
     let seen = |done: &Done| {
         bar.inc(1);
@@ -96,12 +101,17 @@ pub async fn run(args: Args, configuration: impl FnOnce() -> anyhow::Result<Conf
         (Some(answer), false) => print_one(&mut out, answer),
         (None, false) => print_summary(&mut out, &summary, count),
     })?;
+    if summary.answers.keys().any(|kind| kind.starts_with("401")) {
+        anstream::eprintln!("{} the signature was made with {key_from}", styled(WARNING, "hint:"));
+    }
     Ok(if summary.accepted == count { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the bridge asks a sender for.
 struct Access {
     key: Option<SigningKey>,
+    /// Where the key is from, for people.
+    key_from: String,
     token: Option<String>,
     actions: Actions,
 }
@@ -111,13 +121,15 @@ impl Access {
     fn of(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<Self> {
         let token = args.token.as_ref().map(|token| token.expose_secret().to_owned());
         if let Some(key) = given_key(args.secret.as_ref(), args.secret_file.as_deref())? {
-            return Ok(Self { key: Some(key), token, actions: Actions::default() });
+            let key_from = if args.secret.is_some() { "--secret" } else { "--secret-file" }.to_owned();
+            return Ok(Self { key: Some(key), key_from, token, actions: Actions::default() });
         }
         let source = source_of(&configuration()?, &args.source)?;
         let configured = || source.url_tokens.first().map(|token| token.expose_secret().to_owned());
         // A source with `signature = "off"` may have no secret; then there is nothing to sign with.
         Ok(Self {
             key: source.keys.first().cloned(),
+            key_from: format!("the first secret of source {} (configuration, or that of `dev`)", source.name),
             token: token.or_else(configured),
             actions: source.actions.clone(),
         })
@@ -131,7 +143,8 @@ struct Bodies {
 
 impl Bodies {
     fn of(args: &Args, actions: &Actions) -> anyhow::Result<Self> {
-        let given = args.payload.as_deref().map(|file| read_body(Some(file)).map(Template::new)).transpose()?;
+        let given =
+            args.payload.as_deref().map(|file| read_body(Some(file)).map(Template::new)).transpose()?;
         if args.action.eq_ignore_ascii_case("all") {
             let own = |name: &str| payload(name).map(|fixture| Template::new(wire_body(fixture)));
             let body = |name: &'static str| Some((Arc::from(name), given.clone().or_else(|| own(name))?));
@@ -146,8 +159,7 @@ impl Bodies {
         };
         if known.is_none() {
             anstream::eprintln!(
-                "{} {name:?} is in neither the catalogue nor this configuration's extra_actions; signed, a bridge keeps it \
-                 on the quarantine topic{}",
+                "{} {name:?} is in neither the catalogue nor extra_actions{}; the bridge will keep it on the quarantine topic",
                 styled(WARNING, "note:"),
                 meant(&args.action, actions)
             );
@@ -163,15 +175,17 @@ impl Bodies {
 }
 
 fn no_payload(action: &str, known: bool, actions: &Actions) -> Usage {
-    let reason = match known {
-        true => "there is no invented record for it",
-        false => "is not an action of the catalogue",
-    };
-    Usage::new(format!("{action:?}: {reason}, expected --payload FILE with it{}", meant(action, actions)))
+    Usage::new(match known {
+        true => format!("there is no invented record for {action:?}, expected --payload FILE with it"),
+        false => format!(
+            "{action:?} is not an action of the catalogue{}, expected --payload FILE to send it all the same",
+            meant(action, actions)
+        ),
+    })
 }
 
 fn meant(action: &str, actions: &Actions) -> String {
-    actions.nearest(action).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
+    actions.nearest(action).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -184,8 +198,11 @@ fn progress(count: u64) -> ProgressBar {
     if count == 1 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len}  {per_sec}  {eta} left");
-    ProgressBar::new(count).with_style(style.expect("the template is right"))
+    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len}  {rate}  {eta} left");
+    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        write!(out, "{}/s", grouped(state.per_sec().round() as u64)).ok(); // a bar may be cut short
+    };
+    ProgressBar::new(count).with_style(style.expect("the template is right").with_key("rate", rate))
 }
 
 fn print_one(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
@@ -212,7 +229,13 @@ fn status_style(receipt: &Receipt) -> anstyle::Style {
 fn print_summary(out: &mut impl Write, summary: &Summary, count: u64) -> std::io::Result<()> {
     let Summary { deliveries, events, attempts, elapsed, .. } = *summary;
     if deliveries < count {
-        writeln!(out, "{} after {} of {} deliveries", styled(WARNING, "interrupted"), grouped(deliveries), grouped(count))?;
+        writeln!(
+            out,
+            "{} after {} of {} deliveries",
+            styled(WARNING, "interrupted"),
+            grouped(deliveries),
+            grouped(count)
+        )?;
     }
     let retries = attempts.saturating_sub(deliveries);
     writeln!(
@@ -225,11 +248,16 @@ fn print_summary(out: &mut impl Write, summary: &Summary, count: u64) -> std::io
         if retries > 0 { format!("; {} retries", grouped(retries)) } else { String::new() },
     )?;
     if summary.accepted > 0 {
-        let [p50, p90, p99, max] = QUANTILES.map(|(name, quantile)| format!("{name} {}", duration(summary.quantile(quantile))));
+        let [p50, p90, p99, max] =
+            QUANTILES.map(|(name, quantile)| format!("{name} {}", duration(summary.quantile(quantile))));
         writeln!(out, "  latency  {p50}  {p90}  {p99}  {max}")?;
     }
     if let Some((longest, at)) = summary.longest {
-        writeln!(out, "  {}", styled(FAINT, format!("longest  {} at {} from the start", duration(longest), duration(at))))?;
+        writeln!(
+            out,
+            "  {}",
+            styled(FAINT, format!("longest  {} at {} from the start", duration(longest), duration(at)))
+        )?;
     }
     for (kind, tally) in &summary.answers {
         let style = if tally.accepted { if kind == "confirmed" { ADDED } else { WARNING } } else { ERROR };
@@ -249,12 +277,8 @@ fn print_json(out: &mut impl Write, summary: &Summary, only: Option<&Answer>) ->
         let seconds = (summary.accepted > 0).then(|| summary.quantile(quantile).as_secs_f64());
         (name.to_owned(), json!(seconds))
     };
-    let answer = |(kind, tally): (&String, &load::Tally)| {
-        json!({"answer": kind, "count": tally.count, "accepted": tally.accepted, "example": tally.example})
-    };
-    let event = |event: &crate::sender::post::Confirmed| {
-        json!({"id": event.id, "topic": event.topic, "partition": event.partition, "offset": event.offset})
-    };
+    let answer = |(kind, tally): (&String, &load::Tally)| json!({"answer": kind, "count": tally.count, "accepted": tally.accepted, "example": tally.example});
+    let event = |event: &crate::sender::post::Confirmed| json!({"id": event.id, "topic": event.topic, "partition": event.partition, "offset": event.offset});
     let mut document = json!({
         "deliveries": summary.deliveries,
         "accepted": summary.accepted,

@@ -51,27 +51,37 @@ pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) 
 
 impl SecretArgs {
     /// The keys that the arguments name; at least one.
-    pub(super) fn keys(&self, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<Vec<SigningKey>> {
+    pub(super) fn keys(
+        &self,
+        configuration: impl FnOnce() -> anyhow::Result<Config>,
+    ) -> anyhow::Result<Vec<SigningKey>> {
         if let Some(key) = given_key(self.secret.as_ref(), self.secret_file.as_deref())? {
             return Ok(vec![key]);
         }
         let name = self.source.as_deref().unwrap_or(Source::DEFAULT);
         let source = source_of(&configuration()?, name)?;
         if source.keys.is_empty() {
-            return Err(Usage::new(format!("source {name} has no secret, expected --secret or --secret-file")).into());
+            return Err(Usage::new(format!(
+                "source {name} has no secret, expected --secret or --secret-file"
+            ))
+            .into());
         }
         Ok(source.keys.clone())
     }
 }
 
 /// The key of a secret that was given as an argument or a file, if one was.
-pub(super) fn given_key(secret: Option<&SecretString>, file: Option<&Path>) -> anyhow::Result<Option<SigningKey>> {
+pub(super) fn given_key(
+    secret: Option<&SecretString>,
+    file: Option<&Path>,
+) -> anyhow::Result<Option<SigningKey>> {
     let (secret, from) = match (secret, file) {
         (Some(secret), _) => (secret.clone(), "--secret".to_owned()),
         (None, Some(file)) => (read_secret(file)?, format!("--secret-file {}", file.display())),
         (None, None) => return Ok(None),
     };
-    let key = SigningKey::new(secret.expose_secret()).map_err(|error| Usage::new(format!("{error} (from {from})")))?;
+    let key = SigningKey::new(secret.expose_secret())
+        .map_err(|error| Usage::new(format!("{error} (from {from})")))?;
     Ok(Some(key))
 }
 
@@ -96,8 +106,10 @@ pub(super) fn read_body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
 }
 
 fn read_secret(file: &Path) -> anyhow::Result<SecretString> {
-    let text = std::fs::read(file).with_context(|| format!("cannot read --secret-file {}", file.display()))?;
-    let text = String::from_utf8(text).map_err(|_| Usage::new(format!("--secret-file {} is not UTF-8", file.display())))?;
+    let text =
+        std::fs::read(file).with_context(|| format!("cannot read --secret-file {}", file.display()))?;
+    let text = String::from_utf8(text)
+        .map_err(|_| Usage::new(format!("--secret-file {} is not UTF-8", file.display())))?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     Ok(line.into())
 }
@@ -124,7 +136,9 @@ mod tests {
 
     #[test]
     fn a_secret_file_loses_one_line_break_and_no_more() {
-        for (content, secret) in [("s", "s"), ("s\n", "s"), ("s\r\n", "s"), ("s\n\n", "s\n"), (" s\r", " s\r")] {
+        for (content, secret) in
+            [("s", "s"), ("s\n", "s"), ("s\r\n", "s"), ("s\n\n", "s\n"), (" s\r", " s\r")]
+        {
             let (_folder, args) = with_file(content.as_bytes());
             let keys = args.keys(no_configuration).unwrap();
             assert_eq!(keys[0].sign(b"x"), SigningKey::new(secret).unwrap().sign(b"x"), "{content:?}");

@@ -25,8 +25,8 @@ pub struct Args {
     /// The actions: names in any case, numbers, or patterns like 'Booking*'; `quarantine` too [default: all]
     action: Vec<String>,
     /// Where to begin
-    #[arg(long, value_enum, default_value_t = From::End)]
-    from: From,
+    #[arg(long, value_enum, default_value_t = Begin::End)]
+    from: Begin,
     /// Print one JSON object an event, complete
     #[arg(long)]
     json: bool,
@@ -39,18 +39,30 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum From {
+enum Begin {
     /// With the oldest event that is still there
     Beginning,
     /// With what comes from now on
     End,
 }
 
+impl Begin {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Beginning => "beginning",
+            Self::End => "end",
+        }
+    }
+}
+
 /// Prints until Ctrl-C, `--count`, or the end of whoever reads standard output; all of them are exit code 0.
 ///
 /// # Errors
 /// [`Usage`] for a pattern that is none; the configuration's; Kafka's, where waiting would not help.
-pub async fn run(args: Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    args: Args,
+    configuration: impl FnOnce() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
     let config = configuration()?;
     let Config { mut kafka, topics, sources, .. } = config;
     kafka.bootstrap_servers = args.bootstrap.unwrap_or(kafka.bootstrap_servers);
@@ -62,17 +74,23 @@ pub async fn run(args: Args, configuration: impl FnOnce() -> anyhow::Result<Conf
     let prefix = topics.prefix;
     let selection = {
         let prefix = prefix.clone();
-        Selection::Matching(Box::new(move |topic| action_of(topic, &prefix).is_some_and(|action| wanted.is_match(action))))
+        Selection::Matching(Box::new(move |topic| {
+            action_of(topic, &prefix).is_some_and(|action| wanted.is_match(action))
+        }))
     };
-    let start = if args.from == From::Beginning { Start::Beginning } else { Start::End };
+    let start = if args.from == Begin::Beginning { Start::Beginning } else { Start::End };
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut reader = tokio::select! {
         reader = Reader::open(&kafka, selection, start, Stop::Never) => reader?,
         _ = &mut interrupted => return Ok(ExitCode::SUCCESS),
     };
-    if io::stderr().is_terminal() {
-        let note = format!("Events of {prefix}* on {} from the {:?}. Ctrl-C ends.", kafka.bootstrap_servers, args.from);
-        anstream::eprintln!("{}", styled(FAINT, note.to_lowercase()));
+    let servers = &kafka.bootstrap_servers;
+    if reader.partitions() == 0 {
+        let nothing = format!("no topic to read on {servers} yet, or no right to see it; waiting for one");
+        anstream::eprintln!("{} {nothing}", styled(WARNING, "note:"));
+    } else if io::stderr().is_terminal() {
+        let note = format!("Reading {prefix}* on {servers}, from its {}. Ctrl-C ends.", args.from.name());
+        anstream::eprintln!("{}", styled(FAINT, note));
     }
     let out = Out { json: args.json, prefix, width: width() };
     let mut left = args.count.unwrap_or(u64::MAX);
@@ -111,7 +129,8 @@ fn patterns(given: &[String]) -> anyhow::Result<GlobSet> {
 /// What to say of a name that no list has. Its topic may still be there, or come.
 fn hint(name: &str, lists: &[&Actions]) -> Option<String> {
     let plain = !name.contains(['*', '?', '[', '{']);
-    let known = name.eq_ignore_ascii_case(QUARANTINE) || lists.iter().any(|actions| actions.find(name).is_some());
+    let known =
+        name.eq_ignore_ascii_case(QUARANTINE) || lists.iter().any(|actions| actions.find(name).is_some());
     if known || !plain {
         return None;
     }
@@ -147,9 +166,11 @@ impl Out {
         let action = action_of(&message.topic, &self.prefix).unwrap_or(&message.topic);
         let time = message.timestamp.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
         let key = message.key.as_deref().map_or_else(|| "-".to_owned(), one_line);
-        let id = message.header("ce_id").map(|id| format!("  id {}", short(&one_line(id)))).unwrap_or_default();
+        let id =
+            message.header("ce_id").map(|id| format!("  id {}", short(&one_line(id)))).unwrap_or_default();
         let place = format!("{}@{}{id}", message.partition, message.offset);
-        let mut line = format!("{}  {}  {key}  {}", styled(FAINT, time), styled(HEADING, action), styled(FAINT, place));
+        let mut line =
+            format!("{}  {}  {key}  {}", styled(FAINT, time), styled(HEADING, action), styled(FAINT, place));
         for mark in marks(message) {
             line.push_str("  ");
             line.push_str(&styled(WARNING, mark));
@@ -177,7 +198,7 @@ fn marks(message: &Message) -> Vec<String> {
     quarantined.into_iter().chain(signature).collect()
 }
 
-/// An id's telling part: the beginning of a hash, the end of a UUIDv7 (it begins with the time).
+/// An id's telling part: the beginning of a hash, the end of a UUID (ours begin with the time).
 fn short(id: &str) -> String {
     const SHOWN: usize = 8;
     match id.len() {

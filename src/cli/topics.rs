@@ -51,7 +51,14 @@ async fn apply(topics: &Topics, plan: &Plan) -> anyhow::Result<ExitCode> {
 fn print(plan: &Plan) -> std::io::Result<()> {
     let mut out = anstream::stdout().lock();
     for wanted in &plan.create {
-        writeln!(out, "{}+ {}{}  {}", output::ADDED.render(), wanted.name, output::ADDED.render_reset(), settings(wanted))?;
+        writeln!(
+            out,
+            "{}+ {}{}  {}",
+            output::ADDED.render(),
+            wanted.name,
+            output::ADDED.render_reset(),
+            settings(wanted)
+        )?;
     }
     for difference in &plan.differences {
         let crate::kafka::topics::Difference { topic, field, have, want } = difference;
@@ -63,12 +70,17 @@ fn print(plan: &Plan) -> std::io::Result<()> {
         )?;
     }
     for warning in &plan.warnings {
-        anstream::eprintln!("{}warning:{} {warning}", output::WARNING.render(), output::WARNING.render_reset());
+        anstream::eprintln!(
+            "{}warning:{} {warning}",
+            output::WARNING.render(),
+            output::WARNING.render_reset()
+        );
     }
     if plan.create.is_empty() && plan.differences.is_empty() {
         return writeln!(out, "No changes. {} topics match the configuration.", plan.unchanged);
     }
-    let mut differing: Vec<&str> = plan.differences.iter().map(|difference| difference.topic.as_str()).collect();
+    let mut differing: Vec<&str> =
+        plan.differences.iter().map(|difference| difference.topic.as_str()).collect();
     differing.dedup();
     let (create, differ) = (plan.create.len(), differing.len());
     writeln!(out, "Plan: {create} to create, {differ} differ, {} unchanged.", plan.unchanged)

@@ -34,7 +34,9 @@ pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) 
     let verdict = verdict(&keys, &body, &signature);
     let line = match verdict {
         Some(Form::Raw) => format!("{}: raw, the body's bytes as they are", styled(ADDED, "valid")),
-        Some(Form::Folded) => format!("{}: folded, with '?' in place of what is not ASCII", styled(ADDED, "valid")),
+        Some(Form::Folded) => {
+            format!("{}: folded, with '?' in place of what is not ASCII", styled(ADDED, "valid"))
+        }
         None => format!("{}: not the signature of this body under this secret", styled(ERROR, "invalid")),
     };
     printed(writeln!(anstream::stdout().lock(), "{line}"))?;

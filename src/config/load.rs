@@ -62,6 +62,10 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The mistake of a configuration without any source.
+pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
+                             or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
+
 /// Everything that is wrong with a configuration; at least one thing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]

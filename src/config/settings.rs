@@ -10,7 +10,7 @@ use std::time::Duration;
 use ::config::{Map, Value};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::load::PropertyCheck;
+use super::load::{NO_SOURCE, PropertyCheck};
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
 use super::{Admin, Config, Ingress, Kafka, Log, LogFormat, Property, SignaturePolicy, Source, Topics};
 use crate::action::Actions;
@@ -169,9 +169,7 @@ fn sources(
     let mut tables: Vec<(String, Value)> = reader::tables(root, "sources", notes).into_iter().collect();
     tables.sort_by(|(a, _), (b, _)| a.cmp(b));
     if tables.is_empty() {
-        notes.mistake(
-            "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'".into(),
-        );
+        notes.mistake(NO_SOURCE.into());
     }
     let mut sources = BTreeMap::new();
     for (name, value) in tables {

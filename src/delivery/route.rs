@@ -34,7 +34,7 @@ pub enum Routed {
     /// An event a record.
     Events(Vec<Event>),
     /// The whole body.
-    Quarantined(QuarantineReason, Event),
+    Quarantined(QuarantineReason, Box<Event>),
     /// Nothing.
     Nothing,
 }
@@ -73,7 +73,7 @@ impl Router {
     }
 
     fn quarantined(&self, verified: &Verified, reason: QuarantineReason) -> Routed {
-        Routed::Quarantined(reason, self.quarantine(verified, reason))
+        Routed::Quarantined(reason, Box::new(self.quarantine(verified, reason)))
     }
 
     /// The event that keeps the whole body of a delivery.

@@ -67,7 +67,7 @@ pub(super) async fn settle(
     let started = Instant::now();
     let result = match routed {
         Routed::Nothing => Ok(Receipt { outcome: Outcome::Empty, events: Vec::new() }),
-        Routed::Quarantined(reason, event) => bridge.quarantine(&verified, reason, event).await,
+        Routed::Quarantined(reason, event) => bridge.quarantine(&verified, reason, *event).await,
         Routed::Events(events) => bridge.publish(&verified, events).await,
     };
     if result.as_ref().is_ok_and(|receipt| receipt.outcome != Outcome::Empty) {

@@ -118,6 +118,8 @@ pub struct Reader {
     ends: Option<Ends>,
     /// Whether all of them are of one topic.
     one_topic: bool,
+    /// How many partitions are being read.
+    partitions: usize,
     named: bool,
     /// Dropped last: the lister wakes up, lets go of the consumer and so destroys it on its own thread.
     _stop: mpsc::Sender<()>,
@@ -148,7 +150,8 @@ impl Reader {
         spawned.map_err(|error| ReadError::Client(error.to_string()))?;
         let servers = kafka.bootstrap_servers.clone();
         let ends = (stop == Stop::End).then(Ends::new);
-        let mut reader = Self { servers, consumer, reports, ends, one_topic: false, named, _stop: waker };
+        let mut reader =
+            Self { servers, consumer, reports, ends, one_topic: false, partitions: 0, named, _stop: waker };
         match tokio::time::timeout(CONTACT_TIMEOUT, reader.contact()).await {
             Ok(contact) => contact.map(|()| reader),
             Err(_) => Err(reader.unreachable()),
@@ -183,6 +186,11 @@ impl Reader {
         Ok(None)
     }
 
+    /// How many partitions are being read: none where no topic is selected, or none that we have the right to see.
+    pub fn partitions(&self) -> usize {
+        self.partitions
+    }
+
     /// Waits for the lister's first report, or for an error that makes it pointless. There are no messages before it.
     async fn contact(&mut self) -> Result<(), ReadError> {
         loop {
@@ -208,6 +216,7 @@ impl Reader {
             let first = topics.next();
             self.one_topic = topics.all(|topic| Some(topic) == first);
         }
+        self.partitions += report.starts.count();
         if report.starts.count() > 0 {
             let assigned = self.consumer.incremental_assign(&report.starts);
             assigned.map_err(|error| ReadError::Client(error.to_string()))?;

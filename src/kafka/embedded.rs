@@ -43,6 +43,9 @@ const GROUP_DELAY_MS: i32 = 50;
 /// How long [`EmbeddedBroker`]'s drop waits for the cluster to go. It takes milliseconds; the rest is left to the system.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a cluster that has not answered is woken.
+const NUDGE_INTERVAL: Duration = Duration::from_millis(10);
+
 /// How an embedded broker is started.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -56,7 +59,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// The port is taken, or not ours to take.
-    #[error("cannot listen on {address} for the embedded broker: {source}")]
+    #[error("cannot listen on {address} for the embedded broker")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -197,9 +200,9 @@ fn run(
     let prepared = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
         let cluster = Cluster::new()?;
-        for (name, partitions) in topics {
-            cluster.create_topic(&name, partitions)?;
-        }
+        kept_awake(&cluster.address(), || {
+            topics.iter().try_for_each(|(name, partitions)| cluster.create_topic(name, *partitions))
+        })?;
         let Some(listener) = listener else {
             let address = cluster.address();
             return Ok((runtime, cluster, None, address));
@@ -214,15 +217,32 @@ fn run(
         Err(error) => return report.send(Err(error)).expect("the starter waits for the report"),
     };
     report.send(Ok(address)).expect("the starter waits for the report");
+    let itself = cluster.address();
     runtime.block_on(async {
         if let Some(forwarder) = forwarder {
             tokio::spawn(forwarder.run());
         }
         while let Some(command) = commands.recv().await {
-            command(&cluster);
+            kept_awake(&itself, || command(&cluster));
         }
     });
     drop(runtime); // ends the forwarded connections before their far end goes
+}
+
+/// Does something with the cluster while its thread is kept awake: that one can miss the wake-up that comes with an
+/// operation, and then sleeps for up to a second. A connection to it wakes it surely.
+fn kept_awake<T>(address: &str, work: impl FnOnce() -> T) -> T {
+    let (working, done) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while done.recv_timeout(NUDGE_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+                std::net::TcpStream::connect(address).ok(); // none where the broker is down
+            }
+        });
+        let result = work();
+        drop(working);
+        result
+    })
 }
 
 /// librdkafka's mock cluster. Not `Send`, because of the raw pointer; that is as it should be.

@@ -26,6 +26,7 @@ struct Inner {
     answered: Option<Instant>,
     all_down: bool,
     leaderless: bool,
+    retired: bool,
     last_error: Option<ClientError>,
     logged: Option<(RDKafkaErrorCode, Instant)>,
     missing: Vec<String>,
@@ -79,6 +80,11 @@ impl Status {
         })
     }
 
+    /// What the client meets from now on is of no interest: the bridge has stopped.
+    pub fn retire(&self) {
+        self.lock().retired = true;
+    }
+
     /// The cluster answered; `leaderless` tells whether no partition of the topic asked about has a leader.
     pub(super) fn answered(&self, leaderless: bool) {
         let mut inner = self.lock();
@@ -86,6 +92,7 @@ impl Status {
             answered: Some(Instant::now()),
             all_down: false,
             leaderless,
+            retired: inner.retired,
             last_error: None,
             logged: inner.logged,
             missing: std::mem::take(&mut inner.missing),
@@ -114,7 +121,7 @@ impl Status {
         if !known {
             inner.logged = Some((code, Instant::now()));
         }
-        !known
+        !known && !inner.retired
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -72,7 +72,7 @@ pub struct Tally {
     pub count: u64,
     /// Whether they were 2xx answers of the bridge.
     pub accepted: bool,
-    /// The first refusal of this kind in full.
+    /// The first refusal of this kind in full, behind its action.
     pub example: Option<String>,
 }
 
@@ -189,7 +189,7 @@ impl Summary {
             }
             Err(refusal) => {
                 let tally = self.tally(&refusal.kind());
-                tally.example.get_or_insert_with(|| refusal.to_string());
+                tally.example.get_or_insert_with(|| format!("{}: {refusal}", done.delivery.action));
             }
         }
     }

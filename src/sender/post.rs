@@ -125,7 +125,11 @@ pub fn client(timeout: Duration) -> Result<Client, ClientError> {
 fn builder(timeout: Duration) -> ClientBuilder {
     // An error says that one is installed already.
     rustls::crypto::ring::default_provider().install_default().ok();
-    Client::builder().redirect(redirect::Policy::none()).http1_only().timeout(timeout).connect_timeout(CONNECT_TIMEOUT)
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .http1_only()
+        .timeout(timeout)
+        .connect_timeout(CONNECT_TIMEOUT)
 }
 
 impl Refusal {

@@ -1,10 +1,12 @@
 //! The tests of the promises that the documentation makes, one file a promise; each test's name is its sentence.
 
 mod admin;
+mod cli;
 mod events;
 mod faults;
 mod ingress;
 mod security;
+mod serve;
 mod shutdown;
 mod support;
 mod tidy;

@@ -27,7 +27,9 @@ impl Serialize for Line<'_> {
         line.serialize_entry("timestamp", &message.timestamp.map(|time| format!("{time:.3}")))?;
         match message.key.as_deref().map(std::str::from_utf8).transpose() {
             Ok(key) => line.serialize_entry("key", &key)?,
-            Err(_) => line.serialize_entry("key_base64", &message.key.as_ref().map(|key| STANDARD.encode(key)))?,
+            Err(_) => {
+                line.serialize_entry("key_base64", &message.key.as_ref().map(|key| STANDARD.encode(key)))?
+            }
         }
         line.serialize_entry("headers", &Headers(&message.headers))?;
         match message.value.as_deref() {
@@ -79,7 +81,11 @@ mod tests {
             offset: 7,
             timestamp: Some("2026-01-02T03:04:05.6Z".parse().unwrap()),
             key: Some(b"42".to_vec()),
-            headers: vec![("a".to_owned(), Some(b"1".to_vec())), ("b".to_owned(), None), ("a".to_owned(), None)],
+            headers: vec![
+                ("a".to_owned(), Some(b"1".to_vec())),
+                ("b".to_owned(), None),
+                ("a".to_owned(), None),
+            ],
             value: value.map(<[u8]>::to_vec),
         }
     }
@@ -104,7 +110,8 @@ mod tests {
     #[test]
     fn other_values_are_base64_and_none_is_null() {
         for value in [&b"not json"[..], b"", b"{\"a\":\"\xFF\"}", b"\xEF\xBB\xBF{}"] {
-            let line: serde_json::Value = serde_json::from_slice(&object(&message(Some(value))).unwrap()).unwrap();
+            let line: serde_json::Value =
+                serde_json::from_slice(&object(&message(Some(value))).unwrap()).unwrap();
             assert_eq!(line["value_base64"], STANDARD.encode(value));
             assert!(line.get("value").is_none());
         }

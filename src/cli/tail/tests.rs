@@ -1,0 +1,96 @@
+use super::*;
+
+fn message(topic: &str, value: &[u8], headers: &[(&str, &str)]) -> Message {
+    let header = |(name, value): &(&str, &str)| ((*name).to_owned(), Some(value.as_bytes().to_vec()));
+    Message {
+        topic: topic.to_owned(),
+        partition: 2,
+        offset: 17,
+        timestamp: Some("2026-01-02T03:04:05.678Z".parse().unwrap()),
+        key: Some(b"42".to_vec()),
+        headers: headers.iter().map(header).collect(),
+        value: Some(value.to_vec()),
+    }
+}
+
+fn line(width: Option<usize>, message: &Message) -> String {
+    let out = Out { json: false, prefix: "nexudus.".to_owned(), width };
+    anstream::adapter::strip_str(&out.line(message)).to_string()
+}
+
+#[test]
+fn topics_are_chosen_by_the_part_behind_the_prefix() {
+    let chosen = |given: &[&str], topic: &str| {
+        let patterns = patterns(&given.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()).unwrap();
+        action_of(topic, "nexudus.").is_some_and(|action| patterns.is_match(action))
+    };
+    for (given, topic, expected) in [
+        (&[][..], "nexudus.BookingCreate", true),
+        (&[], "nexudus.quarantine", true),
+        (&[], "other.BookingCreate", false),
+        (&["bookingcreate"], "nexudus.BookingCreate", true),
+        (&["6"], "nexudus.BookingCreate", true),
+        (&["booking*", "Quarantine"], "nexudus.BookingDelete", true),
+        (&["booking*", "Quarantine"], "nexudus.quarantine", true),
+        (&["booking*"], "nexudus.CoworkerCreate", false),
+        (&["{Coworker,Team}Create*"], "nexudus.TeamCreated", true),
+    ] {
+        assert_eq!(chosen(given, topic), expected, "{given:?} {topic}");
+    }
+    assert_eq!(action_of("__consumer_offsets", ""), None);
+    let error = patterns(&["[".to_owned()]).unwrap_err();
+    assert!(error.is::<Usage>() && error.to_string().contains("\"[\" is not a pattern"), "{error}");
+}
+
+#[test]
+fn a_name_that_no_list_has_is_wondered_at() {
+    let actions = Actions::with_extras(["SomethingNew"]).unwrap();
+    let hint = |name| hint(name, &[&actions]);
+    for name in ["BookingCreate", "6", "quarantine", "SOMETHINGNEW", "Zzz*"] {
+        assert_eq!(hint(name), None, "{name}");
+    }
+    assert!(hint("BookingCreat").unwrap().ends_with("did you mean BookingCreate?"));
+    assert!(hint("zzzzz").is_some());
+}
+
+#[test]
+fn a_line_has_time_action_key_place_id_and_value() {
+    let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let message = message("nexudus.BookingCreate", "{\"N\":\"é\"}".as_bytes(), &[("ce_id", id)]);
+    assert_eq!(
+        line(None, &message),
+        "2026-01-02T03:04:05.678Z  BookingCreate  42  2@17  id 01234567…  {\"N\":\"é\"}"
+    );
+}
+
+#[test]
+fn a_line_is_not_wider_than_the_terminal_unless_it_has_no_room_for_a_value_at_all() {
+    let message = message("nexudus.X", "[\"日本語日本語日本語日本語\"]".as_bytes(), &[]);
+    let full = line(None, &message);
+    for width in 0..100 {
+        let line = line(Some(width), &message);
+        let columns = measure_text_width(&line);
+        let head = columns <= measure_text_width("2026-01-02T03:04:05.678Z  X  42  2@17");
+        assert!(columns <= width || head, "{width}: {line}");
+        assert!(line == full || head || line.ends_with('…'), "{width}: {line}");
+    }
+}
+
+#[test]
+fn what_deserves_a_look_is_marked_and_nothing_moves_the_cursor() {
+    let headers = [
+        ("quarantine-reason", "unknown_action"),
+        ("nexudus-action", "X\x1b[2J"),
+        ("nexudus-signature", "invalid"),
+    ];
+    let message = message("nexudus.quarantine", b"\x1b]0;title\x07\n", &headers);
+    let line = line(None, &message);
+    assert!(line.contains("unknown_action (X\u{FFFD}[2J)  signature invalid"), "{line}");
+    assert!(!line.contains(['\x1b', '\x07', '\n']), "{line:?}");
+}
+
+#[test]
+fn ids_are_shortened_to_their_telling_part() {
+    assert_eq!(short("01890a5d-ac96-774b-bcce-b302099a8057"), "…099a8057");
+    assert_eq!(short("own"), "own");
+}

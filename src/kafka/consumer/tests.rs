@@ -95,10 +95,12 @@ async fn a_live_reader_begins_with_what_comes_after_it_was_opened_and_finds_new_
     let kafka = settings(broker.bootstrap_servers());
     let mut reader = Reader::open(&kafka, all(), Start::End, Stop::Never).await.unwrap();
     write(&broker, "nexudus.A", &["new1", "new2"]).await;
+    assert_eq!(reader.partitions(), 3);
     assert_eq!(values(&mut reader, 2).await, ["new1", "new2"]);
     broker.create_topic("nexudus.B", 2).unwrap();
     write(&broker, "nexudus.B", &["b1", "b2"]).await;
     assert_eq!(values(&mut reader, 2).await, ["b1", "b2"]);
+    assert_eq!(reader.partitions(), 5);
     write(&broker, "nexudus.A", &["new3"]).await; // the new topic has not sent the others back to their beginning
     assert_eq!(values(&mut reader, 1).await, ["new3"]);
 }

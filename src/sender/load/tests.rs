@@ -46,7 +46,7 @@ async fn every_delivery_is_sent_once_and_counted_by_its_answer() {
     let [confirmed, full] = ["confirmed", "503 queue_full"].map(|kind| summary.answers[kind].clone());
     assert_eq!((confirmed.count + full.count, confirmed.count.abs_diff(full.count)), (101, 1));
     assert!(confirmed.accepted && !full.accepted);
-    assert_eq!(full.example.as_deref(), Some("503 Full: no room"));
+    assert_eq!(full.example.as_deref(), Some("BookingCreate: 503 Full: no room"));
     assert!(summary.quantile(0.5) <= summary.quantile(1.0) && summary.quantile(0.5) > Duration::ZERO);
     assert!(summary.longest.unwrap().1 <= summary.elapsed);
 }

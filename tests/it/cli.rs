@@ -1,0 +1,209 @@
+//! The command line: what goes where, and with which exit code.
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::bridge::{PATIENCE, SECRET, sign};
+use crate::support::kafka::free_port;
+use crate::support::program::{Running, err, out, program, run};
+
+#[test]
+fn the_demo_sends_every_action_and_finds_each_byte_again() {
+    let output = run(&["demo"]);
+    let text = out(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", err(&output));
+    assert_eq!(text.matches("  identical").count(), 89, "{text}");
+    assert!(text.contains("89 of 89 deliveries"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colour in a pipe");
+}
+
+#[test]
+fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
+    let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
+    let [port, kafka, admin] = ports.each_ref().map(String::as_str);
+    let dev =
+        Running::start(program().args(["dev", "--port", port, "--kafka-port", kafka, "--admin-port", admin]));
+    let curl =
+        [dev.line_with("  curl"), dev.line_with("  -H 'X-Nexudus"), dev.line_with("  -H 'Content-Type")]
+            .join("\n");
+    dev.line_with("Ctrl-C");
+    let answer = std::process::Command::new("sh").args(["-c", &curl]).output().expect("curl can be run");
+    assert!(out(&answer).contains(r#""status":"confirmed""#), "{curl}\n{}{}", out(&answer), err(&answer));
+    let url = format!("http://127.0.0.1:{port}");
+    let sent = run(&["send", "all", "--url", &url]);
+    assert_eq!(sent.status.code(), Some(0), "{}{}", out(&sent), err(&sent));
+    let bootstrap = format!("127.0.0.1:{kafka}");
+    let tail = run(&["tail", "--bootstrap", &bootstrap, "--from", "beginning", "--json", "--count", "90"]);
+    assert_eq!(tail.status.code(), Some(0), "{}", err(&tail));
+    let lines: Vec<serde_json::Value> =
+        out(&tail).lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert_eq!(lines.len(), 90);
+    assert!(lines.iter().all(|line| line["headers"]["ce_specversion"] == "1.0" && line["value"].is_object()));
+    let booking =
+        run(&["tail", "bookingcreate", "--bootstrap", &bootstrap, "--from", "beginning", "--count", "1"]);
+    assert!(out(&booking).contains("BookingCreate"), "{}{}", out(&booking), err(&booking));
+    let health = run(&["health", "--url", &format!("http://127.0.0.1:{admin}")]);
+    assert_eq!(health.status.code(), Some(0), "{}", err(&health));
+    for (arguments, address) in [(["--port", port], port), (["--kafka-port", kafka], kafka)] {
+        let free = free_port().to_string();
+        let mut rest = vec!["dev", "--admin-port", "0"];
+        rest.extend(if arguments[0] == "--port" { ["--kafka-port", "0"] } else { ["--port", &free] });
+        rest.extend(arguments);
+        let taken = run(&rest);
+        assert_eq!(taken.status.code(), Some(1), "{}", err(&taken));
+        assert!(err(&taken).contains(&format!("127.0.0.1:{address}")), "{}", err(&taken));
+    }
+    dev.signal(Signal::SIGINT);
+    let (status, log) = dev.ended(PATIENCE);
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn sign_and_verify_agree_with_dotnet_and_each_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let (body, secret) = (file("body", "[\"é😀\"]"), file("secret", &format!("{SECRET}\n")));
+    let signature = sign("[\"é😀\"]".as_bytes());
+    let signed = run(&["sign", "--secret", SECRET, &body]);
+    assert_eq!((out(&signed).as_str(), signed.status.code()), (format!("{signature}\n").as_str(), Some(0)));
+    assert_eq!(out(&run(&["sign", "--secret-file", &secret, &body])), format!("{signature}\n"));
+    let mut piped = program();
+    piped.args(["sign", "--secret", SECRET]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.spawn().expect("the program can be run");
+    child.stdin.take().expect("piped").write_all("[\"é😀\"]".as_bytes()).expect("written");
+    assert_eq!(out(&child.wait_with_output().expect("it ends")), format!("{signature}\n"));
+    let verified = run(&["verify", "--secret", SECRET, "--signature", &signature.to_lowercase(), &body]);
+    assert_eq!(verified.status.code(), Some(0), "{}", err(&verified));
+    assert!(out(&verified).contains("folded"), "{}", out(&verified));
+    let wrong = run(&["verify", "--secret", "other", "--signature", &signature, &body]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", err(&wrong));
+    let malformed = run(&["verify", "--secret", SECRET, "--signature", "abc", &body]);
+    assert_eq!(malformed.status.code(), Some(2), "{}", err(&malformed));
+    assert!(!format!("{}{}", err(&wrong), err(&malformed)).contains(SECRET));
+}
+
+#[test]
+fn actions_lists_the_catalogue_for_people_and_programs() {
+    let table = out(&run(&["actions"]));
+    for text in ["HelDeskMessageCreated", "Customer CREATED", "Coworker Create", "signal"] {
+        assert!(table.contains(text), "{text} in\n{table}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&out(&run(&["actions", "--json"]))).expect("JSON");
+    let list = json.as_array().expect("a list");
+    assert_eq!(list.len(), 89);
+    assert_eq!((&list[0]["id"], &list[0]["name"]), (&2.into(), &"CoworkerUpdate".into()));
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown_with_origins_and_without_secrets() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bridge.toml");
+    std::fs::write(
+        &file,
+        format!("[sources.default]\nsecrets = [{SECRET:?}]\n[kafka]\nconfirm_timeout = \"3s\"\n"),
+    )
+    .expect("written");
+    let path = file.display().to_string();
+    let check = run(&["config", "check", "--config", &path]);
+    assert_eq!(check.status.code(), Some(0), "{}", err(&check));
+    let shown = program()
+        .args(["config", "show", "--config", &path])
+        .env("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORD", "hush")
+        .output()
+        .expect("it runs");
+    let text = out(&shown);
+    for line in
+        ["kafka.confirm_timeout = \"3s\"", "sources.default.secrets = [\"***\"]", "log.level = \"info\""]
+    {
+        assert!(text.contains(line), "{line} in\n{text}");
+    }
+    for origin in [path.as_str(), "# default", "NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORD"] {
+        assert!(text.contains(origin), "{origin} in\n{text}");
+    }
+    assert!(!text.contains(SECRET) && !text.contains("hush"), "{text}");
+}
+
+#[test]
+fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bridge.toml");
+    std::fs::write(
+        &file,
+        "[ingress]\nlisten = \"nowhere\"\n[kafka.properties]\n\"acks\" = \"0\"\n\"no.such\" = \"1\"\n",
+    )
+    .expect("written");
+    let path = file.display().to_string();
+    for command in [&["serve", "--config", &path][..], &["config", "check", "--config", &path]] {
+        let output = run(command);
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(2), ""), "{command:?}");
+        for mistake in ["ingress.listen", "\"acks\"", "\"no.such\"", "no source is configured"] {
+            assert!(err(&output).contains(mistake), "{mistake} in\n{}", err(&output));
+        }
+    }
+    let whole = folder.path().join("whole.toml");
+    std::fs::write(
+        &whole,
+        "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n[sources.default]\nsecrets = [\"x\"]\n",
+    )
+    .expect("written");
+    let output = run(&["serve", "--config", &whole.display().to_string()]);
+    assert_eq!(output.status.code(), Some(2), "librdkafka refuses it as a whole: {}", err(&output));
+    assert_eq!(run(&["serve", "--config", "/no/such/file"]).status.code(), Some(2));
+    assert_eq!(run(&["no-such-command"]).status.code(), Some(2));
+    assert_eq!(run(&["send"]).status.code(), Some(2));
+}
+
+#[test]
+fn health_is_1_when_nobody_answers_and_send_is_1_when_nothing_is_confirmed() {
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    assert_eq!(run(&["health", "--url", &nobody]).status.code(), Some(1));
+    let sent = run(&["send", "BookingCreate", "--url", &nobody, "--count", "3"]);
+    assert_eq!(sent.status.code(), Some(1), "{}{}", out(&sent), err(&sent));
+    let unknown = run(&["send", "BokingCreate", "--url", &nobody]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(err(&unknown).contains("BookingCreate"), "{}", err(&unknown));
+}
+
+#[test]
+fn completions_are_printed_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success() && out(&output).contains("nexudus-bridge"), "{shell}");
+    }
+}
+
+#[test]
+fn topics_are_planned_and_applied_with_exit_codes_for_scripts() {
+    let prefix = format!("{}.", crate::support::kafka::unique("it"));
+    let kafka = crate::support::kafka::plain().bootstrap();
+    let topics = |arguments: &[&str]| {
+        program()
+            .arg("topics")
+            .args(arguments)
+            .env("NEXUDUS_BRIDGE__KAFKA__BOOTSTRAP_SERVERS", kafka)
+            .env("NEXUDUS_BRIDGE__TOPICS__PREFIX", &prefix)
+            .env("NEXUDUS_BRIDGE__TOPICS__PARTITIONS", "1")
+            .env("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS", "[\"x\"]")
+            .output()
+            .expect("it runs")
+    };
+    let plan = topics(&["plan", "--detailed-exitcode"]);
+    assert_eq!(plan.status.code(), Some(3), "{}", err(&plan));
+    assert!(out(&plan).contains(&format!("+ {prefix}BookingCreate")), "{}", out(&plan));
+    assert!(out(&plan).contains("Plan: 90 to create, 0 differ, 0 unchanged."), "{}", out(&plan));
+    let apply = topics(&["apply"]);
+    assert_eq!(apply.status.code(), Some(0), "{}", err(&apply));
+    assert!(out(&apply).contains("Applied: 90 created, 0 failed."), "{}", out(&apply));
+    let client = crate::support::kafka::plain().client();
+    client.consume_all(&format!("{prefix}quarantine"), 0, Duration::from_secs(30));
+    let again = topics(&["plan", "--detailed-exitcode"]);
+    assert_eq!(again.status.code(), Some(0), "{}{}", out(&again), err(&again));
+    assert!(out(&again).contains("No changes. 90 topics match the configuration."), "{}", out(&again));
+}

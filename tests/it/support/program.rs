@@ -1,0 +1,121 @@
+//! The real program, run as a user runs it: with arguments, a file, signals and an exit code.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::bridge::PATIENCE;
+
+/// The program with nothing of this machine's environment that could configure it.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nexudus-bridge"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("NEXUDUS_BRIDGE") {
+            command.env_remove(name);
+        }
+    }
+    command.env("NO_COLOR", "1").env_remove("CARGO").current_dir(std::env::temp_dir()).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).output().expect("the program can be run")
+}
+
+/// Standard output as text.
+pub(crate) fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+/// Standard error as text.
+pub(crate) fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// A running program; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    /// Starts the program.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be run");
+        let (sender, lines) = channel();
+        let pipes: [Box<dyn std::io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
+        for pipe in pipes {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { child, lines }
+    }
+
+    /// `serve` with this configuration file.
+    pub(crate) fn serve(file: &Path) -> Self {
+        Self::start(program().args(["serve", "--config"]).arg(file))
+    }
+
+    /// Waits for a line that holds `text`, on either output, and gives it.
+    pub(crate) fn line_with(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("no line with {text:?} in\n{}", seen.join("\n"));
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        kill(pid, signal).expect("the program runs");
+    }
+
+    /// Waits for the end of the program, and gives its exit status and what it wrote since the last look.
+    pub(crate) fn ended(mut self, within: Duration) -> (ExitStatus, String) {
+        let deadline = Instant::now() + within;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it is ours") {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the program does not end");
+            super::kafka::pause(Duration::from_millis(20));
+        };
+        let rest: Vec<String> = self.lines.iter().collect();
+        (status, rest.join("\n"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok(); // it may have ended
+        self.child.wait().ok();
+        if let Some(pipe) = &mut self.child.stdout {
+            pipe.read_to_end(&mut Vec::new()).ok();
+        }
+    }
+}
+
+/// The value behind `name=` in a log line.
+pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
+    let at = line.find(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {line}")) + name.len() + 1;
+    line[at..].split_whitespace().next().expect("a value")
+}
