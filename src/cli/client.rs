@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::{DEV_SECRET, loaded_from};
-use crate::config::Config;
-use crate::config::load::{Environment, Mistakes, NO_SOURCE, process_environment};
+use crate::config::load::{Environment, Mistakes, process_environment};
+use crate::config::{Config, NO_SOURCE};
 
 /// The configuration of the process's environment; with the source of `dev` if it has none at all.
 ///

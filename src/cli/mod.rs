@@ -94,14 +94,15 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
     let configuration = || client::configuration(file);
+    let configured = || Ok(loaded(file)?.config);
     match cli.command {
         Command::Serve => serve::run(file).await,
         Command::Dev(args) => dev::run(args, file).await,
         Command::Demo => demo::run(file).await,
         Command::Send(args) => send::run(args, configuration).await,
         Command::Tail(args) => tail::run(args, configuration).await,
-        Command::Sign(args) => sign::run(&args, configuration),
-        Command::Verify(args) => verify::run(&args, configuration),
+        Command::Sign(args) => sign::run(&args, configured),
+        Command::Verify(args) => verify::run(&args, configured),
         Command::Actions(args) => actions::run(&args),
         Command::Topics(command) => topics::run(command, file).await,
         Command::Config(command) => config::run(&command, file),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -26,19 +27,33 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    last: Option<Instant>,
 }
+
+/// A second signal so soon is the first one's echo: some supervisors signal a process and its group.
+const ECHO: Duration = Duration::from_millis(300);
 
 impl Signals {
     /// Catches both from now on.
     pub(super) fn listen() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            last: None,
+        })
     }
 
     /// Waits for either.
     pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if self.last.is_none_or(|last| last.elapsed() > ECHO) {
+                self.last = Some(Instant::now());
+                return;
+            }
         }
     }
 }

@@ -6,19 +6,15 @@
 //! reads the process's environment; everything takes it as an argument, so no test has to change it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ::config::{Environment as Variables, File, FileFormat, Map, Source as _, Value};
 
 use super::reader::Notes;
-use super::{Config, settings};
+use super::{Config, PropertyCheck, Setting, settings};
 
 /// The environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
-
-/// Says whether librdkafka takes a property and value, else why not. A function, since only `kafka` knows the library.
-pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 
 /// A configuration and where each of its values came from.
 #[derive(Debug)]
@@ -30,41 +26,6 @@ pub struct Loaded {
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }
-
-/// One setting in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// `section.key`.
-    pub key: String,
-    /// The value as TOML; `***` for a secret.
-    pub value: String,
-    /// Where it came from.
-    pub origin: Origin,
-}
-
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody set it.
-    Default,
-    /// A configuration file.
-    File(String),
-    /// An environment variable.
-    Variable(String),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(name) | Self::Variable(name) => f.write_str(name),
-        }
-    }
-}
-
-/// The mistake of a configuration without any source.
-pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
-                             or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
 
 /// Everything that is wrong with a configuration; at least one thing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@
 
 pub mod load;
 mod reader;
+mod setting;
 mod settings;
 pub mod show;
 mod source;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::setting::{Origin, Setting};
+pub use self::settings::{NO_SOURCE, PropertyCheck};
 pub use self::source::{SignaturePolicy, Source};
 
 /// Everything that the bridge needs to know.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
 
-use super::load::{Origin, Setting};
+use super::setting::{Origin, Setting};
 
 /// What reading has found so far.
 pub(super) struct Notes {

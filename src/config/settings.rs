@@ -10,11 +10,17 @@ use std::time::Duration;
 use ::config::{Map, Value};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::load::{NO_SOURCE, PropertyCheck};
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
 use super::{Admin, Config, Ingress, Kafka, Log, LogFormat, Property, SignaturePolicy, Source, Topics};
 use crate::action::Actions;
 use crate::signature::SigningKey;
+
+/// Says whether librdkafka takes a property and value, else why not. A function, since only `kafka` knows the library.
+pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
+
+/// The mistake of a configuration without any source.
+pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
+                             or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
 
 const SECTIONS: [&str; 6] = ["ingress", "admin", "kafka", "topics", "sources", "log"];
 

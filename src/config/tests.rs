@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::load::{Environment, Loaded, Mistakes, Origin, load};
+use super::load::{Environment, Loaded, Mistakes, load};
 use super::show::show;
 use super::*;
 use crate::kafka::settings::check_property;

@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 
 use crate::config::{Config, Kafka, Property};
 
-/// Says whether librdkafka takes a property, as a [`crate::config::load::PropertyCheck`].
+/// Says whether librdkafka takes a property, as a [`crate::config::PropertyCheck`].
 ///
 /// # Errors
 /// Why not. The value is not repeated: it may be a secret.

@@ -143,6 +143,8 @@ async fn a_second_signal_ends_the_program_at_once() {
     bridge.line_with("the bridge is listening");
     bridge.signal(Signal::SIGINT);
     bridge.line_with("stopping");
+    bridge.signal(Signal::SIGTERM); // an echo of the first: some supervisors signal a process and its group
+    tokio::time::sleep(Duration::from_millis(500)).await;
     bridge.signal(Signal::SIGTERM);
     let (status, _) = bridge.ended(Duration::from_secs(15));
     assert_eq!(status.code(), Some(1));
