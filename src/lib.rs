@@ -1,4 +1,20 @@
-//! nexudus-bridge: receives Nexudus webhooks and publishes them to Kafka.
+//! nexudus-bridge: receives Nexudus webhooks, verifies each signature, publishes every event to a Kafka topic named
+//! after its action, and answers 2xx only once the broker has confirmed it.
+//!
+//! One delivery's way, and the modules in reading order:
+//!
+//! | step | module | what happens |
+//! | --- | --- | --- |
+//! | receive | [`http`], [`delivery::address`], [`delivery::admission`] | head judged, body read in bounded time and bytes |
+//! | verify | [`delivery::verify`], [`signature`] | the HMAC as .NET computes it, by the source's policy |
+//! | decode | [`delivery::decode`] | records as slices of the body, never printed anew |
+//! | route | [`delivery::route`], [`event`] | topic, key, CloudEvents attributes |
+//! | publish, confirm | [`delivery`], [`kafka`] | handed to librdkafka; one delivery report for each event |
+//! | respond | [`outcome`], [`http`] | 200 with the offsets, or a problem document |
+//!
+//! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
+//! bridge says, [`app`] starts and stops it all, [`sender`] acts as Nexudus does, [`cli`] is the program.
+//! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;
 pub mod app;

@@ -84,12 +84,17 @@ pub(super) enum Claim {
 const KEPT_NAME_BYTES: usize = 256;
 
 impl Addressed {
-    /// Judges everything but the body.
+    /// Judges everything but the body. `place` is the action's among those of the source, if it is one of them.
     ///
     /// # Errors
     /// The source's token is missing or wrong; no signature where one is enforced; an action that is unknown and
     /// surely not signed.
-    pub(super) fn new(origin: Arc<Origin>, request: Request<'_>, started: Instant) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        origin: Arc<Origin>,
+        place: Option<usize>,
+        request: Request<'_>,
+        started: Instant,
+    ) -> Result<Self, Refusal> {
         let source = &origin.source;
         if !source.accepts_token(request.token) {
             let detail =
@@ -101,10 +106,8 @@ impl Addressed {
             SignatureHeader::Several => Claim::Malformed,
             SignatureHeader::One(value) => Signature::parse(value).map_or(Claim::Malformed, Claim::Given),
         };
-        let action = match source.actions.find(request.action) {
-            Some(place) => Target::Known(place),
-            None => Target::Unknown(shortened(request.action).into()),
-        };
+        let unknown = || Target::Unknown(shortened(request.action).into());
+        let action = place.map_or_else(unknown, Target::Known);
         let addressed =
             Self { origin, action, claim, trace: request.trace, received_at: Timestamp::now(), started };
         match addressed.claim {

@@ -2,8 +2,8 @@
 //!
 //! The stages are read in the order in which a delivery passes them: [`address`] and [`admission`] (may it come in),
 //! [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
-//! ([`settle`]). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
-//! client that hangs up nor the deadline of the answer ends a confirmation ([`settle::Outlive`]).
+//! (`settle`). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
+//! client that hangs up nor the deadline of the answer ends a confirmation (`settle::Outlive`).
 
 pub mod address;
 pub mod admission;
@@ -134,7 +134,7 @@ impl Bridge {
             return Err(self.refused(&self.strangers, None, started, refusal));
         };
         let place = origin.source.actions.find(request.action);
-        Addressed::new(Arc::clone(origin), request, started)
+        Addressed::new(Arc::clone(origin), place, request, started)
             .map_err(|refusal| self.refused(&origin.metrics, place, started, refusal))
     }
 

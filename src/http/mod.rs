@@ -1,6 +1,6 @@
 //! HTTP: everything that knows actix-web. Both listeners' routes are on this page.
 //!
-//! [`ingress`] receives deliveries and hands them to the bridge, [`respond`] turns its word into an answer, [`admin`]
+//! `ingress` receives deliveries and hands them to the bridge, `respond` turns its word into an answer, [`admin`]
 //! shows the bridge's state.
 
 pub mod admin;

@@ -1,7 +1,7 @@
 //! Kafka: everything that knows librdkafka.
 //!
 //! In reading order: [`settings`] are the clients', [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
-//! [`status`] is what the client knows of the cluster ([`context`] and [`watch`] write it), [`topics`] plans and
+//! [`status`] is what the client knows of the cluster (`context` and [`watch`] write it), [`topics`] plans and
 //! creates, [`consumer`] reads back, [`embedded`] is a broker inside the process.
 
 pub mod confirm;

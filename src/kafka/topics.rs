@@ -1,6 +1,6 @@
 //! The topics that the configuration asks for, compared with those that the cluster has.
 //!
-//! [`plan`] reads, [`apply`] creates what is missing; nothing is ever deleted, shrunk or altered: where an existing
+//! [`Topics::plan`] reads, [`Topics::apply`] creates what is missing; nothing is ever deleted, shrunk or altered: where an existing
 //! topic differs, that is shown and left to its owner. Every request has a time-out, and missing rights are said in
 //! words.
 

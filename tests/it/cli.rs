@@ -4,8 +4,6 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use crate::support::bridge::{PATIENCE, SECRET, sign};
 use crate::support::kafka::free_port;
 use crate::support::program::{Running, err, out, program, run};
@@ -56,7 +54,7 @@ fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
         assert_eq!(taken.status.code(), Some(1), "{}", err(&taken));
         assert!(err(&taken).contains(&format!("127.0.0.1:{address}")), "{}", err(&taken));
     }
-    dev.signal(Signal::SIGINT);
+    dev.signal("INT");
     let (status, log) = dev.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log}");
 }

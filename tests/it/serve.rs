@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-
 use crate::support::bridge::{PATIENCE, SECRET, http_client, sign};
 use crate::support::kafka::{plain, unique};
 use crate::support::program::{Running, err, field, out, run};
@@ -70,7 +68,7 @@ async fn ten_thousand_deliveries_are_confirmed_and_read_back_byte_for_byte() {
         .collect();
     assert!(values == expected, "the values on the topic are not those that were sent");
 
-    bridge.signal(Signal::SIGTERM);
+    bridge.signal("TERM");
     let (status, log) = bridge.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("everything in flight was settled"), "{log}");
@@ -114,7 +112,7 @@ async fn sigterm_under_load_loses_nothing_that_was_answered_200() {
     while confirmed.load(Ordering::Relaxed) < 2000 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    bridge.signal(Signal::SIGTERM);
+    bridge.signal("TERM");
     let mut acknowledged = BTreeSet::new();
     for sender in senders {
         acknowledged.extend(sender.await.expect("a sender ends"));
@@ -141,11 +139,11 @@ async fn a_second_signal_ends_the_program_at_once() {
     std::fs::write(&file, text.replace("[admin]", "shutdown_delay = \"60s\"\n[admin]")).expect("written");
     let bridge = Running::serve(&file);
     bridge.line_with("the bridge is listening");
-    bridge.signal(Signal::SIGINT);
+    bridge.signal("INT");
     bridge.line_with("stopping");
-    bridge.signal(Signal::SIGTERM); // an echo of the first: some supervisors signal a process and its group
+    bridge.signal("TERM"); // an echo of the first: some supervisors signal a process and its group
     tokio::time::sleep(Duration::from_millis(500)).await;
-    bridge.signal(Signal::SIGTERM);
+    bridge.signal("TERM");
     let (status, _) = bridge.ended(Duration::from_secs(15));
     assert_eq!(status.code(), Some(1));
 }
@@ -175,7 +173,7 @@ async fn neither_secrets_nor_bodies_nor_signatures_are_in_the_log_or_the_metrics
     let metrics =
         http.get(format!("http://{}/metrics", field(&line, "admin"))).send().await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
-    bridge.signal(Signal::SIGTERM);
+    bridge.signal("TERM");
     let (_, log) = bridge.ended(PATIENCE);
     assert!(log.contains("refused"), "{log}");
     for private in [SECRET, "hush-token", "wrong-token", "Private Person", "4711", &right] {
