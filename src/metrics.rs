@@ -288,6 +288,12 @@ pub struct SourceMetrics {
 }
 
 impl SourceMetrics {
+    /// The labels of a source's action, for the log too.
+    pub fn labels(&self, place: Option<usize>) -> (&str, &str) {
+        let (action, _) = place.map_or(&self.unknown, |place| &self.actions[place]);
+        (&self.name, action)
+    }
+
     /// Counts a right signature.
     pub fn matched(&self, form: Form) {
         self.matches[form as usize].inc();

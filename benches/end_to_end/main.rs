@@ -13,6 +13,7 @@ mod kafka;
 mod load;
 mod process;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -67,6 +68,9 @@ struct Args {
     /// Keep-alive connections, each with one request on its way at a time
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256], value_parser = clap::value_parser!(u32).range(1..=2000))]
     connections: Vec<u32>,
+    /// The bridge to measure, if not the one that cargo has just built
+    #[arg(long, value_name = "FILE")]
+    bridge: Option<PathBuf>,
     /// Cargo passes this; without it nothing is measured
     #[arg(long, hide = true)]
     bench: bool,
@@ -134,7 +138,8 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
         kafka::Client::new(&bootstrap).create_topic(topic, PARTITIONS, &TOPIC_SETTINGS);
     }
     let floor = Contestant::floor(&bootstrap, &topics[0])?;
-    let bridge = Contestant::bridge(&bootstrap, &format!("{prefix}."), SECRET).await?;
+    let program = args.bridge.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_nexudus-bridge")));
+    let bridge = Contestant::bridge(program, &bootstrap, &format!("{prefix}."), SECRET).await?;
     tokio::time::sleep(SETTLE).await;
     for (name, contestant) in [("bridge", &bridge), ("floor", &floor)] {
         let resident = contestant.resident_bytes()? as f64 / 1e6;

@@ -52,7 +52,12 @@ impl Contestant {
     }
 
     /// The bridge, once it is ready.
-    pub(crate) async fn bridge(bootstrap: &str, prefix: &str, secret: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn bridge(
+        program: &Path,
+        bootstrap: &str,
+        prefix: &str,
+        secret: &str,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("bench-").tempdir()?;
         let [ingress, admin] = [free_port(), free_port()].map(loopback);
         let settings = format!(
@@ -63,7 +68,7 @@ impl Contestant {
         let file = directory.path().join("nexudus-bridge.toml");
         fs::write(&file, settings)?;
         let log = directory.path().join("log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nexudus-bridge"));
+        let mut command = Command::new(program);
         // Without an environment, so that no setting comes from there.
         command.arg("serve").arg("--config").arg(&file).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);

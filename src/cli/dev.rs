@@ -144,7 +144,11 @@ impl Banner {
         writeln!(out, "\n{}", head("Watch events, and send many:"))?;
         writeln!(out, "  {program} tail --bootstrap {kafka}")?;
         writeln!(out, "  {program} send BookingCreate --count 1000 --concurrency 64 --url http://{ingress}")?;
-        writeln!(out, "\n{}", head("Point any Kafka client at it:"))?;
+        writeln!(
+            out,
+            "\n{}",
+            head("Point kcat, or a client built on librdkafka (Python, Go, .NET, Node.js), at it:")
+        )?;
         writeln!(out, "  kcat -b {kafka} -C -t {prefix}CoworkerCreate -f '%k %h\\n%s\\n'")?;
         writeln!(
             out,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::loaded;
+use super::client::configuration;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,7 +22,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let base = match args.url {
         Some(url) => url,
         None => {
-            let mut address = loaded(file)?.config.admin.listen;
+            let mut address = configuration(file)?.admin.listen;
             if address.ip().is_unspecified() {
                 address.set_ip(if address.is_ipv4() {
                     [127, 0, 0, 1].into()

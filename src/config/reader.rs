@@ -70,11 +70,7 @@ impl<'a> Section<'a> {
             read(&value).expect("a default reads as what it is")
         };
         let Some(value) = self.table.remove(key) else {
-            let shown = if default.parse::<i64>().is_ok() || default.parse::<bool>().is_ok() {
-                default.to_owned()
-            } else {
-                quoted(default)
-            };
+            let shown = if is_bare(default) { default.to_owned() } else { quoted(default) };
             self.set(key, shown, Origin::Default);
             return fallback();
         };
@@ -221,9 +217,9 @@ pub(super) fn text(value: &Value) -> Read<String> {
     }
 }
 
-/// `host:port`, the host an IP address or `localhost`.
+/// `IP:port`, or `localhost:port`.
 pub(super) fn address(value: &Value) -> Read<SocketAddr> {
-    let wrong = || "is not an address, expected host:port such as 127.0.0.1:8080".to_owned();
+    let wrong = || "is not an address, expected IP:port such as 127.0.0.1:8080".to_owned();
     let text = text(value).map_err(|_| wrong())?;
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     numeric.as_deref().unwrap_or(&text).parse().map_err(|_| wrong())
@@ -326,11 +322,17 @@ fn scalar_of(value: &Value) -> Option<String> {
 
 fn shown(value: &Value) -> String {
     match &value.kind {
+        ValueKind::String(text) if from_environment(value) && is_bare(text) => text.clone(),
         ValueKind::String(text) => quoted(text),
         ValueKind::Table(_) => "{…}".into(),
         ValueKind::Array(_) => "[…]".into(),
         _ => scalar_of(value).unwrap_or_else(|| "nothing".into()),
     }
+}
+
+/// Whether TOML writes it without quotes.
+fn is_bare(text: &str) -> bool {
+    text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }
 
 fn quoted(text: &str) -> String {

@@ -108,7 +108,9 @@ fn is_secret(name: &str) -> bool {
 /// under every alias that librdkafka has.
 fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), String> {
     let refuse = |why: &str| Err(format!("may not be set: {why}"));
-    let only = |allowed: &[&str], why: &str| if allowed.contains(&value) { Ok(()) } else { refuse(why) };
+    let only = |allowed: &[&str], why: &str| {
+        if allowed.contains(&value) { Ok(()) } else { Err(format!("may only be {:?}: {why}", allowed[0])) }
+    };
     match name {
         "acks" | "request.required.acks" => {
             only(&["all", "-1"], "a 2xx means that all in-sync replicas have the event")
@@ -204,7 +206,9 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
     secrets.extend(files.iter().filter_map(|path| read_secret(path).ok()));
     let all_read = section.mistakes() == mistakes_before;
     let policy = section.get("signature", "enforce", word(POLICIES));
-    let url_tokens = section.list("url_tokens", true, filled);
+    let mut url_tokens = section.list("url_tokens", true, filled);
+    let files = section.list("url_token_files", false, |path| read_secret(path).map(|_| ()));
+    url_tokens.extend(files.iter().filter_map(|path| read_secret(path).ok()));
     let extras = section.list("extra_actions", false, |name| {
         Actions::with_extras([name]).map(|_| ()).map_err(|error| format!("cannot be added: {error}"))
     });

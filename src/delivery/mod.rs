@@ -160,7 +160,7 @@ impl Bridge {
         refusal: Refusal,
     ) -> Refusal {
         self.metrics.answered(metrics, place, refusal.outcome, started.elapsed());
-        self.reporter.refused(&refusal);
+        self.reporter.refused(metrics.labels(place), &refusal);
         refusal
     }
 

@@ -26,7 +26,7 @@ struct Kind {
 
 impl Reporter {
     /// Reports a refusal, or leaves it out if its kind was reported just now.
-    pub(super) fn refused(&self, refusal: &Refusal) {
+    pub(super) fn refused(&self, (source, action): (&str, &str), refusal: &Refusal) {
         let mut kind = self.kinds[refusal.outcome as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if kind.written.is_some_and(|written| written.elapsed() < INTERVAL) {
             kind.left_out += 1;
@@ -36,6 +36,6 @@ impl Reporter {
         let left_out = std::mem::take(&mut kind.left_out);
         drop(kind);
         let (outcome, detail) = (refusal.outcome.label(), &refusal.detail);
-        tracing::warn!(outcome, left_out, "a delivery was refused: {detail}");
+        tracing::warn!(source, action, outcome, left_out, "a delivery was refused: {detail}");
     }
 }

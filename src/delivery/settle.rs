@@ -48,7 +48,7 @@ impl Tally {
         let outcome = match result {
             Ok(receipt) => receipt.outcome,
             Err(refusal) => {
-                self.bridge.reporter.refused(refusal);
+                self.bridge.reporter.refused(self.origin.metrics.labels(self.place), refusal);
                 refusal.outcome
             }
         };

@@ -20,6 +20,8 @@ pub(super) struct Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
+            // The same failure comes as an error too, and that one is not repeated every half second.
+            _ if facility == "FAIL" => tracing::debug!(facility, "kafka client: {message}"),
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical

@@ -1,6 +1,7 @@
 //! A Kafka broker inside the process, for `dev`, `demo` and the fault tests: librdkafka's mock cluster.
 //!
-//! It speaks Kafka's protocol to any client, groups and commits included, on 127.0.0.1 only. It knows no TLS, SASL,
+//! It speaks Kafka's protocol to every client built on librdkafka (kcat, Python, Go, .NET; Java's cannot read its
+//! greeting), groups and commits included, on 127.0.0.1 only. It knows no TLS, SASL,
 //! ACLs or admin requests, keeps everything in memory (about 5 MiB or 100,000 messages a partition, then the oldest
 //! go), and asking for the metadata of an unknown topic creates it. Real clusters and what they can do are for the
 //! tests with Apache Kafka.

@@ -52,7 +52,12 @@ struct Clients {
 struct Replacing {
     born: Instant,
     wait: Duration,
+    /// Replaced clients. They end here, where that may block, once no request uses them any more.
+    retired: Vec<(Arc<Clients>, Instant)>,
 }
+
+/// How long a request may use a client that it took just before that was replaced: a call of microseconds.
+const IN_USE: Duration = Duration::from_secs(1);
 
 impl Producer {
     /// Makes a producer; it connects by itself, in the background.
@@ -62,7 +67,7 @@ impl Producer {
     pub fn new(config: &Config, status: Arc<Status>, metrics: Arc<Metrics>) -> Result<Self, String> {
         let config = producer_config(config);
         let clients = Clients::new(&config, &status, &metrics).map_err(|error| describe(&error))?;
-        let replacing = Replacing { born: Instant::now(), wait: REPLACE_AFTER.0 };
+        let replacing = Replacing { born: Instant::now(), wait: REPLACE_AFTER.0, retired: Vec::new() };
         Ok(Self {
             clients: ArcSwap::from_pointee(clients),
             replacing: Mutex::new(replacing),
@@ -104,9 +109,12 @@ impl Producer {
     /// Replaces the clients if one of them has died for good; not at once if the last ones died young. Blocks while the
     /// old ones end.
     pub(super) fn replace_if_dead(&self) {
+        let mut replacing = lock(&self.replacing);
+        replacing
+            .retired
+            .retain(|(clients, since)| Arc::strong_count(clients) > 1 || since.elapsed() < IN_USE);
         let clients = self.clients.load_full();
         let Some(why) = clients.death() else { return };
-        let mut replacing = lock(&self.replacing);
         let age = replacing.born.elapsed();
         if age < replacing.wait {
             return;
@@ -117,7 +125,9 @@ impl Producer {
                 self.clients.store(Arc::new(fresh));
                 self.metrics.producer_rebuilds.inc();
                 let wait = if age > LIVED_WELL { REPLACE_AFTER.0 } else { replacing.wait * 2 };
-                *replacing = Replacing { born: Instant::now(), wait: wait.min(REPLACE_AFTER.1) };
+                replacing.born = Instant::now();
+                replacing.wait = wait.min(REPLACE_AFTER.1);
+                replacing.retired.push((clients, Instant::now()));
             }
             Err(error) => tracing::error!("no new Kafka producer can be made: {}", describe(&error)),
         }

@@ -27,8 +27,8 @@ struct Inner {
     all_down: bool,
     leaderless: bool,
     retired: bool,
-    last_error: Option<ClientError>,
-    logged: Option<(RDKafkaErrorCode, Instant)>,
+    last_error: Option<(ClientError, Instant)>,
+    logged: Vec<(RDKafkaErrorCode, Instant)>,
     missing: Vec<String>,
 }
 
@@ -45,6 +45,18 @@ impl fmt::Display for ClientError {
     }
 }
 
+impl ClientError {
+    /// A wrong password says why; a broken connection, which it leads to, says that; all brokers down only sums up.
+    fn tells_more_than(self, other: Self) -> bool {
+        let telling = |error: Self| match error.0 {
+            RDKafkaErrorCode::AllBrokersDown => 0,
+            RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut => 1,
+            _ => 2,
+        };
+        telling(self) > telling(other)
+    }
+}
+
 impl Status {
     /// Whether a broker is connected, as far as the client knows.
     pub fn connected(&self) -> bool {
@@ -54,7 +66,7 @@ impl Status {
 
     /// The client's error since the cluster last answered.
     pub fn last_error(&self) -> Option<ClientError> {
-        self.lock().last_error
+        self.lock().last_error.map(|(error, _)| error)
     }
 
     /// Topics that the configuration asks for and the cluster did not have when last looked at.
@@ -75,7 +87,7 @@ impl Status {
             Some(_) => return None,
         };
         Some(match inner.last_error {
-            Some(error) => format!("{what}; the client's last error: {error}"),
+            Some((error, _)) => format!("{what}; the client's last error: {error}"),
             None => what,
         })
     }
@@ -94,7 +106,7 @@ impl Status {
             leaderless,
             retired: inner.retired,
             last_error: None,
-            logged: inner.logged,
+            logged: std::mem::take(&mut inner.logged),
             missing: std::mem::take(&mut inner.missing),
         };
     }
@@ -110,16 +122,17 @@ impl Status {
     /// Notes a client error; gives back whether it is news for the log.
     pub(super) fn failed(&self, code: RDKafkaErrorCode) -> bool {
         let mut inner = self.lock();
-        if code == RDKafkaErrorCode::AllBrokersDown {
-            inner.all_down = true;
-            // It only sums up; the error that led to it says more.
-            inner.last_error.get_or_insert(ClientError(code));
-        } else {
-            inner.last_error = Some(ClientError(code));
+        inner.all_down |= code == RDKafkaErrorCode::AllBrokersDown;
+        let error = ClientError(code);
+        let told_better =
+            inner.last_error.is_some_and(|(last, at)| last.tells_more_than(error) && at.elapsed() < REPEAT);
+        if !told_better {
+            inner.last_error = Some((error, Instant::now()));
         }
-        let known = inner.logged.is_some_and(|(logged, at)| logged == code && at.elapsed() < REPEAT);
+        inner.logged.retain(|(_, at)| at.elapsed() < REPEAT); // so at most one entry a code
+        let known = inner.logged.iter().any(|(logged, _)| *logged == code);
         if !known {
-            inner.logged = Some((code, Instant::now()));
+            inner.logged.push((code, Instant::now()));
         }
         !known && !inner.retired
     }
@@ -137,7 +150,9 @@ mod tests {
     fn trouble_is_told_with_the_client_s_error_and_ends_when_the_cluster_answers() {
         let status = Status::default();
         assert_eq!(status.trouble().unwrap(), "no contact with the Kafka cluster yet");
+        status.failed(RDKafkaErrorCode::AllBrokersDown);
         status.failed(RDKafkaErrorCode::Authentication);
+        status.failed(RDKafkaErrorCode::BrokerTransportFailure);
         status.failed(RDKafkaErrorCode::AllBrokersDown);
         assert!(!status.connected());
         assert!(status.trouble().unwrap().ends_with("error: Authentication (Local: Authentication failure)"));

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 const ROUND: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(4);
 const LIST_EVERY: Duration = Duration::from_secs(60);
-const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(10);
+const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(4);
 
 /// A running watch; it ends when this is dropped.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Watch {
         wanted: BTreeSet<String>,
     ) -> Self {
         let (wake, woken) = channel();
-        let mut round = Round { producer, metrics, probe, wanted, listed: None };
+        let mut round = Round { producer, metrics, probe, wanted, listed: None, said: false };
         let thread = std::thread::Builder::new()
             .name("kafka-watch".into())
             .spawn(move || round.run(&woken))
@@ -67,6 +67,8 @@ struct Round {
     probe: String,
     wanted: BTreeSet<String>,
     listed: Option<Instant>,
+    /// Whether the log has the topics that are missing now.
+    said: bool,
 }
 
 impl Round {
@@ -106,7 +108,10 @@ impl Round {
             self.wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
         self.metrics.topics_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
         let count = missing.len();
-        if self.producer.status().set_missing(missing) && count > 0 {
+        if self.producer.status().set_missing(missing) {
+            self.said = false; // new ones may just be in the making; what stays away is said next time
+        } else if count > 0 && !self.said {
+            self.said = true;
             tracing::warn!(
                 count,
                 "topics are missing on the cluster; `nexudus-bridge topics plan` lists them"

@@ -122,7 +122,7 @@ async fn a_connected_and_silent_broker_is_503_with_cause_timeout() {
     // Patient on the connection, so that the client does not hang up first: then none would be connected.
     let settings = [SHORT, ("kafka.properties.socket_timeout_ms", "10000")];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
-    bridge.wait_until_ready_is(200).await;
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
     bridge.broker().round_trip(Duration::from_secs(3));
     let begun = Instant::now();
     bridge.deliver("BookingCreate", RECORD).await.problem(503, "timeout");
@@ -170,20 +170,20 @@ async fn a_client_that_hangs_up_cancels_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_confirmation_after_the_deadline_is_counted_as_an_event_and_the_answer_stays_a_timeout() {
+async fn after_a_time_out_the_room_is_given_back_and_the_event_may_be_there_all_the_same() {
     let settings = [("kafka.confirm_timeout", "1s"), ("kafka.properties.socket_timeout_ms", "10000")];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
-    bridge.wait_until_ready_is(200).await;
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
     bridge.broker().round_trip(Duration::from_secs(3));
     bridge.deliver("BookingCreate", RECORD).await.problem(503, "timeout");
-    // The request was on its way; whatever comes of it, its room is given back.
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
     let series =
         r#"nexudus_bridge_deliveries_total{action="BookingCreate",outcome="timeout",source="default"}"#;
     assert_eq!(bridge.metric(series).await, 1.0);
     let series =
         r#"nexudus_bridge_deliveries_total{action="BookingCreate",outcome="confirmed",source="default"}"#;
-    assert_eq!(bridge.metric(series).await, 0.0);
+    assert_eq!(bridge.metric(series).await, 1.0, "the first delivery");
+    bridge.topic("BookingCreate", 2); // unknown is not failed: this broker wrote it and only its word was late
 }
 
 #[tokio::test(flavor = "multi_thread")]
