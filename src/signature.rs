@@ -157,20 +157,42 @@ pub fn fold_bytes(body: &[u8], mut sink: impl FnMut(&[u8])) {
 
 fn replace_non_ascii(bytes: &[u8], sink: &mut impl FnMut(&[u8]), marks: impl Fn(u8) -> usize) {
     const CHUNK: usize = 256;
-    let mut block = [0; 2 * CHUNK]; // an HMAC update a character would cost more than the hash
+    let mut block = [0; 2 * CHUNK + 2]; // an HMAC update a character would cost more than the hash
     for chunk in bytes.chunks(CHUNK) {
         if chunk.is_ascii() {
             sink(chunk);
             continue;
         }
         let mut used = 0;
-        for &byte in chunk {
-            let (fill, count) = if byte.is_ascii() { (byte, 1) } else { (b'?', marks(byte)) };
-            block[used..used + count].fill(fill);
-            used += count;
+        let mut rest = chunk;
+        while let [first, behind @ ..] = rest {
+            if first.is_ascii() {
+                let run = ascii_run(rest);
+                block[used..used + run].copy_from_slice(&rest[..run]);
+                used += run;
+                rest = &rest[run..];
+            } else {
+                let count = marks(*first);
+                block[used..used + 2].fill(b'?');
+                used += count;
+                rest = behind;
+            }
         }
         sink(&block[..used]);
     }
+}
+
+/// How many bytes up to the first one above 7F.
+fn ascii_run(bytes: &[u8]) -> usize {
+    const HIGH: u64 = u64::MAX / 255 * 0x80;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let found = u64::from_le_bytes(*word) & HIGH;
+        if found != 0 {
+            return place * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    words.len() * 8 + rest.iter().position(|byte| !byte.is_ascii()).unwrap_or(rest.len())
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@
 //! It cannot fail: a body that is not records is kept whole, since a refusal would make Nexudus try it ten times and
 //! then switch the webhook off.
 
+mod json;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
-use serde_json::Deserializer;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
+use self::json::{Cursor, Name};
 use crate::outcome::QuarantineReason;
 use crate::signature::BYTE_ORDER_MARK;
 
@@ -96,28 +96,27 @@ impl<'a> Scan<'a> {
 
     /// Reads the object that begins at `start`; gives back the place behind it.
     fn record(&self, start: usize, records: &mut Vec<Record>) -> Option<usize> {
-        let mut json = Deserializer::from_str(&self.text[start..]);
-        let fields = FieldsOf { key_field: self.key_field }.deserialize(&mut json).ok()?;
-        let end = start + json.into_iter::<IgnoredAny>().byte_offset();
-        let key = fields
-            .key
-            .and_then(|raw| self.key(raw))
-            .or_else(|| fields.unique_id.and_then(|raw| self.key(raw)));
-        let updated_on = fields.updated_on.and_then(|raw| self.time(raw));
+        let mut fields = Fields::default();
+        let mut cursor = Cursor::new(self.text.as_bytes(), start);
+        cursor.object(|name, value| fields.see(self, &name, value))?;
+        let end = cursor.at();
+        let key = |value: Option<Range<usize>>| value.and_then(|value| self.key(&self.text[value]));
+        let key = key(fields.key).or_else(|| key(fields.unique_id));
+        let updated_on = fields.updated_on.and_then(|value| self.time(&self.text[value]));
         records.push(Record { value: self.slice(start..end), key, updated_on });
         Some(end)
     }
 
     /// The text of a number or of a string that is not empty; nothing else makes a key.
-    fn key(&self, raw: &'a RawValue) -> Option<Bytes> {
-        match raw.get().as_bytes().first()? {
+    fn key(&self, raw: &'a str) -> Option<Bytes> {
+        match raw.as_bytes().first()? {
             b'"' => self.string(raw).filter(|text| !text.is_empty()),
-            b'-' | b'0'..=b'9' => Some(self.body.slice_ref(raw.get().as_bytes())),
+            b'-' | b'0'..=b'9' => Some(self.body.slice_ref(raw.as_bytes())),
             _ => None,
         }
     }
 
-    fn time(&self, raw: &'a RawValue) -> Option<Bytes> {
+    fn time(&self, raw: &'a str) -> Option<Bytes> {
         let text = self.string(raw)?;
         match time::in_utc(std::str::from_utf8(&text).ok()?)? {
             time::Utc::AsWritten => Some(text),
@@ -125,8 +124,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn string(&self, raw: &'a RawValue) -> Option<Bytes> {
-        match serde_json::from_str::<Text<'a>>(raw.get()).ok()?.0 {
+    fn string(&self, raw: &'a str) -> Option<Bytes> {
+        match serde_json::from_str::<Text<'a>>(raw).ok()?.0 {
             Cow::Borrowed(text) => Some(self.body.slice_ref(text.as_bytes())),
             Cow::Owned(text) => Some(text.into()),
         }
@@ -146,90 +145,40 @@ impl<'a> Scan<'a> {
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The fields of a record that the bridge looks at; of duplicates the last, as JSON parsers do.
+/// The fields of a record that the bridge looks at, as places; of duplicates the last, as JSON parsers do.
 #[derive(Default)]
-struct Fields<'a> {
-    key: Option<&'a RawValue>,
-    unique_id: Option<&'a RawValue>,
-    updated_on: Option<&'a RawValue>,
+struct Fields {
+    key: Option<Range<usize>>,
+    unique_id: Option<Range<usize>>,
+    updated_on: Option<Range<usize>>,
 }
 
-struct FieldsOf<'k> {
-    key_field: &'k str,
-}
-
-impl<'de> DeserializeSeed<'de> for FieldsOf<'_> {
-    type Value = Fields<'de>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for FieldsOf<'_> {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a record")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Fields::default();
-        while let Some(name) = map.next_key_seed(NameOf { key_field: self.key_field })? {
-            if name == Name::default() {
-                map.next_value::<IgnoredAny>()?;
-                continue;
+impl Fields {
+    fn see(&mut self, scan: &Scan<'_>, name: &Name, value: Range<usize>) {
+        let text = &scan.text.as_bytes()[name.text.clone()];
+        if name.escaped {
+            let quoted = &scan.text[name.text.start - 1..name.text.end + 1];
+            // What is no text (half of a surrogate pair) is none of our names either.
+            if let Ok(Text(text)) = serde_json::from_str(quoted) {
+                self.see_plain(scan.key_field, text.as_bytes(), value);
             }
-            let value = Some(map.next_value::<&RawValue>()?);
-            if name.key {
-                fields.key = value;
-            }
-            if name.unique_id {
-                fields.unique_id = value;
-            }
-            if name.updated_on {
-                fields.updated_on = value;
-            }
+        } else {
+            self.see_plain(scan.key_field, text, value);
         }
-        Ok(fields)
-    }
-}
-
-/// Which of the looked-at fields a name is; `UniqueId` may be the key field too.
-#[derive(Default, PartialEq, Eq)]
-struct Name {
-    key: bool,
-    unique_id: bool,
-    updated_on: bool,
-}
-
-struct NameOf<'k> {
-    key_field: &'k str,
-}
-
-impl<'de> DeserializeSeed<'de> for NameOf<'_> {
-    type Value = Name;
-
-    /// As bytes, since a name may hold half of a surrogate pair, which no text can.
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_bytes(self)
-    }
-}
-
-impl Visitor<'_> for NameOf<'_> {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
     }
 
-    fn visit_bytes<E: serde::de::Error>(self, name: &[u8]) -> Result<Name, E> {
-        let is = |known: &str| name == known.as_bytes();
-        Ok(Name { key: is(self.key_field), unique_id: is("UniqueId"), updated_on: is("UpdatedOn") })
-    }
-
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Name, E> {
-        self.visit_bytes(name.as_bytes())
+    /// `UniqueId` may be the key field too.
+    #[inline]
+    fn see_plain(&mut self, key_field: &str, name: &[u8], value: Range<usize>) {
+        if name == b"UniqueId" {
+            self.unique_id = Some(value.clone());
+        }
+        if name == b"UpdatedOn" {
+            self.updated_on = Some(value.clone());
+        }
+        if name == key_field.as_bytes() {
+            self.key = Some(value);
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header::{self, HeaderName};
+use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -37,19 +38,54 @@ impl Ingress {
     }
 }
 
-/// `POST /webhooks/{action}` and `POST /webhooks/{source}/{action}`.
-pub(super) async fn deliver(
+/// Every request: `POST /webhooks/{action}` and `POST /webhooks/{source}/{action}` are deliveries.
+pub(super) async fn receive(
     http: HttpRequest,
     payload: web::Payload,
     ingress: web::Data<Ingress>,
 ) -> HttpResponse {
+    match Place::of(http.match_info().as_str()) {
+        Some(place) if http.method() == Method::POST => deliver(&http, place, payload, &ingress).await,
+        Some(Place { source, action }) => {
+            respond::refuse_and_close(&ingress.bridge.wrong_method(source, action))
+        }
+        None => elsewhere(),
+    }
+}
+
+/// What a webhook's path names.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    source: Option<&'a str>,
+    action: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// Reads `/webhooks/{action}` and `/webhooks/{source}/{action}`; nothing may be empty.
+    fn of(path: &'a str) -> Option<Self> {
+        let names = path.strip_prefix("/webhooks/")?;
+        let (source, action) = match names.split_once('/') {
+            Some((source, action)) => (Some(source), action),
+            None => (None, names),
+        };
+        let named = !action.is_empty() && !action.contains('/') && source != Some("");
+        named.then_some(Self { source, action })
+    }
+}
+
+async fn deliver(
+    http: &HttpRequest,
+    place: Place<'_>,
+    payload: web::Payload,
+    ingress: &Ingress,
+) -> HttpResponse {
     let bridge = &ingress.bridge;
     let token = token(http.query_string());
-    let addressed = match bridge.address(request(&http, token.as_deref())) {
+    let addressed = match bridge.address(request(http, place, token.as_deref())) {
         Ok(addressed) => addressed,
         Err(refusal) => return respond::refuse_and_close(&refusal),
     };
-    let body = match length_if_acceptable(&http, ingress.max_body_bytes) {
+    let body = match length_if_acceptable(http, ingress.max_body_bytes) {
         Ok(length) => ingress.body(payload, length).await,
         Err(refusal) => Err(refusal.into()),
     };
@@ -60,36 +96,28 @@ pub(super) async fn deliver(
     }
 }
 
-/// Any other method on a webhook's path.
-pub(super) async fn wrong_method(http: HttpRequest, ingress: web::Data<Ingress>) -> HttpResponse {
-    let path = http.match_info();
-    let refusal = ingress.bridge.wrong_method(path.get("source"), path.get("action").unwrap_or_default());
-    respond::refuse_and_close(&refusal)
-}
-
 /// Any other path.
-pub(super) async fn elsewhere() -> HttpResponse {
+fn elsewhere() -> HttpResponse {
     let detail = "deliveries go to POST /webhooks/{action} or POST /webhooks/{source}/{action}, without a slash at the end";
     respond::problem(StatusCode::NOT_FOUND, "Not found", detail)
 }
 
-fn request<'a>(http: &'a HttpRequest, token: Option<&'a str>) -> Request<'a> {
+fn request<'a>(http: &'a HttpRequest, place: Place<'a>, token: Option<&'a str>) -> Request<'a> {
+    // As constants: a name given as text is checked, lowered and allocated each time.
+    static SIGNATURE: HeaderName = HeaderName::from_static(signature::HEADER);
+    static TRACE: [HeaderName; 2] =
+        [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
     let headers = http.headers();
-    let mut signatures = headers.get_all(signature::HEADER);
+    let mut signatures = headers.get_all(&SIGNATURE);
     let signature = match (signatures.next(), signatures.next()) {
         (None, _) => SignatureHeader::Missing,
         (Some(one), None) => SignatureHeader::One(one.as_bytes()),
         (Some(_), Some(_)) => SignatureHeader::Several,
     };
-    let copied = |name: &str| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
-    let path = http.match_info();
-    Request {
-        source: path.get("source"),
-        action: path.get("action").unwrap_or_default(),
-        token,
-        signature,
-        trace: Trace { parent: copied("traceparent"), state: copied("tracestate") },
-    }
+    let [parent, state] = [&TRACE[0], &TRACE[1]]
+        .map(|name| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes())));
+    let Place { source, action } = place;
+    Request { source, action, token, signature, trace: Trace { parent, state } }
 }
 
 /// The value of `?token=`. Two of them are none: nobody could say which one counts.

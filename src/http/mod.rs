@@ -55,13 +55,9 @@ pub fn serve_ingress(
     let ingress = web::Data::new(Ingress::new(bridge, config));
     let grace = config.shutdown_grace.as_secs() + 1;
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(ingress.clone())
-            .route("/webhooks/{action}", web::post().to(ingress::deliver))
-            .route("/webhooks/{source}/{action}", web::post().to(ingress::deliver))
-            .route("/webhooks/{action}", web::route().to(ingress::wrong_method))
-            .route("/webhooks/{source}/{action}", web::route().to(ingress::wrong_method))
-            .default_service(web::to(ingress::elsewhere))
+        // Every path goes to one handler: patterns with names are regular expressions to actix-web, and those cost more
+        // than the signature.
+        App::new().app_data(ingress.clone()).default_service(web::to(ingress::receive))
     });
     Ok(bounds!(server).shutdown_timeout(grace).backlog(BACKLOG).listen(listener)?.run())
 }

@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::metadata::MetadataTopic;
@@ -20,11 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const LIST_EVERY: Duration = Duration::from_secs(60);
 const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(4);
 
-/// A running watch; it ends when this is dropped.
+/// A running watch. When this is dropped it ends after its round; nobody waits for that, since a silent cluster can
+/// make it last some seconds.
 #[derive(Debug)]
 pub struct Watch {
-    wake: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    wake: Sender<()>,
 }
 
 impl Watch {
@@ -37,27 +36,16 @@ impl Watch {
     ) -> Self {
         let (wake, woken) = channel();
         let mut round = Round { producer, metrics, probe, wanted, listed: None, said: false };
-        let thread = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("kafka-watch".into())
             .spawn(move || round.run(&woken))
             .expect("a thread can be started at start-up");
-        Self { wake: Some(wake), thread: Some(thread) }
+        Self { wake }
     }
 
     /// Looks at once, the list of topics included: something has changed.
     pub fn look(&self) {
-        if let Some(wake) = &self.wake {
-            wake.send(()).ok(); // a watch that has ended needs no waking
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.wake = None;
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        self.wake.send(()).ok(); // a watch that has ended needs no waking
     }
 }
 
