@@ -9,13 +9,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
 use tokio::time::Instant;
 
 use crate::config::{Config, Ingress};
 use crate::delivery::Bridge;
 use crate::http::admin::State;
-use crate::http::{serve_admin, serve_ingress};
+use crate::http::{Listening, serve_admin, serve_ingress};
 use crate::kafka::producer::Producer;
 use crate::kafka::settings::library_version;
 use crate::kafka::status::Status;
@@ -26,12 +25,12 @@ use crate::metrics::Metrics;
 /// How long to wait before the cluster is asked again for its topics.
 const TOPICS_RETRY: Duration = Duration::from_secs(5);
 
-/// A bridge that is bound and not yet serving.
+/// A bridge that listens.
 pub struct App {
     config: Config,
-    ingress: Server,
+    ingress: Listening,
     ingress_address: SocketAddr,
-    admin: Server,
+    admin: Listening,
     admin_address: SocketAddr,
     state: Arc<State>,
     bridge: Arc<Bridge>,
@@ -109,28 +108,26 @@ impl App {
 
     /// Serves until `stop` is done, then stops in order; `abort` being done ends that at once.
     pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
-        let Self { config, ingress, admin, state, bridge, producer, watch, .. } = self;
+        let Self { config, mut ingress, admin, state, bridge, producer, watch, .. } = self;
         tracing::info!(ingress = %self.ingress_address, admin = %self.admin_address, "the bridge is listening");
         let topics = tokio::spawn(prepare_topics(config.clone(), Arc::clone(&watch)));
-        let (handle, admin_handle) = (ingress.handle(), admin.handle());
-        let (mut ingress, admin) = (tokio::spawn(ingress), tokio::spawn(admin));
         tokio::select! {
             () = stop => {}
-            failed = &mut ingress => {
-                tracing::error!(?failed, "the ingress listener failed");
+            error = ingress.failed() => {
+                tracing::error!(%error, "the ingress listener failed");
                 return Ended::Failed;
             }
         }
         state.stop();
         topics.abort();
-        let stopping = Stopping { ingress: handle, bridge: &bridge, state: &state };
+        let stopping = Stopping { ingress: &ingress, bridge: &bridge, state: &state };
         let drained = tokio::select! {
             drained = stopping.stop(&config.ingress) => drained,
             () = abort => false,
         };
         let left = bridge.admission().deliveries();
-        admin_handle.stop(false).await;
-        drop((admin, watch));
+        admin.stop(false).await;
+        drop((admin, ingress, watch));
         let patience = if drained { Duration::from_secs(5) } else { Duration::ZERO };
         // Flushing and destroying the client block.
         let closed = tokio::task::spawn_blocking(move || {
@@ -152,7 +149,7 @@ impl App {
 }
 
 struct Stopping<'a> {
-    ingress: actix_web::dev::ServerHandle,
+    ingress: &'a Listening,
     bridge: &'a Bridge,
     state: &'a State,
 }

@@ -11,14 +11,26 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::outcome::{QuarantineReason, SignatureWarning};
+
+/// What the events of a source and an action have in common. Made at start, shared by all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// The topic's full name.
+    pub topic: String,
+    /// `ce_source`: `/nexudus/{source}`.
+    pub source: String,
+    /// `ce_type`: `com.nexudus.{action}`.
+    pub kind: String,
+}
 
 /// One message for Kafka.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// The topic's full name.
-    pub topic: Arc<str>,
+    /// Where it goes, and of what kind it is.
+    pub stream: Arc<Stream>,
     /// The message key; without one the partition is left to chance.
     pub key: Option<Bytes>,
     /// The record, or the whole body on the quarantine topic, byte for byte.
@@ -34,10 +46,6 @@ pub struct Attributes {
     pub id: EventId,
     /// `ce_nexudusfingerprint`.
     pub fingerprint: Fingerprint,
-    /// `ce_source`: `/nexudus/{source}`.
-    pub source: Arc<str>,
-    /// `ce_type`: `com.nexudus.{action}`.
-    pub kind: Arc<str>,
     /// `ce_time`: when the record was changed, as RFC 3339 in UTC; the time of receipt if the record does not say.
     pub time: Option<Bytes>,
     /// `ce_nexudusreceived`: when the delivery arrived.
@@ -77,12 +85,19 @@ pub enum EventId {
     Own(Uuid),
 }
 
+impl EventId {
+    /// The text, made in `buffer` where it is not there already.
+    pub fn text<'a>(&'a self, buffer: &'a mut [u8; Hyphenated::LENGTH]) -> &'a str {
+        match self {
+            Self::Content(fingerprint) => fingerprint.as_str(),
+            Self::Own(uuid) => uuid.as_hyphenated().encode_lower(&mut buffer[..]),
+        }
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Content(fingerprint) => f.write_str(fingerprint.as_str()),
-            Self::Own(uuid) => fmt::Display::fmt(uuid.as_hyphenated(), f),
-        }
+        f.write_str(self.text(&mut [0; Hyphenated::LENGTH]))
     }
 }
 
@@ -155,16 +170,12 @@ impl Event {
     /// Hands every message header to `put`, name and value, in a fixed order.
     pub fn headers(&self, mut put: impl FnMut(&'static str, &[u8])) {
         let attributes = &self.attributes;
-        let mut uuid = Uuid::encode_buffer();
-        let id = match &attributes.id {
-            EventId::Content(fingerprint) => fingerprint.as_str(),
-            EventId::Own(id) => id.as_hyphenated().encode_lower(&mut uuid),
-        };
+        let mut buffer = [0; Hyphenated::LENGTH];
         put("content-type", self.content_type());
         put("ce_specversion", b"1.0");
-        put("ce_id", id.as_bytes());
-        put("ce_source", attributes.source.as_bytes());
-        put("ce_type", attributes.kind.as_bytes());
+        put("ce_id", attributes.id.text(&mut buffer).as_bytes());
+        put("ce_source", self.stream.source.as_bytes());
+        put("ce_type", self.stream.kind.as_bytes());
         if let Some(key) = &self.key {
             put("ce_subject", key);
         }

@@ -22,6 +22,7 @@ use clap::Parser;
 use nexudus_bridge::sender::payloads::{Template, payload, wire_body};
 use nexudus_bridge::signature::SigningKey;
 
+use self::floor::Messages;
 use self::kafka::{OwnBroker, plain, unique};
 use self::load::Load;
 use self::process::Contestant;
@@ -77,6 +78,9 @@ struct Args {
     /// Be the floor: publish to this topic
     #[arg(long, hide = true, requires = "bootstrap")]
     floor: Option<String>,
+    /// What the floor's messages hold
+    #[arg(long, hide = true, default_value = "bare")]
+    messages: Messages,
     /// The floor's cluster
     #[arg(long, hide = true)]
     bootstrap: Option<String>,
@@ -86,6 +90,7 @@ struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
     Floor,
+    FloorWithFormat,
     Bridge,
     BridgeNonAscii,
 }
@@ -112,7 +117,7 @@ struct Round {
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match (&args.floor, &args.bootstrap) {
-        (Some(topic), Some(bootstrap)) => floor::run(bootstrap, topic, SECRET),
+        (Some(topic), Some(bootstrap)) => floor::run(bootstrap, topic, SECRET, args.messages),
         _ if args.bench => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(compare(&args)))
@@ -133,11 +138,12 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
     let own = (!given).then(|| OwnBroker::start_with(&BROKER_SETTINGS));
     let bootstrap = own.as_ref().map_or_else(|| plain().bootstrap().to_owned(), OwnBroker::bootstrap);
     let prefix = unique("bench");
-    let topics = ["floor", ACTION, "quarantine"].map(|name| format!("{prefix}.{name}"));
+    let topics = ["floor", "format", ACTION, "quarantine"].map(|name| format!("{prefix}.{name}"));
     for topic in &topics {
         kafka::Client::new(&bootstrap).create_topic(topic, PARTITIONS, &TOPIC_SETTINGS);
     }
-    let floor = Contestant::floor(&bootstrap, &topics[0])?;
+    let floor = Contestant::floor(&bootstrap, &topics[0], Messages::Bare)?;
+    let format = Contestant::floor(&bootstrap, &topics[1], Messages::AsTheContract)?;
     let program = args.bridge.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_nexudus-bridge")));
     let bridge = Contestant::bridge(program, &bootstrap, &format!("{prefix}."), SECRET).await?;
     tokio::time::sleep(SETTLE).await;
@@ -145,17 +151,18 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
         let resident = contestant.resident_bytes()? as f64 / 1e6;
         println!("{name}, idle before any traffic: {resident:.1} MB resident");
     }
-    let rounds = measure(args, &floor, &bridge).await?;
+    let rounds = measure(args, [&floor, &format, &bridge]).await?;
     report(args, &rounds);
     Ok(())
 }
 
-async fn measure(args: &Args, floor: &Contestant, bridge: &Contestant) -> anyhow::Result<Vec<Round>> {
+async fn measure(args: &Args, [floor, format, bridge]: [&Contestant; 3]) -> anyhow::Result<Vec<Round>> {
     let real = Bytes::from(wire_body(payload(ACTION).expect("every action has a fixture")));
     let letters = |byte: &u8| if byte.is_ascii() { *byte } else { b'x' };
     let (real, ascii) = (requests(&real), requests(&real.iter().map(letters).collect()));
     let cases = [
         (Case::Floor, floor, Load::new(floor.address(), ascii.clone())),
+        (Case::FloorWithFormat, format, Load::new(format.address(), ascii.clone())),
         (Case::Bridge, bridge, Load::new(bridge.address(), ascii)),
         (Case::BridgeNonAscii, bridge, Load::new(bridge.address(), real)),
     ];
@@ -208,11 +215,12 @@ fn requests(body: &Bytes) -> Vec<Bytes> {
 }
 
 impl Case {
-    const ALL: [Self; 3] = [Self::Floor, Self::Bridge, Self::BridgeNonAscii];
+    const ALL: [Self; 4] = [Self::Floor, Self::FloorWithFormat, Self::Bridge, Self::BridgeNonAscii];
 
     fn name(self) -> &'static str {
         match self {
             Self::Floor => "floor",
+            Self::FloorWithFormat => "floor with format",
             Self::Bridge => "bridge",
             Self::BridgeNonAscii => "bridge, non-ASCII",
         }
@@ -239,14 +247,19 @@ fn report(args: &Args, rounds: &[Round]) {
             println!("{}", row(connections, case, &medians));
         }
     }
-    println!("\nbridge / floor, medians of the rounds' ratios (least to most)");
-    println!("connections  contestant                      req/s            CPU µs/req");
-    for &connections in &args.connections {
-        for case in [Case::Bridge, Case::BridgeNonAscii] {
-            let [rate, cpu] =
-                [|figures: &Figures| figures.requests_per_second, |figures: &Figures| figures.cpu_micros]
-                    .map(|pick| ratios(rounds, connections, case, pick));
-            println!("{connections:>11}  {:<18}  {rate}  {cpu}", case.name());
+    for (base, cases) in [
+        (Case::Floor, &[Case::FloorWithFormat, Case::Bridge, Case::BridgeNonAscii][..]),
+        (Case::FloorWithFormat, &[Case::Bridge, Case::BridgeNonAscii]),
+    ] {
+        println!("\nagainst the {}, medians of the rounds' ratios (least to most)", base.name());
+        println!("connections  contestant                      req/s            CPU µs/req");
+        for &connections in &args.connections {
+            for &case in cases {
+                let [rate, cpu] =
+                    [|figures: &Figures| figures.requests_per_second, |figures: &Figures| figures.cpu_micros]
+                        .map(|pick| ratios(rounds, connections, (case, base), pick));
+                println!("{connections:>11}  {:<18}  {rate}  {cpu}", case.name());
+            }
         }
     }
 }
@@ -260,15 +273,20 @@ fn row(connections: u32, case: Case, figures: &Figures) -> String {
     )
 }
 
-/// What `case` has of the floor's figure, round by round.
-fn ratios(rounds: &[Round], connections: u32, case: Case, pick: fn(&Figures) -> f64) -> String {
+/// What `case` has of the figure of `base`, round by round.
+fn ratios(
+    rounds: &[Round],
+    connections: u32,
+    (case, base): (Case, Case),
+    pick: fn(&Figures) -> f64,
+) -> String {
     let of = |case, number| {
         let wanted =
             |round: &&Round| (round.connections, round.case, round.number) == (connections, case, number);
         rounds.iter().find(wanted).map(|round| pick(&round.figures))
     };
     let numbers = rounds.iter().filter(|round| (round.connections, round.case) == (connections, case));
-    let ratio = |round: &Round| Some(pick(&round.figures) / of(Case::Floor, round.number)?);
+    let ratio = |round: &Round| Some(pick(&round.figures) / of(base, round.number)?);
     let ratios: Vec<f64> = numbers.filter_map(ratio).collect();
     let (least, most) = ratios
         .iter()

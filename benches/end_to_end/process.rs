@@ -11,10 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::floor::Messages;
 use crate::kafka::free_port;
 
 /// How long a contestant may take until it is ready.
@@ -35,10 +37,13 @@ pub(crate) struct Contestant {
 }
 
 impl Contestant {
-    /// This program as the floor.
-    pub(crate) fn floor(bootstrap: &str, topic: &str) -> anyhow::Result<Self> {
+    /// This program as a floor.
+    pub(crate) fn floor(bootstrap: &str, topic: &str, messages: Messages) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--floor", topic, "--bootstrap", bootstrap]).env_clear();
+        let value = messages.to_possible_value().expect("no kind is hidden");
+        command
+            .args(["--floor", topic, "--bootstrap", bootstrap, "--messages", value.get_name()])
+            .env_clear();
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -15,7 +15,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-use self::json::{Cursor, Name};
+use self::json::{Name, Walk};
 use crate::outcome::QuarantineReason;
 use crate::signature::BYTE_ORDER_MARK;
 
@@ -97,9 +97,7 @@ impl<'a> Scan<'a> {
     /// Reads the object that begins at `start`; gives back the place behind it.
     fn record(&self, start: usize, records: &mut Vec<Record>) -> Option<usize> {
         let mut fields = Fields::default();
-        let mut cursor = Cursor::new(self.text.as_bytes(), start);
-        cursor.object(|name, value| fields.see(self, &name, value))?;
-        let end = cursor.at();
+        let end = Walk(self.text.as_bytes()).object(start, |name, value| fields.see(self, &name, value))?;
         let key = |value: Option<Range<usize>>| value.and_then(|value| self.key(&self.text[value]));
         let key = key(fields.key).or_else(|| key(fields.unique_id));
         let updated_on = fields.updated_on.and_then(|value| self.time(&self.text[value]));

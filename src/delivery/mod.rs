@@ -3,7 +3,7 @@
 //! The stages are read in the order in which a delivery passes them: [`address`] and [`admission`] (may it come in),
 //! [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
 //! (`settle`). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
-//! client that hangs up nor the deadline of the answer ends a confirmation (`settle::Outlive`).
+//! client that hangs up nor the deadline of the answer ends a confirmation (`settle::Settlement`).
 
 pub mod address;
 pub mod admission;
@@ -26,9 +26,9 @@ use self::address::{Addressed, Origin, Request};
 use self::admission::{Admission, Permit};
 use self::report::Reporter;
 use self::route::Router;
-use self::settle::{Outlive, Tally};
+use self::settle::{Settlement, Tally};
 use crate::config::{Config, Source};
-use crate::event::EventId;
+use crate::event::{EventId, Stream};
 use crate::kafka::producer::Producer;
 use crate::metrics::{Metrics, SourceMetrics, UNKNOWN};
 use crate::outcome::Outcome;
@@ -50,8 +50,8 @@ pub struct Receipt {
 pub struct Confirmed {
     /// `ce_id`.
     pub id: EventId,
-    /// The topic.
-    pub topic: Arc<str>,
+    /// Its stream, which names the topic.
+    pub stream: Arc<Stream>,
     /// The partition.
     pub partition: i32,
     /// The offset within it.
@@ -174,19 +174,24 @@ impl Bridge {
         body: Bytes,
         permit: Permit,
     ) -> Result<Receipt, Refusal> {
-        let deadline = tokio::time::Instant::now() + self.confirm_timeout + DEADLINE_MARGIN;
-        let tally = Arc::new(Tally::new(self, &addressed));
-        let result = match verify::verify(addressed, body) {
-            Ok(verified) => {
-                let content = decode::decode(&verified.body, &self.key_field);
-                let routed = self.router.route(&verified, content, Uuid::now_v7);
-                let settling = settle::settle(Arc::clone(self), verified, routed, permit, Arc::clone(&tally));
-                let settled = Outlive::new(settling, self.runtime.clone());
-                tokio::time::timeout_at(deadline, settled).await.unwrap_or_else(|_| Err(self.late()))
+        let mut tally = Tally::new(&addressed);
+        let verified = match verify::verify(addressed, body) {
+            Ok(verified) => verified,
+            Err(refusal) => {
+                let result = Err(refusal);
+                tally.answered(self, &result, Instant::now());
+                return result;
             }
-            Err(refusal) => Err(refusal),
         };
-        tally.count(&result);
-        result
+        let content = decode::decode(&verified.body, &self.key_field);
+        let routed = self.router.route(&verified, content, Uuid::now_v7);
+        let began = Instant::now();
+        let settling = settle::settle(Arc::clone(self), verified, routed, permit);
+        let mut settlement = Settlement::new(self, settling, tally, began);
+        let deadline = tokio::time::Instant::from_std(began) + self.confirm_timeout + DEADLINE_MARGIN;
+        match tokio::time::timeout_at(deadline, &mut settlement).await {
+            Ok(result) => result,
+            Err(_elapsed) => settlement.give_up(self.late()),
+        }
     }
 }

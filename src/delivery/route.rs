@@ -10,21 +10,14 @@ use super::decode::{Content, Record};
 use super::verify::Verified;
 use crate::action::{Kind, QUARANTINE};
 use crate::config::{Config, Source};
-use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, ReceivedAt};
+use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, ReceivedAt, Stream};
 use crate::outcome::QuarantineReason;
-
-/// Names that every event of a source and action shares.
-#[derive(Debug)]
-struct Names {
-    topic: Arc<str>,
-    kind: Arc<str>,
-}
 
 /// Where events go. Everything that does not depend on the delivery is made at start.
 #[derive(Debug)]
 pub struct Router {
-    /// By source; each source's actions by their place.
-    sources: BTreeMap<Arc<str>, (Arc<str>, Vec<Names>)>,
+    /// By source, those of its actions by their place.
+    streams: BTreeMap<Arc<str>, Vec<Arc<Stream>>>,
     quarantine: Arc<str>,
 }
 
@@ -40,18 +33,15 @@ pub enum Routed {
 }
 
 impl Router {
-    /// Makes the names of every source and action.
+    /// Makes the streams of every source and action.
     pub fn new(config: &Config) -> Self {
         let prefix = &config.topics.prefix;
-        let names = |source: &Source| {
-            let name = |action: &str| Names { topic: format!("{prefix}{action}").into(), kind: kind(action) };
-            source.actions.iter().map(|action| name(action.name())).collect()
+        let streams = |source: &Source| {
+            let stream = |action: &str| Arc::new(stream(format!("{prefix}{action}"), source, action));
+            source.actions.iter().map(|action| stream(action.name())).collect()
         };
-        let sources = config.sources.values().map(|source| {
-            let origin: Arc<str> = format!("/nexudus/{}", source.name).into();
-            (Arc::clone(&source.name), (origin, names(source)))
-        });
-        Self { sources: sources.collect(), quarantine: format!("{prefix}{QUARANTINE}").into() }
+        let streams = config.sources.values().map(|source| (Arc::clone(&source.name), streams(source)));
+        Self { streams: streams.collect(), quarantine: format!("{prefix}{QUARANTINE}").into() }
     }
 
     /// The quarantine topic's name.
@@ -84,10 +74,10 @@ impl Router {
             Target::Unknown(name) => Arc::clone(name),
         };
         let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
-        let mut attributes =
-            self.attributes(verified, kind(&action), EventId::Content(fingerprint), fingerprint);
+        let stream = Arc::new(stream(self.quarantine.to_string(), source, &action));
+        let mut attributes = attributes(verified, EventId::Content(fingerprint), fingerprint);
         attributes.quarantine = Some(Quarantine { reason, action });
-        Event { topic: Arc::clone(&self.quarantine), key: None, value: verified.body.clone(), attributes }
+        Event { stream, key: None, value: verified.body.clone(), attributes }
     }
 
     fn events(
@@ -99,7 +89,7 @@ impl Router {
     ) -> Vec<Event> {
         let source = &verified.origin.source;
         let action = source.actions.get(place);
-        let names = &self.sources[&source.name].1[place];
+        let stream = &self.streams[&source.name][place];
         let first_id = (action.kind() == Kind::Signal).then(first_id);
         let event = |(place, record): (usize, Record)| {
             let Record { value, key, updated_on } = record;
@@ -108,36 +98,28 @@ impl Router {
                 Some(first) => EventId::Own(count_on(first, place)),
                 None => EventId::Content(fingerprint),
             };
-            let mut attributes = self.attributes(verified, Arc::clone(&names.kind), id, fingerprint);
+            let mut attributes = attributes(verified, id, fingerprint);
             attributes.time = updated_on;
-            Event { topic: Arc::clone(&names.topic), key, value, attributes }
+            Event { stream: Arc::clone(stream), key, value, attributes }
         };
         records.into_iter().enumerate().map(event).collect()
     }
-
-    fn attributes(
-        &self,
-        verified: &Verified,
-        kind: Arc<str>,
-        id: EventId,
-        fingerprint: Fingerprint,
-    ) -> Attributes {
-        Attributes {
-            id,
-            fingerprint,
-            source: Arc::clone(&self.sources[&verified.origin.source.name].0),
-            kind,
-            time: None,
-            received: ReceivedAt::new(verified.received_at),
-            warning: verified.warning,
-            trace: verified.trace.clone(),
-            quarantine: None,
-        }
-    }
 }
 
-fn kind(action: &str) -> Arc<str> {
-    format!("com.nexudus.{action}").into()
+fn stream(topic: String, source: &Source, action: &str) -> Stream {
+    Stream { topic, source: format!("/nexudus/{}", source.name), kind: format!("com.nexudus.{action}") }
+}
+
+fn attributes(verified: &Verified, id: EventId, fingerprint: Fingerprint) -> Attributes {
+    Attributes {
+        id,
+        fingerprint,
+        time: None,
+        received: ReceivedAt::new(verified.received_at),
+        warning: verified.warning,
+        trace: verified.trace.clone(),
+        quarantine: None,
+    }
 }
 
 /// A further id of the same delivery: the random end of the first, counted up.

@@ -2,15 +2,12 @@
 //!
 //! A delivery is settled when every message of it has its delivery report; until then its permit is held. What the
 //! broker refuses for good goes whole to the quarantine topic, so that one record that nobody can take does not switch
-//! the webhook off. [`Outlive`] brings a settlement to its end when nobody waits for it any more.
+//! the webhook off. A [`Settlement`] is brought to its end also when nobody waits for it any more.
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
-
-use tokio::runtime::Handle;
 
 use super::address::{Addressed, Origin};
 use super::admission::Permit;
@@ -21,82 +18,169 @@ use crate::event::Event;
 use crate::kafka::confirm::{Pending, Position, Unconfirmed, Verdict};
 use crate::outcome::{Outcome, QuarantineReason};
 
-/// Counts what became of a delivery, once: its answer, or the end of its settlement if nobody waits for an answer.
+/// Counts what became of a delivery: its answer, or the end of its settlement if nobody waits for an answer.
 pub(super) struct Tally {
-    bridge: Arc<Bridge>,
     origin: Arc<Origin>,
     place: Option<usize>,
+    /// When the delivery arrived.
     started: Instant,
-    counted: AtomicBool,
+    answered: bool,
 }
 
 impl Tally {
-    pub(super) fn new(bridge: &Arc<Bridge>, addressed: &Addressed) -> Self {
-        Self {
-            bridge: Arc::clone(bridge),
-            origin: Arc::clone(&addressed.origin),
-            place: addressed.place(),
-            started: addressed.started,
-            counted: AtomicBool::new(false),
-        }
+    pub(super) fn new(addressed: &Addressed) -> Self {
+        let origin = Arc::clone(&addressed.origin);
+        Self { origin, place: addressed.place(), started: addressed.started, answered: false }
     }
 
-    pub(super) fn count(&self, result: &Result<Receipt, Refusal>) {
-        if self.counted.swap(true, Ordering::AcqRel) {
+    /// Counts the answer; the first is the one that counts.
+    pub(super) fn answered(&mut self, bridge: &Bridge, result: &Result<Receipt, Refusal>, now: Instant) {
+        if std::mem::replace(&mut self.answered, true) {
             return;
         }
         let outcome = match result {
             Ok(receipt) => receipt.outcome,
             Err(refusal) => {
-                self.bridge.reporter.refused(self.origin.metrics.labels(self.place), refusal);
+                bridge.reporter.refused(self.origin.metrics.labels(self.place), refusal);
                 refusal.outcome
             }
         };
-        self.bridge.metrics.answered(&self.origin.metrics, self.place, outcome, self.started.elapsed());
+        let took = now.saturating_duration_since(self.started);
+        bridge.metrics.answered(&self.origin.metrics, self.place, outcome, took);
+    }
+
+    /// Counts the end of a settlement that began at `began`, and the answer if there was none.
+    fn settled(&mut self, bridge: &Bridge, result: &Result<Receipt, Refusal>, began: Instant) {
+        let now = Instant::now();
+        if result.as_ref().is_ok_and(|receipt| receipt.outcome != Outcome::Empty) {
+            bridge.metrics.confirmation_took(now.saturating_duration_since(began));
+        }
+        self.answered(bridge, result, now);
     }
 }
 
-/// Publishes what was routed and waits for its confirmation, however long the client takes to give its word.
-pub(super) async fn settle(
+/// A delivery whose events are with the Kafka client. Dropped before its end, it goes on in the bridge's runtime.
+pub(super) struct Settlement<'a, F: Future<Output = Settled> + Send + 'static> {
+    bridge: &'a Bridge,
+    /// Both are there until the end, whoever waits for it.
+    settling: Option<(Pin<Box<F>>, Tally)>,
+    began: Instant,
+}
+
+/// The end of a settlement, with the bridge that it took along.
+pub(super) struct Settled {
+    bridge: Arc<Bridge>,
+    result: Result<Receipt, Refusal>,
+}
+
+impl<'a, F: Future<Output = Settled> + Send + 'static> Settlement<'a, F> {
+    pub(super) fn new(bridge: &'a Bridge, settling: F, tally: Tally, began: Instant) -> Self {
+        Self { bridge, settling: Some((Box::pin(settling), tally)), began }
+    }
+
+    /// Answers without waiting any longer; the settlement goes on.
+    pub(super) fn give_up(mut self, refusal: Refusal) -> Result<Receipt, Refusal> {
+        let result = Err(refusal);
+        if let Some((_, tally)) = &mut self.settling {
+            tally.answered(self.bridge, &result, Instant::now());
+        }
+        result
+    }
+}
+
+impl<F: Future<Output = Settled> + Send + 'static> Future for Settlement<'_, F> {
+    type Output = Result<Receipt, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (settling, _) = self.settling.as_mut().expect("not polled after its end");
+        let Settled { result, .. } = std::task::ready!(settling.as_mut().poll(context));
+        if let Some((_, mut tally)) = self.settling.take() {
+            tally.settled(self.bridge, &result, self.began);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<F: Future<Output = Settled> + Send + 'static> Drop for Settlement<'_, F> {
+    fn drop(&mut self) {
+        let Some((settling, mut tally)) = self.settling.take() else { return };
+        let began = self.began;
+        drop(self.bridge.runtime.spawn(async move {
+            let Settled { bridge, result } = settling.await;
+            tally.settled(&bridge, &result, began);
+        }));
+    }
+}
+
+/// Publishes what was routed, at once, and gives back the wait for its confirmation, however long the client takes to
+/// give its word.
+pub(super) fn settle(
     bridge: Arc<Bridge>,
     verified: Verified,
     routed: Routed,
     permit: Permit,
-    tally: Arc<Tally>,
-) -> Result<Receipt, Refusal> {
-    let started = Instant::now();
-    let result = match routed {
-        Routed::Nothing => Ok(Receipt { outcome: Outcome::Empty, events: Vec::new() }),
-        Routed::Quarantined(reason, event) => bridge.quarantine(&verified, reason, *event).await,
-        Routed::Events(events) => bridge.publish(&verified, events).await,
+) -> impl Future<Output = Settled> + Send {
+    let published = match routed {
+        Routed::Events(events) => Published::Events(bridge.publish(events)),
+        Routed::Quarantined(reason, event) => Published::Quarantine(reason, event),
+        Routed::Nothing => Published::Nothing,
     };
-    if result.as_ref().is_ok_and(|receipt| receipt.outcome != Outcome::Empty) {
-        bridge.metrics.confirmation_took(started.elapsed());
+    async move {
+        // What is rare is boxed: every delivery's future has room for its largest part.
+        let result = match published {
+            Published::Events(batch) => bridge.confirm_all(&verified, batch).await,
+            Published::Quarantine(reason, event) => {
+                Box::pin(bridge.quarantine(&verified, reason, *event)).await
+            }
+            Published::Nothing => Ok(Receipt { outcome: Outcome::Empty, events: Vec::new() }),
+        };
+        drop(permit);
+        Settled { bridge, result }
     }
-    drop(permit);
-    tally.count(&result);
-    result
+}
+
+/// What was routed, on its way.
+enum Published {
+    Events(Batch),
+    Quarantine(QuarantineReason, Box<Event>),
+    Nothing,
+}
+
+/// The events of a delivery, and what the Kafka client has taken of them.
+struct Batch {
+    events: Vec<Event>,
+    /// In the same order; `None` was refused by the client itself for good.
+    pending: Vec<Option<Pending>>,
+    failure: Option<Unconfirmed>,
 }
 
 impl Bridge {
-    async fn publish(&self, verified: &Verified, events: Vec<Event>) -> Result<Receipt, Refusal> {
-        let mut failure = None;
-        let mut refused = false;
-        let mut sent = Vec::with_capacity(events.len());
-        for event in events {
-            match self.producer.publish(&event) {
-                Ok(pending) => sent.push((event, pending)),
-                Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = true,
+    fn publish(&self, events: Vec<Event>) -> Batch {
+        let mut batch = Batch { pending: Vec::with_capacity(events.len()), events, failure: None };
+        for event in &batch.events {
+            match self.producer.publish(event) {
+                Ok(pending) => batch.pending.push(Some(pending)),
+                Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => batch.pending.push(None),
                 Err(unconfirmed) => {
-                    failure = Some(unconfirmed);
+                    batch.failure = Some(unconfirmed);
                     break; // the delivery will come again whole
                 }
             }
         }
-        let mut confirmed = Vec::with_capacity(sent.len());
-        for (event, pending) in sent {
-            match self.confirm(&event, pending).await {
-                Ok(position) => confirmed.push(receipt_of(&event, position)),
+        batch
+    }
+
+    async fn confirm_all(&self, verified: &Verified, batch: Batch) -> Result<Receipt, Refusal> {
+        let Batch { events, pending, mut failure } = batch;
+        let mut refused = false;
+        let mut confirmed = Vec::with_capacity(pending.len());
+        for (event, pending) in events.iter().zip(pending) {
+            let Some(pending) = pending else {
+                refused = true;
+                continue;
+            };
+            match self.confirm(event, pending).await {
+                Ok(position) => confirmed.push(receipt_of(event, position)),
                 Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = true,
                 Err(unconfirmed) => failure = Some(unconfirmed),
             }
@@ -109,7 +193,7 @@ impl Bridge {
         }
         if refused {
             let event = self.router.quarantine(verified, QuarantineReason::Refused);
-            return self.quarantine(verified, QuarantineReason::Refused, event).await;
+            return Box::pin(self.quarantine(verified, QuarantineReason::Refused, event)).await;
         }
         Ok(Receipt { outcome: Outcome::Confirmed, events: confirmed })
     }
@@ -183,36 +267,5 @@ impl Bridge {
 
 fn receipt_of(event: &Event, position: Position) -> Confirmed {
     let Position { partition, offset } = position;
-    Confirmed { id: event.attributes.id, topic: Arc::clone(&event.topic), partition, offset }
-}
-
-/// A future that goes on in the runtime when it is dropped before its end.
-pub(super) struct Outlive<F: Future<Output: Send> + Send + 'static> {
-    future: Option<Pin<Box<F>>>,
-    runtime: Handle,
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Outlive<F> {
-    pub(super) fn new(future: F, runtime: Handle) -> Self {
-        Self { future: Some(Box::pin(future)), runtime }
-    }
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Future for Outlive<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let future = self.future.as_mut().expect("not polled after its end");
-        let output = std::task::ready!(future.as_mut().poll(context));
-        self.future = None;
-        Poll::Ready(output)
-    }
-}
-
-impl<F: Future<Output: Send> + Send + 'static> Drop for Outlive<F> {
-    fn drop(&mut self) {
-        if let Some(future) = self.future.take() {
-            drop(self.runtime.spawn(future));
-        }
-    }
+    Confirmed { id: event.attributes.id, stream: Arc::clone(&event.stream), partition, offset }
 }

@@ -4,7 +4,10 @@
 //! body is gathered in one buffer of its own: a slice of the connection's would keep that whole alive until the broker
 //! has answered.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::http::header::{self, HeaderName};
@@ -181,7 +184,7 @@ impl Ingress {
             ),
         };
         let mut permit = self.bridge.admission().enter().map_err(overloaded)?;
-        let reading = async {
+        let reading = async move {
             let mut payload = payload;
             let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST_RESERVE_BYTES));
             while let Some(chunk) = payload.next().await {
@@ -192,11 +195,30 @@ impl Ingress {
                 }
                 body.extend_from_slice(&chunk);
             }
-            Ok(body.freeze())
+            Ok((body.freeze(), permit))
         };
         let late =
             || Refusal::new(Outcome::TooSlow, "the body did not arrive in time (ingress.body_timeout)");
-        let body = tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| late())??;
-        Ok((body, permit))
+        let mut reading = pin!(reading);
+        match second_look(reading.as_mut()).await {
+            Some(read) => read,
+            None => tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| late())?,
+        }
     }
+}
+
+/// What a future has for those who look twice. A body that came with its head is handed over between the two looks, and
+/// most do: a timer is set only for the others.
+async fn second_look<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut looked = false;
+    poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }

@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod ingress;
+mod listening;
 mod respond;
 
 use std::io;
@@ -12,11 +13,11 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::Server;
 use actix_web::{App, HttpServer, web};
 
 use self::admin::State;
 use self::ingress::Ingress;
+pub use self::listening::Listening;
 use crate::config;
 use crate::delivery::Bridge;
 
@@ -51,29 +52,33 @@ pub fn serve_ingress(
     listener: TcpListener,
     bridge: Arc<Bridge>,
     config: &config::Ingress,
-) -> io::Result<Server> {
+) -> io::Result<Listening> {
     let ingress = web::Data::new(Ingress::new(bridge, config));
     let grace = config.shutdown_grace.as_secs() + 1;
-    let server = HttpServer::new(move || {
-        // Every path goes to one handler: patterns with names are regular expressions to actix-web, and those cost more
-        // than the signature.
-        App::new().app_data(ingress.clone()).default_service(web::to(ingress::receive))
-    });
-    Ok(bounds!(server).shutdown_timeout(grace).backlog(BACKLOG).listen(listener)?.run())
+    Listening::start("ingress", move || {
+        let server = HttpServer::new(move || {
+            // Every path goes to one handler: patterns with names are regular expressions to actix-web, and those cost
+            // more than the signature.
+            App::new().app_data(ingress.clone()).default_service(web::to(ingress::receive))
+        });
+        Ok(bounds!(server).shutdown_timeout(grace).backlog(BACKLOG).listen(listener)?.run())
+    })
 }
 
 /// Serves metrics, health and readiness on `listener`.
 ///
 /// # Errors
 /// The listener cannot be used.
-pub fn serve_admin(listener: TcpListener, state: Arc<State>) -> io::Result<Server> {
+pub fn serve_admin(listener: TcpListener, state: Arc<State>) -> io::Result<Listening> {
     let state = web::Data::from(state);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(state.clone())
-            .route("/metrics", web::get().to(admin::metrics))
-            .route("/healthz", web::get().to(admin::healthz))
-            .route("/readyz", web::get().to(admin::readyz))
-    });
-    Ok(bounds!(server).workers(1).shutdown_timeout(1).listen(listener)?.run())
+    Listening::start("admin", move || {
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(state.clone())
+                .route("/metrics", web::get().to(admin::metrics))
+                .route("/healthz", web::get().to(admin::healthz))
+                .route("/readyz", web::get().to(admin::readyz))
+        });
+        Ok(bounds!(server).workers(1).shutdown_timeout(1).listen(listener)?.run())
+    })
 }

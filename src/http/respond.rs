@@ -5,19 +5,16 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use serde::Serialize;
+use uuid::fmt::Hyphenated;
 
 use crate::delivery::{Confirmed, Receipt, Refusal};
-use crate::event::EventId;
 use crate::outcome::Outcome;
 
 /// The answer to a delivery.
 pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     match result {
         Ok(receipt) => {
-            const EVENT_BYTES: usize = 192; // one with an ordinary topic
-            let mut body = Vec::with_capacity(64 + receipt.events.len() * EVENT_BYTES);
-            let accepted = Accepted { status: receipt.outcome.label(), events: &receipt.events };
-            serde_json::to_writer(&mut body, &accepted).expect("texts and numbers can be written");
+            let body = accepted(&receipt);
             let mut response = HttpResponse::with_body(status(receipt.outcome), BoxBody::new(body));
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
@@ -85,22 +82,6 @@ fn status(outcome: Outcome) -> StatusCode {
 }
 
 #[derive(Serialize)]
-struct Accepted<'a> {
-    status: &'static str,
-    #[serde(serialize_with = "events")]
-    events: &'a [Confirmed],
-}
-
-#[derive(Serialize)]
-struct Event<'a> {
-    #[serde(serialize_with = "id")]
-    id: EventId,
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
-}
-
-#[derive(Serialize)]
 struct Problem<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
@@ -111,18 +92,53 @@ struct Problem<'a> {
     cause: Option<&'a str>,
 }
 
-fn events<S: serde::Serializer>(events: &&[Confirmed], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(events.iter().map(|event| Event {
-        id: event.id,
-        topic: &event.topic,
-        partition: event.partition,
-        offset: event.offset,
-    }))
+/// The answer to a delivery that was taken. Written as it is: labels, ids and the names of topics need no escapes.
+fn accepted(receipt: &Receipt) -> Vec<u8> {
+    const EVENT_BYTES: usize = 192; // one with an ordinary topic
+    let mut body = Vec::with_capacity(64 + receipt.events.len() * EVENT_BYTES);
+    let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
+    put("{\"status\":\"");
+    put(receipt.outcome.label());
+    put("\",\"events\":[");
+    for (number, Confirmed { id, stream, partition, offset }) in receipt.events.iter().enumerate() {
+        put(if number == 0 { "{\"id\":\"" } else { ",{\"id\":\"" });
+        put(id.text(&mut [0; Hyphenated::LENGTH]));
+        put("\",\"topic\":\"");
+        put(&stream.topic);
+        put("\",\"partition\":");
+        put(itoa::Buffer::new().format(*partition));
+        put(",\"offset\":");
+        put(itoa::Buffer::new().format(*offset));
+        put("}");
+    }
+    put("]}");
+    body
 }
 
-fn id<S: serde::Serializer>(id: &EventId, serializer: S) -> Result<S::Ok, S::Error> {
-    match id {
-        EventId::Content(fingerprint) => serializer.serialize_str(fingerprint.as_str()),
-        EventId::Own(_) => serializer.collect_str(id),
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::{EventId, Fingerprint, Stream};
+
+    #[test]
+    fn what_is_written_by_hand_is_json() {
+        let stream = Stream { topic: "nexudus.A-b_c".into(), source: "s".into(), kind: "k".into() };
+        let own = Uuid::now_v7();
+        let fingerprint = Fingerprint::of("s", "A", b"{}");
+        let event =
+            |id, partition, offset| Confirmed { id, stream: Arc::new(stream.clone()), partition, offset };
+        let events = [event(EventId::Own(own), 0, 0), event(EventId::Content(fingerprint), 11, i64::MAX)];
+        let object = |id: &str, partition: i32, offset: i64| json!({"id": id, "topic": "nexudus.A-b_c", "partition": partition, "offset": offset});
+        let objects = [object(&own.to_string(), 0, 0), object(fingerprint.as_str(), 11, i64::MAX)];
+        for count in 0..=2 {
+            let receipt = Receipt { outcome: Outcome::Confirmed, events: events[..count].to_vec() };
+            let written: serde_json::Value = serde_json::from_slice(&accepted(&receipt)).unwrap();
+            assert_eq!(written, json!({"status": "confirmed", "events": objects[..count]}));
+        }
     }
 }

@@ -189,7 +189,7 @@ fn send(producer: &Inner, event: &Event, alone: bool) -> Result<Pending, Unconfi
     event.headers(|key, value| {
         headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
     });
-    let mut record = FutureRecord::<[u8], [u8]>::to(&event.topic).payload(&event.value);
+    let mut record = FutureRecord::<[u8], [u8]>::to(&event.stream.topic).payload(&event.value);
     record.key = event.key.as_deref();
     record.headers = headers;
     match producer.send_result(record) {

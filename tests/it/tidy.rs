@@ -96,11 +96,10 @@ fn libraries_are_named_in_one_room_only() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
         let module = module_of(&path);
         for (library, room) in rooms {
-            let server = module == "app" && library == "actix_web"; // the handle of a server that it stops
             let named = code(&text)
                 .lines()
                 .any(|line| line.contains(library) && !line.trim_start().starts_with("//"));
-            assert!(!named || module == room || server, "{} names {library}", path.display());
+            assert!(!named || module == room, "{} names {library}", path.display());
         }
     }
 }
