@@ -102,7 +102,7 @@ impl fmt::Display for EventId {
 }
 
 /// The content function: lower-case hex SHA-256 of source, NUL, action, NUL and the record's bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 64]);
 
 impl Fingerprint {

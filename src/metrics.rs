@@ -34,6 +34,7 @@ pub struct Metrics {
     signature_matches: IntCounterVec,
     signature_warnings: IntCounterVec,
     quarantined: IntCounterVec,
+    redeliveries_suppressed: IntCounterVec,
     delivery_duration: [Histogram; Outcome::ALL.len()],
     confirm_duration: Histogram,
     broker_up: IntGaugeVec,
@@ -120,6 +121,13 @@ impl Metrics {
                 "quarantined_total",
                 "Bodies kept whole on the quarantine topic, by reason.",
                 &["source", "reason"],
+            ),
+            redeliveries_suppressed: vec(
+                &registry,
+                IntCounterVec::new,
+                "redeliveries_suppressed_total",
+                "Deliveries answered with the confirmation of an earlier attempt that had not been answered.",
+                &["source", "action"],
             ),
             delivery_duration: Outcome::ALL.map(|outcome| outcomes.with_label_values(&[outcome.label()])),
             confirm_duration: one(
@@ -237,6 +245,12 @@ impl Metrics {
             .last_confirmed
             .get_or_init(|| self.last_confirmed.with_label_values(&[&source.name, action]));
         gauge.set(unix_seconds());
+    }
+
+    /// Counts a delivery that was answered with the confirmation of an earlier attempt.
+    pub fn redelivery_suppressed(&self, source: &SourceMetrics, place: Option<usize>) {
+        let (source, action) = source.labels(place);
+        self.redeliveries_suppressed.with_label_values(&[source, action]).inc();
     }
 
     /// Notes how long a delivery's events took to be confirmed.

@@ -34,6 +34,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[topics]`: names, keys and creation.
     pub topics: Topics,
+    /// `[redelivery]`: what is remembered of deliveries that were not answered.
+    pub redelivery: Redelivery,
     /// `[sources.*]`, by name.
     pub sources: BTreeMap<Arc<str>, Arc<Source>>,
     /// `[log]`.
@@ -103,6 +105,17 @@ pub struct Topics {
     pub config: BTreeMap<String, String>,
     /// The same for the quarantine topic, over those of the others.
     pub quarantine_config: BTreeMap<String, String>,
+}
+
+/// `[redelivery]`: the bounds of the memory of deliveries that were confirmed without being answered.
+#[derive(Debug, Clone)]
+pub struct Redelivery {
+    /// How long one is remembered after its confirmation.
+    pub ttl: Duration,
+    /// How many are; 0 switches the memory off.
+    pub max_entries: usize,
+    /// How many bytes they may use together.
+    pub max_bytes: usize,
 }
 
 /// `[log]`.

@@ -11,7 +11,9 @@ use ::config::{Map, Value};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
-use super::{Admin, Config, Ingress, Kafka, Log, LogFormat, Property, SignaturePolicy, Source, Topics};
+use super::{
+    Admin, Config, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source, Topics,
+};
 use crate::action::Actions;
 use crate::signature::SigningKey;
 
@@ -22,7 +24,7 @@ pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
                              or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
 
-const SECTIONS: [&str; 6] = ["ingress", "admin", "kafka", "topics", "sources", "log"];
+const SECTIONS: [&str; 7] = ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "log"];
 
 /// Reads every section; mistakes go to `notes`, and the result is only of use when there were none.
 pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: PropertyCheck) -> Config {
@@ -31,10 +33,11 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
     let admin = admin(Section::open(&mut root, "admin", notes));
     let kafka = kafka(Section::open(&mut root, "kafka", notes), &ingress, check);
     let topics = topics(Section::open(&mut root, "topics", notes));
+    let redelivery = redelivery(Section::open(&mut root, "redelivery", notes));
     let sources = sources(&mut root, notes, &mut warnings);
     let log = log(Section::open(&mut root, "log", notes));
     reader::close(root, &SECTIONS, notes);
-    Config { ingress, admin, kafka, topics, sources, log, warnings }
+    Config { ingress, admin, kafka, topics, redelivery, sources, log, warnings }
 }
 
 fn ingress(mut section: Section<'_>) -> Ingress {
@@ -167,6 +170,16 @@ fn prefix(value: &Value) -> Result<String, String> {
         return Ok(text);
     }
     Err(format!("cannot begin a topic's name, expected up to {MOST} letters, digits, '.', '_' or '-'"))
+}
+
+fn redelivery(mut section: Section<'_>) -> Redelivery {
+    let redelivery = Redelivery {
+        ttl: section.get("ttl", "1h", duration(ms(1_000), minutes(24 * 60))),
+        max_entries: size(section.get("max_entries", "10000", integer(0, 10_000_000))),
+        max_bytes: size(section.get("max_bytes", "8388608", integer(1024, 16 << 30))),
+    };
+    section.close();
+    redelivery
 }
 
 fn sources(

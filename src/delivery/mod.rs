@@ -3,14 +3,17 @@
 //! The stages are read in the order in which a delivery passes them: [`address`] and [`admission`] (may it come in),
 //! [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
 //! (`settle`). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
-//! client that hangs up nor the deadline of the answer ends a confirmation (`settle::Settlement`).
+//! client that hangs up nor the deadline of the answer ends a confirmation (`settlement`), and the retry of what was
+//! confirmed without being answered is recognised (`redelivery`).
 
 pub mod address;
 pub mod admission;
 pub mod decode;
+mod redelivery;
 mod report;
 pub mod route;
 mod settle;
+mod settlement;
 pub mod verify;
 
 use std::borrow::Cow;
@@ -24,9 +27,10 @@ use uuid::Uuid;
 
 use self::address::{Addressed, Origin, Request};
 use self::admission::{Admission, Permit};
+use self::redelivery::Memory;
 use self::report::Reporter;
 use self::route::Router;
-use self::settle::{Settlement, Tally};
+use self::settlement::{Settlement, Tally};
 use crate::config::{Config, Source};
 use crate::event::{EventId, Stream};
 use crate::kafka::producer::Producer;
@@ -83,6 +87,7 @@ pub struct Bridge {
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
+    memory: Arc<Memory>,
     key_field: String,
     confirm_timeout: Duration,
     runtime: Handle,
@@ -106,6 +111,7 @@ impl Bridge {
             producer,
             metrics,
             reporter: Reporter::default(),
+            memory: Arc::new(Memory::new(&config.redelivery)),
             key_field: config.topics.key.clone(),
             confirm_timeout: config.kafka.confirm_timeout,
             runtime: Handle::current(),
@@ -186,7 +192,9 @@ impl Bridge {
         let content = decode::decode(&verified.body, &self.key_field);
         let routed = self.router.route(&verified, content, Uuid::now_v7);
         let began = Instant::now();
-        let settling = settle::settle(Arc::clone(self), verified, routed, permit);
+        tally.recognise(&verified);
+        let first = tally.first_attempt(self, began);
+        let settling = settle::settle(Arc::clone(self), verified, routed, permit, first);
         let mut settlement = Settlement::new(self, settling, tally, began);
         let deadline = tokio::time::Instant::from_std(began) + self.confirm_timeout + DEADLINE_MARGIN;
         match tokio::time::timeout_at(deadline, &mut settlement).await {

@@ -2,140 +2,41 @@
 //!
 //! A delivery is settled when every message of it has its delivery report; until then its permit is held. What the
 //! broker refuses for good goes whole to the quarantine topic, so that one record that nobody can take does not switch
-//! the webhook off. A [`Settlement`] is brought to its end also when nobody waits for it any more.
+//! the webhook off.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
 
-use super::address::{Addressed, Origin};
 use super::admission::Permit;
+use super::redelivery::First;
 use super::route::Routed;
+use super::settlement::Settled;
 use super::verify::Verified;
 use super::{Bridge, Confirmed, Receipt, Refusal};
 use crate::event::Event;
 use crate::kafka::confirm::{Pending, Position, Unconfirmed, Verdict};
 use crate::outcome::{Outcome, QuarantineReason};
 
-/// Counts what became of a delivery: its answer, or the end of its settlement if nobody waits for an answer.
-pub(super) struct Tally {
-    origin: Arc<Origin>,
-    place: Option<usize>,
-    /// When the delivery arrived.
-    started: Instant,
-    answered: bool,
-}
-
-impl Tally {
-    pub(super) fn new(addressed: &Addressed) -> Self {
-        let origin = Arc::clone(&addressed.origin);
-        Self { origin, place: addressed.place(), started: addressed.started, answered: false }
-    }
-
-    /// Counts the answer; the first is the one that counts.
-    pub(super) fn answered(&mut self, bridge: &Bridge, result: &Result<Receipt, Refusal>, now: Instant) {
-        if std::mem::replace(&mut self.answered, true) {
-            return;
-        }
-        let outcome = match result {
-            Ok(receipt) => receipt.outcome,
-            Err(refusal) => {
-                bridge.reporter.refused(self.origin.metrics.labels(self.place), refusal);
-                refusal.outcome
-            }
-        };
-        let took = now.saturating_duration_since(self.started);
-        bridge.metrics.answered(&self.origin.metrics, self.place, outcome, took);
-    }
-
-    /// Counts the end of a settlement that began at `began`, and the answer if there was none.
-    fn settled(&mut self, bridge: &Bridge, result: &Result<Receipt, Refusal>, began: Instant) {
-        let now = Instant::now();
-        if result.as_ref().is_ok_and(|receipt| receipt.outcome != Outcome::Empty) {
-            bridge.metrics.confirmation_took(now.saturating_duration_since(began));
-        }
-        self.answered(bridge, result, now);
-    }
-}
-
-/// A delivery whose events are with the Kafka client. Dropped before its end, it goes on in the bridge's runtime.
-pub(super) struct Settlement<'a, F: Future<Output = Settled> + Send + 'static> {
-    bridge: &'a Bridge,
-    /// Both are there until the end, whoever waits for it.
-    settling: Option<(Pin<Box<F>>, Tally)>,
-    began: Instant,
-}
-
-/// The end of a settlement, with the bridge that it took along.
-pub(super) struct Settled {
-    bridge: Arc<Bridge>,
-    result: Result<Receipt, Refusal>,
-}
-
-impl<'a, F: Future<Output = Settled> + Send + 'static> Settlement<'a, F> {
-    pub(super) fn new(bridge: &'a Bridge, settling: F, tally: Tally, began: Instant) -> Self {
-        Self { bridge, settling: Some((Box::pin(settling), tally)), began }
-    }
-
-    /// Answers without waiting any longer; the settlement goes on.
-    pub(super) fn give_up(mut self, refusal: Refusal) -> Result<Receipt, Refusal> {
-        let result = Err(refusal);
-        if let Some((_, tally)) = &mut self.settling {
-            tally.answered(self.bridge, &result, Instant::now());
-        }
-        result
-    }
-}
-
-impl<F: Future<Output = Settled> + Send + 'static> Future for Settlement<'_, F> {
-    type Output = Result<Receipt, Refusal>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let (settling, _) = self.settling.as_mut().expect("not polled after its end");
-        let Settled { result, .. } = std::task::ready!(settling.as_mut().poll(context));
-        if let Some((_, mut tally)) = self.settling.take() {
-            tally.settled(self.bridge, &result, self.began);
-        }
-        Poll::Ready(result)
-    }
-}
-
-impl<F: Future<Output = Settled> + Send + 'static> Drop for Settlement<'_, F> {
-    fn drop(&mut self) {
-        let Some((settling, mut tally)) = self.settling.take() else { return };
-        let began = self.began;
-        drop(self.bridge.runtime.spawn(async move {
-            let Settled { bridge, result } = settling.await;
-            tally.settled(&bridge, &result, began);
-        }));
-    }
-}
-
-/// Publishes what was routed, at once, and gives back the wait for its confirmation, however long the client takes to
-/// give its word.
+/// Publishes what was routed, at once unless it repeats a `first` attempt, and gives back the wait for its confirmation,
+/// however long the client takes to give its word.
 pub(super) fn settle(
     bridge: Arc<Bridge>,
     verified: Verified,
     routed: Routed,
     permit: Permit,
+    first: Option<First>,
 ) -> impl Future<Output = Settled> + Send {
-    let published = match routed {
-        Routed::Events(events) => Published::Events(bridge.publish(events)),
-        Routed::Quarantined(reason, event) => Published::Quarantine(reason, event),
-        Routed::Nothing => Published::Nothing,
+    let begun = match first {
+        Some(first) => Err(Box::new((first, routed))),
+        None => Ok(bridge.begin(routed)),
     };
     async move {
-        // What is rare is boxed: every delivery's future has room for its largest part.
-        let result = match published {
-            Published::Events(batch) => bridge.confirm_all(&verified, batch).await,
-            Published::Quarantine(reason, event) => {
-                Box::pin(bridge.quarantine(&verified, reason, *event)).await
-            }
-            Published::Nothing => Ok(Receipt { outcome: Outcome::Empty, events: Vec::new() }),
+        let (result, recalled) = match begun {
+            Ok(published) => (bridge.end(&verified, published).await, false),
+            // What is rare is boxed: every delivery's future has room for its largest part.
+            Err(repeated) => Box::pin(bridge.repeat(&verified, *repeated)).await,
         };
         drop(permit);
-        Settled { bridge, result }
+        Settled { bridge, result, recalled }
     }
 }
 
@@ -155,6 +56,34 @@ struct Batch {
 }
 
 impl Bridge {
+    fn begin(&self, routed: Routed) -> Published {
+        match routed {
+            Routed::Events(events) => Published::Events(self.publish(events)),
+            Routed::Quarantined(reason, event) => Published::Quarantine(reason, event),
+            Routed::Nothing => Published::Nothing,
+        }
+    }
+
+    /// Waits for the word on the first attempt, and publishes only if it was not confirmed. Tells whether it was.
+    async fn repeat(
+        &self,
+        verified: &Verified,
+        (first, routed): (First, Routed),
+    ) -> (Result<Receipt, Refusal>, bool) {
+        match first.receipt().await {
+            Some(receipt) => (Ok(receipt), true),
+            None => (self.end(verified, self.begin(routed)).await, false),
+        }
+    }
+
+    async fn end(&self, verified: &Verified, published: Published) -> Result<Receipt, Refusal> {
+        match published {
+            Published::Events(batch) => self.confirm_all(verified, batch).await,
+            Published::Quarantine(reason, event) => Box::pin(self.quarantine(verified, reason, *event)).await,
+            Published::Nothing => Ok(Receipt { outcome: Outcome::Empty, events: Vec::new() }),
+        }
+    }
+
     fn publish(&self, events: Vec<Event>) -> Batch {
         let mut batch = Batch { pending: Vec::with_capacity(events.len()), events, failure: None };
         for event in &batch.events {

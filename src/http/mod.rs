@@ -41,6 +41,8 @@ macro_rules! bounds {
             .client_request_timeout(HEAD_TIMEOUT)
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .keep_alive(KEEP_ALIVE)
+            // Else a client that is gone is answered as if it were there; none that waits closes its side.
+            .h1_allow_half_closed(false)
     };
 }
 

@@ -5,6 +5,7 @@ mod cli;
 mod events;
 mod faults;
 mod ingress;
+mod redelivery;
 mod security;
 mod serve;
 mod shutdown;

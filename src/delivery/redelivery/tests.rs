@@ -1,0 +1,241 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::FutureExt as _;
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::{EventId, Stream};
+use crate::outcome::Outcome;
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn memory(max_entries: usize, max_bytes: usize) -> Arc<Memory> {
+    Arc::new(Memory::new(&config::Redelivery { ttl: TTL, max_entries, max_bytes }))
+}
+
+fn identity(body: u8) -> Identity {
+    Fingerprint::of("default", "BookingUpdate", &[body])
+}
+
+/// The receipt of a copy of a body at an offset.
+fn receipt(body: u8, offset: i64) -> Receipt {
+    let stream = Stream { topic: "t".into(), source: "s".into(), kind: "k".into() };
+    let id = EventId::Content(identity(body));
+    Receipt {
+        outcome: Outcome::Confirmed,
+        events: vec![Confirmed { id, stream: Arc::new(stream), partition: 0, offset }],
+    }
+}
+
+fn recalled(memory: &Memory, now: Instant, body: u8) -> Option<Option<Receipt>> {
+    memory.recall(now, || identity(body)).map(|first| first.receipt().now_or_never().flatten())
+}
+
+#[test]
+fn a_pending_delivery_is_waited_for_and_a_kept_one_recalled_until_its_time_is_over() {
+    let (memory, now) = (memory(10, 10_000), Instant::now());
+    assert!(recalled(&memory, now, 1).is_none());
+    let promise = memory.promise(now, identity(1)).unwrap();
+    let first = memory.recall(now, || identity(1)).unwrap();
+    let mut waiting = Box::pin(first.receipt());
+    assert!(waiting.as_mut().now_or_never().is_none(), "there is no word yet");
+    promise.keep(now, &receipt(1, 7));
+    assert_eq!(waiting.now_or_never().unwrap(), Some(receipt(1, 7)));
+    assert_eq!(recalled(&memory, now + TTL / 2, 1), Some(Some(receipt(1, 7))));
+    assert_eq!(recalled(&memory, now + TTL / 2, 2), None);
+    assert_eq!(recalled(&memory, now + TTL, 1), None);
+    assert_eq!(memory.held.load(Ordering::Acquire), 0);
+}
+
+#[test]
+fn what_was_not_confirmed_is_forgotten_and_those_who_wait_are_told() {
+    let (memory, now) = (memory(10, 10_000), Instant::now());
+    let promise = memory.promise(now, identity(1)).unwrap();
+    let first = memory.recall(now, || identity(1)).unwrap();
+    drop(promise);
+    assert_eq!(first.receipt().now_or_never().unwrap(), None);
+    assert!(recalled(&memory, now, 1).is_none());
+}
+
+#[test]
+fn the_oldest_goes_when_there_are_too_many_entries_or_bytes() {
+    let now = Instant::now();
+    let keep = |memory: &Arc<Memory>, body| {
+        memory.promise(now, identity(body)).unwrap().keep(now, &receipt(body, 0))
+    };
+    let few = memory(2, 1 << 20);
+    let small = memory(100, 2 * (ENTRY_BYTES + size_of::<Confirmed>()));
+    for memory in [few, small] {
+        (1..=3).for_each(|body| keep(&memory, body));
+        let held: Vec<bool> = (1..=3).map(|body| recalled(&memory, now, body).is_some()).collect();
+        assert_eq!(held, [false, true, true]);
+    }
+    let off = memory(0, 1 << 20);
+    assert!(off.promise(now, identity(1)).is_none());
+    // What is too large alone is not remembered, and does not stay.
+    let tiny = memory(10, ENTRY_BYTES);
+    keep(&tiny, 1);
+    assert!(recalled(&tiny, now, 1).is_none());
+    assert_eq!(tiny.lock().bytes, 0);
+}
+
+#[test]
+fn a_later_attempt_takes_the_place_of_an_earlier_one() {
+    let (memory, now) = (memory(10, 10_000), Instant::now());
+    let earlier = memory.promise(now, identity(1)).unwrap();
+    let later = memory.promise(now, identity(1)).unwrap();
+    drop(earlier);
+    assert!(memory.recall(now, || identity(1)).is_some(), "the later one is still pending");
+    later.keep(now, &receipt(1, 9));
+    assert_eq!(recalled(&memory, now, 1), Some(Some(receipt(1, 9))));
+}
+
+/// What can happen, in any order.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A delivery of a body arrives and its client waits for the answer.
+    Arrive { body: u8 },
+    /// An attempt's client gives up before its answer.
+    HangUp { attempt: prop::sample::Index },
+    /// The broker's word on an attempt that was published.
+    Word { attempt: prop::sample::Index, confirmed: bool },
+    /// Time passes.
+    Pass { seconds: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..3_u8).prop_map(|body| Step::Arrive { body }),
+        2 => any::<prop::sample::Index>().prop_map(|attempt| Step::HangUp { attempt }),
+        3 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(attempt, confirmed)| Step::Word { attempt, confirmed }),
+        1 => (0..40_u64).prop_map(|seconds| Step::Pass { seconds }),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// An attempt as the bridge makes it: published, or joined to the first.
+enum Attempt {
+    Published { body: u8, promise: Option<Promise>, waits: bool },
+    Joined { body: u8, receipt: std::pin::Pin<Box<dyn Future<Output = Option<Receipt>>>> },
+}
+
+/// A bridge without a broker: the log is a list, the words on it come as steps.
+struct World {
+    memory: Arc<Memory>,
+    now: Instant,
+    attempts: Vec<Attempt>,
+    log: BTreeMap<i64, u8>,
+    answered: Vec<(u8, Receipt)>,
+    published: usize,
+    unanswered: BTreeSet<u8>,
+}
+
+impl World {
+    fn arrive(&mut self, body: u8) {
+        let attempt = match self.memory.recall(self.now, || identity(body)) {
+            Some(first) => Attempt::Joined { body, receipt: Box::pin(first.receipt()) },
+            None => self.publish(body),
+        };
+        self.attempts.push(attempt);
+        self.join();
+    }
+
+    fn publish(&mut self, body: u8) -> Attempt {
+        self.published += 1;
+        Attempt::Published { body, promise: None, waits: true }
+    }
+
+    /// Lets those who wait for a first attempt go on.
+    fn join(&mut self) {
+        for place in 0..self.attempts.len() {
+            if let Attempt::Joined { body, receipt } = &mut self.attempts[place] {
+                let body = *body;
+                match receipt.as_mut().now_or_never() {
+                    None => {}
+                    Some(Some(receipt)) => {
+                        assert!(
+                            self.unanswered.contains(&body),
+                            "answered from memory without an unanswered attempt"
+                        );
+                        self.answered.push((body, receipt));
+                        self.attempts.swap_remove(place);
+                        return self.join();
+                    }
+                    Some(None) => self.attempts[place] = self.publish(body),
+                }
+            }
+        }
+    }
+
+    fn word(&mut self, place: usize, confirmed: bool) {
+        let Attempt::Published { .. } = &self.attempts[place] else { return };
+        let Attempt::Published { body, promise, waits } = self.attempts.swap_remove(place) else { return };
+        if confirmed {
+            let offset = i64::try_from(self.log.len()).unwrap();
+            self.log.insert(offset, body);
+            match promise {
+                Some(promise) => promise.keep(self.now, &receipt(body, offset)),
+                None if waits => self.answered.push((body, receipt(body, offset))),
+                None => {}
+            }
+        } else {
+            drop(promise);
+        }
+        self.join();
+    }
+
+    fn hang_up(&mut self, place: usize) {
+        if let Attempt::Published { body, promise, waits } = &mut self.attempts[place]
+            && *waits
+        {
+            *waits = false;
+            self.unanswered.insert(*body);
+            *promise = self.memory.promise(self.now, identity(*body));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the order of arrivals, hang-ups, words and time: every 2xx names a copy of exactly its bytes in the log,
+    /// nothing is answered from memory that was not left unanswered before, and nobody waits for ever.
+    #[test]
+    fn no_interleaving_swallows_an_event(steps in steps(), max_entries in 0..4_usize) {
+        let mut world = World {
+            memory: memory(max_entries, 10_000),
+            now: Instant::now(),
+            attempts: Vec::new(),
+            log: BTreeMap::new(),
+            answered: Vec::new(),
+            published: 0,
+            unanswered: BTreeSet::new(),
+        };
+        let mut arrived = 0;
+        for step in steps {
+            match step {
+                Step::Arrive { body } => {
+                    arrived += 1;
+                    world.arrive(body);
+                }
+                Step::HangUp { attempt } if !world.attempts.is_empty() => world.hang_up(attempt.index(world.attempts.len())),
+                Step::Word { attempt, confirmed } if !world.attempts.is_empty() => {
+                    world.word(attempt.index(world.attempts.len()), confirmed);
+                }
+                Step::Pass { seconds } => world.now += Duration::from_secs(seconds),
+                Step::HangUp { .. } | Step::Word { .. } => {}
+            }
+            prop_assert!(world.memory.lock().by_identity.len() <= max_entries);
+        }
+        // The client gives a word on every message in the end.
+        while let Some(place) = world.attempts.iter().position(|attempt| matches!(attempt, Attempt::Published { .. })) {
+            world.word(place, true);
+        }
+        prop_assert!(world.attempts.is_empty(), "somebody waits for ever");
+        for (body, receipt) in &world.answered {
+            let offset = receipt.events[0].offset;
+            prop_assert_eq!(world.log.get(&offset), Some(body));
+        }
+        prop_assert!(world.published <= arrived, "nothing is published more often than it arrived");
+    }
+}

@@ -1,0 +1,144 @@
+//! A delivery from its publication to its answer: the answer is given once, and the end is reached without one too.
+//!
+//! A [`Settlement`] is a future in the request's own task. When the client hangs up or the deadline comes, dropping it
+//! moves what is left to the runtime: a confirmation is never cut off, the permit is held until the broker has spoken,
+//! and a retry finds the first attempt ([`super::redelivery`]). A [`Tally`] counts each delivery once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::address::{Addressed, Origin};
+use super::redelivery::{First, Identity};
+use super::verify::Verified;
+use super::{Bridge, Receipt, Refusal};
+use crate::action::Kind;
+use crate::outcome::Outcome;
+
+/// Counts what became of a delivery: its answer, or the end of its settlement if nobody waits for an answer.
+pub(super) struct Tally {
+    origin: Arc<Origin>,
+    place: Option<usize>,
+    /// When the delivery arrived.
+    started: Instant,
+    /// The body of a delivery of a change action, by which its retry is recognised.
+    change: Option<Bytes>,
+    answered: bool,
+}
+
+impl Tally {
+    pub(super) fn new(addressed: &Addressed) -> Self {
+        let origin = Arc::clone(&addressed.origin);
+        Self { origin, place: addressed.place(), started: addressed.started, change: None, answered: false }
+    }
+
+    /// Keeps what a retry is recognised by, if byte-equal copies of the delivery say the same.
+    pub(super) fn recognise(&mut self, verified: &Verified) {
+        let kind = self.place.map(|place| self.origin.source.actions.get(place).kind());
+        self.change = (kind == Some(Kind::Change)).then(|| verified.body.clone());
+    }
+
+    /// The attempt that this delivery repeats, if there is one that was not answered.
+    pub(super) fn first_attempt(&self, bridge: &Bridge, now: Instant) -> Option<First> {
+        let body = self.change.as_ref()?;
+        bridge.memory.recall(now, || self.identity(body))
+    }
+
+    fn identity(&self, body: &Bytes) -> Identity {
+        let (source, action) = self.origin.metrics.labels(self.place);
+        Identity::of(source, action, body)
+    }
+
+    /// Counts the answer; the first is the one that counts.
+    pub(super) fn answered(&mut self, bridge: &Bridge, result: &Result<Receipt, Refusal>, now: Instant) {
+        if std::mem::replace(&mut self.answered, true) {
+            return;
+        }
+        let outcome = match result {
+            Ok(receipt) => receipt.outcome,
+            Err(refusal) => {
+                bridge.reporter.refused(self.origin.metrics.labels(self.place), refusal);
+                refusal.outcome
+            }
+        };
+        let took = now.saturating_duration_since(self.started);
+        bridge.metrics.answered(&self.origin.metrics, self.place, outcome, took);
+    }
+
+    /// Counts the end of a settlement that began at `began`, and the answer if there was none.
+    fn settled(&mut self, settled: &Settled, began: Instant) {
+        let Settled { bridge, result, recalled } = settled;
+        let now = Instant::now();
+        if *recalled {
+            bridge.metrics.redelivery_suppressed(&self.origin.metrics, self.place);
+        } else if result.as_ref().is_ok_and(|receipt| receipt.outcome != Outcome::Empty) {
+            bridge.metrics.confirmation_took(now.saturating_duration_since(began));
+        }
+        self.answered(bridge, result, now);
+    }
+}
+
+/// A delivery whose events are with the Kafka client. Dropped before its end, it goes on in the bridge's runtime.
+pub(super) struct Settlement<'a, F: Future<Output = Settled> + Send + 'static> {
+    bridge: &'a Bridge,
+    /// Both are there until the end, whoever waits for it.
+    settling: Option<(Pin<Box<F>>, Tally)>,
+    began: Instant,
+}
+
+/// The end of a settlement, with the bridge that it took along.
+pub(super) struct Settled {
+    pub(super) bridge: Arc<Bridge>,
+    pub(super) result: Result<Receipt, Refusal>,
+    /// The result is an earlier attempt's.
+    pub(super) recalled: bool,
+}
+
+impl<'a, F: Future<Output = Settled> + Send + 'static> Settlement<'a, F> {
+    pub(super) fn new(bridge: &'a Bridge, settling: F, tally: Tally, began: Instant) -> Self {
+        Self { bridge, settling: Some((Box::pin(settling), tally)), began }
+    }
+
+    /// Answers without waiting any longer; the settlement goes on.
+    pub(super) fn give_up(mut self, refusal: Refusal) -> Result<Receipt, Refusal> {
+        let result = Err(refusal);
+        if let Some((_, tally)) = &mut self.settling {
+            tally.answered(self.bridge, &result, Instant::now());
+        }
+        result
+    }
+}
+
+impl<F: Future<Output = Settled> + Send + 'static> Future for Settlement<'_, F> {
+    type Output = Result<Receipt, Refusal>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let (settling, _) = self.settling.as_mut().expect("not polled after its end");
+        let settled = std::task::ready!(settling.as_mut().poll(context));
+        if let Some((_, mut tally)) = self.settling.take() {
+            tally.settled(&settled, self.began);
+        }
+        Poll::Ready(settled.result)
+    }
+}
+
+impl<F: Future<Output = Settled> + Send + 'static> Drop for Settlement<'_, F> {
+    fn drop(&mut self) {
+        let Some((settling, mut tally)) = self.settling.take() else { return };
+        let (memory, began) = (&self.bridge.memory, self.began);
+        let promise = match &tally.change {
+            Some(body) => memory.promise(Instant::now(), tally.identity(body)),
+            None => None,
+        };
+        drop(self.bridge.runtime.spawn(async move {
+            let settled = settling.await;
+            if let (Some(promise), Ok(receipt)) = (promise, &settled.result) {
+                promise.keep(Instant::now(), receipt);
+            }
+            tally.settled(&settled, began);
+        }));
+    }
+}
