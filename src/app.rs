@@ -4,6 +4,8 @@
 //! it. [`App::run`] serves until it is told to stop: not ready, `shutdown_delay` still accepting, then no new
 //! connections, what is in flight confirmed within `shutdown_grace`, the producer flushed.
 
+pub mod reload;
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub struct App {
     admin: Listening,
     admin_address: SocketAddr,
     state: Arc<State>,
+    metrics: Arc<Metrics>,
     bridge: Arc<Bridge>,
     producer: Arc<Producer>,
     watch: Arc<Watch>,
@@ -85,15 +88,26 @@ impl App {
         let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
         let bridge = Arc::new(Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics)));
         let state = Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission())));
-        let wanted: BTreeSet<String> = wanted(&config).into_iter().map(|topic| topic.name).collect();
         let probe = bridge.quarantine_topic().to_string();
-        let watch = Arc::new(Watch::start(Arc::clone(&producer), metrics, probe, wanted));
+        let watch =
+            Arc::new(Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, topic_names(&config)));
         let failed = |key, address| move |error| BuildError::Listen { key, address, error };
         let ingress = serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress)
             .map_err(failed("ingress.listen", ingress_address))?;
         let admin =
             serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
-        Ok(Self { config, ingress, ingress_address, admin, admin_address, state, bridge, producer, watch })
+        Ok(Self {
+            config,
+            ingress,
+            ingress_address,
+            admin,
+            admin_address,
+            state,
+            metrics,
+            bridge,
+            producer,
+            watch,
+        })
     }
 
     /// Where deliveries are taken.
@@ -182,6 +196,10 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAd
     let listener = TcpListener::bind(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+fn topic_names(config: &Config) -> BTreeSet<String> {
+    wanted(config).into_iter().map(|topic| topic.name).collect()
 }
 
 /// Creates missing topics where the configuration says so, and warns of those that endanger events. Goes on asking a

@@ -50,6 +50,7 @@ pub struct Metrics {
     pub producer_queue_bytes: IntGauge,
     /// How often the producer was replaced after a fatal error.
     pub producer_rebuilds: IntCounter,
+    reloads: [IntCounter; 2],
     /// 1 while `/readyz` answers 200.
     pub ready: IntGauge,
     /// Topics that the configuration asks for and the cluster does not have.
@@ -75,6 +76,13 @@ impl Metrics {
             &["version", "librdkafka"],
         );
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), librdkafka]).set(1);
+        let reloads: IntCounterVec = vec(
+            &registry,
+            IntCounterVec::new,
+            "reloads_total",
+            "Reloads of sources and secrets, by result; a failed one keeps what was there.",
+            &["result"],
+        );
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
@@ -181,6 +189,7 @@ impl Metrics {
                 "Producers that were replaced after a fatal error.",
                 IntCounter::with_opts,
             ),
+            reloads: ["failed", "ok"].map(|result| reloads.with_label_values(&[result])),
             ready: one(
                 &registry,
                 "ready",
@@ -256,6 +265,11 @@ impl Metrics {
     /// Notes how long a delivery's events took to be confirmed.
     pub fn confirmation_took(&self, duration: Duration) {
         self.confirm_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, ok: bool) {
+        self.reloads[usize::from(ok)].inc();
     }
 
     /// Replaces what is known of the brokers: name, connected, and round trip times in seconds by percentile.

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::loaded;
+use crate::app::reload::Reloader;
 use crate::app::{App, Ended};
+use crate::config::load;
+use crate::kafka::settings::check_property;
 use crate::telemetry;
 
 /// Runs the bridge until SIGTERM or SIGINT; a second one ends it at once.
@@ -19,8 +22,19 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
         None => tracing::info!("no configuration file; defaults and environment only"),
     }
     let signals = Signals::listen()?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let app = App::build(loaded.config)?;
-    Ok(until_signal(app, signals).await)
+    let reloader = Reloader::new(&app, loaded.settings);
+    let path = loaded.file;
+    let load = move || load::load(path.as_deref(), &load::process_environment(), check_property);
+    let reloading = tokio::spawn(reloader.run(load, async move || {
+        if hangup.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }));
+    let code = until_signal(app, signals).await;
+    reloading.abort();
+    Ok(code)
 }
 
 /// SIGTERM and SIGINT.

@@ -4,6 +4,7 @@
 //! types. What one key cannot tell alone (a body larger than all that may be in flight) is checked at the section's end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,13 +216,14 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
     let filled = |text: &str| if text.is_empty() { Err("is empty".to_owned()) } else { Ok(()) };
     let mistakes_before = section.mistakes();
     let mut secrets = section.list("secrets", true, filled);
-    let files = section.list("secret_files", false, |path| read_secret(path).map(|_| ()));
+    let mut files = section.list("secret_files", false, |path| read_secret(path).map(|_| ()));
     secrets.extend(files.iter().filter_map(|path| read_secret(path).ok()));
     let all_read = section.mistakes() == mistakes_before;
     let policy = section.get("signature", "enforce", word(POLICIES));
     let mut url_tokens = section.list("url_tokens", true, filled);
-    let files = section.list("url_token_files", false, |path| read_secret(path).map(|_| ()));
-    url_tokens.extend(files.iter().filter_map(|path| read_secret(path).ok()));
+    let token_files = section.list("url_token_files", false, |path| read_secret(path).map(|_| ()));
+    url_tokens.extend(token_files.iter().filter_map(|path| read_secret(path).ok()));
+    files.extend(token_files);
     let extras = section.list("extra_actions", false, |name| {
         Actions::with_extras([name]).map(|_| ()).map_err(|error| format!("cannot be added: {error}"))
     });
@@ -246,6 +248,7 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
         keys: secrets.iter().filter_map(|secret| SigningKey::new(secret.expose_secret()).ok()).collect(),
         url_tokens: url_tokens.into_iter().map(SecretString::from).collect(),
         actions: Actions::with_extras(&extras).unwrap_or_default(),
+        files: files.into_iter().map(PathBuf::from).collect(),
     }
 }
 

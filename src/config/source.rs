@@ -1,5 +1,6 @@
 //! A source: a named origin of deliveries with its own shared secrets, one Nexudus location or one app.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -21,6 +22,8 @@ pub struct Source {
     pub url_tokens: Vec<SecretString>,
     /// The actions that it takes.
     pub actions: Actions,
+    /// The files that secrets and tokens were read from.
+    pub files: Vec<PathBuf>,
 }
 
 /// `signature`.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::Refusal;
 use crate::config::{SignaturePolicy, Source};
-use crate::event::Trace;
+use crate::event::{Stream, Trace};
 use crate::metrics::SourceMetrics;
 use crate::outcome::Outcome;
 use crate::signature::Signature;
@@ -43,13 +43,15 @@ pub enum SignatureHeader<'a> {
     Several,
 }
 
-/// A source, with its metrics.
+/// A source, with all that is made for it at start.
 #[derive(Debug)]
 pub struct Origin {
     /// The source.
     pub source: Arc<Source>,
     /// Its series.
     pub metrics: SourceMetrics,
+    /// Where the events of its actions go, by their place.
+    pub streams: Vec<Arc<Stream>>,
 }
 
 /// A delivery whose source is known, whose token is right and whose action and signature can be judged with the body.

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use uuid::Uuid;
@@ -78,9 +79,12 @@ impl Refusal {
     }
 }
 
+type Origins = BTreeMap<Arc<str>, Arc<Origin>>;
+
 /// The bridge: takes deliveries, publishes their events, and answers once the broker has confirmed them.
 pub struct Bridge {
-    origins: BTreeMap<Arc<str>, Arc<Origin>>,
+    /// Replaced as a whole by a reload; a delivery keeps the one that it was addressed to.
+    origins: ArcSwap<Origins>,
     strangers: SourceMetrics,
     admission: Arc<Admission>,
     router: Router,
@@ -96,18 +100,15 @@ pub struct Bridge {
 impl Bridge {
     /// Puts a bridge together. What outlives its request goes on in the runtime that this is called in.
     pub fn new(config: &Config, producer: Arc<Producer>, metrics: Arc<Metrics>) -> Self {
-        let origin = |source: &Arc<Source>| {
-            let metrics = metrics.source(&source.name, &source.actions);
-            (Arc::clone(&source.name), Arc::new(Origin { source: Arc::clone(source), metrics }))
-        };
+        let router = Router::new(config);
         Self {
-            origins: config.sources.values().map(origin).collect(),
+            origins: ArcSwap::from_pointee(origins(&config.sources, &router, &metrics)),
             strangers: metrics.source(UNKNOWN, &crate::action::Actions::default()),
             admission: Arc::new(Admission::new(
                 config.ingress.max_in_flight,
                 config.ingress.max_in_flight_bytes,
             )),
-            router: Router::new(config),
+            router,
             producer,
             metrics,
             reporter: Reporter::default(),
@@ -123,6 +124,12 @@ impl Bridge {
         &self.admission
     }
 
+    /// Takes deliveries for these sources from now on, with their secrets. Those that are addressed already go on as they
+    /// were.
+    pub fn adopt(&self, sources: &BTreeMap<Arc<str>, Arc<Source>>) {
+        self.origins.store(Arc::new(origins(sources, &self.router, &self.metrics)));
+    }
+
     /// The quarantine topic's name.
     pub fn quarantine_topic(&self) -> &Arc<str> {
         self.router.quarantine_topic()
@@ -135,7 +142,8 @@ impl Bridge {
     pub fn address(&self, request: Request<'_>) -> Result<Addressed, Refusal> {
         let started = Instant::now();
         let name = request.source.unwrap_or(Source::DEFAULT);
-        let Some(origin) = self.origins.get(name) else {
+        let origins = self.origins.load();
+        let Some(origin) = origins.get(name) else {
             let refusal = Refusal::new(Outcome::UnknownSource, "no source of this name is configured");
             return Err(self.refused(&self.strangers, None, started, refusal));
         };
@@ -147,7 +155,8 @@ impl Bridge {
     /// Refuses a request that is not a POST.
     pub fn wrong_method(&self, source: Option<&str>, action: &str) -> Refusal {
         let refusal = Refusal::new(Outcome::Method, "webhooks are delivered by POST");
-        let origin = self.origins.get(source.unwrap_or(Source::DEFAULT));
+        let origins = self.origins.load();
+        let origin = origins.get(source.unwrap_or(Source::DEFAULT));
         let metrics = origin.map_or(&self.strangers, |origin| &origin.metrics);
         let place = origin.and_then(|origin| origin.source.actions.find(action));
         self.refused(metrics, place, Instant::now(), refusal)
@@ -202,4 +211,13 @@ impl Bridge {
             Err(_elapsed) => settlement.give_up(self.late()),
         }
     }
+}
+
+fn origins(sources: &BTreeMap<Arc<str>, Arc<Source>>, router: &Router, metrics: &Metrics) -> Origins {
+    let origin = |source: &Arc<Source>| Origin {
+        metrics: metrics.source(&source.name, &source.actions),
+        streams: router.streams(source),
+        source: Arc::clone(source),
+    };
+    sources.values().map(|source| (Arc::clone(&source.name), Arc::new(origin(source)))).collect()
 }

@@ -1,6 +1,5 @@
 //! Route: records become events, with topic, key and attributes. A plain function of its input: no clock, no chance.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -13,11 +12,10 @@ use crate::config::{Config, Source};
 use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, ReceivedAt, Stream};
 use crate::outcome::QuarantineReason;
 
-/// Where events go. Everything that does not depend on the delivery is made at start.
+/// Where events go.
 #[derive(Debug)]
 pub struct Router {
-    /// By source, those of its actions by their place.
-    streams: BTreeMap<Arc<str>, Vec<Arc<Stream>>>,
+    prefix: String,
     quarantine: Arc<str>,
 }
 
@@ -33,15 +31,17 @@ pub enum Routed {
 }
 
 impl Router {
-    /// Makes the streams of every source and action.
+    /// Takes the names of topics from the configuration.
     pub fn new(config: &Config) -> Self {
-        let prefix = &config.topics.prefix;
-        let streams = |source: &Source| {
-            let stream = |action: &str| Arc::new(stream(format!("{prefix}{action}"), source, action));
-            source.actions.iter().map(|action| stream(action.name())).collect()
-        };
-        let streams = config.sources.values().map(|source| (Arc::clone(&source.name), streams(source)));
-        Self { streams: streams.collect(), quarantine: format!("{prefix}{QUARANTINE}").into() }
+        let prefix = config.topics.prefix.clone();
+        Self { quarantine: format!("{prefix}{QUARANTINE}").into(), prefix }
+    }
+
+    /// The streams of a source's actions, by their place: all of an event that does not depend on the delivery.
+    pub fn streams(&self, source: &Source) -> Vec<Arc<Stream>> {
+        let prefix = &self.prefix;
+        let stream = |action: &str| Arc::new(stream(format!("{prefix}{action}"), source, action));
+        source.actions.iter().map(|action| stream(action.name())).collect()
     }
 
     /// The quarantine topic's name.
@@ -57,7 +57,7 @@ impl Router {
             (Content::Unreadable(reason), _) => self.quarantined(verified, reason),
             (Content::Empty, _) => Routed::Nothing,
             (Content::Records(records), Target::Known(place)) => {
-                Routed::Events(self.events(verified, *place, records, first_id))
+                Routed::Events(events(verified, *place, records, first_id))
             }
         }
     }
@@ -79,31 +79,30 @@ impl Router {
         attributes.quarantine = Some(Quarantine { reason, action });
         Event { stream, key: None, value: verified.body.clone(), attributes }
     }
+}
 
-    fn events(
-        &self,
-        verified: &Verified,
-        place: usize,
-        records: Vec<Record>,
-        first_id: impl FnOnce() -> Uuid,
-    ) -> Vec<Event> {
-        let source = &verified.origin.source;
-        let action = source.actions.get(place);
-        let stream = &self.streams[&source.name][place];
-        let first_id = (action.kind() == Kind::Signal).then(first_id);
-        let event = |(place, record): (usize, Record)| {
-            let Record { value, key, updated_on } = record;
-            let fingerprint = Fingerprint::of(&source.name, action.name(), &value);
-            let id = match first_id {
-                Some(first) => EventId::Own(count_on(first, place)),
-                None => EventId::Content(fingerprint),
-            };
-            let mut attributes = attributes(verified, id, fingerprint);
-            attributes.time = updated_on;
-            Event { stream: Arc::clone(stream), key, value, attributes }
+fn events(
+    verified: &Verified,
+    place: usize,
+    records: Vec<Record>,
+    first_id: impl FnOnce() -> Uuid,
+) -> Vec<Event> {
+    let source = &verified.origin.source;
+    let action = source.actions.get(place);
+    let stream = &verified.origin.streams[place];
+    let first_id = (action.kind() == Kind::Signal).then(first_id);
+    let event = |(place, record): (usize, Record)| {
+        let Record { value, key, updated_on } = record;
+        let fingerprint = Fingerprint::of(&source.name, action.name(), &value);
+        let id = match first_id {
+            Some(first) => EventId::Own(count_on(first, place)),
+            None => EventId::Content(fingerprint),
         };
-        records.into_iter().enumerate().map(event).collect()
-    }
+        let mut attributes = attributes(verified, id, fingerprint);
+        attributes.time = updated_on;
+        Event { stream: Arc::clone(stream), key, value, attributes }
+    };
+    records.into_iter().enumerate().map(event).collect()
 }
 
 fn stream(topic: String, source: &Source, action: &str) -> Stream {

@@ -5,8 +5,8 @@
 //! less often, to find topics that are missing.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::metadata::MetadataTopic;
@@ -24,6 +24,7 @@ const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct Watch {
     wake: Sender<()>,
+    wanted: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Watch {
@@ -35,12 +36,20 @@ impl Watch {
         wanted: BTreeSet<String>,
     ) -> Self {
         let (wake, woken) = channel();
-        let mut round = Round { producer, metrics, probe, wanted, listed: None, said: false };
+        let wanted = Arc::new(Mutex::new(wanted));
+        let mut round =
+            Round { producer, metrics, probe, wanted: Arc::clone(&wanted), listed: None, said: false };
         std::thread::Builder::new()
             .name("kafka-watch".into())
             .spawn(move || round.run(&woken))
             .expect("a thread can be started at start-up");
-        Self { wake }
+        Self { wake, wanted }
+    }
+
+    /// Watches for these topics from now on.
+    pub fn want(&self, wanted: BTreeSet<String>) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        self.look();
     }
 
     /// Looks at once, the list of topics included: something has changed.
@@ -53,7 +62,7 @@ struct Round {
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
     probe: String,
-    wanted: BTreeSet<String>,
+    wanted: Arc<Mutex<BTreeSet<String>>>,
     listed: Option<Instant>,
     /// Whether the log has the topics that are missing now.
     said: bool,
@@ -92,8 +101,10 @@ impl Round {
         let Ok(metadata) = listed else { return };
         self.listed = Some(Instant::now());
         let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: Vec<String> =
-            self.wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
+            wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
+        drop(wanted);
         self.metrics.topics_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
         let count = missing.len();
         if self.producer.status().set_missing(missing) {

@@ -150,7 +150,7 @@ async fn a_full_queue_is_answered_503_with_cause_queue_full() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_hangs_up_cancels_nothing() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
-    bridge.wait_until_ready_is(200).await;
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
     bridge.broker().round_trip(Duration::from_secs(1));
     let mut stream = TcpStream::connect(bridge.ingress).await.expect("the bridge listens");
     let (signature, length) = (sign(RECORD.as_bytes()), RECORD.len());
@@ -161,12 +161,13 @@ async fn a_client_that_hangs_up_cancels_nothing() {
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
     drop(stream);
     let series = r#"nexudus_bridge_events_confirmed_total{action="BookingCreate",source="default"}"#;
-    bridge.wait_for_metric(series, 1.0).await;
+    bridge.wait_for_metric(series, 2.0).await;
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
     let series =
         r#"nexudus_bridge_deliveries_total{action="BookingCreate",outcome="confirmed",source="default"}"#;
-    bridge.wait_for_metric(series, 1.0).await;
-    assert_eq!(bridge.topic("BookingCreate", 1)[0].value, RECORD.as_bytes());
+    bridge.wait_for_metric(series, 2.0).await;
+    bridge.broker().clear_faults();
+    assert_eq!(bridge.topic("BookingCreate", 2)[1].value, RECORD.as_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ mod events;
 mod faults;
 mod ingress;
 mod redelivery;
+mod reload;
 mod security;
 mod serve;
 mod shutdown;

@@ -1,0 +1,134 @@
+//! Reload: sources, secrets and tokens taken over while deliveries go on.
+//!
+//! Because it was asked for (SIGHUP), or because a secret's file has another content. The whole configuration is read
+//! anew and checked as at start; with any mistake everything stays as it was, and the log says what is wrong. What only
+//! a restart changes is named.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{App, prepare_topics, topic_names};
+use crate::config::load::{Loaded, Mistakes};
+use crate::config::{Config, Setting};
+use crate::delivery::Bridge;
+use crate::kafka::watch::Watch;
+use crate::metrics::Metrics;
+
+/// How often the files of secrets are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Takes over new configurations for a running bridge.
+pub struct Reloader {
+    bridge: Arc<Bridge>,
+    metrics: Arc<Metrics>,
+    watch: Arc<Watch>,
+    /// In force, as are the settings.
+    config: Config,
+    settings: Vec<Setting>,
+    files: Contents,
+}
+
+/// What the files of secrets hold, as a hash; `None` for one that cannot be read.
+type Contents = BTreeMap<PathBuf, Option<u64>>;
+
+impl Reloader {
+    /// For a bridge that runs with these settings.
+    pub fn new(app: &App, settings: Vec<Setting>) -> Self {
+        Self {
+            bridge: Arc::clone(&app.bridge),
+            metrics: Arc::clone(&app.metrics),
+            watch: Arc::clone(&app.watch),
+            files: contents(&app.config),
+            config: app.config.clone(),
+            settings,
+        }
+    }
+
+    /// Reloads what `load` reads whenever `asked` says so or a secret's file has changed; never ends.
+    pub async fn run(
+        mut self,
+        load: impl Fn() -> Result<Loaded, Mistakes> + Send + Sync + 'static,
+        mut asked: impl AsyncFnMut(),
+    ) {
+        let load = Arc::new(load);
+        loop {
+            let asked_for = tokio::select! {
+                () = asked() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
+            // Files and librdkafka's checks of properties block. What the files hold is noted before they are read, so
+            // that a change in between is seen the next time.
+            let config = self.config.clone();
+            let Ok(files) = tokio::task::spawn_blocking(move || contents(&config)).await else { continue };
+            if !asked_for && files == self.files {
+                continue;
+            }
+            let because = if asked_for { "it was asked for" } else { "a secret's file has changed" };
+            tracing::info!("reloading sources and secrets: {because}");
+            let load = Arc::clone(&load);
+            match tokio::task::spawn_blocking(move || load()).await {
+                Ok(loaded) => self.take(loaded, files),
+                Err(error) => tracing::error!(%error, "the configuration could not be read"),
+            }
+        }
+    }
+
+    /// Takes over what may change, or keeps what there was. `seen` is what the files held before they were read.
+    fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents) {
+        self.metrics.reloaded(loaded.is_ok());
+        match loaded {
+            Ok(loaded) => {
+                for warning in &loaded.config.warnings {
+                    tracing::warn!("{warning}");
+                }
+                self.name_what_needs_a_restart(&loaded.settings);
+                self.bridge.adopt(&loaded.config.sources);
+                self.config.sources = loaded.config.sources;
+                let topics = topic_names(&self.config);
+                self.watch.want(topics);
+                tokio::spawn(prepare_topics(self.config.clone(), Arc::clone(&self.watch)));
+                self.settings = loaded.settings;
+                tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
+            }
+            Err(Mistakes(mistakes)) => {
+                for mistake in &mistakes {
+                    tracing::error!("not reloaded: {mistake}");
+                }
+            }
+        }
+        // Also after a failure: the same broken content is not tried every few seconds.
+        self.files = contents(&self.config);
+        for (path, hash) in seen {
+            self.files.entry(path).and_modify(|known| *known = hash);
+        }
+    }
+
+    fn name_what_needs_a_restart(&self, new: &[Setting]) {
+        let value = |settings: &[Setting], key: &str| {
+            settings.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone())
+        };
+        let keys = self.settings.iter().chain(new).map(|setting| setting.key.as_str());
+        let mut changed: Vec<&str> = keys
+            .filter(|key| !key.starts_with("sources.") && value(&self.settings, key) != value(new, key))
+            .collect();
+        changed.sort_unstable();
+        changed.dedup();
+        if !changed.is_empty() {
+            tracing::warn!("only a restart changes {}", changed.join(", "));
+        }
+    }
+}
+
+fn contents(config: &Config) -> Contents {
+    let files = config.sources.values().flat_map(|source| &source.files);
+    let hash = |path: &PathBuf| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&std::fs::read(path).ok()?);
+        Some(hasher.finish())
+    };
+    files.map(|path| (path.clone(), hash(path))).collect()
+}
