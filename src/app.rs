@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::config::{Config, Ingress};
 use crate::delivery::Bridge;
 use crate::http::admin::State;
+use crate::http::tls::Certificate;
 use crate::http::{Listening, serve_admin, serve_ingress};
 use crate::kafka::producer::Producer;
 use crate::kafka::settings::library_version;
@@ -36,6 +37,7 @@ pub struct App {
     admin_address: SocketAddr,
     state: Arc<State>,
     metrics: Arc<Metrics>,
+    certificate: Option<Arc<Certificate>>,
     bridge: Arc<Bridge>,
     producer: Arc<Producer>,
     watch: Arc<Watch>,
@@ -54,6 +56,9 @@ pub enum BuildError {
         /// The system's word.
         error: std::io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("ingress.tls_cert and ingress.tls_key cannot be used: {0}")]
+    Tls(String),
     /// librdkafka refuses the configuration as a whole.
     #[error("[kafka] is refused by librdkafka: {0}")]
     Kafka(String),
@@ -81,6 +86,9 @@ impl App {
         }
         let metrics = Arc::new(Metrics::new(&library_version()));
         let status = Arc::new(Status::default());
+        let certificate = config.ingress.tls.as_ref();
+        let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
+        let certificate = certificate.transpose().map_err(BuildError::Tls)?.map(Arc::new);
         let producer =
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
         let producer = Arc::new(producer);
@@ -92,8 +100,9 @@ impl App {
         let watch =
             Arc::new(Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, topic_names(&config)));
         let failed = |key, address| move |error| BuildError::Listen { key, address, error };
-        let ingress = serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress)
-            .map_err(failed("ingress.listen", ingress_address))?;
+        let ingress =
+            serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress, certificate.as_deref())
+                .map_err(failed("ingress.listen", ingress_address))?;
         let admin =
             serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
         Ok(Self {
@@ -104,6 +113,7 @@ impl App {
             admin_address,
             state,
             metrics,
+            certificate,
             bridge,
             producer,
             watch,
@@ -182,12 +192,16 @@ impl Stopping<'_> {
     }
 }
 
-/// Checks that librdkafka takes the configuration as a whole, not just each property alone.
+/// Checks what the configuration cannot know of itself: that librdkafka takes it as a whole, not just each property
+/// alone, and that the certificate can be used.
 ///
 /// # Errors
-/// [`BuildError::Kafka`].
-pub fn check_client(config: &Config) -> Result<(), BuildError> {
+/// [`BuildError::Kafka`], [`BuildError::Tls`].
+pub fn check(config: &Config) -> Result<(), BuildError> {
     let metrics = Arc::new(Metrics::new(&library_version()));
+    if let Some(files) = &config.ingress.tls {
+        Certificate::read(files, Arc::clone(&metrics)).map_err(BuildError::Tls)?;
+    }
     Producer::new(config, Arc::default(), metrics).map(drop).map_err(BuildError::Kafka)
 }
 

@@ -51,6 +51,7 @@ pub struct Metrics {
     /// How often the producer was replaced after a fatal error.
     pub producer_rebuilds: IntCounter,
     reloads: [IntCounter; 2],
+    certificate_expires: OnceLock<IntGauge>,
     /// 1 while `/readyz` answers 200.
     pub ready: IntGauge,
     /// Topics that the configuration asks for and the cluster does not have.
@@ -80,7 +81,7 @@ impl Metrics {
             &registry,
             IntCounterVec::new,
             "reloads_total",
-            "Reloads of sources and secrets, by result; a failed one keeps what was there.",
+            "Reloads of sources, secrets and the certificate, by result; a failed one keeps what was there.",
             &["result"],
         );
         #[cfg(target_os = "linux")]
@@ -190,6 +191,7 @@ impl Metrics {
                 IntCounter::with_opts,
             ),
             reloads: ["failed", "ok"].map(|result| reloads.with_label_values(&[result])),
+            certificate_expires: OnceLock::new(),
             ready: one(
                 &registry,
                 "ready",
@@ -265,6 +267,15 @@ impl Metrics {
     /// Notes how long a delivery's events took to be confirmed.
     pub fn confirmation_took(&self, duration: Duration) {
         self.confirm_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Notes when the ingress's certificate expires, as Unix time. Without a certificate there is no such series.
+    pub fn certificate_expires(&self, unix_seconds: i64) {
+        let name = "tls_certificate_not_after_timestamp_seconds";
+        let help = "When the ingress's certificate expires, as Unix time.";
+        let gauge =
+            self.certificate_expires.get_or_init(|| one(&self.registry, name, help, IntGauge::with_opts));
+        gauge.set(unix_seconds);
     }
 
     /// Counts a reload.

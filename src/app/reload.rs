@@ -1,6 +1,6 @@
-//! Reload: sources, secrets and tokens taken over while deliveries go on.
+//! Reload: sources, secrets, tokens and the certificate taken over while deliveries go on.
 //!
-//! Because it was asked for (SIGHUP), or because a secret's file has another content. The whole configuration is read
+//! Because it was asked for (SIGHUP), or because the file of a secret or certificate has another content. The whole configuration is read
 //! anew and checked as at start; with any mistake everything stays as it was, and the log says what is wrong. What only
 //! a restart changes is named.
 
@@ -15,10 +15,11 @@ use super::{App, prepare_topics, topic_names};
 use crate::config::load::{Loaded, Mistakes};
 use crate::config::{Config, Setting};
 use crate::delivery::Bridge;
+use crate::http::tls::Certificate;
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
 
-/// How often the files of secrets are looked at.
+/// How often the files of secrets and certificates are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Takes over new configurations for a running bridge.
@@ -26,13 +27,14 @@ pub struct Reloader {
     bridge: Arc<Bridge>,
     metrics: Arc<Metrics>,
     watch: Arc<Watch>,
+    certificate: Option<Arc<Certificate>>,
     /// In force, as are the settings.
     config: Config,
     settings: Vec<Setting>,
     files: Contents,
 }
 
-/// What the files of secrets hold, as a hash; `None` for one that cannot be read.
+/// What those files hold, as a hash; `None` for one that cannot be read.
 type Contents = BTreeMap<PathBuf, Option<u64>>;
 
 impl Reloader {
@@ -42,13 +44,14 @@ impl Reloader {
             bridge: Arc::clone(&app.bridge),
             metrics: Arc::clone(&app.metrics),
             watch: Arc::clone(&app.watch),
+            certificate: app.certificate.clone(),
             files: contents(&app.config),
             config: app.config.clone(),
             settings,
         }
     }
 
-    /// Reloads what `load` reads whenever `asked` says so or a secret's file has changed; never ends.
+    /// Reloads what `load` reads whenever `asked` says so or one of the files has changed; never ends.
     pub async fn run(
         mut self,
         load: impl Fn() -> Result<Loaded, Mistakes> + Send + Sync + 'static,
@@ -67,7 +70,11 @@ impl Reloader {
             if !asked_for && files == self.files {
                 continue;
             }
-            let because = if asked_for { "it was asked for" } else { "a secret's file has changed" };
+            let because = if asked_for {
+                "it was asked for"
+            } else {
+                "the file of a secret or certificate has changed"
+            };
             tracing::info!("reloading sources and secrets: {because}");
             let load = Arc::clone(&load);
             match tokio::task::spawn_blocking(move || load()).await {
@@ -79,6 +86,12 @@ impl Reloader {
 
     /// Takes over what may change, or keeps what there was. `seen` is what the files held before they were read.
     fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents) {
+        let loaded = loaded.and_then(|loaded| {
+            match self.certificate.as_ref().map(|certificate| certificate.reload()) {
+                Some(Err(error)) => Err(Mistakes(vec![error])),
+                Some(Ok(())) | None => Ok(loaded),
+            }
+        });
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(loaded) => {
@@ -124,7 +137,8 @@ impl Reloader {
 }
 
 fn contents(config: &Config) -> Contents {
-    let files = config.sources.values().flat_map(|source| &source.files);
+    let tls = config.ingress.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+    let files = config.sources.values().flat_map(|source| &source.files).chain(tls);
     let hash = |path: &PathBuf| {
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(path).ok()?);

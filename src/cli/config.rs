@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::loaded;
-use crate::app::check_client;
+use crate::app::check;
 use crate::config::show::show;
 
 #[derive(Debug, Subcommand)]
@@ -21,7 +21,7 @@ pub(super) enum Command {
 /// Runs `config`.
 pub(super) fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = loaded(file)?;
-    check_client(&loaded.config)?;
+    check(&loaded.config)?;
     match command {
         Command::Check => {
             for warning in &loaded.config.warnings {

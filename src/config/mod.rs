@@ -14,6 +14,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,17 @@ pub struct Ingress {
     pub shutdown_delay: Duration,
     /// How long it then waits for the confirmation of what is in flight.
     pub shutdown_grace: Duration,
+    /// Where the certificate is; without one the listener speaks plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// `ingress.tls_cert` and `ingress.tls_key`: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and those between it and the root.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// `[admin]`.

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
 use super::{
-    Admin, Config, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source, Topics,
+    Admin, Config, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source, Tls, Topics,
 };
 use crate::action::Actions;
 use crate::signature::SigningKey;
@@ -50,12 +50,29 @@ fn ingress(mut section: Section<'_>) -> Ingress {
         max_in_flight_bytes: size(section.get("max_in_flight_bytes", "33554432", integer(1024, 16 << 30))),
         shutdown_delay: section.get("shutdown_delay", "0s", duration(ms(0), minutes(10))),
         shutdown_grace: section.get("shutdown_grace", "25s", duration(ms(0), minutes(60))),
+        tls: tls(&mut section),
     };
     if ingress.max_in_flight_bytes < ingress.max_body_bytes {
         section.mistake(".max_in_flight_bytes is less than max_body_bytes, so that no large body could ever be taken; raise the first or lower the second");
     }
     section.close();
     ingress
+}
+
+fn tls(section: &mut Section<'_>) -> Option<Tls> {
+    let [cert, key] = ["tls_cert", "tls_key"].map(|key| section.get(key, "", text));
+    match (cert.is_empty(), key.is_empty()) {
+        (true, true) => None,
+        (false, false) => Some(Tls { cert: cert.into(), key: key.into() }),
+        (true, false) => {
+            section.mistake(".tls_key is set without tls_cert, expected both or neither");
+            None
+        }
+        (false, true) => {
+            section.mistake(".tls_cert is set without tls_key, expected both or neither");
+            None
+        }
+    }
 }
 
 fn admin(mut section: Section<'_>) -> Admin {

@@ -7,6 +7,7 @@ pub mod admin;
 mod ingress;
 mod listening;
 mod respond;
+pub mod tls;
 
 use std::io;
 use std::net::TcpListener;
@@ -18,11 +19,15 @@ use actix_web::{App, HttpServer, web};
 use self::admin::State;
 use self::ingress::Ingress;
 pub use self::listening::Listening;
+use self::tls::Certificate;
 use crate::config;
 use crate::delivery::Bridge;
 
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may idle between requests; above the minute of common load balancers.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -46,7 +51,7 @@ macro_rules! bounds {
     };
 }
 
-/// Serves deliveries on `listener`.
+/// Serves deliveries on `listener`, over TLS if there is a certificate.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -54,16 +59,23 @@ pub fn serve_ingress(
     listener: TcpListener,
     bridge: Arc<Bridge>,
     config: &config::Ingress,
+    certificate: Option<&Certificate>,
 ) -> io::Result<Listening> {
     let ingress = web::Data::new(Ingress::new(bridge, config));
     let grace = config.shutdown_grace.as_secs() + 1;
+    let tls = certificate.map(Certificate::server_config).transpose().map_err(io::Error::other)?;
     Listening::start("ingress", move || {
         let server = HttpServer::new(move || {
             // Every path goes to one handler: patterns with names are regular expressions to actix-web, and those cost
             // more than the signature.
             App::new().app_data(ingress.clone()).default_service(web::to(ingress::receive))
         });
-        Ok(bounds!(server).shutdown_timeout(grace).backlog(BACKLOG).listen(listener)?.run())
+        let server = bounds!(server).shutdown_timeout(grace).backlog(BACKLOG);
+        let server = match tls {
+            Some(tls) => server.tls_handshake_timeout(HANDSHAKE_TIMEOUT).listen_rustls_0_23(listener, tls)?,
+            None => server.listen(listener)?,
+        };
+        Ok(server.run())
     })
 }
 

@@ -12,4 +12,5 @@ mod serve;
 mod shutdown;
 mod support;
 mod tidy;
+mod tls;
 mod topics;

@@ -1,0 +1,162 @@
+//! TLS on the ingress: HTTP/1.1 and HTTP/2, a certificate replaced while it serves, and no broken one taken over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nexudus_bridge::app::{App, BuildError};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use reqwest::Version;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::bridge::{PATIENCE, SECRET, config, sign};
+use crate::support::kafka::{plain, unique};
+use crate::support::program::{Running, field};
+
+const RECORD: &str = r#"{"Id":1}"#;
+
+/// A certificate for localhost that vouches for itself, valid until the first day of this year.
+fn certificate(year: i32) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    params.not_after = date_time_ymd(year, 1, 1);
+    (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+}
+
+/// A client that trusts this certificate and no other.
+fn client(certificate: &str) -> reqwest::ClientBuilder {
+    rustls::crypto::ring::default_provider().install_default().ok(); // an error says that one is installed already
+    let root = reqwest::Certificate::from_pem(certificate.as_bytes()).expect("a certificate");
+    reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([root])
+}
+
+struct Served {
+    folder: tempfile::TempDir,
+    program: Running,
+    port: u16,
+    admin: String,
+    topic: String,
+}
+
+impl Served {
+    fn start((chain, key): &(String, String)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let prefix = format!("{}.", unique("it"));
+        let [chain_file, key_file] = [("tls.crt", chain), ("tls.key", key)].map(|(name, text)| {
+            fs::write(folder.path().join(name), text).expect("written");
+            folder.path().join(name)
+        });
+        let text = format!(
+            "[ingress]\nlisten = \"127.0.0.1:0\"\ntls_cert = {chain_file:?}\ntls_key = {key_file:?}\n[admin]\n\
+             listen = \"127.0.0.1:0\"\n[topics]\nprefix = {prefix:?}\n[sources.default]\nsecrets = [{SECRET:?}]\n\
+             [kafka]\nbootstrap_servers = {:?}\n",
+            plain().bootstrap(),
+        );
+        fs::write(folder.path().join("bridge.toml"), text).expect("written");
+        let program = Running::serve(&folder.path().join("bridge.toml"));
+        let line = program.line_with("the bridge is listening");
+        let ingress: std::net::SocketAddr = field(&line, "ingress").parse().expect("an address");
+        let admin = field(&line, "admin").to_owned();
+        program.line_with("topics were created");
+        Self { folder, program, port: ingress.port(), admin, topic: format!("{prefix}BookingCreate") }
+    }
+
+    /// Posts a record, and again while it is answered 503 as a sender would: just created topics are not there at once.
+    async fn post(&self, client: reqwest::ClientBuilder) -> reqwest::Result<reqwest::Response> {
+        let client = client.build()?;
+        let url = format!("https://localhost:{}/webhooks/BookingCreate", self.port);
+        for attempt in 1.. {
+            let request =
+                client.post(&url).header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes())).body(RECORD);
+            let reply = request.send().await?;
+            if reply.status() != 503 || attempt == 5 {
+                return Ok(reply);
+            }
+        }
+        unreachable!("the fifth attempt is the last")
+    }
+
+    fn replace(&self, (chain, key): (&str, &str)) {
+        fs::write(self.folder.path().join("tls.crt"), chain).expect("written");
+        fs::write(self.folder.path().join("tls.key"), key).expect("written");
+    }
+
+    async fn expires(&self) -> String {
+        let metrics = reqwest::get(format!("http://{}/metrics", self.admin)).await.expect("answered");
+        let text = metrics.text().await.expect("text");
+        let name = "nexudus_bridge_tls_certificate_not_after_timestamp_seconds ";
+        text.lines().find_map(|line| line.strip_prefix(name)).expect("the series is there").to_owned()
+    }
+
+    fn topic(&self, expected: usize) {
+        let messages = plain().client().consume_all(&self.topic, expected, PATIENCE);
+        assert!(messages.iter().all(|message| message.value == RECORD.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_come_over_http_1_and_http_2_and_not_without_tls() {
+    let pair = certificate(2040);
+    let bridge = Served::start(&pair);
+    for (client, version) in
+        [(client(&pair.0).http1_only(), Version::HTTP_11), (client(&pair.0), Version::HTTP_2)]
+    {
+        let reply = bridge.post(client).await.expect("answered");
+        let (status, spoken) = (reply.status().as_u16(), reply.version());
+        assert_eq!((status, spoken), (200, version), "{:?}", reply.text().await);
+    }
+    let mut plaintext = tokio::net::TcpStream::connect(("127.0.0.1", bridge.port)).await.expect("it listens");
+    plaintext.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+    let mut answer = Vec::new();
+    plaintext.read_to_end(&mut answer).await.ok(); // a reset is an answer too
+    assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
+    assert_eq!(bridge.expires().await, "2208988800");
+    bridge.topic(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_taken_over_and_a_broken_one_is_not() {
+    let (old, new) = (certificate(2040), certificate(2041));
+    let bridge = Served::start(&old);
+    bridge.post(client(&old.0)).await.expect("answered");
+    // The old key does not fit the new certificate.
+    bridge.replace((&new.0, &old.1));
+    bridge.program.signal("HUP");
+    let line = bridge.program.line_with("not reloaded");
+    assert!(line.contains("does not fit the certificate") && !line.contains("PRIVATE"), "{line}");
+    assert_eq!(bridge.post(client(&old.0)).await.expect("answered").status(), 200);
+    // Mended, without a signal: the files are looked at every ten seconds.
+    bridge.replace((&new.0, &new.1));
+    bridge.program.line_with("were taken over");
+    assert_eq!(bridge.post(client(&new.0)).await.expect("answered").status(), 200);
+    bridge.post(client(&old.0)).await.expect_err("the old certificate is not shown any more");
+    assert_eq!(bridge.expires().await, "2240611200");
+    bridge.topic(3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_used_ends_the_start_with_its_file_and_what_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (chain, key) = certificate(2040);
+    let file = |name: &str, text: &str| -> PathBuf {
+        fs::write(folder.path().join(name), text).expect("written");
+        folder.path().join(name)
+    };
+    let (good, fitting) = (file("good", &chain), file("fitting", &key));
+    let (other, empty) = (file("other", &certificate(2040).1), file("empty", ""));
+    let absent = folder.path().join("absent");
+    for (cert, key, wrong) in [
+        (&empty, &fitting, "holds no certificate"),
+        (&absent, &fitting, "is no certificate chain in PEM"),
+        (&good, &empty, "is no private key in PEM"),
+        (&good, &other, "does not fit the certificate"),
+    ] {
+        let text = |path: &Path| path.display().to_string();
+        let (cert, key) = (text(cert), text(key));
+        let settings = [("ingress.tls_cert", cert.as_str()), ("ingress.tls_key", key.as_str())];
+        let built = App::build(config("127.0.0.1:9", "it.", &settings));
+        match built.map(drop) {
+            Err(BuildError::Tls(error)) => assert!(error.contains(wrong), "{error}"),
+            other => panic!("{other:?} with {cert} and {key}"),
+        }
+    }
+}
