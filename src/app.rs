@@ -24,6 +24,7 @@ use crate::kafka::status::Status;
 use crate::kafka::topics::{Plan, Topics, TopicsError, wanted};
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
+use crate::token::{TokenError, TokenServer};
 
 /// How long to wait before the cluster is asked again for its topics.
 const TOPICS_RETRY: Duration = Duration::from_secs(5);
@@ -62,6 +63,9 @@ pub enum BuildError {
     /// librdkafka refuses the configuration as a whole.
     #[error("[kafka] is refused by librdkafka: {0}")]
     Kafka(String),
+    /// Tokens cannot be fetched, whatever the token server says.
+    #[error("[kafka.oauth] cannot be used: {0}")]
+    Token(#[from] TokenError),
 }
 
 /// How a run ended.
@@ -92,6 +96,9 @@ impl App {
         let producer =
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
         let producer = Arc::new(producer);
+        if let Some(oauth) = &config.kafka.oauth {
+            producer.sign_in_with(TokenServer::new(oauth)?);
+        }
         let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
         let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
         let bridge = Arc::new(Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics)));
@@ -196,12 +203,13 @@ impl Stopping<'_> {
 /// alone, and that the certificate can be used.
 ///
 /// # Errors
-/// [`BuildError::Kafka`], [`BuildError::Tls`].
+/// [`BuildError::Kafka`], [`BuildError::Tls`], [`BuildError::Token`].
 pub fn check(config: &Config) -> Result<(), BuildError> {
     let metrics = Arc::new(Metrics::new(&library_version()));
     if let Some(files) = &config.ingress.tls {
         Certificate::read(files, Arc::clone(&metrics)).map_err(BuildError::Tls)?;
     }
+    config.kafka.oauth.as_ref().map(TokenServer::new).transpose()?;
     Producer::new(config, Arc::default(), metrics).map(drop).map_err(BuildError::Kafka)
 }
 

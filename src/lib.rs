@@ -29,3 +29,4 @@ pub mod outcome;
 pub mod sender;
 pub mod signature;
 pub mod telemetry;
+pub mod token;

@@ -94,6 +94,7 @@ pub(super) fn embed(config: &mut Config, port: Option<u16>) -> anyhow::Result<Em
     // It speaks plainly and knows nobody: what a real cluster asks for would keep the client out.
     let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
     config.kafka.properties.retain(|name, _| !secures(name));
+    config.kafka.oauth = None;
     Ok(broker)
 }
 

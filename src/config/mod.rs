@@ -5,6 +5,7 @@
 //! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`]s, whose `Debug` is redacted; [`show`] prints the effective settings without them.
 
 pub mod load;
+mod oauth;
 mod reader;
 mod setting;
 mod settings;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::oauth::OAuth;
 pub use self::setting::{Origin, Setting};
 pub use self::settings::{NO_SOURCE, PropertyCheck};
 pub use self::source::{SignaturePolicy, Source};
@@ -91,6 +93,8 @@ pub struct Kafka {
     pub confirm_timeout: Duration,
     /// librdkafka properties as the user gave them, checked and free of what would weaken the promise.
     pub properties: BTreeMap<String, Property>,
+    /// `[kafka.oauth]`: clients sign in with tokens of a token server.
+    pub oauth: Option<OAuth>,
 }
 
 /// The value of a librdkafka property; its `Debug` is redacted where the property holds a secret.

@@ -64,28 +64,46 @@ impl<'a> Section<'a> {
 
     /// A value that `read` understands, shown as it is written.
     pub(super) fn get<T>(&mut self, key: &'static str, default: &str, read: impl Fn(&Value) -> Read<T>) -> T {
-        self.known.push(key);
-        let fallback = || {
-            let value = Value::new(None, ValueKind::String(default.to_owned()));
-            read(&value).expect("a default reads as what it is")
-        };
-        let Some(value) = self.table.remove(key) else {
+        if !self.table.contains_key(key) {
             let shown = if is_bare(default) { default.to_owned() } else { quoted(default) };
             self.set(key, shown, Origin::Default);
-            return fallback();
-        };
+        }
+        self.optional(key, false, &read).unwrap_or_else(|| {
+            let value = Value::new(None, ValueKind::String(default.to_owned()));
+            read(&value).expect("a default reads as what it is")
+        })
+    }
+
+    /// A value without a default; none where it is absent, or a mistake. A `secret` one is never shown.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        secret: bool,
+        read: impl Fn(&Value) -> Read<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let value = self.table.remove(key)?;
         let origin = self.notes.origin(&self.key(key), &value);
+        let shown = if secret { quoted("***") } else { shown(&value) };
         match read(&value) {
             Ok(read) => {
-                self.set(key, shown(&value), origin);
-                read
+                self.set(key, shown, origin);
+                Some(read)
             }
             Err(expected) => {
-                let text = format!("{} = {} {expected} (from {origin})", self.key(key), shown(&value));
-                self.notes.mistake(text);
-                fallback()
+                self.notes.mistake(format!("{} = {shown} {expected} (from {origin})", self.key(key)));
+                None
             }
         }
+    }
+
+    /// The section below this one, if it is there.
+    pub(super) fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
+        self.known.push(key);
+        let value = self.table.remove(key)?;
+        let path = self.key(key);
+        let table = table_of(&path, value, self.notes);
+        Some(Section { path, table, known: Vec::new(), notes: self.notes })
     }
 
     /// A list of texts; each that `check` refuses is a mistake and left out. `secret` lists are never shown.
@@ -162,7 +180,7 @@ impl<'a> Section<'a> {
     }
 
     /// Notes something wrong with the section as a whole or with several of its keys.
-    pub(super) fn mistake(&mut self, text: &str) {
+    pub(super) fn mistake(&mut self, text: impl std::fmt::Display) {
         self.notes.mistake(format!("{}{text}", self.path));
     }
 
@@ -322,6 +340,7 @@ fn scalar_of(value: &Value) -> Option<String> {
 
 fn shown(value: &Value) -> String {
     match &value.kind {
+        ValueKind::String(text) if text.contains("://") && text.contains('@') => quoted("***"), // a password in a URL
         ValueKind::String(text) if from_environment(value) && is_bare(text) => text.clone(),
         ValueKind::String(text) => quoted(text),
         ValueKind::Table(_) => "{…}".into(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use ::config::{Map, Value};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::oauth::{oauth, sign_in};
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
 use super::{
     Admin, Config, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source, Tls, Topics,
@@ -32,7 +33,7 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
     let mut warnings = Vec::new();
     let ingress = ingress(Section::open(&mut root, "ingress", notes));
     let admin = admin(Section::open(&mut root, "admin", notes));
-    let kafka = kafka(Section::open(&mut root, "kafka", notes), &ingress, check);
+    let kafka = kafka(Section::open(&mut root, "kafka", notes), &ingress, check, &mut warnings);
     let topics = topics(Section::open(&mut root, "topics", notes));
     let redelivery = redelivery(Section::open(&mut root, "redelivery", notes));
     let sources = sources(&mut root, notes, &mut warnings);
@@ -81,7 +82,13 @@ fn admin(mut section: Section<'_>) -> Admin {
     Admin { listen }
 }
 
-fn kafka(mut section: Section<'_>, ingress: &Ingress, check: PropertyCheck) -> Kafka {
+fn kafka(
+    mut section: Section<'_>,
+    ingress: &Ingress,
+    check: PropertyCheck,
+    warnings: &mut Vec<String>,
+) -> Kafka {
+    let mistakes_before = section.mistakes();
     let bootstrap_servers = section.get("bootstrap_servers", "localhost:9092", |value| {
         text(value).and_then(|text| {
             let named = text.split(',').all(|server| !server.trim().is_empty());
@@ -110,12 +117,17 @@ fn kafka(mut section: Section<'_>, ingress: &Ingress, check: PropertyCheck) -> K
     for (name, path) in from_files {
         properties.extend(read_secret(&path).map(|content| (name, content)));
     }
+    let tokens = section.below("oauth").map(|section| oauth(section, warnings));
+    if section.mistakes() == mistakes_before {
+        sign_in(&mut section, tokens.is_some(), &properties);
+    }
     section.close();
     let property = |(name, value): (String, String)| {
         let secret = is_secret(&name);
         (name, Property::new(value, secret))
     };
-    Kafka { bootstrap_servers, confirm_timeout, properties: properties.into_iter().map(property).collect() }
+    let properties = properties.into_iter().map(property).collect();
+    Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten() }
 }
 
 /// Properties that hold a secret, by what their names have in common.
@@ -157,6 +169,12 @@ fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), St
         "enabled_events" | "plugin.library.paths" => {
             refuse("the bridge depends on the client's own callbacks")
         }
+        "enable.sasl.oauthbearer.unsecure.jwt" => {
+            only(&["false"], "such tokens are nobody's, expected [kafka.oauth] instead")
+        }
+        _ if name.starts_with("sasl.oauthbearer.") => refuse(
+            "the bridge fetches tokens itself, expected [kafka.oauth] with token_endpoint, client_id and client_secret",
+        ),
         _ if name.starts_with("test.mock") => {
             refuse("events would go to a broker inside the process and be lost")
         }
@@ -286,7 +304,7 @@ fn log(mut section: Section<'_>) -> Log {
 }
 
 /// A secret's file, without one trailing line break.
-fn read_secret(path: &str) -> Result<String, String> {
+pub(super) fn read_secret(path: &str) -> Result<String, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("names the file {path:?}, which cannot be read: {error}"))?;
     let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
@@ -297,7 +315,7 @@ fn read_secret(path: &str) -> Result<String, String> {
     }
 }
 
-fn not_empty(text: String) -> Result<String, String> {
+pub(super) fn not_empty(text: String) -> Result<String, String> {
     if text.is_empty() { Err("is empty".into()) } else { Ok(text) }
 }
 

@@ -286,3 +286,89 @@ fn a_file_that_cannot_be_read_or_parsed_is_named() {
         load(None, &Environment::new(), check_property).unwrap_err().0[0].contains("no source is configured")
     );
 }
+
+const TOKENS: &str = "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n[kafka.oauth]\n";
+
+#[test]
+fn a_token_server_is_read_from_file_and_environment_and_its_secret_is_not_shown() {
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hush-hush\n").unwrap();
+    let text = format!(
+        "{LEAST}{TOKENS}token_endpoint = \"http://idp.example.com/token\"\nclient_id = \"bridge\"\nclient_secret_file = {:?}\n",
+        secret.path()
+    );
+    let loaded = from_file(&text, &[("NEXUDUS_BRIDGE__KAFKA__OAUTH__SCOPE", "a b")]).unwrap();
+    let oauth = loaded.config.kafka.oauth.as_ref().unwrap();
+    assert_eq!(oauth.token_endpoint.as_str(), "http://idp.example.com/token");
+    assert_eq!((oauth.client_id.as_str(), oauth.scope.as_deref()), ("bridge", Some("a b")));
+    assert_eq!(oauth.client_secret.expose_secret(), "hush-hush");
+    assert!(loaded.config.warnings[0].contains("unencrypted"), "{:?}", loaded.config.warnings);
+    let variables = [
+        ("PROPERTIES__SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("OAUTH__TOKEN_ENDPOINT", "http://localhost/token"),
+        ("OAUTH__CLIENT_ID", "bridge"),
+        ("OAUTH__CLIENT_SECRET", "hush-hush"),
+    ];
+    let variables = variables.map(|(name, value)| (format!("NEXUDUS_BRIDGE__KAFKA__{name}"), value));
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let loaded = from_file(LEAST, &variables).unwrap();
+    assert_eq!(loaded.config.warnings, [] as [&str; 0]);
+    let text = format!("{:?}{}", loaded.config, show(&loaded));
+    assert!(text.contains(r#"kafka.oauth.client_secret = "***""#) && !text.contains("hush-hush"), "{text}");
+}
+
+#[test]
+fn what_cannot_sign_in_is_refused_with_what_would_be_right() {
+    let whole = "token_endpoint = \"https://idp/t\"\nclient_id = \"b\"\nclient_secret = \"hush\"\n";
+    let with =
+        |properties: &str, oauth: &str| format!("[kafka.properties]\n{properties}\n[kafka.oauth]\n{oauth}");
+    let sasl = "\"security.protocol\" = \"sasl_ssl\"";
+    for (text, expected) in [
+        (with(sasl, ""), vec!["token_endpoint", "client_id", "client_secret"]),
+        (
+            with(sasl, "token_endpoint = \"https://idp/t\"\nclient_id = \"b\"\nclient_secret = \"\""),
+            vec!["is empty"],
+        ),
+        (with(sasl, &format!("{whole}client_secret_file = \"/nowhere\"")), vec!["cannot be read"]),
+        (with(sasl, &format!("{whole}secret = \"hush\"")), vec!["kafka.oauth.secret is not a setting"]),
+        (with(sasl, &whole.replace("https://idp/t", "idp:8080/t")), vec!["expected https://host/path"]),
+        (with(sasl, &whole.replace("https://idp", "https://me:hush@idp")), vec!["may hold neither a user"]),
+        (with("", whole), vec![r#""security.protocol" is "plaintext""#]),
+        (with("\"security.protocol\" = \"SSL\"", whole), vec![r#"is "SSL", so the tokens"#]),
+        (
+            with(&format!("{sasl}\n\"sasl.mechanisms\" = \"PLAIN\""), whole),
+            vec![r#"kafka.properties."sasl.mechanisms" is "PLAIN", but tokens are for "OAUTHBEARER" only"#],
+        ),
+        (
+            format!("[kafka.properties]\n{sasl}\n\"sasl.mechanism\" = \"OAUTHBEARER\""),
+            vec!["expected [kafka.oauth]"],
+        ),
+        ("[kafka.properties]\n\"sasl.oauthbearer.method\" = \"oidc\"".into(), vec!["expected [kafka.oauth]"]),
+        (
+            "[kafka.properties]\n\"sasl.oauthbearer.client.secret\" = \"hush\"".into(),
+            vec!["expected [kafka.oauth]"],
+        ),
+        (
+            "[kafka.properties]\n\"enable.sasl.oauthbearer.unsecure.jwt\" = true".into(),
+            vec!["expected [kafka.oauth]"],
+        ),
+    ] {
+        let found = mistakes(&format!("{LEAST}{text}"), &[]);
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (mistake, expected) in found.iter().zip(expected) {
+            assert!(mistake.starts_with("kafka") && mistake.contains(expected), "{mistake}");
+            assert!(!mistake.contains("hush"), "{mistake}");
+        }
+    }
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hush").unwrap();
+    let both = with(sasl, &format!("{whole}client_secret_file = {:?}", secret.path()));
+    let found = mistakes(&format!("{LEAST}{both}"), &[]);
+    assert_eq!(found, ["kafka.oauth has both client_secret and client_secret_file, expected one of them"]);
+    from_file(
+        &format!("{LEAST}{}", with(&format!("{sasl}\n\"sasl.mechanism\" = \"OAUTHBEARER\""), whole)),
+        &[],
+    )
+    .unwrap();
+}

@@ -182,8 +182,8 @@ impl Bridge {
             }
         };
         let mut detail = format!("{what}: {}", unconfirmed.code);
-        if let Some(error) = self.producer.status().last_error() {
-            detail.push_str(&format!("; the Kafka client's last error: {error}"));
+        if let Some(explanation) = self.producer.status().explanation() {
+            detail.push_str(&format!("; {explanation}"));
         }
         Refusal::new(outcome, detail)
     }

@@ -22,9 +22,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 use rdkafka::{ClientConfig, ClientContext, Statistics};
 use tokio::sync::mpsc as channel;
+use tokio::time::{Instant, timeout_at};
 
 use self::lister::{Ends, Lister, Report};
-use crate::config::Kafka;
+use super::oauth::{Tokens, hand_over};
+use crate::config::{Kafka, OAuth};
+use crate::token::{TokenError, TokenServer};
 
 /// How long the cluster may take to answer at first, and each time it is asked for its topics.
 pub const CONTACT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,6 +100,9 @@ pub enum ReadError {
     /// The cluster does not know us: user, password, token or certificate.
     #[error("Kafka refuses the connection: {0}")]
     Authentication(String),
+    /// There is no token to sign in with.
+    #[error("no token to sign in with: {0}")]
+    Token(#[from] TokenError),
     /// The cluster knows us and does not let us read.
     #[error("Kafka refuses to hand out messages: {0}")]
     Authorization(String),
@@ -121,6 +127,8 @@ pub struct Reader {
     /// How many partitions are being read.
     partitions: usize,
     named: bool,
+    /// Where the client signs in with tokens.
+    _tokens: Option<Tokens>,
     /// Dropped last: the lister wakes up, lets go of the consumer and so destroys it on its own thread.
     _stop: mpsc::Sender<()>,
 }
@@ -137,9 +145,16 @@ impl Reader {
         stop: Stop,
     ) -> Result<Self, ReadError> {
         let settings = |error: KafkaError| ReadError::Settings(error.to_string());
+        let deadline = Instant::now() + CONTACT_TIMEOUT;
         let consumer =
             client_config(kafka, stop).create_with_context(Listener::default()).map_err(settings)?;
         let consumer: Arc<StreamConsumer<Listener>> = Arc::new(consumer);
+        let tokens = match &kafka.oauth {
+            Some(oauth) => Some(
+                timeout_at(deadline, sign_in(&consumer, oauth)).await.unwrap_or(Err(TokenError::Silent))?,
+            ),
+            None => None,
+        };
         let (report, reports) = channel::unbounded_channel();
         let (waker, stopped) = mpsc::channel();
         let named = matches!(selection, Selection::Named(_));
@@ -150,9 +165,18 @@ impl Reader {
         spawned.map_err(|error| ReadError::Client(error.to_string()))?;
         let servers = kafka.bootstrap_servers.clone();
         let ends = (stop == Stop::End).then(Ends::new);
-        let mut reader =
-            Self { servers, consumer, reports, ends, one_topic: false, partitions: 0, named, _stop: waker };
-        match tokio::time::timeout(CONTACT_TIMEOUT, reader.contact()).await {
+        let mut reader = Self {
+            servers,
+            consumer,
+            reports,
+            ends,
+            one_topic: false,
+            partitions: 0,
+            named,
+            _tokens: tokens,
+            _stop: waker,
+        };
+        match timeout_at(deadline, reader.contact()).await {
             Ok(contact) => contact.map(|()| reader),
             Err(_) => Err(reader.unreachable()),
         }
@@ -261,6 +285,19 @@ impl Reader {
     }
 }
 
+/// Gives the consumer its first token, and each that follows.
+async fn sign_in(consumer: &Arc<StreamConsumer<Listener>>, oauth: &OAuth) -> Result<Tokens, TokenError> {
+    let server = TokenServer::new(oauth)?;
+    let token = server.fetch().await?;
+    hand_over(consumer.client(), &token);
+    let consumer = Arc::downgrade(consumer);
+    Ok(Tokens::keep(server, Some(token), move |fetched| {
+        if let (Some(consumer), Ok(token)) = (consumer.upgrade(), fetched) {
+            hand_over(consumer.client(), token);
+        }
+    }))
+}
+
 /// Whether `message` lies before its partition's end; takes note when it is the last one.
 fn reached(ends: &mut Ends, message: &Message) -> bool {
     let place = (message.topic.clone(), message.partition);
@@ -298,6 +335,9 @@ fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
     config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
     for (name, property) in &kafka.properties {
         config.set(name, property.expose());
+    }
+    if kafka.oauth.is_some() {
+        config.set("sasl.mechanism", "OAUTHBEARER");
     }
     config.set("bootstrap.servers", &kafka.bootstrap_servers);
     config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");

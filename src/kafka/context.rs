@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Statistics};
 
 use super::status::Status;
@@ -38,6 +39,10 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
+        // With TLS 1.3 a broker refuses a client's certificate when the client thinks that the handshake is over;
+        // librdkafka then calls it a broken connection, and only OpenSSL's words tell that it is not.
+        let of_tls = code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains("SSL routines");
+        let code = if of_tls { RDKafkaErrorCode::SSL } else { code };
         if self.status.failed(code) {
             tracing::warn!(error = ?code, "kafka client: {reason}");
         }

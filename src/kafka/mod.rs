@@ -1,6 +1,6 @@
 //! Kafka: everything that knows librdkafka.
 //!
-//! In reading order: [`settings`] are the clients', [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
+//! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
 //! [`status`] is what the client knows of the cluster (`context` and [`watch`] write it), [`topics`] plans and
 //! creates, [`consumer`] reads back, [`embedded`] is a broker inside the process.
 
@@ -8,6 +8,7 @@ pub mod confirm;
 pub mod consumer;
 mod context;
 pub mod embedded;
+mod oauth;
 pub mod producer;
 pub mod settings;
 pub mod status;

@@ -18,11 +18,13 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig
 
 use super::confirm::{Pending, Unconfirmed};
 use super::context::Context;
+use super::oauth::{Tokens, hand_over};
 use super::settings::{describe, producer_config};
 use super::status::Status;
 use crate::config::Config;
 use crate::event::Event;
 use crate::metrics::Metrics;
+use crate::token::{TokenError, TokenServer};
 
 /// The waits before a dead client is replaced, when the last one lived shortly: from the first, doubled, up to the second.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -37,6 +39,8 @@ pub struct Producer {
     clients: ArcSwap<Clients>,
     replacing: Mutex<Replacing>,
     config: ClientConfig,
+    /// Where clients sign in with tokens.
+    tokens: OnceLock<Tokens>,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
 }
@@ -72,9 +76,23 @@ impl Producer {
             clients: ArcSwap::from_pointee(clients),
             replacing: Mutex::new(replacing),
             config,
+            tokens: OnceLock::new(),
             status,
             metrics,
         })
+    }
+
+    /// Fetches tokens from now on, in the runtime in which this is called, and signs in with them.
+    pub fn sign_in_with(self: &Arc<Self>, server: TokenServer) {
+        let producer = Arc::downgrade(self);
+        let tokens = Tokens::keep(server, None, move |fetched| {
+            let Some(producer) = producer.upgrade() else { return };
+            producer.status.set_no_token(fetched.err().map(TokenError::to_string));
+            if let Ok(token) = fetched {
+                producer.clients.load().each().for_each(|client| hand_over(client.client(), token));
+            }
+        });
+        drop(self.tokens.set(tokens)); // a second one would end here
     }
 
     /// Hands an event to the client, which batches it with what else waits for its partition.
@@ -91,9 +109,16 @@ impl Producer {
     /// As [`Producer::publish`].
     pub fn publish_alone(&self, event: &Event) -> Result<Pending, Unconfirmed> {
         let clients = self.clients.load_full();
-        let alone =
-            clients.alone(&self.config, &self.status).map_err(|error| Unconfirmed::new(&error, true))?;
-        send(alone, event, true)
+        let made = |client: &Inner| self.show_token(client);
+        let alone = clients.alone(&self.config, &self.status, made);
+        send(alone.map_err(|error| Unconfirmed::new(&error, true))?, event, true)
+    }
+
+    /// Hands the token that is there already to a client that was made just now.
+    fn show_token(&self, client: &Inner) {
+        if let Some(tokens) = self.tokens.get() {
+            tokens.with_latest(|token| hand_over(client.client(), token));
+        }
     }
 
     /// The state of the contact with the cluster.
@@ -123,6 +148,7 @@ impl Producer {
         match Clients::new(&self.config, &self.status, &self.metrics) {
             Ok(fresh) => {
                 self.clients.store(Arc::new(fresh));
+                self.show_token(&self.clients.load().main);
                 self.metrics.producer_rebuilds.inc();
                 let wait = if age > LIVED_WELL { REPLACE_AFTER.0 } else { replacing.wait * 2 };
                 replacing.born = Instant::now();
@@ -156,7 +182,12 @@ impl Clients {
         Ok(Self { main, alone: OnceLock::new(), making_alone: Mutex::new(()) })
     }
 
-    fn alone(&self, config: &ClientConfig, status: &Arc<Status>) -> KafkaResult<&Inner> {
+    fn alone(
+        &self,
+        config: &ClientConfig,
+        status: &Arc<Status>,
+        made: impl FnOnce(&Inner),
+    ) -> KafkaResult<&Inner> {
         let _one_at_a_time = lock(&self.making_alone);
         if let Some(producer) = self.alone.get() {
             return Ok(producer);
@@ -165,7 +196,9 @@ impl Clients {
         config.set("batch.num.messages", "1").remove("batch.size");
         let context = Context { status: Arc::clone(status), metrics: None };
         let producer = config.create_with_context(context)?;
-        Ok(self.alone.get_or_init(|| producer))
+        let producer = self.alone.get_or_init(|| producer);
+        made(producer);
+        Ok(producer)
     }
 
     fn each(&self) -> impl Iterator<Item = &Inner> {

@@ -57,6 +57,9 @@ pub(super) fn connection_config(kafka: &Kafka) -> ClientConfig {
     if secured.is_some_and(|protocol| protocol.to_ascii_lowercase().ends_with("ssl")) {
         client.set("ssl.ca.location", "probe"); // a static OpenSSL does not know where this system keeps its own
     }
+    if kafka.oauth.is_some() {
+        client.set("sasl.mechanism", "OAUTHBEARER");
+    }
     client
 }
 
@@ -89,11 +92,12 @@ pub(super) fn producer_config(config: &Config) -> ClientConfig {
 
 /// Puts the user's properties over ours, also where the user knows ours by another name.
 pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Property>) {
-    const ALIASES: [(&str, &str); 4] = [
+    const ALIASES: [(&str, &str); 5] = [
         ("queue.buffering.max.ms", "linger.ms"),
         ("max.in.flight.requests.per.connection", "max.in.flight"),
         ("request.required.acks", "acks"),
         ("compression.codec", "compression.type"),
+        ("sasl.mechanisms", "sasl.mechanism"),
     ];
     for (name, property) in properties {
         for (alias, ours) in ALIASES {

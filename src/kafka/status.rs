@@ -28,6 +28,8 @@ struct Inner {
     leaderless: bool,
     retired: bool,
     last_error: Option<(ClientError, Instant)>,
+    /// Why there is no new token, where clients need one.
+    no_token: Option<String>,
     logged: Vec<(RDKafkaErrorCode, Instant)>,
     missing: Vec<String>,
 }
@@ -64,9 +66,10 @@ impl Status {
         inner.answered.is_some() && !inner.all_down
     }
 
-    /// The client's error since the cluster last answered.
-    pub fn last_error(&self) -> Option<ClientError> {
-        self.lock().last_error.map(|(error, _)| error)
+    /// What keeps the client from its work, as far as it knows: its error since the cluster last answered, and why it
+    /// has no new token.
+    pub fn explanation(&self) -> Option<String> {
+        self.lock().explanation()
     }
 
     /// Topics that the configuration asks for and the cluster did not have when last looked at.
@@ -86,8 +89,8 @@ impl Status {
             Some(_) if inner.leaderless => "no partition of the quarantine topic has a leader".to_owned(),
             Some(_) => return None,
         };
-        Some(match inner.last_error {
-            Some((error, _)) => format!("{what}; the client's last error: {error}"),
+        Some(match inner.explanation() {
+            Some(explanation) => format!("{what}; {explanation}"),
             None => what,
         })
     }
@@ -106,6 +109,7 @@ impl Status {
             leaderless,
             retired: inner.retired,
             last_error: None,
+            no_token: inner.no_token.take(),
             logged: std::mem::take(&mut inner.logged),
             missing: std::mem::take(&mut inner.missing),
         };
@@ -137,8 +141,22 @@ impl Status {
         !known && !inner.retired
     }
 
+    /// Notes why there is no new token; `None` when one was fetched.
+    pub(super) fn set_no_token(&self, why: Option<String>) {
+        self.lock().no_token = why;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn explanation(&self) -> Option<String> {
+        let error = self.last_error.map(|(error, _)| format!("the Kafka client's last error: {error}"));
+        let no_token = self.no_token.as_ref().map(|why| format!("no token to sign in with: {why}"));
+        let both: Vec<String> = error.into_iter().chain(no_token).collect();
+        (!both.is_empty()).then(|| both.join("; "))
     }
 }
 
@@ -157,11 +175,30 @@ mod tests {
         assert!(!status.connected());
         assert!(status.trouble().unwrap().ends_with("error: Authentication (Local: Authentication failure)"));
         status.answered(false);
-        assert_eq!((status.trouble(), status.last_error(), status.connected()), (None, None, true));
+        assert_eq!((status.trouble(), status.explanation(), status.connected()), (None, None, true));
         status.failed(RDKafkaErrorCode::AllBrokersDown);
         assert!(status.trouble().unwrap().starts_with("no Kafka broker is connected"));
         status.answered(true);
         assert!(status.trouble().unwrap().contains("has a leader"));
+    }
+
+    #[test]
+    fn a_missing_token_is_told_until_there_is_one_and_matters_only_once_the_cluster_is_silent() {
+        let status = Status::default();
+        status.set_no_token(Some("the token server cannot be reached".to_owned()));
+        assert!(
+            status
+                .trouble()
+                .unwrap()
+                .ends_with("yet; no token to sign in with: the token server cannot be reached")
+        );
+        status.answered(false);
+        assert_eq!(status.trouble(), None);
+        status.failed(RDKafkaErrorCode::AllBrokersDown);
+        let trouble = status.trouble().unwrap();
+        assert!(trouble.contains("AllBrokersDown") && trouble.ends_with("reached"), "{trouble}");
+        status.set_no_token(None);
+        assert!(!status.trouble().unwrap().contains("token"));
     }
 
     #[test]

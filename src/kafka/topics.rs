@@ -17,10 +17,12 @@ use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::context::Context;
+use super::oauth::hand_over;
 use super::settings::{apply as apply_properties, connection_config, describe};
 use super::status::Status;
 use crate::action::QUARANTINE;
 use crate::config::{Config, Kafka};
+use crate::token::TokenServer;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -65,10 +67,10 @@ pub struct Plan {
 
 /// The cluster could not be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}{}", .client.as_ref().map(|error| format!("; the client's last error: {error}")).unwrap_or_default())]
+#[error("{what}{}", .explanation.as_ref().map(|explanation| format!("; {explanation}")).unwrap_or_default())]
 pub struct TopicsError {
     what: String,
-    client: Option<super::status::ClientError>,
+    explanation: Option<String>,
 }
 
 /// A topic that could not be created.
@@ -136,6 +138,8 @@ pub struct Topics {
     /// Lists topics; unlike the admin client it hands on the client's errors, so that a wrong password is called one.
     lister: FutureProducer<Context>,
     status: Arc<Status>,
+    /// Where clients sign in with tokens.
+    token_server: Option<TokenServer>,
     wanted: Vec<Wanted>,
 }
 
@@ -151,18 +155,22 @@ impl Topics {
         let context = Context { status: Arc::clone(&status), metrics: None };
         let refused = |error| TopicsError {
             what: format!("the Kafka client cannot be made: {}", describe(&error)),
-            client: None,
+            explanation: None,
         };
         let admin = client.create_with_context(context.clone()).map_err(refused)?;
         let lister = client.create_with_context(context).map_err(refused)?;
-        Ok(Self { admin, lister, status, wanted: wanted(config) })
+        let token_server = config.kafka.oauth.as_ref().map(TokenServer::new).transpose();
+        let token_server =
+            token_server.map_err(|error| TopicsError { what: error.to_string(), explanation: None })?;
+        Ok(Self { admin, lister, status, token_server, wanted: wanted(config) })
     }
 
     /// Compares the configuration with the cluster.
     ///
     /// # Errors
-    /// [`TopicsError`] when the cluster does not answer in time.
+    /// [`TopicsError`] when the cluster does not answer in time, or there is no token to sign in with.
     pub async fn plan(&self) -> Result<Plan, TopicsError> {
+        self.sign_in().await?;
         let lister = self.lister.clone();
         let list = move || {
             lister.client().fetch_metadata(None, REQUEST_TIMEOUT).map(|metadata| Listing::of(&metadata))
@@ -211,6 +219,18 @@ impl Topics {
         Ok(real.map(|(topic, code)| Failed { topic, code }).collect())
     }
 
+    /// Gives both clients a token, where they need one. A plan and what follows from it take less time than a token lives.
+    async fn sign_in(&self) -> Result<(), TopicsError> {
+        let Some(server) = &self.token_server else { return Ok(()) };
+        let token = server.fetch().await.map_err(|error| {
+            tracing::debug!(words = error.words(), "no token: {error}");
+            self.error(format!("no token to sign in with: {error}"))
+        })?;
+        hand_over(self.admin.inner(), &token);
+        hand_over(self.lister.client(), &token);
+        Ok(())
+    }
+
     /// How many replicas the cluster gives a topic by default, where that may be read.
     async fn default_replicas(&self, listing: &Listing) -> Option<i32> {
         let broker = listing.broker?;
@@ -247,7 +267,7 @@ impl Topics {
     }
 
     fn error(&self, what: String) -> TopicsError {
-        TopicsError { what, client: self.status.last_error() }
+        TopicsError { what, explanation: self.status.explanation() }
     }
 }
 

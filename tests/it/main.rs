@@ -10,6 +10,7 @@ mod reload;
 mod security;
 mod serve;
 mod shutdown;
+mod sign_in;
 mod support;
 mod tidy;
 mod tls;

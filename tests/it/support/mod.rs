@@ -4,3 +4,4 @@ pub(crate) mod bridge;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod tokens;

@@ -69,13 +69,19 @@ impl Running {
 
     /// Waits for a line that holds `text`, on either output, and gives it.
     pub(crate) fn line_with(&self, text: &str) -> String {
+        self.lines_until(text).pop().expect("it ends with the line")
+    }
+
+    /// The same with all lines before it since the last look.
+    pub(crate) fn lines_until(&self, text: &str) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if line.contains(text) {
-                return line;
-            }
+            let found = line.contains(text);
             seen.push(line);
+            if found {
+                return seen;
+            }
         }
         panic!("no line with {text:?} in\n{}", seen.join("\n"));
     }

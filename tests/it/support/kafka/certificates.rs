@@ -1,4 +1,4 @@
-//! A certificate authority of one test run, and the broker's certificate under it.
+//! A certificate authority of one test run, and what it signed: the servers' certificate and a client's.
 //!
 //! Made anew for each run, so nothing secret is in the repository and nothing expires. PEM, which librdkafka
 //! and, since version 2.7, Kafka read without a key store.
@@ -8,43 +8,50 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// What a broker with TLS needs, and what its clients need.
-pub(super) struct Certificates {
-    /// The authority's certificate.
-    pub(super) authority: String,
-    /// The broker's private key, its certificate and the authority's, in this order, as Kafka wants them in
-    /// one file.
-    pub(super) server: String,
+/// An authority.
+pub(crate) struct Authority {
+    /// Its certificate.
+    pub(crate) pem: String,
+    issuer: Issuer<'static, KeyPair>,
 }
 
-impl Certificates {
-    /// For a server on this machine.
-    pub(super) fn new() -> Self {
-        let (authority, issuer) = new_authority("nexudus-bridge test authority");
+/// A certificate and its private key.
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    /// A new one, which nobody trusts yet.
+    pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("an elliptic curve key");
-        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
-        let mut params = CertificateParams::new(names).expect("valid names");
-        params.distinguished_name.push(DnType::CommonName, "localhost");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages.extend([KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]);
+        let certificate = params.self_signed(&key).expect("a key");
+        Self { pem: certificate.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// For a server on this machine.
+    pub(crate) fn server(&self) -> Identity {
+        self.sign("localhost", &["127.0.0.1", "localhost"], ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// For a client of this name.
+    pub(crate) fn client(&self, name: &str) -> Identity {
+        self.sign(name, &[], ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn sign(&self, name: &str, hosts: &[&str], usage: ExtendedKeyUsagePurpose) -> Identity {
+        let key = KeyPair::generate().expect("an elliptic curve key");
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).expect("valid names");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.use_authority_key_identifier_extension = true;
         params.key_usages.push(KeyUsagePurpose::DigitalSignature);
-        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-        let certificate = params.signed_by(&key, &issuer).expect("a key and an authority");
-        let server = [key.serialize_pem(), certificate.pem(), authority.clone()].concat();
-        Self { authority, server }
+        params.extended_key_usages.push(usage);
+        let certificate = params.signed_by(&key, &self.issuer).expect("a key and an authority");
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
-}
-
-/// The certificate of an authority that has signed nothing here.
-pub(super) fn stranger() -> String {
-    new_authority("nexudus-bridge test stranger").0
-}
-
-fn new_authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
-    let key = KeyPair::generate().expect("an elliptic curve key");
-    let mut params = CertificateParams::new(Vec::new()).expect("no names");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.key_usages.extend([KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign]);
-    let certificate = params.self_signed(&key).expect("a key");
-    (certificate.pem(), Issuer::new(params, key))
 }

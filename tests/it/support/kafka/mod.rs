@@ -26,6 +26,7 @@ mod server;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+pub(crate) use certificates::Authority;
 pub(crate) use client::{Client, Consumed, pause};
 pub(crate) use own::OwnBroker;
 pub(crate) use ports::free_port;

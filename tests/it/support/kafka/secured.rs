@@ -1,4 +1,7 @@
-//! The shared broker behind TLS, passwords (SCRAM-SHA-512) and access rights.
+//! The shared broker behind TLS and access rights, with all the ways to sign in that the bridge is tested with.
+//!
+//! One listener takes passwords (PLAIN, SCRAM-SHA-256 and -512) and tokens (OAUTHBEARER, by Kafka's own
+//! validator of unsigned tokens, sessions renewed every few seconds), another client certificates.
 //!
 //! Users: `admin` may do everything, `bridge` and `nobody` nothing until they are granted it. Rights are the
 //! one state that tests share here, so grant them on topics of your own, and leave `nobody` as it is. Grants
@@ -11,19 +14,22 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
 
-use super::certificates::{Certificates, stranger};
+use super::certificates::Authority;
 use super::client::Client;
 use super::server::{Place, Server, Setup};
 use super::unique;
 
 const MECHANISM: &str = "SCRAM-SHA-512";
-const LOGIN_MODULE: &str = "org.apache.kafka.common.security.scram.ScramLoginModule";
+const LOGIN_MODULES: &str = "org.apache.kafka.common.security";
 const ADMIN: &str = "admin";
 const USERS: [&str; 3] = [ADMIN, "bridge", "nobody"];
 
 const AUTHORITY_FILE: &str = "ca.pem";
 const STRANGER_FILE: &str = "stranger.pem";
 const ADMIN_FILE: &str = "admin.properties";
+
+/// How long a session may last that was begun with a token: shorter than any test that is about it.
+const SESSION_MS: u32 = 3_000;
 
 /// The shared broker with TLS, passwords and access rights.
 pub(crate) struct SecuredBroker {
@@ -94,6 +100,21 @@ impl SecuredBroker {
     /// The certificate of an authority that did not.
     pub(crate) fn stranger_ca_pem_path(&self) -> PathBuf {
         self.server.place.directory.join(STRANGER_FILE)
+    }
+
+    /// Where clients with a certificate connect.
+    pub(crate) fn mutual_bootstrap(&self) -> String {
+        self.server.place.behind_proxy().to_string()
+    }
+
+    /// The certificate and the key of the client `bridge`: `ssl.certificate.location`, `ssl.key.location`.
+    pub(crate) fn client_pem_paths(&self) -> [PathBuf; 2] {
+        ["client.pem", "client.key"].map(|name| self.server.place.directory.join(name))
+    }
+
+    /// The same of a client of that name whom another authority knows.
+    pub(crate) fn stranger_pem_paths(&self) -> [PathBuf; 2] {
+        ["stranger-client.pem", "stranger-client.key"].map(|name| self.server.place.directory.join(name))
     }
 
     /// The password of `admin`, `bridge` or `nobody`.
@@ -192,12 +213,27 @@ impl SecuredBroker {
 
 /// Writes the certificates and the tool's settings, and says what the broker needs.
 fn setup(place: &Place, passwords: &BTreeMap<&'static str, String>) -> Setup {
-    let certificates = Certificates::new();
-    let authority = place.write(AUTHORITY_FILE, &certificates.authority);
-    let server = place.write("server.pem", &certificates.server);
-    place.write(STRANGER_FILE, &stranger());
+    let ours = Authority::new("nexudus-bridge test authority");
+    let authority = place.write(AUTHORITY_FILE, &ours.pem);
+    let identity = ours.server();
+    // In this order, as Kafka wants them in one file.
+    let server = place.write("server.pem", &[identity.key, identity.certificate, ours.pem.clone()].concat());
+    let stranger = Authority::new("nexudus-bridge test stranger");
+    place.write(STRANGER_FILE, &stranger.pem);
+    for (prefix, client) in [("", ours.client("bridge")), ("stranger-", stranger.client("bridge"))] {
+        place.write(&format!("{prefix}client.pem"), &client.certificate);
+        place.write(&format!("{prefix}client.key"), &client.key);
+    }
     let password = &passwords[ADMIN];
-    let login = format!("{LOGIN_MODULE} required username=\"{ADMIN}\" password=\"{password}\";");
+    let login = format!(
+        "{LOGIN_MODULES}.scram.ScramLoginModule required username=\"{ADMIN}\" password=\"{password}\";"
+    );
+    let known = passwords.iter().map(|(user, password)| format!(" user_{user}=\"{password}\""));
+    let plain = format!("{LOGIN_MODULES}.plain.PlainLoginModule required{};", known.collect::<String>());
+    // The claim is of the broker's own token, which nobody asks it for.
+    let bearer = format!(
+        "{LOGIN_MODULES}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"{ADMIN}\";"
+    );
     let authority_path = authority.display().to_string();
     let admin_properties = [
         ("security.protocol", "SASL_SSL"),
@@ -208,16 +244,24 @@ fn setup(place: &Place, passwords: &BTreeMap<&'static str, String>) -> Setup {
     ];
     place.write(ADMIN_FILE, &admin_properties.map(|(key, value)| format!("{key}={value}\n")).concat());
 
-    let [port, controller, _] = place.ports;
+    let [port, controller, mutual] = place.ports;
     let host = place.listen_host;
+    let listeners =
+        format!("SASL_SSL://{host}:{port},MUTUAL://{host}:{mutual},CONTROLLER://127.0.0.1:{controller}");
     let lines = [
-        ("listeners", format!("SASL_SSL://{host}:{port},CONTROLLER://127.0.0.1:{controller}")),
-        ("advertised.listeners", format!("SASL_SSL://127.0.0.1:{port}")),
-        ("listener.security.protocol.map", "SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT".to_owned()),
+        ("listeners", listeners),
+        ("advertised.listeners", format!("SASL_SSL://127.0.0.1:{port},MUTUAL://127.0.0.1:{mutual}")),
+        ("listener.security.protocol.map", "SASL_SSL:SASL_SSL,MUTUAL:SSL,CONTROLLER:PLAINTEXT".to_owned()),
         ("inter.broker.listener.name", "SASL_SSL".to_owned()),
-        ("sasl.enabled.mechanisms", MECHANISM.to_owned()),
+        ("sasl.enabled.mechanisms", format!("{MECHANISM},SCRAM-SHA-256,PLAIN,OAUTHBEARER")),
         ("sasl.mechanism.inter.broker.protocol", MECHANISM.to_owned()),
-        ("listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config", login),
+        ("listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config", login.clone()),
+        ("listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config", login),
+        ("listener.name.sasl_ssl.plain.sasl.jaas.config", plain),
+        ("listener.name.sasl_ssl.oauthbearer.sasl.jaas.config", bearer),
+        ("listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms", SESSION_MS.to_string()),
+        ("listener.name.mutual.ssl.client.auth", "required".to_owned()),
+        ("listener.name.mutual.ssl.principal.mapping.rules", "RULE:^CN=([^,]+).*$/$1/,DEFAULT".to_owned()),
         ("ssl.keystore.type", "PEM".to_owned()),
         ("ssl.keystore.location", server.display().to_string()),
         ("ssl.truststore.type", "PEM".to_owned()),

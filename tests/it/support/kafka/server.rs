@@ -33,7 +33,7 @@ const LOG_LINES_SHOWN: usize = 30;
 /// Where a broker lives.
 pub(super) struct Place {
     pub(super) directory: PathBuf,
-    /// For clients; for the controller; for clients that come through a proxy.
+    /// For clients; for the controller; for clients that come through a proxy, or with a certificate.
     pub(super) ports: [u16; 3],
     pub(super) listen_host: &'static str,
 }
@@ -73,7 +73,7 @@ impl Place {
 pub(super) struct Setup {
     /// Lines of server.properties.
     pub(super) properties: Vec<(String, String)>,
-    /// Names and passwords known from the start (SCRAM-SHA-512).
+    /// Names and passwords known from the start (SCRAM).
     pub(super) users: Vec<(String, String)>,
     /// Who asks whether it is ready.
     pub(super) client: Client,
@@ -139,8 +139,10 @@ impl Server {
         arguments.extend(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"].map(OsString::from));
         arguments.push(settings.into());
         for (name, password) in users {
-            arguments.push("--add-scram".into());
-            arguments.push(format!("SCRAM-SHA-512=[name={name},password={password}]").into());
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                arguments.push("--add-scram".into());
+                arguments.push(format!("{mechanism}=[name={name},password={password}]").into());
+            }
         }
         self.runtime.tool(place, false, &arguments)
     }

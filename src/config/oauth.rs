@@ -1,0 +1,104 @@
+//! `[kafka.oauth]`: a token server, and what else must be set so that clients can sign in with its tokens.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ::config::Value;
+use secrecy::SecretString;
+use url::{Host, Url};
+
+use super::reader::{Read, Section, text};
+use super::settings::{not_empty, read_secret};
+
+/// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
+#[derive(Debug, Clone)]
+pub struct OAuth {
+    /// Where tokens are fetched: http or https, without user, password or fragment.
+    pub token_endpoint: Url,
+    /// The client's identifier.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: SecretString,
+    /// The scope to ask for, scopes separated by spaces; none leaves it to the token server.
+    pub scope: Option<String>,
+}
+
+/// Reads the section; none when something that is needed is absent or wrong.
+pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Option<OAuth> {
+    let mistakes_before = section.mistakes();
+    let filled = |value: &Value| text(value).and_then(not_empty);
+    let token_endpoint = section.optional("token_endpoint", false, endpoint);
+    let client_id = section.optional("client_id", false, filled);
+    let secret = section.optional("client_secret", true, filled);
+    let from_file = section
+        .optional("client_secret_file", false, |value| text(value).and_then(|path| read_secret(&path)));
+    let scope = section.optional("scope", false, filled);
+    if section.mistakes() == mistakes_before {
+        for (absent, expected) in [
+            (token_endpoint.is_none(), "token_endpoint = \"https://…\""),
+            (client_id.is_none(), "client_id = \"…\""),
+            (secret.is_none() && from_file.is_none(), "client_secret_file = \"…\" or client_secret"),
+        ] {
+            if absent {
+                section.mistake(format!(" is not complete, expected {expected} too"));
+            }
+        }
+        if secret.is_some() && from_file.is_some() {
+            section.mistake(" has both client_secret and client_secret_file, expected one of them");
+        }
+    }
+    section.close();
+    let token_endpoint = token_endpoint?;
+    if token_endpoint.scheme() == "http" && !is_loopback(&token_endpoint) {
+        warnings.push(
+            "kafka.oauth.token_endpoint: the secret and the tokens travel unencrypted, https would protect them"
+                .to_owned(),
+        );
+    }
+    Some(OAuth { token_endpoint, client_id: client_id?, client_secret: secret.or(from_file)?.into(), scope })
+}
+
+/// Notes combinations with which no client could ever sign in.
+pub(super) fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTreeMap<String, String>) {
+    const BEARER: &str = "OAUTHBEARER";
+    for name in ["sasl.mechanism", "sasl.mechanisms"] {
+        let Some(mechanism) = properties.get(name) else { continue };
+        if !oauth && mechanism.eq_ignore_ascii_case(BEARER) {
+            section.mistake(format!(
+                ".properties.{name:?} is {BEARER:?}, but there are no tokens, expected [kafka.oauth] with token_endpoint, client_id and client_secret"
+            ));
+        }
+        if oauth && mechanism != BEARER {
+            section.mistake(format!(
+                ".properties.{name:?} is {mechanism:?}, but tokens are for {BEARER:?} only, expected that, or no [kafka.oauth]"
+            ));
+        }
+    }
+    let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str);
+    if oauth && !protocol.to_ascii_lowercase().starts_with("sasl_") {
+        section.mistake(format!(
+            ".properties.\"security.protocol\" is {protocol:?}, so the tokens of [kafka.oauth] would never be used, expected \"SASL_SSL\""
+        ));
+    }
+}
+
+fn endpoint(value: &Value) -> Read<Url> {
+    let wrong = || "is not the address of a token server, expected https://host/path".to_owned();
+    let url = Url::parse(&text(value).map_err(|_| wrong())?).map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(wrong());
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("may hold neither a user nor a fragment, expected client_id and client_secret".into());
+    }
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => false,
+    }
+}

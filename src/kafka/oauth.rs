@@ -1,0 +1,166 @@
+//! Signing in with tokens (SASL OAUTHBEARER): a task fetches them, and every client is handed each one.
+//!
+//! librdkafka would rather ask for a token, in a callback on the thread that also brings delivery reports; that must not
+//! wait for a token server, and after a failure it does not ask again for ten seconds. rdkafka's admin client never hears
+//! the question at all. So nobody waits to be asked: [`hand_over`] gives a client the token as soon as it is there, and
+//! librdkafka wakes up what waits for it. The task fetches the next one long before a token expires, and tries again,
+//! at growing distances, when that fails; clients go on with the token that they have.
+#![expect(unsafe_code, reason = "rdkafka does not wrap librdkafka's way to give a client a token")]
+
+use std::ffi::{CString, c_char};
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rdkafka::ClientContext;
+use rdkafka::bindings;
+use rdkafka::client::Client;
+use rdkafka::types::RDKafkaRespErr;
+use tokio::task::AbortHandle;
+
+use crate::token::{Token, TokenError, TokenServer};
+
+/// The waits after failures: from the first, doubled, up to the second; chance takes up to half of each away, so that
+/// the bridges of a house do not all come back to a token server at once.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The part of a token's life after which the next one is fetched. Clients sign in again at nine tenths of what is left.
+const REFRESH_AFTER: f64 = 0.7;
+
+/// Even a token that lives for a moment only is not fetched more often.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+
+/// How long the same failure stays out of the log after it was written.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// Fetches tokens until it is dropped.
+pub(super) struct Tokens {
+    latest: Arc<Mutex<Option<Token>>>,
+    task: AbortHandle,
+}
+
+impl Tokens {
+    /// Starts the task, on the runtime in which this is called. `first` is a token that is there already. Each
+    /// token and each failure goes to `tell`.
+    pub(super) fn keep(
+        server: TokenServer,
+        first: Option<Token>,
+        tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
+    ) -> Self {
+        let wait = first.as_ref().map_or(Duration::ZERO, refresh_in);
+        let latest = Arc::new(Mutex::new(first));
+        let keeper = Keeper { server, latest: Arc::clone(&latest), tell, failures: 0, said: None };
+        Self { latest, task: tokio::spawn(keeper.run(wait)).abort_handle() }
+    }
+
+    /// Shows the latest token, if there is one yet, to a client that was made just now. No newer one can come between.
+    pub(super) fn with_latest(&self, show: impl FnOnce(&Token)) {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.as_ref().map(show);
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper<T> {
+    server: TokenServer,
+    latest: Arc<Mutex<Option<Token>>>,
+    tell: T,
+    /// In a row.
+    failures: u32,
+    /// The failure that was written last, and when.
+    said: Option<(TokenError, Instant)>,
+}
+
+impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
+    async fn run(mut self, first_wait: Duration) {
+        let mut wait = first_wait;
+        loop {
+            tokio::time::sleep(wait).await;
+            wait = match self.server.fetch().await {
+                Ok(token) => self.fetched(token),
+                Err(error) => self.failed(error),
+            };
+        }
+    }
+
+    fn fetched(&mut self, token: Token) -> Duration {
+        let lifetime = humantime::format_duration(Duration::from_secs(token.lifetime().as_secs()));
+        if self.said.take().is_some() {
+            tracing::info!(%lifetime, "the token server gives tokens again");
+        } else {
+            tracing::debug!(%lifetime, principal = token.principal(), "a token was fetched");
+        }
+        self.failures = 0;
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = latest.insert(token);
+        (self.tell)(Ok(token));
+        refresh_in(token)
+    }
+
+    fn failed(&mut self, error: TokenError) -> Duration {
+        (self.tell)(Err(&error));
+        self.failures += 1;
+        if self.said.as_ref().is_none_or(|(said, at)| *said != error || at.elapsed() >= REPEAT) {
+            tracing::warn!(attempts = self.failures, words = error.words(), "no token for Kafka: {error}");
+            self.said = Some((error, Instant::now()));
+        }
+        retry_in(self.failures, fastrand::f64())
+    }
+}
+
+fn refresh_in(token: &Token) -> Duration {
+    token.lifetime().mul_f64(REFRESH_AFTER).max(SHORTEST_REFRESH)
+}
+
+/// The wait after so many failures in a row; `chance` is between 0 and 1.
+fn retry_in(failures: u32, chance: f64) -> Duration {
+    let doubled = RETRY.0.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+    doubled.min(RETRY.1).mul_f64(1.0 - chance / 2.0)
+}
+
+/// Gives a client the token that it shows from now on, when it connects and when a session has to be renewed. A token
+/// that has expired meanwhile is not taken; then the client keeps the one that it has.
+pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
+    let (Ok(value), Ok(principal)) = (CString::new(token.expose()), CString::new(token.principal())) else {
+        return tracing::error!("a token cannot be handed to the Kafka client"); // the token server's client saw to it
+    };
+    let since_1970 = token.expires().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let expires_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX / 1_000); // it counts in microseconds
+    let mut why: [c_char; 512] = [0; 512];
+    // SAFETY: the client is borrowed, so its pointer is valid; the strings end with NUL and are copied; there are no
+    // extensions; the buffer for an error is as long as said.
+    let code = unsafe {
+        bindings::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            expires_ms,
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            why.as_mut_ptr(),
+            why.len(),
+        )
+    };
+    if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        // Not in librdkafka's words: they may repeat the token.
+        tracing::warn!(?code, "the Kafka client does not take a token");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_waits_after_failures_grow_up_to_a_bound_and_chance_shortens_them() {
+        let seconds = |failures, chance| retry_in(failures, chance).as_secs_f64();
+        assert_eq!([1, 2, 3, 4, 5].map(|failures| seconds(failures, 0.0)), [1.0, 2.0, 4.0, 8.0, 16.0]);
+        assert_eq!([6, 40, u32::MAX].map(|failures| seconds(failures, 0.0)), [30.0; 3]);
+        assert_eq!((seconds(1, 1.0), seconds(6, 0.5)), (0.5, 22.5));
+    }
+}

@@ -1,0 +1,306 @@
+//! Tokens for signing in to Kafka, fetched from a token server by client credentials (RFC 6749, section 4.4).
+//!
+//! One request for one token, in bounded time and bytes, with no redirect followed; when to fetch the next, and what
+//! to do with it, is the business of `kafka`. Rule that must stay true: neither the secret nor a token is in an
+//! error, a log line or `Debug`; so the server's own words, which could repeat them, are not passed on.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, Request, Response, StatusCode, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use url::form_urlencoded;
+
+use crate::config::OAuth;
+
+/// How long the token server may take for one answer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a token lives whose server says nothing about it.
+const ASSUMED_LIFETIME: Duration = Duration::from_secs(300);
+
+/// The most that is read of an answer. Tokens with many groups in them have some kilobytes.
+const MAX_ANSWER_BYTES: usize = 128 * 1024;
+
+/// A token server, as one client of it.
+pub struct TokenServer {
+    http: Client,
+    oauth: OAuth,
+    /// Whether the credentials go into the body, since the server did not know us by the header.
+    in_body: AtomicBool,
+}
+
+/// A token, ready to be shown to a broker.
+#[derive(Debug, Clone)]
+pub struct Token {
+    value: SecretString,
+    principal: String,
+    lifetime: Duration,
+    expires: SystemTime,
+}
+
+/// Why there is no token. Names neither a host nor what the server said.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// No HTTP client can be made: in practice, the system has no certificate authorities to check https against.
+    #[error("there is no HTTP client for the token server: {0}")]
+    Client(String),
+    /// No connection, or a broken one.
+    #[error("the token server cannot be reached")]
+    Unreachable {
+        /// The system's words, for the log: they can name hosts.
+        words: String,
+    },
+    /// No answer within [`PATIENCE`].
+    #[error("the token server does not answer")]
+    Silent,
+    /// It does not give us a token: a wrong secret, a scope that it does not know, or trouble of its own.
+    #[error("the token server refuses with {status}{}", .code.map(|code| format!(" {code}")).unwrap_or_default())]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The error's code, where it is one that standards know.
+        code: Option<&'static str>,
+    },
+    /// An answer without a token that we could use.
+    #[error("the token server's answer is of no use: {0}")]
+    Unusable(&'static str),
+}
+
+/// The errors of RFC 6749, section 5.2, and two that some servers lend from 4.1.2.1.
+const CODES: [&str; 8] = [
+    "invalid_request",
+    INVALID_CLIENT,
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "server_error",
+    "temporarily_unavailable",
+];
+const INVALID_CLIENT: &str = "invalid_client";
+
+impl TokenError {
+    /// More words, for the log only.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Unreachable { words } => words,
+            _ => "",
+        }
+    }
+}
+
+impl TokenServer {
+    /// A client of the token server; it connects when it is first asked.
+    ///
+    /// # Errors
+    /// [`TokenError::Client`].
+    pub fn new(oauth: &OAuth) -> Result<Self, TokenError> {
+        // An error says that one is installed already.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let mut http = Client::builder()
+            .redirect(redirect::Policy::none()) // the secret is for nobody else
+            .pool_max_idle_per_host(0) // minutes lie between two tokens
+            .timeout(PATIENCE);
+        if oauth.token_endpoint.scheme() == "http" {
+            http = http.tls_certs_only([]); // nothing to check
+        }
+        let http = http.build().map_err(|error| TokenError::Client(innermost(&error)))?;
+        Ok(Self { http, oauth: oauth.clone(), in_body: AtomicBool::new(false) })
+    }
+
+    /// Fetches a token. The credentials go as HTTP Basic, which every server must understand; to one that does not know
+    /// us by that, in the body.
+    ///
+    /// # Errors
+    /// [`TokenError`]; some of it passes with time.
+    pub async fn fetch(&self) -> Result<Token, TokenError> {
+        let in_body = self.in_body.load(Ordering::Relaxed);
+        let first = self.ask(in_body).await;
+        if in_body || !matches!(first, Err(TokenError::Refused { code: Some(INVALID_CLIENT), .. })) {
+            return first;
+        }
+        // Some servers read the body only, or do not decode the header as the standard says.
+        let second = self.ask(true).await;
+        self.in_body.store(second.is_ok(), Ordering::Relaxed);
+        second.or(first)
+    }
+
+    async fn ask(&self, in_body: bool) -> Result<Token, TokenError> {
+        let response = self.http.execute(self.request(in_body)).await.map_err(no_answer)?;
+        let status = response.status();
+        let body = read(response).await?;
+        if status == StatusCode::OK { self.token(&body) } else { Err(refused(status, &body)) }
+    }
+
+    fn request(&self, in_body: bool) -> Request {
+        let OAuth { token_endpoint, client_id, client_secret, scope } = &self.oauth;
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        form.extend_pairs(scope.iter().map(|scope| ("scope", scope)));
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if in_body {
+            form.append_pair("client_id", client_id);
+            form.append_pair("client_secret", client_secret.expose_secret());
+        } else {
+            headers.insert(AUTHORIZATION, basic(client_id, client_secret));
+        }
+        let mut request = Request::new(Method::POST, token_endpoint.clone());
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(form.finish().into());
+        request
+    }
+
+    /// The token in an answer (RFC 6749, section 5.1).
+    fn token(&self, body: &[u8]) -> Result<Token, TokenError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            access_token: SecretString,
+            token_type: Option<String>,
+            expires_in: Option<Value>,
+        }
+        let Answer { access_token, token_type, expires_in } =
+            serde_json::from_slice(body).map_err(|_| TokenError::Unusable("it holds no access_token"))?;
+        if token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
+            return Err(TokenError::Unusable("its token_type is not Bearer"));
+        }
+        let value = access_token.expose_secret();
+        if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TokenError::Unusable("its access_token has characters that no token has"));
+        }
+        let claims = Claims::of(value);
+        let now = SystemTime::now();
+        let lifetime = match expires_in.as_ref().and_then(seconds) {
+            Some(lifetime) => lifetime,
+            None => claims.exp.map_or(ASSUMED_LIFETIME, |exp| left_until(exp, now)),
+        };
+        if lifetime.is_zero() {
+            return Err(TokenError::Unusable("its token has expired already"));
+        }
+        let expires =
+            now.checked_add(lifetime).ok_or(TokenError::Unusable("its expires_in is out of bounds"))?;
+        let principal = claims.sub.unwrap_or_else(|| self.oauth.client_id.clone());
+        Ok(Token { value: access_token, principal, lifetime, expires })
+    }
+}
+
+impl fmt::Debug for TokenServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenServer").field("oauth", &self.oauth).finish_non_exhaustive()
+    }
+}
+
+impl Token {
+    /// The token itself, for brokers only.
+    pub fn expose(&self) -> &str {
+        self.value.expose_secret()
+    }
+
+    /// Whose it is: the claim `sub` where the token is a JWT that has it, else the client's identifier.
+    pub fn principal(&self) -> &str {
+        &self.principal
+    }
+
+    /// How long it was to live when it was fetched.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// When it expires.
+    pub fn expires(&self) -> SystemTime {
+        self.expires
+    }
+}
+
+/// What a JWT says of itself. It is not verified: that is the broker's business.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Claims {
+    sub: Option<String>,
+    exp: Option<Value>,
+}
+
+impl Claims {
+    /// The claims of a token that is a JWT; of any other, none.
+    fn of(token: &str) -> Self {
+        let payload = token.split('.').nth(1).unwrap_or_default().trim_end_matches('=');
+        let json = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
+        let claims: Self = serde_json::from_slice(&json).unwrap_or_default();
+        // It becomes a C string.
+        Self { sub: claims.sub.filter(|sub| !sub.is_empty() && !sub.contains('\0')), ..claims }
+    }
+}
+
+/// RFC 6749, section 2.3.1: both are form-encoded first, so that a colon in them does not part them.
+fn basic(client_id: &str, client_secret: &SecretString) -> HeaderValue {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = format!("{}:{}", encode(client_id), encode(client_secret.expose_secret()));
+    let mut value =
+        HeaderValue::from_str(&format!("Basic {}", BASE64_STANDARD.encode(pair))).expect("base64 is ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// A number of seconds; some servers write it as text.
+fn seconds(value: &Value) -> Option<Duration> {
+    let number = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
+    Duration::try_from_secs_f64(number.max(0.0)).ok()
+}
+
+/// How long until a moment given in seconds since 1970.
+fn left_until(exp: Value, now: SystemTime) -> Duration {
+    let moment = seconds(&exp).and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+    moment.map_or(ASSUMED_LIFETIME, |moment| moment.duration_since(now).unwrap_or_default())
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, TokenError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(TokenError::Unusable("it is too long"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> TokenError {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Problem {
+        error: String,
+    }
+    let Problem { error } = serde_json::from_slice(body).unwrap_or_default();
+    let code = CODES.into_iter().find(|code| *code == error);
+    // A bare 401 says the same.
+    let code = code.or((status == StatusCode::UNAUTHORIZED).then_some(INVALID_CLIENT));
+    TokenError::Refused { status: status.as_u16(), code }
+}
+
+fn no_answer(error: reqwest::Error) -> TokenError {
+    if error.is_timeout() {
+        TokenError::Silent
+    } else {
+        TokenError::Unreachable { words: innermost(&error.without_url()) }
+    }
+}
+
+/// What was wrong, without the layers that say only that something was.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Every way to sign in to Kafka, on a real broker: what works, and what is said when it does not.
+
+use std::time::{Duration, Instant};
+
+use nexudus_bridge::kafka::consumer::{Reader, Selection, Start, Stop};
+use nexudus_bridge::kafka::topics::Topics;
+
+use crate::support::bridge::{PATIENCE, TestBridge, config};
+use crate::support::kafka::{Acl, Authority, Pattern, Resource, free_port, pause, secured, unique};
+use crate::support::program::{Running, err, out, program};
+use crate::support::tokens::{CLIENT, CLIENT_SECRET, TokenServer};
+
+const RECORD: &str = r#"{"Id":1,"FullName":"José"}"#;
+
+/// Settings of a bridge, as `TestBridge` takes them.
+type Settings = Vec<(&'static str, String)>;
+
+/// Topics of one's own on the secured broker, with all rights of the user `bridge` on them; gives their prefix.
+fn topics() -> String {
+    let prefix = format!("{}.", unique("it"));
+    let admin = secured().client("admin");
+    for action in ["BookingCreate", "quarantine"] {
+        admin.create_topic(&format!("{prefix}{action}"), 1, &[]);
+    }
+    let right = |operation| Acl {
+        user: "bridge",
+        resource: Resource::Topic,
+        name: &prefix,
+        pattern: Pattern::Prefixed,
+        operation,
+    };
+    secured().grant_all(&["Write", "Describe", "Read", "Create", "DescribeConfigs"].map(right));
+    prefix
+}
+
+fn protocol(name: &str) -> Settings {
+    vec![
+        ("kafka.confirm_timeout", "3s".to_owned()),
+        ("kafka.properties.security_protocol", name.to_owned()),
+        ("kafka.properties.ssl_ca_location", secured().ca_pem_path().display().to_string()),
+    ]
+}
+
+fn password(mechanism: &str, password: &str) -> Settings {
+    let mut settings = protocol("SASL_SSL");
+    settings.push(("kafka.properties.sasl_mechanism", mechanism.to_owned()));
+    settings.push(("kafka.properties.sasl_username", "bridge".to_owned()));
+    settings.push(("kafka.properties.sasl_password", password.to_owned()));
+    settings
+}
+
+fn tokens(endpoint: String, secret: &str) -> Settings {
+    let mut settings = protocol("SASL_SSL");
+    settings.push(("kafka.oauth.token_endpoint", endpoint));
+    settings.push(("kafka.oauth.client_id", CLIENT.to_owned()));
+    settings.push(("kafka.oauth.client_secret", secret.to_owned()));
+    settings.push(("kafka.oauth.scope", "kafka".to_owned()));
+    settings
+}
+
+fn borrowed(settings: &Settings) -> Vec<(&str, &str)> {
+    settings.iter().map(|(key, value)| (*key, value.as_str())).collect()
+}
+
+async fn bridge(bootstrap: &str, prefix: &str, settings: &Settings) -> TestBridge {
+    TestBridge::on(bootstrap, secured().client("admin"), prefix.to_owned(), &borrowed(settings)).await
+}
+
+/// Asserts that deliveries are refused and readiness says why, both with these words and neither with a secret.
+async fn assert_named(bridge: &TestBridge, words: &str, secret: &str) {
+    let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
+    let reasons = bridge.wait_until_ready_is(503).await.json().to_string();
+    for text in [detail, reasons] {
+        assert!(text.contains(words) && !text.contains(secret) && !text.contains("127.0.0.1"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_sign_in_by_plain_and_both_scrams_and_a_wrong_one_is_named() {
+    let prefix = topics();
+    let broker = secured();
+    let mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+    for (number, mechanism) in mechanisms.into_iter().enumerate() {
+        let right = password(mechanism, broker.password("bridge"));
+        let bridge = bridge(&broker.bootstrap(), &prefix, &right).await;
+        bridge.wait_until_ready_is(200).await;
+        bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+        assert_eq!(bridge.topic("BookingCreate", number + 1)[number].value, RECORD.as_bytes());
+    }
+    for mechanism in mechanisms {
+        let wrong = password(mechanism, "wrong-password");
+        let bridge = bridge(&broker.bootstrap(), &prefix, &wrong).await;
+        assert_named(&bridge, "Authentication", "wrong-password").await;
+        bridge.topic("BookingCreate", mechanisms.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_signs_in_and_without_one_or_with_a_stranger_s_the_refusal_is_named() {
+    let prefix = topics();
+    let broker = secured();
+    let with = |[certificate, key]: [std::path::PathBuf; 2]| {
+        let mut settings = protocol("SSL");
+        settings.push(("kafka.properties.ssl_certificate_location", certificate.display().to_string()));
+        settings.push(("kafka.properties.ssl_key_location", key.display().to_string()));
+        settings
+    };
+    let known = bridge(&broker.mutual_bootstrap(), &prefix, &with(broker.client_pem_paths())).await;
+    known.wait_until_ready_is(200).await;
+    known.deliver("BookingCreate", RECORD).await.events("confirmed");
+    for settings in [protocol("SSL"), with(broker.stranger_pem_paths())] {
+        let refused = bridge(&broker.mutual_bootstrap(), &prefix, &settings).await;
+        assert_named(&refused, "SSL", "PRIVATE KEY").await;
+    }
+    assert_eq!(known.topic("BookingCreate", 1)[0].value, RECORD.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_and_sessions_are_renewed_while_deliveries_go_on() {
+    let prefix = topics();
+    let server = TokenServer::start(0, Duration::from_secs(4));
+    let settings = tokens(server.endpoint(), CLIENT_SECRET);
+    let bridge = bridge(&secured().bootstrap(), &prefix, &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    let begun = Instant::now();
+    let mut delivered = 0;
+    // Three lives of a token, and four of the sessions that the broker allows.
+    while begun.elapsed() < Duration::from_secs(13) {
+        bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+        assert_eq!(bridge.admin("/readyz").await.status, 200);
+        delivered += 1;
+        pause(Duration::from_millis(100));
+    }
+    assert!(server.given() >= 4, "{} tokens", server.given());
+    assert_eq!(server.refused(), 0);
+    bridge.topic("BookingCreate", delivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_server_that_is_down_is_named_and_deliveries_go_on_once_it_is_up() {
+    let prefix = topics();
+    let port = free_port();
+    let settings = tokens(format!("http://127.0.0.1:{port}/realms/test/token"), CLIENT_SECRET);
+    let bridge = bridge(&secured().bootstrap(), &prefix, &settings).await;
+    let words = "no token to sign in with: the token server cannot be reached";
+    assert_named(&bridge, words, CLIENT_SECRET).await;
+    let server = TokenServer::start(port, Duration::from_secs(60));
+    bridge.wait_until_ready_is(200).await;
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+    assert_eq!(bridge.topic("BookingCreate", 1)[0].value, RECORD.as_bytes());
+    assert!((1..=2).contains(&server.given()), "one for deliveries, one for a look at the topics");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_outlives_an_outage_of_its_server_but_not_its_own_end() {
+    let prefix = topics();
+    let port = free_port();
+    let server = TokenServer::start(port, Duration::from_secs(8));
+    let settings = tokens(server.endpoint(), CLIENT_SECRET);
+    let bridge = bridge(&secured().bootstrap(), &prefix, &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    let begun = Instant::now();
+    drop(server);
+    while begun.elapsed() < Duration::from_secs(6) {
+        bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+        pause(Duration::from_millis(500));
+    }
+    let reasons = bridge.wait_until_ready_is(503).await.json().to_string();
+    assert!(reasons.contains("no token to sign in with: the token server cannot be reached"), "{reasons}");
+    let _server = TokenServer::start(port, Duration::from_secs(60));
+    bridge.wait_until_ready_is(200).await;
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+    assert!(!bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_client_secret_is_named_in_the_answer_and_in_readiness_without_being_shown() {
+    let prefix = topics();
+    let server = TokenServer::start(0, Duration::from_secs(60));
+    let bridge =
+        bridge(&secured().bootstrap(), &prefix, &tokens(server.endpoint(), "wrong-client-secret")).await;
+    let words = "no token to sign in with: the token server refuses with 401 invalid_client";
+    assert_named(&bridge, words, "wrong-client-secret").await;
+    // Twice each time, once by the header and once in the body; and with waits in between.
+    assert!((2..=12).contains(&server.refused()), "{} requests", server.refused());
+    bridge.topic("BookingCreate", 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_broker_does_not_accept_is_named() {
+    let prefix = topics();
+    let server = TokenServer::start_with_stale_tokens();
+    let bridge = bridge(&secured().bootstrap(), &prefix, &tokens(server.endpoint(), CLIENT_SECRET)).await;
+    assert_named(&bridge, "last error: Authentication", CLIENT_SECRET).await;
+    assert!(server.given() > 0);
+    bridge.topic("BookingCreate", 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_planned_and_made_and_events_are_read_with_tokens_too() {
+    let prefix = topics();
+    let server = TokenServer::start(0, Duration::from_secs(4));
+    let settings = tokens(server.endpoint(), CLIENT_SECRET);
+    let config = config(&secured().bootstrap(), &prefix, &borrowed(&settings));
+    let topics = Topics::new(&config).expect("clients can be made");
+    let plan = topics.plan().await.expect("the cluster answers");
+    assert_eq!(plan.create.len(), 88, "two are there");
+    assert_eq!(topics.apply(&plan).await.expect("the cluster answers"), []);
+    let topic = format!("{prefix}BookingCreate");
+    let mut reader =
+        Reader::open(&config.kafka, Selection::Named(vec![topic]), Start::End, Stop::Never).await.unwrap();
+    let bridge = bridge(&secured().bootstrap(), &prefix, &settings).await;
+    let begun = Instant::now();
+    // Longer than a token lives and a session lasts.
+    while begun.elapsed() < Duration::from_secs(9) {
+        bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+        let read = tokio::time::timeout(PATIENCE, reader.next()).await.expect("in time").unwrap();
+        assert_eq!(read.and_then(|message| message.value).as_deref(), Some(RECORD.as_bytes()));
+        pause(Duration::from_millis(200));
+    }
+    let wrong = tokens(server.endpoint(), "wrong-client-secret");
+    let config = crate::support::bridge::config(&secured().bootstrap(), &prefix, &borrowed(&wrong));
+    let refused = Topics::new(&config).expect("clients can be made").plan().await.expect_err("refused");
+    let unread = Reader::open(&config.kafka, Selection::Named(vec![]), Start::End, Stop::Never).await;
+    for text in [refused.to_string(), unread.err().expect("refused").to_string()] {
+        assert!(text.contains("refuses with 401 invalid_client") && !text.contains("wrong"), "{text}");
+    }
+}
+
+#[test]
+fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secret_or_token() {
+    let prefix = topics();
+    let authority = Authority::new("nexudus-bridge token authority");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ca, secret) = (folder.path().join("ca.pem"), folder.path().join("secret"));
+    std::fs::write(&ca, &authority.pem).expect("writable");
+    std::fs::write(&secret, format!("{CLIENT_SECRET}\n")).expect("writable");
+    let server = TokenServer::start_with_tls(Duration::from_secs(60), &authority);
+    let file = folder.path().join("bridge.toml");
+    let text = format!(
+        "ingress.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nlog.level = \"nexudus_bridge=debug\"\n\
+             [topics]\nprefix = {prefix:?}\ncreate = false\n[sources.default]\nsecrets = [\"hush\"]\n\
+             [kafka]\nbootstrap_servers = {:?}\n\
+             [kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\"ssl.ca.location\" = {:?}\n\
+             [kafka.oauth]\ntoken_endpoint = {:?}\nclient_id = {CLIENT:?}\nclient_secret_file = {secret:?}\n",
+        secured().bootstrap(),
+        secured().ca_pem_path(),
+        server.endpoint(),
+    );
+    std::fs::write(&file, text).expect("writable");
+    let trusting = |trusted: &std::path::Path| {
+        let mut program = program();
+        program.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
+        program
+    };
+
+    let shown = trusting(&ca).args(["config", "show", "--config"]).arg(&file).output().expect("it runs");
+    assert!(out(&shown).contains("kafka.oauth.client_id"), "{}", out(&shown));
+    let planned = trusting(&ca).args(["topics", "plan", "--config"]).arg(&file).output().expect("it runs");
+    assert!(planned.status.success() && server.given() == 1, "{}", err(&planned));
+    let stranger = secured().stranger_ca_pem_path();
+    let refused =
+        trusting(&stranger).args(["topics", "plan", "--config"]).arg(&file).output().expect("it runs");
+    assert!(!refused.status.success() && server.given() == 1, "{}", out(&refused));
+    assert!(err(&refused).contains("the token server cannot be reached"), "{}", err(&refused));
+
+    let running = Running::start(trusting(&stranger).args(["serve", "--config"]).arg(&file));
+    let line = running.line_with("no token for Kafka: the token server cannot be reached");
+    assert!(line.contains("certificate"), "{line}");
+    running.signal("TERM");
+    let (_, failing) = running.ended(PATIENCE);
+    let running = Running::start(trusting(&ca).args(["serve", "--config"]).arg(&file));
+    let working = running.lines_until("a token was fetched").join("\n");
+    running.signal("TERM");
+    let (status, stopping) = running.ended(PATIENCE);
+    assert!(status.success(), "{stopping}");
+    for text in [out(&shown), err(&shown), err(&planned), err(&refused), line, failing, working, stopping] {
+        assert!(!text.contains(CLIENT_SECRET) && !text.contains("eyJ"), "{text}");
+    }
+}
