@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::lister::{Ends, Lister, Report};
 use super::oauth::{Tokens, hand_over};
+use super::settings::{apply, connection_config};
 use crate::config::{Kafka, OAuth};
 use crate::token::{TokenError, TokenServer};
 
@@ -330,16 +331,9 @@ impl Message {
 
 /// The user's properties are a producer's; librdkafka ignores those that mean nothing to a consumer. Ours come last.
 fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
-    let mut config = ClientConfig::new();
+    let mut config = connection_config(kafka);
     config.set("group.id", GROUP).set("client.id", GROUP);
-    config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
-    for (name, property) in &kafka.properties {
-        config.set(name, property.expose());
-    }
-    if kafka.oauth.is_some() {
-        config.set("sasl.mechanism", "OAUTHBEARER");
-    }
-    config.set("bootstrap.servers", &kafka.bootstrap_servers);
+    apply(&mut config, &kafka.properties);
     config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
     config.set("auto.offset.reset", "earliest"); // where retention has overtaken us
     config.set("allow.auto.create.topics", "false");

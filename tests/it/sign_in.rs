@@ -33,6 +33,15 @@ fn topics() -> String {
     prefix
 }
 
+/// Takes as long as a client thinks that a topic is not there, or that it may not write to it.
+async fn deliver_until_confirmed(bridge: &TestBridge) {
+    let begun = Instant::now();
+    while bridge.deliver("BookingCreate", RECORD).await.status != 200 {
+        assert!(begun.elapsed() < 2 * PATIENCE, "nothing is confirmed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 fn protocol(name: &str) -> Settings {
     vec![
         ("kafka.confirm_timeout", "3s".to_owned()),
@@ -118,6 +127,8 @@ async fn a_certificate_signs_in_and_without_one_or_with_a_stranger_s_the_refusal
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_and_sessions_are_renewed_while_deliveries_go_on() {
     let prefix = topics();
+    let narrow = format!("{prefix}BookingUpdate");
+    secured().client("admin").create_topic(&narrow, 1, &[("max.message.bytes", "600")]);
     let server = TokenServer::start(0, Duration::from_secs(4));
     let settings = tokens(server.endpoint(), CLIENT_SECRET);
     let bridge = bridge(&secured().bootstrap(), &prefix, &settings).await;
@@ -134,6 +145,34 @@ async fn tokens_and_sessions_are_renewed_while_deliveries_go_on() {
     assert!(server.given() >= 4, "{} tokens", server.given());
     assert_eq!(server.refused(), 0);
     bridge.topic("BookingCreate", delivered);
+    // The producer that tries a refused message alone is made now, and has the token at once.
+    let large = format!(r#"{{"Id":1,"Notes":"{}"}}"#, "x".repeat(2_000));
+    bridge.deliver("BookingUpdate", large.clone()).await.events("quarantined");
+    assert_eq!(bridge.topic("quarantine", 1)[0].value, large.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_is_replaced_gets_the_token_that_is_there() {
+    let prefix = topics();
+    let user = unique("user");
+    let server = TokenServer::start_for(&user, Duration::from_secs(600));
+    let bridge = bridge(&secured().bootstrap(), &prefix, &tokens(server.endpoint(), CLIENT_SECRET)).await;
+    let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
+    assert!(detail.contains("AuthorizationFailed"), "without any right a producer dies: {detail}");
+    let replaced = |reply: &crate::support::bridge::Reply| {
+        !String::from_utf8_lossy(&reply.body).contains("nexudus_bridge_producer_rebuilds_total 0\n")
+    };
+    bridge.wait_until_admin("/metrics", replaced).await;
+    let right = |operation| Acl {
+        user: &user,
+        resource: Resource::Topic,
+        name: &prefix,
+        pattern: Pattern::Prefixed,
+        operation,
+    };
+    secured().grant_all(&["Write", "Describe"].map(right));
+    deliver_until_confirmed(&bridge).await;
+    assert!(!bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +208,7 @@ async fn a_token_outlives_an_outage_of_its_server_but_not_its_own_end() {
     assert!(reasons.contains("no token to sign in with: the token server cannot be reached"), "{reasons}");
     let _server = TokenServer::start(port, Duration::from_secs(60));
     bridge.wait_until_ready_is(200).await;
-    bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+    deliver_until_confirmed(&bridge).await;
     assert!(!bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).is_empty());
 }
 

@@ -18,7 +18,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::kafka::Authority;
 
-/// The client that it knows; tokens are for a user of this name.
+/// The client that it knows; tokens are for a user of this name, unless said otherwise.
 pub(crate) const CLIENT: &str = "bridge";
 
 /// The client's secret. Not one character of it goes over the wire as it is.
@@ -32,6 +32,8 @@ pub(crate) struct TokenServer {
 }
 
 struct Shared {
+    /// Whom its tokens are for.
+    user: String,
     /// How long a token lives.
     lifetime: Duration,
     /// Whether its tokens are over already, though the answer says otherwise.
@@ -44,12 +46,17 @@ struct Shared {
 impl TokenServer {
     /// One on this port of 127.0.0.1, 0 for any, whose tokens live so long.
     pub(crate) fn start(port: u16, lifetime: Duration) -> Self {
-        Self::serve(port, lifetime, false, None)
+        Self::serve(port, CLIENT, lifetime, false, None)
+    }
+
+    /// One whose tokens are for another user.
+    pub(crate) fn start_for(user: &str, lifetime: Duration) -> Self {
+        Self::serve(0, user, lifetime, false, None)
     }
 
     /// One whose tokens no broker accepts: they have expired.
     pub(crate) fn start_with_stale_tokens() -> Self {
-        Self::serve(0, Duration::from_secs(60), true, None)
+        Self::serve(0, CLIENT, Duration::from_secs(60), true, None)
     }
 
     /// One with https, whose certificate the authority has signed.
@@ -64,13 +71,14 @@ impl TokenServer {
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)
             .expect("they belong together");
-        Self::serve(0, lifetime, false, Some(Arc::new(config)))
+        Self::serve(0, CLIENT, lifetime, false, Some(Arc::new(config)))
     }
 
-    fn serve(port: u16, lifetime: Duration, stale: bool, tls: Option<Arc<ServerConfig>>) -> Self {
+    fn serve(port: u16, user: &str, lifetime: Duration, stale: bool, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("the port is free");
         let address = listener.local_addr().expect("it is bound");
         let shared = Arc::new(Shared {
+            user: user.to_owned(),
             lifetime,
             stale,
             given: AtomicU32::new(0),
@@ -159,11 +167,11 @@ impl Shared {
     fn token(&self) -> String {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
         let number = self.given.fetch_add(1, Ordering::SeqCst);
-        let seconds = self.lifetime.as_secs_f64();
+        let (user, seconds) = (&self.user, self.lifetime.as_secs_f64());
         let (issued, expires) =
             if self.stale { (now - 90.0, now - 30.0) } else { (now - 1.0, now + seconds) };
         let claims = format!(
-            r#"{{"sub":{CLIENT:?},"jti":"{number}","iat":{issued:.3},"exp":{expires:.3},"scope":"kafka"}}"#
+            r#"{{"sub":{user:?},"jti":"{number}","iat":{issued:.3},"exp":{expires:.3},"scope":"kafka"}}"#
         );
         let [header, claims] = [r#"{"alg":"none"}"#, &claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
         format!(r#"{{"access_token":"{header}.{claims}.","token_type":"Bearer","expires_in":{seconds}}}"#)
