@@ -166,6 +166,11 @@ impl QuarantineReason {
             Self::Refused => "refused",
         }
     }
+
+    /// The reason of this label.
+    pub fn labelled(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.label() == label)
+    }
 }
 
 /// Why a source's `signature = "warn"` had to let a delivery through.
@@ -184,6 +189,11 @@ impl SignatureWarning {
             Self::Missing => "missing",
             Self::Invalid => "invalid",
         }
+    }
+
+    /// The warning of this label.
+    pub fn labelled(label: &str) -> Option<Self> {
+        [Self::Missing, Self::Invalid].into_iter().find(|warning| warning.label() == label)
     }
 }
 

@@ -11,6 +11,7 @@ mod demo;
 mod dev;
 mod health;
 pub mod output;
+mod quarantine;
 pub mod send;
 mod serve;
 pub mod sign;
@@ -55,6 +56,9 @@ enum Command {
     Send(send::Args),
     /// Print events as they come
     Tail(tail::Args),
+    /// Read what was kept on the quarantine topic, and publish it again
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
     /// Print the signature of a body
     Sign(sign::Args),
     /// Check the signature of a body
@@ -101,6 +105,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo => demo::run(file).await,
         Command::Send(args) => send::run(args, configuration).await,
         Command::Tail(args) => tail::run(args, configuration).await,
+        Command::Quarantine(command) => quarantine::run(command, configuration).await,
         Command::Sign(args) => sign::run(&args, configured),
         Command::Verify(args) => verify::run(&args, configured),
         Command::Actions(args) => actions::run(&args),

@@ -17,7 +17,7 @@ use crate::action::{Action, Actions, QUARANTINE};
 use crate::config::Config;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 
-mod json;
+pub(super) mod json;
 
 /// The arguments of `tail`.
 #[derive(Debug, clap::Args)]
@@ -115,7 +115,7 @@ fn action_of<'a>(topic: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 /// All of them, where none is given. A number stands for the action's name.
-fn patterns(given: &[String]) -> anyhow::Result<GlobSet> {
+pub(super) fn patterns(given: &[String]) -> anyhow::Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     let all = ["*".to_owned()];
     for pattern in if given.is_empty() { &all } else { given } {
@@ -199,7 +199,7 @@ fn marks(message: &Message) -> Vec<String> {
 }
 
 /// An id's telling part: the beginning of a hash, the end of a UUID (ours begin with the time).
-fn short(id: &str) -> String {
+pub(super) fn short(id: &str) -> String {
     const SHOWN: usize = 8;
     match id.len() {
         36 if id.is_ascii() => format!("…{}", &id[36 - SHOWN..]),

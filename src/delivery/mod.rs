@@ -4,12 +4,14 @@
 //! [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
 //! (`settle`). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
 //! client that hangs up nor the deadline of the answer ends a confirmation (`settlement`), and the retry of what was
-//! confirmed without being answered is recognised (`redelivery`).
+//! confirmed without being answered is recognised (`redelivery`). [`replay`] takes what was quarantined through the same
+//! stages once more.
 
 pub mod address;
 pub mod admission;
 pub mod decode;
 mod redelivery;
+pub mod replay;
 mod report;
 pub mod route;
 mod settle;

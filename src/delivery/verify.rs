@@ -1,7 +1,7 @@
 //! Verify: whether Nexudus sent a body, by the policy of its source.
 //!
 //! A [`Verified`] is made here and nowhere else, so nothing unsigned reaches a topic unless the source's policy lets it
-//! through, and then it is marked.
+//! through, and then it is marked. What lies on the quarantine topic was verified before it was kept there, mark and all.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::Refusal;
 use super::address::{Addressed, Claim, Origin, Target};
+use super::replay::Kept;
 use crate::config::SignaturePolicy;
 use crate::event::Trace;
 use crate::outcome::SignatureWarning;
@@ -23,6 +24,16 @@ pub struct Verified {
     pub(super) warning: Option<SignatureWarning>,
     pub(super) trace: Trace,
     pub(super) received_at: Timestamp,
+}
+
+impl Verified {
+    /// A delivery as it was kept on the quarantine topic, perhaps under a corrected action. The bridge keeps nothing that
+    /// its source did not accept, so the topic stands for the signature, which is not kept itself; whoever may write there
+    /// is trusted with that.
+    pub(super) fn when_kept(origin: Arc<Origin>, action: Target, kept: Kept) -> Self {
+        let Kept { body, warning, trace, received_at, .. } = kept;
+        Self { origin, action, body, warning, trace, received_at }
+    }
 }
 
 /// Judges the signature of a body.

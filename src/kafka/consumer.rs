@@ -9,7 +9,7 @@
 
 mod lister;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -42,6 +42,13 @@ pub enum Selection {
     Named(Vec<String>),
     /// Those whose name the predicate takes, now or later.
     Matching(Box<dyn Fn(&str) -> bool + Send>),
+    /// These partitions of one topic, each from this offset on, whatever [`Start`] says; they must exist.
+    From {
+        /// The topic.
+        topic: String,
+        /// By partition, the first offset to read.
+        offsets: BTreeMap<i32, i64>,
+    },
 }
 
 /// Where to begin.
@@ -110,6 +117,16 @@ pub enum ReadError {
     /// A topic is not there, or hidden from us.
     #[error("no topic {} on the cluster, or no right to see it", .0.join(", "))]
     UnknownTopic(Vec<String>),
+    /// A topic has fewer partitions.
+    #[error("topic {topic} has no partition {partition}, it has 0 to {}", .partitions - 1)]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The partition that it does not have.
+        partition: i32,
+        /// How many it has.
+        partitions: i32,
+    },
     /// Anything else that the client cannot get over by itself.
     #[error("the Kafka client has failed: {0}")]
     Client(String),
@@ -158,7 +175,7 @@ impl Reader {
         };
         let (report, reports) = channel::unbounded_channel();
         let (waker, stopped) = mpsc::channel();
-        let named = matches!(selection, Selection::Named(_));
+        let named = matches!(selection, Selection::Named(_) | Selection::From { .. });
         let lister =
             Lister { consumer: consumer.clone(), selection, start, stop, known: HashMap::new(), report };
         let spawned =
@@ -330,7 +347,7 @@ impl Message {
 }
 
 /// The user's properties are a producer's; librdkafka ignores those that mean nothing to a consumer. Ours come last.
-fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
+pub(super) fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
     let mut config = connection_config(kafka);
     config.set("group.id", GROUP).set("client.id", GROUP);
     apply(&mut config, &kafka.properties);
@@ -346,18 +363,18 @@ fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
 
 /// Hears what librdkafka has to say.
 #[derive(Default)]
-struct Listener {
+pub(super) struct Listener {
     last_error: Mutex<Option<String>>,
 }
 
 impl Listener {
     /// The client's last error in its own words.
-    fn last_error(&self) -> String {
+    pub(super) fn last_error(&self) -> String {
         self.noted().clone().unwrap_or_else(|| "the brokers are silent".to_owned())
     }
 
     /// Takes note of an error that came as a result, where librdkafka has said nothing better.
-    fn heard_of(&self, error: &KafkaError) {
+    pub(super) fn heard_of(&self, error: &KafkaError) {
         self.noted().get_or_insert_with(|| error.to_string());
     }
 

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
 //! [`status`] is what the client knows of the cluster (`context` and [`watch`] write it), [`topics`] plans and
-//! creates, [`consumer`] reads back, [`embedded`] is a broker inside the process.
+//! creates, [`consumer`] reads back, [`progress`] remembers what was done with what was read, [`embedded`] is a broker inside the process.
 
 pub mod confirm;
 pub mod consumer;
@@ -10,6 +10,7 @@ mod context;
 pub mod embedded;
 mod oauth;
 pub mod producer;
+pub mod progress;
 pub mod settings;
 pub mod status;
 pub mod topics;

@@ -18,7 +18,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sender", &["action", "signature"]),
     ("http", &["signature", "outcome", "event", "config", "metrics", "kafka", "delivery"]),
     ("app", &["config", "metrics", "token", "kafka", "delivery", "http"]),
-    ("cli", &["action", "signature", "event", "config", "kafka", "sender", "app", "telemetry"]),
+    (
+        "cli",
+        &[
+            "action",
+            "signature",
+            "outcome",
+            "event",
+            "config",
+            "kafka",
+            "delivery",
+            "sender",
+            "app",
+            "telemetry",
+        ],
+    ),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

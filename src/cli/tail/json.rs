@@ -11,7 +11,7 @@ use crate::sender::payloads::wire_body;
 /// `{"topic", "partition", "offset", "timestamp", "key", "headers", "value"}`. A value that is JSON is embedded in its own
 /// text, numbers and escapes as they are; only white space between tokens goes where it would break the line. Any other
 /// value is `value_base64` instead, as is `key_base64` for a key that is not UTF-8.
-pub(super) fn object(message: &Message) -> serde_json::Result<Vec<u8>> {
+pub(in crate::cli) fn object(message: &Message) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Line(message))
 }
 

@@ -83,7 +83,10 @@ impl Lister {
             let topic = topic.clone();
             (from..*count).map(move |partition| (topic.clone(), partition))
         };
-        let new: Vec<(String, i32)> = listed.iter().flat_map(new_of).collect();
+        let mut new: Vec<(String, i32)> = listed.iter().flat_map(new_of).collect();
+        if let Selection::From { offsets, .. } = &self.selection {
+            new.retain(|(_, partition)| offsets.contains_key(partition));
+        }
         let found = if new.is_empty() {
             Report { starts: TopicPartitionList::new(), ends: Ends::new() }
         } else {
@@ -112,6 +115,20 @@ impl Lister {
                 }
                 Ok(names.iter().filter_map(|name| Some((name.clone(), *all.get(name.as_str())?))).collect())
             }
+            Selection::From { topic, offsets } => {
+                let partitions = all.filter(|(name, _)| name == topic).map(|(_, count)| count).sum();
+                let missing = offsets.keys().find(|partition| !(0..partitions).contains(*partition));
+                match missing {
+                    None => Ok(vec![(topic.clone(), partitions)]),
+                    Some(_) if partitions == 0 => {
+                        Err(Trouble::Final(ReadError::UnknownTopic(vec![topic.clone()])))
+                    }
+                    Some(&partition) => {
+                        let topic = topic.clone();
+                        Err(Trouble::Final(ReadError::UnknownPartition { topic, partition, partitions }))
+                    }
+                }
+            }
         }
     }
 
@@ -119,11 +136,22 @@ impl Lister {
     /// and what is written until then would be missed, so the end is asked for here.
     fn positions(&self, new: &[(String, i32)], first: bool) -> Result<Report, Trouble> {
         if self.stop == Stop::End {
-            let starts = by_place(&self.ask_for(new, Offset::Beginning)?)?;
+            let mut starts = by_place(&self.ask_for(new, Offset::Beginning)?)?;
+            if let Selection::From { offsets, .. } = &self.selection {
+                for ((_, partition), start) in &mut starts {
+                    *start = offsets.get(partition).copied().unwrap_or(0).max(*start);
+                }
+            }
             let mut ends = by_place(&self.ask_for(new, Offset::End)?)?;
             ends.retain(|place, end| starts.get(place).is_some_and(|start| start < end));
             let filled: Vec<_> = ends.keys().cloned().collect();
-            return Ok(Report { starts: offsets(&filled, Offset::Beginning)?, ends });
+            let mut list = offsets(&filled, Offset::Beginning)?;
+            if matches!(self.selection, Selection::From { .. }) {
+                for place @ (topic, partition) in ends.keys() {
+                    list.set_partition_offset(topic, *partition, Offset::Offset(starts[place]))?;
+                }
+            }
+            return Ok(Report { starts: list, ends });
         }
         let starts = if first && self.start == Start::End {
             self.ask_for(new, Offset::End)?

@@ -168,3 +168,28 @@ async fn dropping_a_reader_does_not_keep_its_thread_busy() {
         assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
     }
 }
+
+#[tokio::test]
+async fn partitions_are_read_from_the_offsets_that_are_given_and_the_others_not_at_all() {
+    let broker = broker(&[("nexudus.A", 1), ("nexudus.B", 2)]);
+    write(&broker, "nexudus.A", &["a0", "a1", "a2"]).await;
+    write(&broker, "nexudus.B", &["b"; 8]).await;
+    let kafka = settings(broker.bootstrap_servers());
+    let open = async |topic: &str, partition, offset| {
+        let offsets = BTreeMap::from([(partition, offset)]);
+        let selection = Selection::From { topic: topic.to_owned(), offsets };
+        Reader::open(&kafka, selection, Start::Beginning, Stop::End).await
+    };
+    let mut reader = open("nexudus.A", 0, 1).await.unwrap();
+    assert_eq!(values(&mut reader, 2).await, ["a1", "a2"]);
+    assert_eq!(reader.next().await.unwrap(), None);
+    assert_eq!(open("nexudus.A", 0, 3).await.unwrap().next().await.unwrap(), None, "behind the end");
+    let mut reader = open("nexudus.B", 1, 0).await.unwrap();
+    while let Some(message) = reader.next().await.unwrap() {
+        assert_eq!(message.partition, 1);
+    }
+    let error = open("nexudus.B", 2, 0).await.err().expect("no such partition").to_string();
+    assert_eq!(error, "topic nexudus.B has no partition 2, it has 0 to 1");
+    let error = open("nexudus.C", 0, 0).await.err().expect("no such topic").to_string();
+    assert_eq!(error, "no topic nexudus.C on the cluster, or no right to see it");
+}

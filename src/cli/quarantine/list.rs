@@ -1,0 +1,194 @@
+//! `quarantine list`: what is there, a line each, without bodies.
+//!
+//! The table has the youngest messages, the oldest of them first, so that the last line is the last to come, as in a log. It
+//! is made at the end, since partitions are read side by side; `--limit` bounds it, and with it the memory. `--json`
+//! without a limit prints each message as it is read and keeps none.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use super::choice::{Choice, Filters, Place};
+use super::row::{Row, shown};
+use super::{Cluster, next};
+use crate::cli::output::{Table, WARNING, grouped, one_line, printed, styled};
+use crate::config::Config;
+use crate::kafka::consumer::{Reader, Selection, Start, Stop};
+
+/// Enough for a look, and a few hundred kilobytes.
+const TABLE_ROWS: usize = 1_000;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    filters: Filters,
+    /// At most so many, the youngest [default: 1000; with --json all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Print one JSON object a message
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+/// Lists what is there when it starts.
+pub(super) async fn run(
+    args: Args,
+    configuration: impl FnOnce() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
+    let choice = Choice::of(args.filters)?;
+    let (config, topic) = args.cluster.of(configuration()?);
+    let selection = Selection::Named(vec![topic.clone()]);
+    let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
+    let limit = args.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let mut youngest = Youngest::new(limit.unwrap_or(TABLE_ROWS));
+    let (mut read, mut taken) = (0_u64, 0_u64);
+    while let Some(message) = next(&mut reader).await? {
+        read += 1;
+        let row = Row::of(&message);
+        drop(message); // it can be large, and printing can wait
+        if !choice.takes(&row) {
+            continue;
+        }
+        taken += 1;
+        if args.json && limit.is_none() {
+            match print_json(&row) {
+                Ok(()) => {}
+                ended => return printed(ended),
+            }
+        } else {
+            youngest.take(row);
+        }
+    }
+    let shown = youngest.in_order();
+    let left_out = if args.json && limit.is_none() { 0 } else { taken - shown.len() as u64 };
+    let result = if args.json { shown.iter().try_for_each(print_json) } else { print_table(&shown) };
+    let code = printed(result)?;
+    if let Some(note) = note(&topic, read, taken, left_out) {
+        anstream::eprintln!("{} {note}", styled(WARNING, "note:"));
+    }
+    Ok(code)
+}
+
+/// What the lines themselves do not say.
+fn note(topic: &str, read: u64, taken: u64, left_out: u64) -> Option<String> {
+    match (read, taken, left_out) {
+        (0, ..) => Some(format!("{topic} is empty")),
+        (_, 0, _) => Some(format!("none of the {} messages on {topic} is of that kind", grouped(read))),
+        (.., 0) => None,
+        _ => Some(format!("{} older ones are not shown; --limit shows more", grouped(left_out))),
+    }
+}
+
+/// The youngest rows of those that it was given.
+struct Youngest {
+    most: usize,
+    /// The oldest on top.
+    rows: BinaryHeap<Reverse<Aged>>,
+}
+
+struct Aged(Row);
+
+impl Aged {
+    fn age(&self) -> (Option<Timestamp>, Place) {
+        (self.0.received, self.0.place)
+    }
+}
+
+impl Ord for Aged {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.age().cmp(&other.age())
+    }
+}
+
+impl PartialOrd for Aged {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Aged {
+    fn eq(&self, other: &Self) -> bool {
+        self.age() == other.age()
+    }
+}
+
+impl Eq for Aged {}
+
+impl Youngest {
+    fn new(most: usize) -> Self {
+        Self { most, rows: BinaryHeap::new() }
+    }
+
+    fn take(&mut self, row: Row) {
+        self.rows.push(Reverse(Aged(row)));
+        if self.rows.len() > self.most {
+            self.rows.pop();
+        }
+    }
+
+    fn in_order(self) -> Vec<Row> {
+        let mut rows: Vec<Aged> = self.rows.into_iter().map(|Reverse(aged)| aged).collect();
+        rows.sort();
+        rows.into_iter().map(|aged| aged.0).collect()
+    }
+}
+
+fn print_json(row: &Row) -> io::Result<()> {
+    let mut line = serde_json::to_vec(row)?;
+    line.push(b'\n');
+    io::stdout().lock().write_all(&line)
+}
+
+fn print_table(rows: &[Row]) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(["RECEIVED", "SOURCE", "ACTION", "REASON", "BYTES", "PLACE"]);
+    table.align_right(4);
+    for row in rows {
+        let text =
+            |text: &Option<String>| text.as_ref().map_or("-".to_owned(), |text| one_line(text.as_bytes()));
+        let mut reason = text(&row.reason);
+        if let Some(signature) = &row.signature {
+            reason.push_str(&format!(" (signature {})", one_line(signature.as_bytes())));
+        }
+        table.row([
+            row.received.map_or("-".to_owned(), shown),
+            text(&row.source),
+            text(&row.action),
+            reason,
+            grouped(row.bytes as u64),
+            row.place.to_string(),
+        ]);
+    }
+    writeln!(anstream::stdout().lock(), "{table}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_youngest_are_kept_and_shown_oldest_first() {
+        let mut youngest = Youngest::new(3);
+        for (offset, second) in [(0, 5), (1, 1), (2, 9), (3, 7), (4, 3)] {
+            let received = Some(Timestamp::from_second(second).unwrap());
+            youngest.take(Row { offset, received, ..Row::default() });
+        }
+        let offsets: Vec<i64> = youngest.in_order().iter().map(|row| row.offset).collect();
+        assert_eq!(offsets, [0, 3, 2]);
+    }
+
+    #[test]
+    fn nothing_and_too_much_are_said() {
+        assert_eq!(note("q", 0, 0, 0).unwrap(), "q is empty");
+        assert_eq!(note("q", 1_200, 0, 0).unwrap(), "none of the 1,200 messages on q is of that kind");
+        assert_eq!(note("q", 9, 5, 2).unwrap(), "2 older ones are not shown; --limit shows more");
+        assert_eq!(note("q", 9, 5, 0), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! `quarantine list|show|replay`: what was kept on the quarantine topic, read and published again.
+//!
+//! The three share the ways to choose messages: [`choice`] has the filters and places, [`row`] what they look at. Nothing
+//! here deletes a message or writes to the quarantine topic.
+
+mod choice;
+mod list;
+mod replay;
+mod row;
+mod show;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+
+use crate::action::QUARANTINE;
+use crate::config::Config;
+use crate::kafka::consumer::{Message, Reader};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List what is there: when, from where, why, how large, and its place
+    List(list::Args),
+    /// Print one message: its headers and its body, which may hold personal data
+    Show(show::Args),
+    /// Publish what was kept again, by the usual path; nothing is deleted
+    Replay(replay::Args),
+}
+
+/// Where the cluster is, for all three.
+#[derive(Debug, clap::Args)]
+struct Cluster {
+    /// The Kafka brokers [default: those of the configuration]
+    #[arg(long, value_name = "HOST:PORT")]
+    bootstrap: Option<String>,
+}
+
+impl Cluster {
+    /// The configuration with these brokers, and the quarantine topic's name.
+    fn of(self, mut config: Config) -> (Config, String) {
+        config.kafka.bootstrap_servers = self.bootstrap.unwrap_or(config.kafka.bootstrap_servers);
+        let topic = format!("{}{QUARANTINE}", config.topics.prefix);
+        (config, topic)
+    }
+}
+
+/// How long the cluster may take to hand out the next message of those that are there.
+const NEXT_WITHIN: Duration = Duration::from_secs(60);
+
+/// The next message; none at the end. A cluster that falls silent meanwhile is an error, not a wait without an end.
+async fn next(reader: &mut Reader) -> anyhow::Result<Option<Message>> {
+    let next = tokio::time::timeout(NEXT_WITHIN, reader.next()).await;
+    let within = humantime::format_duration(NEXT_WITHIN);
+    Ok(next.with_context(|| format!("Kafka has handed out no further message within {within}"))??)
+}
+
+/// Runs `quarantine`.
+pub(super) async fn run(
+    command: Command,
+    configuration: impl FnOnce() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::List(args) => list::run(args, configuration).await,
+        Command::Show(args) => show::run(args, configuration).await,
+        Command::Replay(args) => replay::run(args, configuration).await,
+    }
+}

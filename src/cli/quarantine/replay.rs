@@ -1,0 +1,302 @@
+//! `quarantine replay`: publishes kept messages again, by the usual path, one after the other.
+//!
+//! What was confirmed is remembered on the cluster in the consumer group [`GROUP`], each message after its last event was
+//! confirmed and before the next one is published. So a run that was ended, or met something that could not be published,
+//! is continued by the next: at most the one message is repeated that was under way when the process died, with equal ids.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write as _};
+use std::pin::pin;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::choice::{Choice, Filters, Place};
+use super::row::Row;
+use super::{Cluster, next};
+use crate::app::BuildError;
+use crate::cli::output::{ADDED, ERROR, FAINT, Usage, WARNING, grouped, one_line, styled};
+use crate::cli::tail::short;
+use crate::config::Config;
+use crate::delivery::Confirmed;
+use crate::delivery::replay::Replayer;
+use crate::event::Event;
+use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
+use crate::kafka::progress::Progress;
+use crate::outcome::Outcome;
+
+/// The consumer group whose offsets tell what was replayed.
+const GROUP: &str = "nexudus-bridge-quarantine-replay";
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Only the messages at these places, as `list` shows them
+    #[arg(value_name = "PARTITION@OFFSET")]
+    places: Vec<Place>,
+    #[command(flatten)]
+    filters: Filters,
+    /// Publish under this action instead of the one in the URL; say with --action or places of what
+    #[arg(long = "as", value_name = "ACTION")]
+    corrected: Option<String>,
+    /// Only say what would be published, and where
+    #[arg(long)]
+    dry_run: bool,
+    /// Begin anew: also what earlier runs have replayed
+    #[arg(long)]
+    again: bool,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+/// Exit code 0 if every chosen message is replayed, now or by an earlier run; 1 if one was skipped, has failed, or is left.
+pub(super) async fn run(
+    args: Args,
+    configuration: impl FnOnce() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
+    if args.corrected.is_some() && args.places.is_empty() && args.filters.action.is_empty() {
+        let what = "--as publishes everything that is chosen under one action, so say of what: with --action or with places";
+        return Err(Usage::new(what).into());
+    }
+    let (config, topic) = args.cluster.of(configuration()?);
+    let corrected = args.corrected.map(|action| known(&config, &action)).transpose()?;
+    let replayer = Replayer::new(&config).map_err(BuildError::Kafka)?;
+    let choice = Choice::of(args.filters)?;
+    let selection = selection(&topic, &args.places);
+    let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
+    let progress = Progress::open(&config.kafka, GROUP, &topic).await?;
+    let places = (!args.places.is_empty()).then(|| args.places.into_iter().collect());
+    let (dry_run, again) = (args.dry_run, args.again);
+    let mut replay =
+        Replay { replayer, progress, choice, places, corrected, dry_run, again, tally: Tally::default() };
+    let ended = replay.all(&mut reader).await;
+    for place in replay.places.iter().flatten() {
+        if ended.is_ok() {
+            anstream::eprintln!("{} no message at {place} of {topic}, or no longer", styled(ERROR, "error:"));
+            replay.tally.failed += 1;
+        }
+    }
+    writeln!(anstream::stdout(), "{}", replay.tally.summary(dry_run))?;
+    ended.context("the replay was ended before its time; another run continues it")?;
+    Ok(if replay.tally.all_done() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The name of an action that some source has.
+fn known(config: &Config, action: &str) -> anyhow::Result<String> {
+    let lists = || config.sources.values().map(|source| &source.actions);
+    if let Some(name) = lists().find_map(|list| Some(list.get(list.find(action)?).name().to_owned())) {
+        return Ok(name);
+    }
+    let hint = match lists().find_map(|list| list.nearest(action)) {
+        Some(name) => format!("did you mean {name}?"),
+        None => "`nexudus-bridge actions` lists those of Nexudus".to_owned(),
+    };
+    Err(Usage::new(format!("--as {action:?}: no source has this action; {hint}")).into())
+}
+
+/// The whole topic, or of each partition what lies behind the first place.
+fn selection(topic: &str, places: &[Place]) -> Selection {
+    let mut offsets = BTreeMap::new();
+    for place in places {
+        let first = offsets.entry(place.partition).or_insert(place.offset);
+        *first = place.offset.min(*first);
+    }
+    let topic = topic.to_owned();
+    if offsets.is_empty() { Selection::Named(vec![topic]) } else { Selection::From { topic, offsets } }
+}
+
+/// A replay under way.
+struct Replay {
+    replayer: Replayer,
+    progress: Progress,
+    choice: Choice,
+    /// Where places are given, those not met yet.
+    places: Option<BTreeSet<Place>>,
+    corrected: Option<String>,
+    dry_run: bool,
+    again: bool,
+    tally: Tally,
+}
+
+/// What became of the chosen messages.
+#[derive(Default)]
+struct Tally {
+    replayed: u64,
+    events: u64,
+    skipped: u64,
+    failed: u64,
+    /// Replayed by an earlier run, and not now.
+    before: u64,
+    /// Topics on which nobody confirmed in time. They are not waited for again.
+    silent: BTreeSet<String>,
+    /// How many of them since the last confirmation.
+    silent_in_a_row: usize,
+}
+
+/// So many topics without a word between two confirmations: it is the cluster, not a topic.
+const SILENT_TOPICS: usize = 3;
+
+impl Replay {
+    /// Replays until all is read that was there at the start, or Ctrl-C; a message that was begun is brought to its end.
+    async fn all(&mut self, reader: &mut Reader) -> anyhow::Result<()> {
+        let mut interrupted = pin!(tokio::signal::ctrl_c());
+        while self.places.as_ref().is_none_or(|places| !places.is_empty()) {
+            let message = tokio::select! {
+                biased;
+                _ = &mut interrupted => anyhow::bail!("interrupted"),
+                message = next(reader) => message?,
+            };
+            let Some(message) = message else { break };
+            let row = Row::of(&message);
+            if self.chooses(&row) {
+                self.one(&row, message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn chooses(&mut self, row: &Row) -> bool {
+        let here = self.places.as_mut().is_none_or(|places| places.remove(&row.place));
+        let chosen = here && self.choice.takes(row);
+        let before = chosen && !self.again && self.progress.is_done(row.partition, row.offset);
+        self.tally.before += u64::from(before);
+        chosen && !before
+    }
+
+    async fn one(&mut self, row: &Row, message: Message) -> anyhow::Result<()> {
+        let events = match self.replayer.route(message, self.corrected.as_deref()) {
+            Ok(events) => events,
+            Err(why) => {
+                self.tally.skipped += 1;
+                return Ok(line(&styled(WARNING, "skipped "), row, &one_line(why.to_string().as_bytes()))?);
+            }
+        };
+        let count = events.len() as u64;
+        if self.dry_run {
+            line(&styled(FAINT, "would replay"), row, &planned(&events))?;
+        } else {
+            let confirmed = match self.publish(&events).await {
+                Ok(confirmed) => confirmed,
+                Err(why) => {
+                    self.tally.failed += 1;
+                    line(&styled(ERROR, "failed  "), row, &why)?;
+                    anyhow::ensure!(
+                        self.tally.silent_in_a_row < SILENT_TOPICS,
+                        "the cluster confirms nothing"
+                    );
+                    return Ok(());
+                }
+            };
+            let remembered = self.progress.done(row.partition, row.offset).await;
+            line(&styled(ADDED, "replayed"), row, &published(&confirmed))?;
+            remembered.context("published and confirmed, but that cannot be remembered")?;
+        }
+        self.tally.replayed += 1;
+        self.tally.events += count;
+        Ok(())
+    }
+
+    /// Publishes the events of a message, each once the one before is confirmed.
+    async fn publish(&mut self, events: &[Event]) -> Result<Vec<Confirmed>, String> {
+        let mut confirmed = Vec::with_capacity(events.len());
+        for event in events {
+            let topic = &event.stream.topic;
+            if self.tally.silent.contains(topic) {
+                return Err(format!("not tried: {topic} has not confirmed before"));
+            }
+            match self.replayer.publish(event).await {
+                Ok(one) => {
+                    self.tally.silent_in_a_row = 0;
+                    confirmed.push(one);
+                }
+                Err(refusal) => {
+                    if refusal.outcome == Outcome::Timeout {
+                        self.tally.silent.insert(topic.clone());
+                        self.tally.silent_in_a_row += 1;
+                    }
+                    let part = match confirmed.len() {
+                        0 => String::new(),
+                        some => format!(" (after {some} of its {} events)", events.len()),
+                    };
+                    return Err(format!("{topic}: {}{part}", refusal.detail));
+                }
+            }
+        }
+        Ok(confirmed)
+    }
+}
+
+impl Tally {
+    fn all_done(&self) -> bool {
+        self.skipped == 0 && self.failed == 0
+    }
+
+    fn summary(&self, dry_run: bool) -> String {
+        let Self { replayed, events, skipped, failed, before, .. } = self;
+        let plural = if *events == 1 { "event" } else { "events" };
+        let [replayed, events, skipped, failed, before] =
+            [replayed, events, skipped, failed, before].map(|&number| grouped(number));
+        let done = if dry_run { "would be replayed" } else { "replayed" };
+        let mut text = format!("{replayed} {done} ({events} {plural}), {skipped} skipped, {failed} failed");
+        if self.before > 0 {
+            text.push_str(&format!(", {before} replayed by earlier runs (--again repeats them)"));
+        }
+        text
+    }
+}
+
+/// A line a message: what became of it, its place, why it was kept and for which action, and the rest.
+fn line(word: &str, row: &Row, rest: &str) -> io::Result<()> {
+    let text = |text: &Option<String>| text.as_ref().map_or("-".to_owned(), |text| one_line(text.as_bytes()));
+    let (place, reason, action) = (row.place, text(&row.reason), text(&row.action));
+    writeln!(anstream::stdout().lock(), "{word}  {place}  {reason}  {action}  {rest}")
+}
+
+/// So many events of a message are told one by one.
+const TOLD: usize = 3;
+
+fn planned(events: &[Event]) -> String {
+    let of = |event: &Event| {
+        let key = event.key.as_deref().map_or("no key".to_owned(), |key| format!("key {}", one_line(key)));
+        format!("{key}, {} bytes", grouped(event.value.len() as u64))
+    };
+    told(events, |event| event.stream.topic.as_str(), of)
+}
+
+fn published(confirmed: &[Confirmed]) -> String {
+    let of = |event: &Confirmed| {
+        format!("{}@{} id {}", event.partition, event.offset, short(&event.id.to_string()))
+    };
+    told(confirmed, |event| event.stream.topic.as_str(), of)
+}
+
+fn told<'a, T>(events: &'a [T], topic: fn(&'a T) -> &'a str, of: impl Fn(&'a T) -> String) -> String {
+    let Some(first) = events.first() else { return "an empty array, nothing to publish".to_owned() };
+    let mut told: Vec<String> = events.iter().take(TOLD).map(of).collect();
+    if events.len() > TOLD {
+        told.push(format!("and {} more", events.len() - TOLD));
+    }
+    format!("-> {}  {}", topic(first), told.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_of_places_reads_each_partition_from_its_first() {
+        let places: Vec<Place> = ["2@17", "0@3", "2@5"].iter().map(|place| place.parse().unwrap()).collect();
+        let Selection::From { topic, offsets } = selection("q", &places) else { panic!("of places") };
+        assert_eq!((topic.as_str(), offsets), ("q", BTreeMap::from([(0, 3), (2, 5)])));
+        assert!(matches!(selection("q", &[]), Selection::Named(topics) if topics == ["q"]));
+    }
+
+    #[test]
+    fn the_summary_counts_everything_that_was_chosen() {
+        let mut tally = Tally { replayed: 1_000, events: 1_002, skipped: 1, ..Tally::default() };
+        assert_eq!(tally.summary(false), "1,000 replayed (1,002 events), 1 skipped, 0 failed");
+        assert!(!tally.all_done());
+        tally = Tally { replayed: 1, events: 1, before: 2, ..Tally::default() };
+        let dry = "1 would be replayed (1 event), 0 skipped, 0 failed, 2 replayed by earlier runs (--again repeats them)";
+        assert_eq!((tally.summary(true).as_str(), tally.all_done()), (dry, true));
+    }
+}

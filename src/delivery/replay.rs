@@ -1,0 +1,206 @@
+//! Replay: what was kept on the quarantine topic, through the stages once more: decode, route, publish, confirm.
+//!
+//! The events are those that a live delivery would have made: the time of receipt, the trace context and the mark of a
+//! signature that was not right come from the kept message. Replaying a message twice makes byte-equal copies with equal
+//! ids. Changes have them anyhow; a signal's id, which chance makes in a live delivery, is made here of the place where
+//! the message lies. Nothing is quarantined here: what cannot be published stays where it is, and the caller is told why.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
+
+use super::address::Target;
+use super::decode;
+use super::route::{Routed, Router};
+use super::verify::Verified;
+use super::{Confirmed, Origins, Refusal, origins};
+use crate::config::Config;
+use crate::event::{Event, Trace};
+use crate::kafka::confirm::{Unconfirmed, Verdict};
+use crate::kafka::consumer::Message;
+use crate::kafka::producer::Producer;
+use crate::kafka::settings::library_version;
+use crate::metrics::Metrics;
+use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
+
+/// A delivery as the quarantine topic has it.
+#[derive(Debug)]
+pub struct Kept {
+    pub(super) source: String,
+    pub(super) action: String,
+    pub(super) body: Bytes,
+    pub(super) warning: Option<SignatureWarning>,
+    pub(super) trace: Trace,
+    pub(super) received_at: Timestamp,
+}
+
+/// Why a kept message makes no events. It stays where it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unroutable {
+    /// A part is missing or not as the bridge writes it.
+    #[error("its {0} is missing or not as the bridge writes it")]
+    Foreign(&'static str),
+    /// The source is no longer in the configuration.
+    #[error("source {0:?} is not configured")]
+    UnknownSource(String),
+    /// The action, as kept or as corrected, is none of the source's.
+    #[error("source {origin} has no action {action:?}{hint}")]
+    UnknownAction {
+        /// The source's name.
+        origin: Arc<str>,
+        /// The action.
+        action: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The body is not records.
+    #[error("the body {}", words(*.0))]
+    Unreadable(QuarantineReason),
+}
+
+fn words(reason: QuarantineReason) -> &'static str {
+    match reason {
+        QuarantineReason::NotJson => "is not JSON, or not UTF-8",
+        QuarantineReason::NotRecords => "is JSON, but neither an object nor an array of objects",
+        QuarantineReason::UnknownAction | QuarantineReason::Refused => "was kept for another reason",
+    }
+}
+
+/// Makes events of kept messages and publishes them.
+pub struct Replayer {
+    origins: Origins,
+    router: Router,
+    producer: Producer,
+    key_field: String,
+}
+
+impl Replayer {
+    /// Puts one together; it connects when the first event is published.
+    ///
+    /// # Errors
+    /// What librdkafka says of the configuration.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let metrics = Arc::new(Metrics::new(&library_version()));
+        let router = Router::new(config);
+        Ok(Self {
+            origins: origins(&config.sources, &router, &metrics),
+            router,
+            producer: Producer::new(config, Arc::default(), Arc::clone(&metrics))?,
+            key_field: config.topics.key.clone(),
+        })
+    }
+
+    /// The quarantine topic's name.
+    pub fn quarantine_topic(&self) -> &str {
+        self.router.quarantine_topic()
+    }
+
+    /// The events of a kept message, under the action `corrected` if one is given; none of an empty array.
+    ///
+    /// # Errors
+    /// [`Unroutable`].
+    pub fn route(&self, message: Message, corrected: Option<&str>) -> Result<Vec<Event>, Unroutable> {
+        let (topic, partition, offset) = (message.topic.clone(), message.partition, message.offset);
+        let kept = Kept::read(message)?;
+        let Some(origin) = self.origins.get(kept.source.as_str()) else {
+            return Err(Unroutable::UnknownSource(kept.source));
+        };
+        let action = corrected.unwrap_or(&kept.action);
+        let actions = &origin.source.actions;
+        let Some(place) = actions.find(action) else {
+            let nearest = actions.nearest(action);
+            let hint =
+                nearest.map(|name| format!("; did you mean {name}? (--as {name})")).unwrap_or_default();
+            let origin = Arc::clone(&origin.source.name);
+            return Err(Unroutable::UnknownAction { origin, action: action.to_owned(), hint });
+        };
+        let seed = [topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()];
+        let first_id = signal_id(seed, actions.get(place).name(), &kept);
+        let content = decode::decode(&kept.body, &self.key_field);
+        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(place), kept);
+        match self.router.route(&verified, content, || first_id) {
+            Routed::Events(events) => Ok(events),
+            Routed::Nothing => Ok(Vec::new()),
+            Routed::Quarantined(reason, _) => Err(Unroutable::Unreadable(reason)),
+        }
+    }
+
+    /// Publishes an event in a batch of its own and waits for the broker's word.
+    ///
+    /// # Errors
+    /// The refusal. [`Outcome::Timeout`] means that no broker gave its word in time, so others would wait in vain too;
+    /// [`Outcome::Broker`], that this event's topic, or this event, is refused.
+    pub async fn publish(&self, event: &Event) -> Result<Confirmed, Refusal> {
+        let confirmed = match self.producer.publish_alone(event) {
+            Ok(pending) => pending.confirm().await,
+            Err(unconfirmed) => Err(unconfirmed),
+        };
+        let position = confirmed.map_err(|unconfirmed| self.refusal(unconfirmed))?;
+        Ok(Confirmed {
+            id: event.attributes.id,
+            stream: Arc::clone(&event.stream),
+            partition: position.partition,
+            offset: position.offset,
+        })
+    }
+
+    fn refusal(&self, Unconfirmed { verdict, code }: Unconfirmed) -> Refusal {
+        let (outcome, what) = match verdict {
+            Verdict::Unknown | Verdict::QueueFull => {
+                (Outcome::Timeout, "no broker confirmed in time; the event may still have been written")
+            }
+            Verdict::Refused => (Outcome::Broker, "the broker refuses it for good"),
+            Verdict::Later | Verdict::Alone => (Outcome::Broker, "the broker refuses it for now"),
+        };
+        let mut detail = format!("{what}: {code}");
+        if let Some(explanation) = self.producer.status().explanation() {
+            detail.push_str(&format!("; {explanation}"));
+        }
+        Refusal::new(outcome, detail)
+    }
+}
+
+impl Kept {
+    fn read(message: Message) -> Result<Self, Unroutable> {
+        let text = |name: &'static str| {
+            let value = message.header(name).and_then(|value| std::str::from_utf8(value).ok());
+            value.ok_or(Unroutable::Foreign(name))
+        };
+        let source = text("ce_source")?.strip_prefix("/nexudus/").ok_or(Unroutable::Foreign("ce_source"))?;
+        let received_at = text("ce_nexudusreceived")?.parse();
+        let warning = match message.header("nexudus-signature") {
+            None => None,
+            Some(_) => Some(
+                SignatureWarning::labelled(text("nexudus-signature")?)
+                    .ok_or(Unroutable::Foreign("nexudus-signature"))?,
+            ),
+        };
+        let header = |name: &str| message.header(name).map(Bytes::copy_from_slice);
+        Ok(Self {
+            source: source.to_owned(),
+            action: text("nexudus-action")?.to_owned(),
+            warning,
+            trace: Trace { parent: header("traceparent"), state: header("tracestate") },
+            received_at: received_at.map_err(|_| Unroutable::Foreign("ce_nexudusreceived"))?,
+            body: message.value.ok_or(Unroutable::Foreign("value"))?.into(),
+        })
+    }
+}
+
+/// The id of a signal's first event: a UUIDv7 of the time of receipt, with a hash in the place of chance.
+fn signal_id(seed: [&[u8]; 3], action: &str, kept: &Kept) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in seed.into_iter().chain([action.as_bytes(), b"\0", &kept.body]) {
+        hash.update(part);
+    }
+    let mut chance = [0; 10];
+    chance.copy_from_slice(&hash.finalize()[..10]);
+    let millis = u64::try_from(kept.received_at.as_millisecond()).unwrap_or(0);
+    Builder::from_unix_timestamp_millis(millis, &chance).into_uuid()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What was done with the messages of a topic, remembered on the cluster: as the offsets of a consumer group.
+//!
+//! A group's offset says "everything before it is done". Whoever picks messages, or meets one that cannot be done, leaves
+//! gaps; so what is done behind the first gap travels in the commit's metadata, as ranges (`19-20,23`). Nobody joins the
+//! group: `kafka-consumer-groups` shows it without members, and its lag counts from the first message that is not done.
+//!
+//! Everything here blocks in librdkafka, so it happens on threads for that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rangemap::RangeSet;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::consumer::{CONTACT_TIMEOUT, Listener, ReadError, Stop, client_config};
+use crate::config::Kafka;
+
+/// The brokers' own bound (`offset.metadata.max.bytes`), less a little.
+const METADATA_BYTES: usize = 4_000;
+
+/// The messages of a topic that are done.
+pub struct Progress {
+    consumer: Arc<BaseConsumer<Listener>>,
+    servers: String,
+    group: &'static str,
+    topic: String,
+    done: BTreeMap<i32, Done>,
+}
+
+impl Progress {
+    /// Asks the cluster what the group has done.
+    ///
+    /// # Errors
+    /// [`ReadError`]: no answer, or no right to read the group.
+    pub async fn open(kafka: &Kafka, group: &'static str, topic: &str) -> Result<Self, ReadError> {
+        let mut config = client_config(kafka, Stop::Never);
+        config.set("group.id", group);
+        let consumer = config
+            .create_with_context(Listener::default())
+            .map_err(|error| ReadError::Settings(error.to_string()))?;
+        let mut progress = Self {
+            consumer: Arc::new(consumer),
+            servers: kafka.bootstrap_servers.clone(),
+            group,
+            topic: topic.to_owned(),
+            done: BTreeMap::new(),
+        };
+        let (consumer, topic) = (Arc::clone(&progress.consumer), progress.topic.clone());
+        progress.done = progress.blocking(move || remembered(&consumer, &topic)).await?;
+        Ok(progress)
+    }
+
+    /// Whether a message is done.
+    pub fn is_done(&self, partition: i32, offset: i64) -> bool {
+        self.done.get(&partition).is_some_and(|done| done.0.contains(&offset))
+    }
+
+    /// Remembers that a message is done; returns once the cluster has it.
+    ///
+    /// # Errors
+    /// [`ReadError`]: no answer, or no right to write the group's offsets.
+    pub async fn done(&mut self, partition: i32, offset: i64) -> Result<(), ReadError> {
+        let done = self.done.entry(partition).or_default();
+        done.0.insert(offset..offset + 1);
+        let (first, metadata) = (done.first_open(), done.metadata());
+        let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
+        self.blocking(move || {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&topic, partition, Offset::Offset(first))?;
+            if let Some(mut element) = list.find_partition(&topic, partition) {
+                element.set_metadata(metadata);
+            }
+            consumer.commit(&list, CommitMode::Sync)
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce() -> KafkaResult<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let answer = tokio::task::spawn_blocking(ask).await;
+        let answer = answer.map_err(|error| ReadError::Client(error.to_string()))?;
+        answer.map_err(|error| self.judge(&error))
+    }
+
+    fn judge(&self, error: &KafkaError) -> ReadError {
+        let group = self.group;
+        match error.rdkafka_error_code() {
+            Some(Code::GroupAuthorizationFailed) => ReadError::Authorization(format!(
+                "the user needs READ on the group {group} to remember progress"
+            )),
+            Some(Code::TopicAuthorizationFailed) => ReadError::Authorization(error.to_string()),
+            Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) => {
+                self.consumer.context().heard_of(error);
+                let detail = self.consumer.context().last_error();
+                ReadError::Unreachable { servers: self.servers.clone(), detail }
+            }
+            _ => ReadError::Client(format!("group {group}: {error}")),
+        }
+    }
+}
+
+/// What the group has committed, for every partition of the topic.
+fn remembered(consumer: &BaseConsumer<Listener>, topic: &str) -> KafkaResult<BTreeMap<i32, Done>> {
+    let metadata = consumer.fetch_metadata(Some(topic), CONTACT_TIMEOUT)?;
+    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition.id());
+    }
+    let mut done = BTreeMap::new();
+    for element in consumer.committed_offsets(list, CONTACT_TIMEOUT)?.elements() {
+        element.error()?;
+        let (low, high) = consumer.fetch_watermarks(topic, element.partition(), CONTACT_TIMEOUT)?;
+        let committed = match element.offset() {
+            Offset::Offset(offset) if offset <= high => Done::remembered(offset, element.metadata()),
+            _ => Done::default(), // never, or of a topic that was made anew since
+        };
+        done.insert(element.partition(), committed.and_everything_before(low));
+    }
+    Ok(done)
+}
+
+/// The offsets of one partition that are done.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Done(RangeSet<i64>);
+
+impl Done {
+    /// From a commit. What is no range in `metadata` is somebody else's, and is left out.
+    fn remembered(committed: i64, metadata: &str) -> Self {
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let (first, last) = (first.parse::<i64>().ok()?, last.parse::<i64>().ok()?);
+            (0 <= first && first <= last && last < i64::MAX).then(|| first..last + 1)
+        };
+        Self(metadata.split(',').filter_map(range).collect()).and_everything_before(committed)
+    }
+
+    /// What is no longer there needs no memory.
+    fn and_everything_before(mut self, offset: i64) -> Self {
+        if offset > 0 {
+            self.0.insert(0..offset);
+        }
+        self
+    }
+
+    /// The first offset that is not done: what is committed.
+    fn first_open(&self) -> i64 {
+        self.0.first().filter(|range| range.start == 0).map_or(0, |range| range.end)
+    }
+
+    /// The ranges behind it, as far as they fit. What does not is forgotten: it would be done once more, which makes copies
+    /// but loses nothing.
+    fn metadata(&self) -> String {
+        let mut text = String::new();
+        for range in self.0.iter().filter(|range| range.start > 0) {
+            let (first, last) = (range.start, range.end - 1);
+            let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            if text.len() + range.len() + 1 > METADATA_BYTES {
+                break;
+            }
+            if !text.is_empty() {
+                text.push(',');
+            }
+            text.push_str(&range);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(offsets: impl IntoIterator<Item = i64>) -> Done {
+        Done(offsets.into_iter().map(|offset| offset..offset + 1).collect())
+    }
+
+    #[test]
+    fn what_is_done_comes_back_from_a_commit_as_it_was() {
+        for (offsets, first, metadata) in [
+            (vec![], 0, ""),
+            (vec![0, 1, 2], 3, ""),
+            (vec![0, 1, 3, 5, 6, 7], 2, "3,5-7"),
+            (vec![4, 2, 3], 0, "2-4"),
+        ] {
+            let done = done(offsets);
+            assert_eq!((done.first_open(), done.metadata().as_str()), (first, metadata));
+            assert_eq!(Done::remembered(first, metadata), done);
+        }
+    }
+
+    #[test]
+    fn what_retention_took_away_needs_no_memory_and_strange_metadata_no_attention() {
+        let gaps = done([1, 3, 5, 9]).and_everything_before(5);
+        assert_eq!((gaps.first_open(), gaps.metadata().as_str()), (6, "9"));
+        assert_eq!(Done::remembered(2, "x,7-3,-4,,8,9223372036854775807"), done([0, 1, 8]));
+    }
+
+    #[test]
+    fn metadata_stays_within_the_brokers_bound_and_forgets_the_youngest_first() {
+        let gaps = done((0..5_000).map(|n| 2 * n + 1));
+        let text = gaps.metadata();
+        assert!(text.len() <= METADATA_BYTES, "{}", text.len());
+        let kept = Done::remembered(0, &text);
+        assert!(kept.0.contains(&1) && !kept.0.contains(&2) && !kept.0.contains(&9_999));
+    }
+}

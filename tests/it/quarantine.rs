@@ -1,0 +1,309 @@
+//! The way back from the quarantine topic: what was answered 200 and kept there is listed, shown and replayed, and stays.
+
+use std::process::{Command, Output};
+
+use crate::support::bridge::{PATIENCE, TestBridge, sign};
+use crate::support::kafka::{Client, Consumed, free_port, plain, unique};
+use crate::support::program::{Running, err, out, program};
+
+/// Two bookings: escapes, spaces, zeros and non-ASCII text that must stay as they are.
+const BODY: &str =
+    r#"[{"Id": 7, "Name":"Jos\u00e9 é😀","Price":0.09000,"UpdatedOn":"2026-01-02T03:04:05"} , {"Id":8}]"#;
+
+/// `quarantine` on the cluster and with the topics of a test.
+fn command(bootstrap: &str, prefix: &str, arguments: &[&str]) -> Command {
+    let mut command = program();
+    command
+        .arg("quarantine")
+        .args(arguments)
+        .env("NEXUDUS_BRIDGE__KAFKA__BOOTSTRAP_SERVERS", bootstrap)
+        .env("NEXUDUS_BRIDGE__TOPICS__PREFIX", prefix)
+        .env("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS", "[\"x\"]")
+        .env("NEXUDUS_BRIDGE__SOURCES__DEFAULT__EXTRA_ACTIONS", r#"["NewThing","OtherThing","Stuck"]"#);
+    command
+}
+
+/// The same, run to its end against the shared broker with the topics of `bridge`.
+fn quarantine(bridge: &TestBridge, arguments: &[&str]) -> Output {
+    let mut command = command(plain().bootstrap(), &bridge.name_of(""), arguments);
+    command.output().expect("it runs")
+}
+
+#[track_caller]
+fn ends(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{}{}", out(output), err(output));
+    out(output)
+}
+
+/// The headers but those that tell one delivery of the same body from another.
+fn lasting_headers(message: &Consumed) -> Vec<(String, Vec<u8>)> {
+    let of_the_delivery = ["ce_nexudusreceived", "traceparent"];
+    let lasting = message.headers.iter().filter(|(name, _)| !of_the_delivery.contains(&name.as_str()));
+    let mut lasting: Vec<_> = lasting.cloned().collect();
+    if message.key.as_deref() == Some(b"8") {
+        lasting.retain(|(name, _)| name != "ce_time"); // the record says no time: it is that of receipt
+    }
+    lasting
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_byte_for_byte() {
+    let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let headers = [("X-Nexudus-Hook-Signature", sign(BODY.as_bytes())), ("traceparent", trace.to_owned())];
+    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+    bridge.post("BokingCreate", &headers, BODY).await.events("quarantined");
+    bridge.deliver("BookingCreate", "\u{1b}[2Jnot json\u{7}").await.events("quarantined");
+    let kept = bridge.topic("quarantine", 2);
+    let place = |reason: &str| {
+        let message = kept.iter().find(|message| message.header("quarantine-reason") == Some(reason));
+        message.map(|message| format!("{}@{}", message.partition, message.offset)).expect("it is kept")
+    };
+    let (slip, garbage) = (place("unknown_action"), place("not_json"));
+
+    let table = ends(&quarantine(&bridge, &["list"]), 0);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["RECEIVED", "SOURCE", "ACTION", "REASON", "BYTES", "PLACE"]);
+    let bytes = BODY.len().to_string();
+    assert_eq!(lines[1][1..], ["default", "BokingCreate", "unknown_action", &bytes, &slip]);
+    assert_eq!(lines[2][1..], ["default", "BookingCreate", "not_json", "13", &garbage]);
+    for (filters, places) in [
+        (&["--reason", "not_json"][..], vec![&garbage]),
+        (&["--action", "bok*"], vec![&slip]),
+        (&["--since", "1h", "--source", "default"], vec![&slip, &garbage]),
+        (&["--limit", "1"], vec![&garbage]),
+        (&["--until", "2020-01-01"], vec![]),
+    ] {
+        let json = ends(&quarantine(&bridge, &[&["list", "--json"], filters].concat()), 0);
+        let objects = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let mut listed: Vec<String> =
+            objects.map(|object| object["place"].as_str().expect("a place").to_owned()).collect();
+        let mut places: Vec<String> = places.into_iter().cloned().collect();
+        (listed.sort(), places.sort());
+        assert_eq!(listed, places, "{filters:?}");
+    }
+
+    let shown = ends(&quarantine(&bridge, &["show", &slip]), 0);
+    assert!(shown.ends_with(&format!("\n\n{BODY}\n")), "{shown}");
+    assert!(shown.contains("quarantine-reason") && shown.contains(trace), "{shown}");
+    assert_eq!(quarantine(&bridge, &["show", "--raw", &garbage]).stdout, b"\x1b[2Jnot json\x07");
+    let shown = ends(&quarantine(&bridge, &["show", &garbage]), 0);
+    assert!(!shown.contains('\u{1b}') && shown.contains("[2Jnot json"), "{shown:?}");
+    for (nowhere, said) in [("0@999", "no message at 0@999"), ("9@0", "no partition 9, it has 0 to 2")] {
+        let missing = quarantine(&bridge, &["show", nowhere]);
+        ends(&missing, 1);
+        assert!(err(&missing).contains(said), "{}", err(&missing));
+    }
+
+    for (wrong, said) in [
+        (&["--as", "BookingCreate"][..], "--action"),
+        (&["--action", "BokingCreate", "--as", "BokingCreate"], "did you mean BookingCreate?"),
+        (&["--since", "yesterday"], "2026-01-02T03:04:05Z"),
+        (&["0@x"], "PARTITION@OFFSET"),
+        (&["--reason", "not_jsn"], "not_json"),
+    ] {
+        let refused = quarantine(&bridge, &[&["replay"], wrong].concat());
+        ends(&refused, 2);
+        assert!(err(&refused).contains(said), "{wrong:?}: {}", err(&refused));
+    }
+    let corrected = ["replay", "--action", "bokingcreate", "--as", "bookingcreate"];
+    let dry = ends(&quarantine(&bridge, &[&corrected[..], &["--dry-run"]].concat()), 0);
+    let topic = bridge.name_of("BookingCreate");
+    assert!(dry.contains(&topic) && dry.contains("key 7") && dry.contains("key 8"), "{dry}");
+    assert!(dry.contains("1 would be replayed (2 events), 0 skipped, 0 failed"), "{dry}");
+    assert!(bridge.topic("BookingCreate", 0).is_empty());
+
+    let replayed = ends(&quarantine(&bridge, &corrected), 0);
+    assert!(replayed.contains("1 replayed (2 events), 0 skipped, 0 failed"), "{replayed}");
+    let mut first = bridge.topic("BookingCreate", 2);
+    first.sort_by(|a, b| a.key.cmp(&b.key));
+    assert_eq!(first[0].value, BODY[1..BODY.find(" , ").expect("two records")].as_bytes());
+    assert_eq!(first[1].value, br#"{"Id":8}"#);
+    let of_slip = kept.iter().find(|message| message.header("nexudus-action") == Some("BokingCreate"));
+    let received = of_slip.and_then(|message| message.header("ce_nexudusreceived"));
+    for event in &first {
+        assert_eq!(
+            (event.header("traceparent"), event.header("ce_nexudusreceived")),
+            (Some(trace), received)
+        );
+        assert_eq!(event.header("quarantine-reason"), None);
+    }
+    let again = ends(&quarantine(&bridge, &corrected), 0);
+    assert!(
+        again.contains("0 replayed (0 events), 0 skipped, 0 failed, 1 replayed by earlier runs"),
+        "{again}"
+    );
+    bridge.topic("BookingCreate", 2);
+    ends(&quarantine(&bridge, &["replay", "--again", &slip, "--as", "6"]), 0);
+    bridge.deliver("BookingCreate", BODY).await.events("confirmed");
+    for copies in bridge.topic("BookingCreate", 6).chunk_by(|a, b| a.key == b.key) {
+        for copy in copies {
+            assert_eq!(copy.value, copies[0].value, "a replay, its repetition and a live delivery");
+            assert_eq!(copy.partition, copies[0].partition);
+            assert_eq!(lasting_headers(copy), lasting_headers(&copies[0]));
+        }
+    }
+    let rest = ends(&quarantine(&bridge, &["replay"]), 1);
+    assert!(rest.contains("the body is not JSON, or not UTF-8"), "{rest}");
+    assert!(
+        rest.contains("0 replayed (0 events), 1 skipped, 0 failed, 1 replayed by earlier runs"),
+        "{rest}"
+    );
+    assert_eq!(bridge.topic("quarantine", 2), kept, "nothing is deleted, moved or added");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_replayed_yet_is_left_for_a_later_run_and_the_rest_is_not_repeated() {
+    let bridge = TestBridge::on_apache(&["NewThing"], &[]).await;
+    for action in ["NewThing", "OtherThing", "NewThing", "OtherThing", "NewThing"] {
+        bridge.deliver(action, r#"{"Id":1}"#).await.events("quarantined");
+    }
+    bridge.deliver("NewThing", "[]").await.events("quarantined");
+    bridge.deliver("NewThing", "[1]").await.events("quarantined");
+    let first = ends(&quarantine(&bridge, &["replay"]), 1);
+    assert!(first.contains("4 replayed (3 events), 1 skipped, 2 failed"), "{first}");
+    assert!(
+        first.contains(&format!("{}: the broker refuses it for now", bridge.name_of("OtherThing"))),
+        "{first}"
+    );
+    assert!(first.contains("an empty array, nothing to publish"), "{first}");
+    let things = bridge.topic("NewThing", 3);
+    let mut ids: Vec<&str> = things.iter().filter_map(|event| event.header("ce_id")).collect();
+    (ids.sort_unstable(), ids.dedup());
+    assert_eq!(ids.len(), 3, "equal signals are events of their own");
+    assert!(things.iter().all(|event| event.value == br#"{"Id":1}"#));
+
+    bridge.kafka().create_topic(&bridge.name_of("OtherThing"), 1, &[]);
+    let second = ends(&quarantine(&bridge, &["replay"]), 1);
+    assert!(
+        second.contains("2 replayed (2 events), 1 skipped, 0 failed, 4 replayed by earlier runs"),
+        "{second}"
+    );
+    assert_eq!(bridge.topic("OtherThing", 2).len(), 2);
+    assert_eq!(bridge.topic("NewThing", 3), things);
+    let third = ends(&quarantine(&bridge, &["replay", "--action", "NewThing", "--action", "OtherThing"]), 1);
+    assert!(
+        third.contains("0 replayed (0 events), 1 skipped, 0 failed, 6 replayed by earlier runs"),
+        "{third}"
+    );
+    ends(&quarantine(&bridge, &["replay", "--again", "--action", "NewThing", "--until", "1s"]), 1);
+    let repeated = bridge.topic("NewThing", 6);
+    assert!(
+        ids.iter().all(|id| repeated.iter().filter(|event| event.header("ce_id") == Some(id)).count() == 2)
+    );
+    assert_eq!(bridge.topic("quarantine", 7).len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
+    let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
+    for topic in ["quarantine", "NewThing"] {
+        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]);
+    }
+    kafka.create_topic(&format!("{prefix}Stuck"), 1, &[("min.insync.replicas", "2")]); // of one: it refuses writes
+    let bridge = TestBridge::on(plain().bootstrap(), kafka, prefix.clone(), &[]).await;
+    for (number, action) in ["NewThing", "NewThing", "Stuck", "NewThing", "NewThing"].iter().enumerate() {
+        bridge.deliver(action, format!(r#"{{"Id":{number}}}"#)).await.events("quarantined");
+    }
+    let replay = |timeout: &str, arguments: &[&str]| {
+        let mut command = command(plain().bootstrap(), &prefix, &[&["replay"], arguments].concat());
+        command.env("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", timeout);
+        command
+    };
+    let killed = Running::start(&mut replay("5m", &[]));
+    killed.line_with("replayed  0@1");
+    killed.signal("KILL");
+    killed.ended(PATIENCE);
+    let second = ends(&replay("1s", &[]).output().expect("it runs"), 1);
+    assert!(
+        second.contains("2 replayed (2 events), 0 skipped, 1 failed, 2 replayed by earlier runs"),
+        "{second}"
+    );
+    assert!(second.contains("no broker confirmed in time"), "{second}");
+    let values = |expected| -> Vec<String> {
+        let messages = bridge.topic("NewThing", expected).into_iter();
+        messages.map(|message| String::from_utf8(message.value).expect("text")).collect()
+    };
+    assert_eq!(values(4), [r#"{"Id":0}"#, r#"{"Id":1}"#, r#"{"Id":3}"#, r#"{"Id":4}"#]);
+
+    let interrupted = Running::start(&mut replay("2s", &["--again"]));
+    interrupted.line_with("replayed  0@1");
+    interrupted.signal("INT");
+    let (status, said) = interrupted.ended(PATIENCE);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("interrupted") && said.contains("2 replayed (2 events), 0 skipped, 1 failed"),
+        "{said}"
+    );
+    assert_eq!(values(6)[4..], [r#"{"Id":0}"#, r#"{"Id":1}"#]);
+    assert!(bridge.topic("Stuck", 0).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_topic_refused_for_good_is_replayed_once_it_takes_it() {
+    let bridge = TestBridge::on_apache(&[], &[]).await;
+    let topic = bridge.name_of("BookingCreate");
+    bridge.kafka().create_topic(&topic, 1, &[("max.message.bytes", "2000")]);
+    let large = format!(r#"{{"Id":1,"Notes":"{}"}}"#, "x".repeat(3_000));
+    bridge.deliver("BookingCreate", large.clone()).await.events("quarantined");
+    let refused = ends(&quarantine(&bridge, &["replay"]), 1);
+    assert!(refused.contains("the broker refuses it for good: MessageSizeTooLarge"), "{refused}");
+    assert!(bridge.topic("BookingCreate", 0).is_empty());
+    bridge.kafka().delete_topic(&topic);
+    bridge.kafka().create_topic(&topic, 1, &[]);
+    ends(&quarantine(&bridge, &["replay", "--reason", "refused"]), 0);
+    assert_eq!(bridge.topic("BookingCreate", 1)[0].value, large.as_bytes());
+    assert_eq!(bridge.topic("quarantine", 1).len(), 1, "a replay quarantines nothing anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_warn_let_through_keeps_its_mark_also_on_the_embedded_broker() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[("sources.default.signature", "warn")]).await;
+    bridge.post("BokingCreate", &[], r#"{"Id":1}"#).await.events("quarantined");
+    let bootstrap = bridge.broker().bootstrap_servers().to_owned();
+    let quarantine =
+        |arguments: &[&str]| command(&bootstrap, "nexudus.", arguments).output().expect("it runs");
+    let table = ends(&quarantine(&["list"]), 0);
+    assert!(table.contains("unknown_action (signature missing)"), "{table}");
+    let replay = ["replay", "--action", "BokingCreate", "--as", "BookingCreate"];
+    ends(&quarantine(&replay), 0);
+    let again = ends(&quarantine(&replay), 0);
+    assert!(again.contains("1 replayed by earlier runs"), "{again}");
+    assert_eq!(bridge.topic("BookingCreate", 1)[0].header("nexudus-signature"), Some("missing"));
+}
+
+#[test]
+fn no_broker_no_topic_and_an_empty_topic_are_said_plainly() {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let attempts = [&["list"][..], &["show", "0@0"], &["replay"]].map(|arguments| {
+        let mut command =
+            command("127.0.0.1:9", "nexudus.", &[arguments, &["--bootstrap", &nobody]].concat());
+        std::thread::spawn(move || command.output().expect("it runs")) // each waits ten seconds for the broker
+    });
+    let prefix = format!("{}.", unique("it"));
+    for arguments in [&["list"][..], &["show", "0@0"], &["replay"]] {
+        let missing = command(plain().bootstrap(), &prefix, arguments).output().expect("it runs");
+        ends(&missing, 1);
+        assert!(
+            err(&missing).contains(&format!("no topic {prefix}quarantine on the cluster")),
+            "{}",
+            err(&missing)
+        );
+    }
+    Client::new(plain().bootstrap()).create_topic(&format!("{prefix}quarantine"), 2, &[]);
+    let empty = command(plain().bootstrap(), &prefix, &["list"]).output().expect("it runs");
+    assert_eq!(ends(&empty, 0), "");
+    assert!(err(&empty).contains(&format!("{prefix}quarantine is empty")), "{}", err(&empty));
+    let nothing = command(plain().bootstrap(), &prefix, &["replay"]).output().expect("it runs");
+    assert!(ends(&nothing, 0).contains("0 replayed"), "{}", out(&nothing));
+    for attempt in attempts {
+        let output = attempt.join().expect("it ran");
+        assert_eq!(ends(&output, 1), "");
+        assert!(
+            err(&output).contains(&nobody) && err(&output).contains("Connection refused"),
+            "{}",
+            err(&output)
+        );
+    }
+    assert!(plain().client().read_to_end(&format!("{prefix}quarantine")).is_empty());
+}
