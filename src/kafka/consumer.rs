@@ -114,6 +114,9 @@ pub enum ReadError {
     /// The cluster knows us and does not let us read.
     #[error("Kafka refuses to hand out messages: {0}")]
     Authorization(String),
+    /// The cluster does not let us remember what was done.
+    #[error("progress cannot be remembered: the Kafka user needs READ on the group {0}")]
+    GroupAuthorization(&'static str),
     /// A topic is not there, or hidden from us.
     #[error("no topic {} on the cluster, or no right to see it", .0.join(", "))]
     UnknownTopic(Vec<String>),

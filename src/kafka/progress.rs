@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rangemap::RangeSet;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -22,7 +22,7 @@ const METADATA_BYTES: usize = 4_000;
 
 /// The messages of a topic that are done.
 pub struct Progress {
-    consumer: Arc<BaseConsumer<Listener>>,
+    consumer: Arc<StreamConsumer<Listener>>,
     servers: String,
     group: &'static str,
     topic: String,
@@ -77,21 +77,37 @@ impl Progress {
         .await
     }
 
+    /// Asks on a thread for that, and listens meanwhile: a missing right on the group comes as an event, while the question
+    /// itself would only time out.
     async fn blocking<T: Send + 'static>(
         &self,
         ask: impl FnOnce() -> KafkaResult<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let answer = tokio::task::spawn_blocking(ask).await;
-        let answer = answer.map_err(|error| ReadError::Client(error.to_string()))?;
-        answer.map_err(|error| self.judge(&error))
+        let mut answer = tokio::task::spawn_blocking(ask);
+        loop {
+            tokio::select! {
+                answer = &mut answer => {
+                    let answer = answer.map_err(|error| ReadError::Client(error.to_string()))?;
+                    return answer.map_err(|error| self.judge(&error));
+                }
+                event = self.consumer.recv() => {
+                    let code = event.err().and_then(|error| error.rdkafka_error_code());
+                    if code == Some(Code::GroupAuthorizationFailed) {
+                        return Err(self.no_right());
+                    }
+                }
+            }
+        }
+    }
+
+    fn no_right(&self) -> ReadError {
+        ReadError::GroupAuthorization(self.group)
     }
 
     fn judge(&self, error: &KafkaError) -> ReadError {
         let group = self.group;
         match error.rdkafka_error_code() {
-            Some(Code::GroupAuthorizationFailed) => ReadError::Authorization(format!(
-                "the user needs READ on the group {group} to remember progress"
-            )),
+            Some(Code::GroupAuthorizationFailed) => self.no_right(),
             Some(Code::TopicAuthorizationFailed) => ReadError::Authorization(error.to_string()),
             Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) => {
                 self.consumer.context().heard_of(error);
@@ -104,7 +120,7 @@ impl Progress {
 }
 
 /// What the group has committed, for every partition of the topic.
-fn remembered(consumer: &BaseConsumer<Listener>, topic: &str) -> KafkaResult<BTreeMap<i32, Done>> {
+fn remembered(consumer: &StreamConsumer<Listener>, topic: &str) -> KafkaResult<BTreeMap<i32, Done>> {
     let metadata = consumer.fetch_metadata(Some(topic), CONTACT_TIMEOUT)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let mut list = TopicPartitionList::new();

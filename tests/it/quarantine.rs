@@ -2,8 +2,10 @@
 
 use std::process::{Command, Output};
 
+use nexudus_bridge::kafka::embedded::RDKafkaRespErr;
+
 use crate::support::bridge::{PATIENCE, TestBridge, sign};
-use crate::support::kafka::{Client, Consumed, free_port, plain, unique};
+use crate::support::kafka::{Acl, Client, Consumed, Pattern, Resource, free_port, plain, secured, unique};
 use crate::support::program::{Running, err, out, program};
 
 /// Two bookings: escapes, spaces, zeros and non-ASCII text that must stay as they are.
@@ -79,7 +81,8 @@ async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_b
         let mut listed: Vec<String> =
             objects.map(|object| object["place"].as_str().expect("a place").to_owned()).collect();
         let mut places: Vec<String> = places.into_iter().cloned().collect();
-        (listed.sort(), places.sort());
+        listed.sort();
+        places.sort();
         assert_eq!(listed, places, "{filters:?}");
     }
 
@@ -117,7 +120,7 @@ async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_b
     assert!(replayed.contains("1 replayed (2 events), 0 skipped, 0 failed"), "{replayed}");
     let mut first = bridge.topic("BookingCreate", 2);
     first.sort_by(|a, b| a.key.cmp(&b.key));
-    assert_eq!(first[0].value, BODY[1..BODY.find(" , ").expect("two records")].as_bytes());
+    assert_eq!(first[0].value, BODY.as_bytes()[1..BODY.find(" , ").expect("two records")]);
     assert_eq!(first[1].value, br#"{"Id":8}"#);
     let of_slip = kept.iter().find(|message| message.header("nexudus-action") == Some("BokingCreate"));
     let received = of_slip.and_then(|message| message.header("ce_nexudusreceived"));
@@ -169,7 +172,8 @@ async fn what_cannot_be_replayed_yet_is_left_for_a_later_run_and_the_rest_is_not
     assert!(first.contains("an empty array, nothing to publish"), "{first}");
     let things = bridge.topic("NewThing", 3);
     let mut ids: Vec<&str> = things.iter().filter_map(|event| event.header("ce_id")).collect();
-    (ids.sort_unstable(), ids.dedup());
+    ids.sort_unstable();
+    ids.dedup();
     assert_eq!(ids.len(), 3, "equal signals are events of their own");
     assert!(things.iter().all(|event| event.value == br#"{"Id":1}"#));
 
@@ -198,35 +202,30 @@ async fn what_cannot_be_replayed_yet_is_left_for_a_later_run_and_the_rest_is_not
 async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
     let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
     for topic in ["quarantine", "NewThing"] {
-        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]);
+        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]); // none for Stuck: known as such after five seconds
     }
-    kafka.create_topic(&format!("{prefix}Stuck"), 1, &[("min.insync.replicas", "2")]); // of one: it refuses writes
     let bridge = TestBridge::on(plain().bootstrap(), kafka, prefix.clone(), &[]).await;
     for (number, action) in ["NewThing", "NewThing", "Stuck", "NewThing", "NewThing"].iter().enumerate() {
         bridge.deliver(action, format!(r#"{{"Id":{number}}}"#)).await.events("quarantined");
     }
-    let replay = |timeout: &str, arguments: &[&str]| {
-        let mut command = command(plain().bootstrap(), &prefix, &[&["replay"], arguments].concat());
-        command.env("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", timeout);
-        command
-    };
-    let killed = Running::start(&mut replay("5m", &[]));
+    let replay =
+        |arguments: &[&str]| command(plain().bootstrap(), &prefix, &[&["replay"], arguments].concat());
+    let killed = Running::start(&mut replay(&[]));
     killed.line_with("replayed  0@1");
     killed.signal("KILL");
     killed.ended(PATIENCE);
-    let second = ends(&replay("1s", &[]).output().expect("it runs"), 1);
+    let second = ends(&replay(&[]).output().expect("it runs"), 1);
     assert!(
         second.contains("2 replayed (2 events), 0 skipped, 1 failed, 2 replayed by earlier runs"),
         "{second}"
     );
-    assert!(second.contains("no broker confirmed in time"), "{second}");
     let values = |expected| -> Vec<String> {
         let messages = bridge.topic("NewThing", expected).into_iter();
         messages.map(|message| String::from_utf8(message.value).expect("text")).collect()
     };
     assert_eq!(values(4), [r#"{"Id":0}"#, r#"{"Id":1}"#, r#"{"Id":3}"#, r#"{"Id":4}"#]);
 
-    let interrupted = Running::start(&mut replay("2s", &["--again"]));
+    let interrupted = Running::start(&mut replay(&["--again"]));
     interrupted.line_with("replayed  0@1");
     interrupted.signal("INT");
     let (status, said) = interrupted.ended(PATIENCE);
@@ -236,7 +235,7 @@ async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
         "{said}"
     );
     assert_eq!(values(6)[4..], [r#"{"Id":0}"#, r#"{"Id":1}"#]);
-    assert!(bridge.topic("Stuck", 0).is_empty());
+    assert!(!bridge.kafka().topics().contains(&format!("{prefix}Stuck")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -306,4 +305,75 @@ fn no_broker_no_topic_and_an_empty_topic_are_said_plainly() {
         );
     }
     assert!(plain().client().read_to_end(&format!("{prefix}quarantine")).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_confirms_nothing_ends_the_replay_early_and_all_is_left_for_the_next() {
+    let bridge = TestBridge::on_embedded(&["NewThing", "OtherThing", "Stuck"], &[]).await;
+    for action in ["NewThing", "NewThing", "OtherThing", "Stuck"] {
+        bridge.deliver(action, r#"{"Id":1}"#).await.events("quarantined");
+    }
+    let bootstrap = bridge.broker().bootstrap_servers().to_owned();
+    let replay = || {
+        let mut command = command(&bootstrap, "nexudus.", &["replay"]);
+        command.env("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", "1s").output().expect("it runs")
+    };
+    bridge.broker().fail_produce(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 2_000]);
+    let output = replay();
+    assert!(ends(&output, 1).contains("0 replayed"), "{}", out(&output));
+    assert!(out(&output).contains("no broker confirmed in time"), "{}", out(&output));
+    assert!(err(&output).contains("the cluster confirms nothing"), "{}", err(&output));
+    bridge.broker().clear_faults();
+    assert!(ends(&replay(), 0).contains("4 replayed (4 events), 0 skipped, 0 failed"));
+    for (action, events) in [("NewThing", 2), ("OtherThing", 1), ("Stuck", 1)] {
+        assert_eq!(bridge.topic(action, events).len(), events);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_right_on_the_group_is_named_before_anything_is_published() {
+    const GROUP: &str = "nexudus-bridge-quarantine-replay";
+    let (broker, prefix) = (secured(), format!("{}.", unique("it")));
+    let admin = broker.client("admin");
+    for action in ["BookingCreate", "quarantine"] {
+        admin.create_topic(&format!("{prefix}{action}"), 1, &[]);
+    }
+    let right = |operation| Acl {
+        user: "bridge",
+        resource: Resource::Topic,
+        name: &prefix,
+        pattern: Pattern::Prefixed,
+        operation,
+    };
+    broker.grant_all(&["Read", "Write", "Describe"].map(right));
+    let ca = broker.ca_pem_path().display().to_string();
+    let properties = [
+        ("SECURITY_PROTOCOL", "SASL_SSL"),
+        ("SASL_MECHANISM", "SCRAM-SHA-512"),
+        ("SASL_USERNAME", "bridge"),
+        ("SASL_PASSWORD", broker.password("bridge")),
+        ("SSL_CA_LOCATION", &ca),
+    ];
+    let settings =
+        properties.map(|(name, value)| (format!("kafka.properties.{}", name.to_lowercase()), value));
+    let settings = settings.each_ref().map(|(name, value)| (name.as_str(), *value));
+    let bridge = TestBridge::on(&broker.bootstrap(), admin, prefix.clone(), &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    bridge.deliver("BokingCreate", r#"{"Id":1}"#).await.events("quarantined");
+    let quarantine = |arguments: &[&str]| {
+        let mut command = command(&broker.bootstrap(), &prefix, arguments);
+        for (name, value) in properties {
+            command.env(format!("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__{name}"), value);
+        }
+        command.output().expect("it runs")
+    };
+    assert_eq!(ends(&quarantine(&["list"]), 0).lines().count(), 2, "reading needs no right on a group");
+    let replay = ["replay", "0@0", "--as", "BookingCreate"];
+    let refused = quarantine(&replay);
+    ends(&refused, 1);
+    assert!(err(&refused).contains(&format!("READ on the group {GROUP}")), "{}", err(&refused));
+    assert!(bridge.topic("BookingCreate", 0).is_empty());
+    broker.grant("bridge", Resource::Group, GROUP, Pattern::Literal, "Read");
+    ends(&quarantine(&replay), 0);
+    assert_eq!(bridge.topic("BookingCreate", 1)[0].value, br#"{"Id":1}"#);
 }
