@@ -26,6 +26,7 @@ pub struct Progress {
     servers: String,
     group: &'static str,
     topic: String,
+    remembers: bool,
     done: BTreeMap<i32, Done>,
 }
 
@@ -45,11 +46,18 @@ impl Progress {
             servers: kafka.bootstrap_servers.clone(),
             group,
             topic: topic.to_owned(),
+            remembers: false,
             done: BTreeMap::new(),
         };
         let (consumer, topic) = (Arc::clone(&progress.consumer), progress.topic.clone());
-        progress.done = progress.blocking(move || remembered(&consumer, &topic)).await?;
+        (progress.remembers, progress.done) =
+            progress.blocking(move || remembered(&consumer, &topic)).await?;
         Ok(progress)
+    }
+
+    /// Whether the cluster remembered anything: false before the first commit, and once it has forgotten the group.
+    pub fn remembers(&self) -> bool {
+        self.remembers
     }
 
     /// Whether a message is done.
@@ -119,25 +127,28 @@ impl Progress {
     }
 }
 
-/// What the group has committed, for every partition of the topic.
-fn remembered(consumer: &StreamConsumer<Listener>, topic: &str) -> KafkaResult<BTreeMap<i32, Done>> {
+/// Whether the group has committed anything, and what is done of every partition of the topic.
+fn remembered(consumer: &StreamConsumer<Listener>, topic: &str) -> KafkaResult<(bool, BTreeMap<i32, Done>)> {
     let metadata = consumer.fetch_metadata(Some(topic), CONTACT_TIMEOUT)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let mut list = TopicPartitionList::new();
     for partition in partitions {
         list.add_partition(topic, partition.id());
     }
-    let mut done = BTreeMap::new();
+    let (mut any, mut done) = (false, BTreeMap::new());
     for element in consumer.committed_offsets(list, CONTACT_TIMEOUT)?.elements() {
         element.error()?;
         let (low, high) = consumer.fetch_watermarks(topic, element.partition(), CONTACT_TIMEOUT)?;
         let committed = match element.offset() {
-            Offset::Offset(offset) if offset <= high => Done::remembered(offset, element.metadata()),
+            Offset::Offset(offset) if offset <= high => {
+                any = true;
+                Done::remembered(offset, element.metadata())
+            }
             _ => Done::default(), // never, or of a topic that was made anew since
         };
         done.insert(element.partition(), committed.and_everything_before(low));
     }
-    Ok(done)
+    Ok((any, done))
 }
 
 /// The offsets of one partition that are done.

@@ -110,7 +110,9 @@ async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_b
         assert!(err(&refused).contains(said), "{wrong:?}: {}", err(&refused));
     }
     let corrected = ["replay", "--action", "bokingcreate", "--as", "bookingcreate"];
-    let dry = ends(&quarantine(&bridge, &[&corrected[..], &["--dry-run"]].concat()), 0);
+    let dry = quarantine(&bridge, &[&corrected[..], &["--dry-run"]].concat());
+    assert!(err(&dry).contains("no earlier run is remembered"), "{}", err(&dry));
+    let dry = ends(&dry, 0);
     let topic = bridge.name_of("BookingCreate");
     assert!(dry.contains(&topic) && dry.contains("key 7") && dry.contains("key 8"), "{dry}");
     assert!(dry.contains("1 would be replayed (2 events), 0 skipped, 0 failed"), "{dry}");
@@ -131,7 +133,9 @@ async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_b
         );
         assert_eq!(event.header("quarantine-reason"), None);
     }
-    let again = ends(&quarantine(&bridge, &corrected), 0);
+    let again = quarantine(&bridge, &corrected);
+    assert_eq!(err(&again), "");
+    let again = ends(&again, 0);
     assert!(
         again.contains("0 replayed (0 events), 0 skipped, 0 failed, 1 replayed by earlier runs"),
         "{again}"

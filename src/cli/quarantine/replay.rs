@@ -9,13 +9,14 @@ use std::io::{self, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 
 use super::choice::{Choice, Filters, Place};
 use super::row::Row;
 use super::{Cluster, next};
 use crate::app::BuildError;
 use crate::cli::output::{ADDED, ERROR, FAINT, Usage, WARNING, grouped, one_line, styled};
+use crate::cli::serve::Signals;
 use crate::cli::tail::short;
 use crate::config::Config;
 use crate::delivery::Confirmed;
@@ -64,6 +65,11 @@ pub(super) async fn run(
     let selection = selection(&topic, &args.places);
     let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
     let progress = Progress::open(&config.kafka, GROUP, &topic).await?;
+    if !progress.remembers() && !args.again {
+        let note =
+            "no earlier run is remembered on this cluster; Kafka forgets one some days after its last commit";
+        anstream::eprintln!("{} {note}", styled(WARNING, "note:"));
+    }
     let places = (!args.places.is_empty()).then(|| args.places.into_iter().collect());
     let (dry_run, again) = (args.dry_run, args.again);
     let mut replay =
@@ -136,20 +142,33 @@ struct Tally {
 const SILENT_TOPICS: usize = 3;
 
 impl Replay {
-    /// Replays until all is read that was there at the start, or Ctrl-C; a message that was begun is brought to its end.
+    /// Replays until all is read that was there at the start, or a signal; a message that was begun is brought to its end,
+    /// unless a second signal comes.
     async fn all(&mut self, reader: &mut Reader) -> anyhow::Result<()> {
-        let mut interrupted = pin!(tokio::signal::ctrl_c());
+        let mut signals = Signals::listen()?;
+        let mut interrupted = false;
         while self.places.as_ref().is_none_or(|places| !places.is_empty()) {
             let message = tokio::select! {
                 biased;
-                _ = &mut interrupted => anyhow::bail!("interrupted"),
+                () = signals.next() => bail!("interrupted"),
                 message = next(reader) => message?,
             };
             let Some(message) = message else { break };
             let row = Row::of(&message);
-            if self.chooses(&row) {
-                self.one(&row, message).await?;
+            if !self.chooses(&row) {
+                continue;
             }
+            let mut one = pin!(self.one(&row, message));
+            loop {
+                tokio::select! {
+                    ended = &mut one => break ended?,
+                    () = signals.next() => {
+                        ensure!(!interrupted, "interrupted in the middle of {}", row.place);
+                        interrupted = true;
+                    }
+                }
+            }
+            ensure!(!interrupted, "interrupted");
         }
         Ok(())
     }
@@ -179,10 +198,7 @@ impl Replay {
                 Err(why) => {
                     self.tally.failed += 1;
                     line(&styled(ERROR, "failed  "), row, &why)?;
-                    anyhow::ensure!(
-                        self.tally.silent_in_a_row < SILENT_TOPICS,
-                        "the cluster confirms nothing"
-                    );
+                    ensure!(self.tally.silent_in_a_row < SILENT_TOPICS, "the cluster confirms nothing");
                     return Ok(());
                 }
             };
