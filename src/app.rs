@@ -97,7 +97,7 @@ impl App {
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
         let producer = Arc::new(producer);
         if let Some(oauth) = &config.kafka.oauth {
-            producer.sign_in_with(TokenServer::new(oauth)?);
+            producer.sign_in(oauth)?;
         }
         let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
         let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;

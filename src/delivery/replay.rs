@@ -73,7 +73,7 @@ fn words(reason: QuarantineReason) -> &'static str {
 pub struct Replayer {
     origins: Origins,
     router: Router,
-    producer: Producer,
+    producer: Arc<Producer>,
     key_field: String,
 }
 
@@ -85,10 +85,14 @@ impl Replayer {
     pub fn new(config: &Config) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new(&library_version()));
         let router = Router::new(config);
+        let producer = Arc::new(Producer::new(config, Arc::default(), Arc::clone(&metrics))?);
+        if let Some(oauth) = &config.kafka.oauth {
+            producer.sign_in(oauth).map_err(|error| error.to_string())?;
+        }
         Ok(Self {
             origins: origins(&config.sources, &router, &metrics),
             router,
-            producer: Producer::new(config, Arc::default(), Arc::clone(&metrics))?,
+            producer,
             key_field: config.topics.key.clone(),
         })
     }

@@ -306,8 +306,11 @@ impl Reader {
     }
 }
 
-/// Gives the consumer its first token, and each that follows.
-async fn sign_in(consumer: &Arc<StreamConsumer<Listener>>, oauth: &OAuth) -> Result<Tokens, TokenError> {
+/// Gives a consumer its first token, and each that follows.
+pub(super) async fn sign_in<C: Consumer<Listener> + Send + Sync + 'static>(
+    consumer: &Arc<C>,
+    oauth: &OAuth,
+) -> Result<Tokens, TokenError> {
     let server = TokenServer::new(oauth)?;
     let token = server.fetch().await?;
     hand_over(consumer.client(), &token);

@@ -21,7 +21,7 @@ use super::context::Context;
 use super::oauth::{Tokens, hand_over};
 use super::settings::{describe, producer_config};
 use super::status::Status;
-use crate::config::Config;
+use crate::config::{Config, OAuth};
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::token::{TokenError, TokenServer};
@@ -83,7 +83,11 @@ impl Producer {
     }
 
     /// Fetches tokens from now on, in the runtime in which this is called, and signs in with them.
-    pub fn sign_in_with(self: &Arc<Self>, server: TokenServer) {
+    ///
+    /// # Errors
+    /// The token server's certificates or address cannot be used.
+    pub fn sign_in(self: &Arc<Self>, oauth: &OAuth) -> Result<(), TokenError> {
+        let server = TokenServer::new(oauth)?;
         let producer = Arc::downgrade(self);
         let tokens = Tokens::keep(server, None, move |fetched| {
             let Some(producer) = producer.upgrade() else { return };
@@ -93,6 +97,7 @@ impl Producer {
             }
         });
         drop(self.tokens.set(tokens)); // a second one would end here
+        Ok(())
     }
 
     /// Hands an event to the client, which batches it with what else waits for its partition.

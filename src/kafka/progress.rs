@@ -14,7 +14,8 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consumer::{CONTACT_TIMEOUT, Listener, ReadError, Stop, client_config};
+use super::consumer::{CONTACT_TIMEOUT, Listener, ReadError, Stop, client_config, sign_in};
+use super::oauth::Tokens;
 use crate::config::Kafka;
 
 /// The brokers' own bound (`offset.metadata.max.bytes`), less a little.
@@ -28,6 +29,8 @@ pub struct Progress {
     topic: String,
     remembers: bool,
     done: BTreeMap<i32, Done>,
+    /// Where the client signs in with tokens.
+    _tokens: Option<Tokens>,
 }
 
 impl Progress {
@@ -38,16 +41,22 @@ impl Progress {
     pub async fn open(kafka: &Kafka, group: &'static str, topic: &str) -> Result<Self, ReadError> {
         let mut config = client_config(kafka, Stop::Never);
         config.set("group.id", group);
-        let consumer = config
+        let consumer: StreamConsumer<Listener> = config
             .create_with_context(Listener::default())
             .map_err(|error| ReadError::Settings(error.to_string()))?;
+        let consumer = Arc::new(consumer);
+        let tokens = match &kafka.oauth {
+            Some(oauth) => Some(sign_in(&consumer, oauth).await?),
+            None => None,
+        };
         let mut progress = Self {
-            consumer: Arc::new(consumer),
+            consumer,
             servers: kafka.bootstrap_servers.clone(),
             group,
             topic: topic.to_owned(),
             remembers: false,
             done: BTreeMap::new(),
+            _tokens: tokens,
         };
         let (consumer, topic) = (Arc::clone(&progress.consumer), progress.topic.clone());
         (progress.remembers, progress.done) =

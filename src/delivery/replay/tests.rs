@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::config::load::{Environment, load};
 use crate::kafka::settings::check_property;
