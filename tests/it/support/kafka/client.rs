@@ -14,6 +14,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::unique;
@@ -42,6 +43,16 @@ pub(crate) struct Consumed {
     pub(crate) value: Vec<u8>,
     /// In the order in which they were written.
     pub(crate) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// How a partition fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionState {
+    pub(crate) partition: i32,
+    /// The broker's number; negative when there is none.
+    pub(crate) leader: i32,
+    /// How many replicas are in sync.
+    pub(crate) in_sync: usize,
 }
 
 impl Consumed {
@@ -135,6 +146,26 @@ impl Client {
     #[track_caller]
     pub(crate) fn read_to_end(&self, topic: &str) -> Vec<Consumed> {
         read_to_end(&self.consumer(), topic, Instant::now() + ANSWER_WITHIN)
+    }
+
+    /// Shows every message that is in a topic now, one after the other and in the order of each partition, so that a
+    /// topic of any size can be read.
+    #[track_caller]
+    pub(crate) fn scan(&self, topic: &str, timeout: Duration, see: impl FnMut(Consumed)) {
+        scan(&self.consumer(), topic, Instant::now() + timeout, see);
+    }
+
+    /// What the cluster says of a topic's partitions: their number, leader and replicas in sync. Nothing while it
+    /// does not answer.
+    pub(crate) fn states(&self, topic: &str, timeout: Duration) -> Vec<PartitionState> {
+        let Ok(metadata) = self.consumer().fetch_metadata(Some(topic), timeout) else { return Vec::new() };
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let state = |partition: &MetadataPartition| PartitionState {
+            partition: partition.id(),
+            leader: partition.leader(),
+            in_sync: partition.isr().len(),
+        };
+        partitions.map(state).collect()
     }
 
     /// All messages of a topic as soon as there are `expected`, by partition and offset.
@@ -258,6 +289,14 @@ fn ask_partitions(consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, bool> {
 
 #[track_caller]
 fn read_to_end(consumer: &BaseConsumer, topic: &str, deadline: Instant) -> Vec<Consumed> {
+    let mut messages = Vec::new();
+    scan(consumer, topic, deadline, |message| messages.push(message));
+    messages.sort_by_key(|message| (message.partition, message.offset));
+    messages
+}
+
+#[track_caller]
+fn scan(consumer: &BaseConsumer, topic: &str, deadline: Instant, mut see: impl FnMut(Consumed)) {
     let partitions = ask_partitions(consumer, topic);
     assert!(!partitions.is_empty(), "there is no topic {topic}");
     let mut assignment = TopicPartitionList::new();
@@ -265,24 +304,21 @@ fn read_to_end(consumer: &BaseConsumer, topic: &str, deadline: Instant) -> Vec<C
         assignment.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
     }
     consumer.assign(&assignment).unwrap_or_else(|error| panic!("cannot assign {topic}: {error}"));
-    let mut messages = Vec::new();
+    let mut seen = 0;
     let mut ended = BTreeSet::new();
     while ended.len() < partitions.len() {
-        assert!(
-            Instant::now() < deadline,
-            "{topic} could not be read to its end, {} messages seen",
-            messages.len()
-        );
+        assert!(Instant::now() < deadline, "{topic} could not be read to its end, {seen} messages seen");
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => messages.push(Consumed::from(&message)),
+            Some(Ok(message)) => {
+                seen += 1;
+                see(Consumed::from(&message));
+            }
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
             // Told while librdkafka goes on trying: a broker that is away. The deadline decides.
             Some(Err(_)) | None => {}
         }
     }
     consumer.unassign().expect("there is an assignment");
-    messages.sort_by_key(|message| (message.partition, message.offset));
-    messages
 }
 
 impl From<&BorrowedMessage<'_>> for Consumed {

@@ -3,6 +3,7 @@
 //! - [`plain`]: the shared broker. Every test makes topics of its own on it ([`Broker::topic`]).
 //! - [`secured`]: the shared broker behind TLS, passwords and access rights.
 //! - [`OwnBroker`]: one that a test may kill, stop and start again.
+//! - [`OwnCluster`]: three of those, each behind a proxy.
 //! - [`Client`]: topics and reading, for any of them. A read goes up to the end of the log and returns
 //!   everything, so a message too many is seen as surely as a missing one.
 //!
@@ -16,6 +17,7 @@
 
 mod certificates;
 mod client;
+mod cluster;
 mod guard;
 mod own;
 mod ports;
@@ -27,7 +29,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 pub(crate) use certificates::Authority;
-pub(crate) use client::{Client, Consumed, pause};
+pub(crate) use client::{Client, Consumed, PartitionState, pause};
+pub(crate) use cluster::{BROKERS, OwnCluster};
 pub(crate) use own::OwnBroker;
 pub(crate) use ports::free_port;
 pub(crate) use secured::{Acl, Pattern, Resource, SecuredBroker, secured};

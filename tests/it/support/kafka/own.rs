@@ -111,7 +111,7 @@ impl OwnBroker {
 }
 
 /// The listeners of a broker whose second one advertises a proxy.
-fn proxied(place: &Place, proxy: SocketAddr) -> Vec<(String, String)> {
+pub(super) fn proxied(place: &Place, proxy: SocketAddr) -> Vec<(String, String)> {
     let [port, controller, behind] = place.ports;
     let host = place.listen_host;
     let listeners =

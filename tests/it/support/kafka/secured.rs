@@ -274,6 +274,7 @@ fn setup(place: &Place, passwords: &BTreeMap<&'static str, String>) -> Setup {
         properties: lines.map(|(key, value)| (key.to_owned(), value)).to_vec(),
         users: passwords.iter().map(|(user, password)| ((*user).to_owned(), password.clone())).collect(),
         client: client(&place.address().to_string(), &authority, ADMIN, password),
+        ..Setup::plain(place)
     }
 }
 

@@ -9,9 +9,10 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::READY_WITHIN;
-use super::client::Client;
+use super::client::{Client, pause};
 use super::guard::Guard;
 use super::ports::free_port;
 use super::runtime::Runtime;
@@ -19,8 +20,11 @@ use super::runtime::Runtime;
 const COMMON_PROPERTIES: &str = include_str!("../../../support-kafka/server.properties");
 const LOG_PROPERTIES: &str = include_str!("../../../support-kafka/log4j2.properties");
 
-/// Enough for a few hundred partitions; several brokers have to fit on a small machine.
-const JVM: [&str; 4] = ["-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+/// Several brokers have to fit on a small machine.
+const JVM: [&str; 3] = ["-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
+/// Enough for a few hundred partitions.
+const HEAP: &str = "-Xmx384m";
 
 /// Any will do, every broker is a cluster of its own.
 const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
@@ -29,6 +33,12 @@ const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
 const PORT_ATTEMPTS: usize = 3;
 
 const LOG_LINES_SHOWN: usize = 30;
+
+/// How long a broker may take to end in order; without a controller it cannot hand over its partitions.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The wait between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where a broker lives.
 pub(super) struct Place {
@@ -39,7 +49,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn new(listen_host: &'static str) -> Result<Self, String> {
+    pub(super) fn new(listen_host: &'static str) -> Result<Self, String> {
         let directory =
             tempfile::Builder::new().prefix("kafka-").tempdir().map_err(|error| error.to_string())?;
         let ports = [free_port(), free_port(), free_port()];
@@ -77,6 +87,8 @@ pub(super) struct Setup {
     pub(super) users: Vec<(String, String)>,
     /// Who asks whether it is ready.
     pub(super) client: Client,
+    /// The option that bounds Java's heap.
+    pub(super) heap: &'static str,
 }
 
 impl Setup {
@@ -90,7 +102,7 @@ impl Setup {
             ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned()),
         ];
         let properties = lines.map(|(key, value)| (key.to_owned(), value)).to_vec();
-        Self { properties, users: Vec::new(), client: Client::new(&place.address().to_string()) }
+        Self { properties, users: Vec::new(), client: Client::new(&place.address().to_string()), heap: HEAP }
     }
 }
 
@@ -99,6 +111,7 @@ pub(super) struct Server {
     pub(super) place: Place,
     runtime: &'static Runtime,
     client: Client,
+    heap: &'static str,
     /// None while it is down.
     guard: Mutex<Option<Guard>>,
 }
@@ -110,9 +123,8 @@ impl Server {
         let mut failure = String::new();
         for _ in 0..PORT_ATTEMPTS {
             let place = Place::new(runtime.listen_host())?;
-            let Setup { properties, users, client } = setup(&place);
-            let server = Self { place, runtime, client, guard: Mutex::new(None) };
-            server.format(&properties, &users)?;
+            let setup = setup(&place);
+            let server = Self::prepare(runtime, place, setup)?;
             match server.launch() {
                 Ok(()) => return Ok(server),
                 Err(reason) if reason.contains("BindException") => failure = reason,
@@ -120,6 +132,14 @@ impl Server {
             }
         }
         Err(failure)
+    }
+
+    /// A broker that is ready to be launched for the first time.
+    pub(super) fn prepare(runtime: &'static Runtime, place: Place, setup: Setup) -> Result<Self, String> {
+        let Setup { properties, users, client, heap } = setup;
+        let server = Self { place, runtime, client, heap, guard: Mutex::new(None) };
+        server.format(&properties, &users)?;
+        Ok(server)
     }
 
     /// Writes the settings and makes an empty log directory.
@@ -149,10 +169,21 @@ impl Server {
 
     /// Starts the process, on the data that is there, and waits until it answers.
     pub(super) fn launch(&self) -> Result<(), String> {
+        self.spawn()?;
+        self.wait_until_ready()
+    }
+
+    /// Starts the process and does not wait: a member of a cluster answers when others have come up, too.
+    pub(super) fn spawn(&self) -> Result<(), String> {
         let mut arguments: Vec<OsString> = JVM.map(OsString::from).to_vec();
-        arguments.extend([self.log_option(), "kafka.Kafka".into()]);
+        arguments.extend([self.heap.into(), self.log_option(), "kafka.Kafka".into()]);
         arguments.push(self.place.directory.join("server.properties").into());
         *self.guard() = Some(Guard::start(self.runtime.broker(&self.place, &arguments))?);
+        Ok(())
+    }
+
+    /// Waits until the process answers.
+    pub(super) fn wait_until_ready(&self) -> Result<(), String> {
         let has_ended = || self.guard().as_mut().is_none_or(|guard| guard.ended().is_some());
         self.client.wait_until_ready(READY_WITHIN, has_ended).map_err(|reason| {
             let log = last_lines(&self.place.directory.join("broker.log"), LOG_LINES_SHOWN);
@@ -165,6 +196,17 @@ impl Server {
         if let Some(guard) = self.guard().take() {
             guard.kill();
         }
+    }
+
+    /// Tells the process to end in order (SIGTERM) and waits for its end; kills it when that takes too long.
+    pub(super) fn shut_down(&self) {
+        self.signal("TERM");
+        let deadline = Instant::now() + ENDS_WITHIN;
+        while Instant::now() < deadline && self.guard().as_mut().is_some_and(|guard| guard.ended().is_none())
+        {
+            pause(LOOK_EVERY);
+        }
+        self.kill();
     }
 
     /// Sends the process a signal. False when there is none running.

@@ -1,0 +1,200 @@
+//! The bridge as users run it: the program, a file, signals. It can be killed and started again on the same ports.
+
+use std::fs::{self, OpenOptions};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::kafka::{free_port, pause};
+use crate::stage::Stage;
+
+/// How long the program may take until it listens; a debug build on a busy machine.
+const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long after SIGTERM it may take: its grace period and what the manual adds to it.
+const ENDS_WITHIN: Duration = Duration::from_secs(25);
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+const MEMORY_EVERY: Duration = Duration::from_millis(250);
+
+const LOG_LINES_TOLD: usize = 40;
+
+/// A running bridge, or one between two lives. Dropping it kills it.
+pub(crate) struct Bridge {
+    child: Option<Child>,
+    ingress: SocketAddr,
+    settings: String,
+    directory: TempDir,
+    stage: Arc<Stage>,
+    memory: Arc<Memory>,
+}
+
+/// The most that any life of the bridge had resident.
+#[derive(Default)]
+struct Memory {
+    /// 0 while there is none.
+    process: AtomicU32,
+    peak_kib: AtomicU64,
+}
+
+impl Bridge {
+    /// Starts a bridge with these secrets and waits until it listens.
+    pub(crate) fn start(
+        bootstrap: &str,
+        prefix: &str,
+        confirm_timeout: Duration,
+        secrets: &[&str],
+        stage: Arc<Stage>,
+    ) -> Self {
+        let [ingress, admin] =
+            [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let settings = format!(
+            "[ingress]\nlisten = \"{ingress}\"\nshutdown_grace = \"10s\"\n[admin]\nlisten = \"{admin}\"\n\
+             [kafka]\nbootstrap_servers = \"{bootstrap}\"\nconfirm_timeout = \"{}ms\"\n\
+             [topics]\nprefix = \"{prefix}\"\ncreate = false\n",
+            confirm_timeout.as_millis()
+        );
+        let directory = tempfile::Builder::new().prefix("chaos-").tempdir().expect("a temporary directory");
+        let memory = Arc::new(Memory::default());
+        let watched = Arc::downgrade(&memory);
+        std::thread::spawn(move || {
+            while let Some(memory) = watched.upgrade() {
+                memory.look();
+                drop(memory);
+                pause(MEMORY_EVERY);
+            }
+        });
+        let mut bridge = Self { child: None, ingress, settings, directory, stage, memory };
+        bridge.configure(secrets);
+        bridge.launch();
+        bridge
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.ingress
+    }
+
+    /// Writes the configuration with these secrets; the next start reads it.
+    fn configure(&self, secrets: &[&str]) {
+        let settings = format!("{}[sources.default]\nsecrets = {secrets:?}\n", self.settings);
+        fs::write(self.directory.path().join("nexudus-bridge.toml"), settings).expect("our own directory");
+    }
+
+    /// Makes the bridge take these secrets and no others.
+    ///
+    /// A bridge that reloads on SIGHUP would be sent that here, and nobody would have to be refused meanwhile.
+    pub(crate) fn use_secrets(&mut self, secrets: &[&str]) {
+        self.configure(secrets);
+        self.restart();
+    }
+
+    fn launch(&mut self) {
+        let log = OpenOptions::new().create(true).append(true).open(self.directory.path().join("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nexudus-bridge"));
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(self.directory.path().join("nexudus-bridge.toml"))
+            .env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("our own directory"));
+        let mut child = command.spawn().expect("the program can be run");
+        self.memory.process.store(child.id(), Ordering::Relaxed);
+        let deadline = Instant::now() + LISTENS_WITHIN;
+        while TcpStream::connect(self.ingress).is_err() {
+            let ended = child.try_wait().expect("it is ours");
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "the bridge does not start: {}",
+                self.log()
+            );
+            pause(LOOK_EVERY);
+        }
+        self.child = Some(child);
+        self.stage.bridge_is_back();
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.stage.bridge_goes();
+        self.kill_quietly();
+    }
+
+    fn kill_quietly(&mut self) {
+        self.memory.look();
+        self.memory.process.store(0, Ordering::Relaxed);
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it is ours");
+            child.wait().expect("it is ours");
+        }
+    }
+
+    /// Starts it again, on the same ports.
+    pub(crate) fn start_again(&mut self) {
+        self.launch();
+    }
+
+    /// Tells it to stop (SIGTERM) and waits; anything but a clean end is a finding.
+    pub(crate) fn stop(&mut self) {
+        self.stage.bridge_goes();
+        self.memory.look();
+        let Some(mut child) = self.child.take() else { return };
+        let sent = Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM cannot be sent");
+        let deadline = Instant::now() + ENDS_WITHIN;
+        let ended = loop {
+            match child.try_wait().expect("it is ours") {
+                Some(status) => break status.to_string(),
+                None if Instant::now() > deadline => {
+                    child.kill().expect("it is ours");
+                    child.wait().expect("it is ours");
+                    break format!("no end within {ENDS_WITHIN:?}");
+                }
+                None => pause(LOOK_EVERY),
+            }
+        };
+        self.memory.process.store(0, Ordering::Relaxed);
+        if ended != "exit status: 0" {
+            self.stage.seen().wrong.add(|| format!("told to stop, the bridge ended with {ended}"));
+        }
+    }
+
+    /// SIGTERM, and started again.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.launch();
+    }
+
+    /// The most memory that it ever had resident, in MiB; none where the system does not say.
+    pub(crate) fn peak_mib(&self) -> Option<f64> {
+        let kib = self.memory.peak_kib.load(Ordering::Relaxed);
+        (kib > 0).then_some(kib as f64 / 1024.0)
+    }
+
+    /// The end of its log.
+    pub(crate) fn log(&self) -> String {
+        let text = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES_TOLD)..].join("\n")
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.kill_quietly();
+    }
+}
+
+impl Memory {
+    fn look(&self) {
+        let process = self.process.load(Ordering::Relaxed);
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
+        self.peak_kib.fetch_max(kib.unwrap_or(0), Ordering::Relaxed);
+    }
+}

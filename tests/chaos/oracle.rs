@@ -1,0 +1,264 @@
+//! The oracle: holds what the senders know against what the topics hold.
+//!
+//! It is shown every message once ([`Oracle::see`]), in the order of each partition, and then gives its verdict. Every
+//! rule here has a test that breaks it (`oracle/tests.rs`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use crate::journal::{Entry, Journal, Moment, Place, entry};
+use crate::stage::Findings;
+use crate::workload::{ACTIONS, ASIDE, Name, Workload, claimed};
+
+/// A message as it lies on a topic.
+pub(crate) struct Message<'a> {
+    /// Whose topic, by its place in [`ACTIONS`].
+    pub(crate) action: usize,
+    pub(crate) place: Place,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: &'a [u8],
+    /// `ce_id`.
+    pub(crate) id: &'a str,
+    /// `ce_nexudusreceived`: one attempt has one.
+    pub(crate) received: &'a str,
+}
+
+/// What is known of one event's copies so far.
+#[derive(Clone, Default)]
+struct Found {
+    first: Option<Copy>,
+    copies: u32,
+    /// One lies where the 2xx said.
+    at_receipt: bool,
+}
+
+/// One copy, in few bytes.
+#[derive(Clone, PartialEq)]
+struct Copy {
+    place: Place,
+    id: u64,
+    received: u64,
+}
+
+/// What the run came to.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// Events whose delivery was answered 2xx.
+    pub(crate) acked: u64,
+    /// Those among them that were spared: their topic was deleted afterwards.
+    pub(crate) spared: u64,
+    /// Messages on the topics.
+    pub(crate) messages: u64,
+    /// Acked, and not there byte for byte.
+    pub(crate) lost: Findings,
+    /// There, and never sent like that.
+    pub(crate) invented: Findings,
+    /// Acked, but not where the answer said.
+    pub(crate) misplaced: Findings,
+    /// Before an event that had its 2xx when this one was sent.
+    pub(crate) reordered: Findings,
+    /// More than the first copy, each with an attempt without 2xx.
+    pub(crate) explained: u64,
+    /// More than that.
+    pub(crate) unexplained: Findings,
+    /// Ids that do not say what they should of copies.
+    pub(crate) wrong_ids: Findings,
+}
+
+impl Verdict {
+    /// Every rule with what broke it.
+    pub(crate) fn violations(&self) -> [(&'static str, &Findings); 6] {
+        [
+            ("lost", &self.lost),
+            ("invented", &self.invented),
+            ("misplaced", &self.misplaced),
+            ("reordered", &self.reordered),
+            ("duplicated without a reason", &self.unexplained),
+            ("wrong ids", &self.wrong_ids),
+        ]
+    }
+}
+
+/// Judges one run.
+pub(crate) struct Oracle<'a> {
+    workload: Workload,
+    journals: &'a [Journal],
+    /// What was set aside and sent before this is not expected to be there any more.
+    aside_from: Moment,
+    /// Per connection and delivery, the place of its first event in `found`.
+    firsts: Vec<Vec<u32>>,
+    found: Vec<Vec<Found>>,
+    /// Copies after the first, which are few.
+    more: HashMap<(Name, usize), Vec<Copy>>,
+    verdict: Verdict,
+}
+
+impl<'a> Oracle<'a> {
+    pub(crate) fn new(workload: Workload, journals: &'a [Journal], aside_from: Moment) -> Self {
+        let mut firsts = Vec::new();
+        let mut found = Vec::new();
+        for (connection, journal) in (0..).zip(journals) {
+            let mut next = 0_u32;
+            let mut of_delivery = Vec::with_capacity(journal.len());
+            for (number, _) in (0..).zip(journal) {
+                of_delivery.push(next);
+                let records = workload.delivery(Name { connection, number }).records;
+                next += u32::try_from(records).expect("a few");
+            }
+            firsts.push(of_delivery);
+            found.push(vec![Found::default(); next as usize]);
+        }
+        let verdict = Verdict::default();
+        Self { workload, journals, aside_from, firsts, found, more: HashMap::new(), verdict }
+    }
+
+    /// Takes a message into account.
+    pub(crate) fn see(&mut self, message: &Message<'_>) {
+        self.verdict.messages += 1;
+        let Some((name, index, entry)) = self.recognize(message) else {
+            let shown: String = String::from_utf8_lossy(message.value).chars().take(80).collect();
+            let topic = ACTIONS[message.action].name;
+            return self.verdict.invented.add(|| format!("{topic} {:?}: {shown}", message.place));
+        };
+        let acked_here = entry.places.get(index) == Some(&message.place);
+        let copy = Copy { place: message.place, id: hash(message.id), received: hash(message.received) };
+        let first = self.firsts[usize::from(name.connection)][name.number as usize] as usize;
+        let found = &mut self.found[usize::from(name.connection)][first + index];
+        found.at_receipt |= acked_here;
+        found.copies += 1;
+        if found.first.is_none() {
+            found.first = Some(copy);
+        } else {
+            self.more.entry((name, index)).or_default().push(copy);
+        }
+    }
+
+    /// The event that a message is a copy of; none if nothing like that was ever sent.
+    fn recognize(&self, message: &Message<'_>) -> Option<(Name, usize, &'a Entry)> {
+        let (name, index) = claimed(message.value)?;
+        let entry = entry(self.journals, name)?;
+        let delivery = self.workload.delivery(name);
+        let allowed = entry.open_attempts > 0 || entry.answered.is_some();
+        let same = allowed
+            && index < delivery.records
+            && delivery.action == message.action
+            && self.workload.record(name, index).as_bytes() == message.value
+            && message.key == Some(self.workload.key(name, index).to_string().as_bytes());
+        same.then_some((name, index, entry))
+    }
+
+    /// The end: what was shown is all there is.
+    pub(crate) fn verdict(mut self) -> Verdict {
+        let mut rows: BTreeMap<(usize, u32), Vec<Item>> = BTreeMap::new();
+        for (connection, journal) in (0..).zip(self.journals) {
+            for (number, entry) in (0..).zip(journal) {
+                let name = Name { connection, number };
+                let delivery = self.workload.delivery(name);
+                let spared = delivery.action == ASIDE && entry.sent < self.aside_from;
+                for index in 0..delivery.records {
+                    let found = self.judge(name, index, entry, spared);
+                    if let Some(Copy { place, .. }) = found.first.filter(|_| !spared) {
+                        let row = (delivery.action, self.workload.key(name, index));
+                        let item = Item { sent: entry.sent, answered: entry.answered, place, name };
+                        rows.entry(row).or_default().push(item);
+                    }
+                }
+            }
+        }
+        for ((action, key), items) in rows {
+            check_order(&format!("{} key {key}", ACTIONS[action].name), items, &mut self.verdict.reordered);
+        }
+        self.verdict
+    }
+
+    /// Judges the copies of one event.
+    fn judge(&mut self, name: Name, index: usize, entry: &Entry, spared: bool) -> Found {
+        let first = self.firsts[usize::from(name.connection)][name.number as usize] as usize;
+        let found = self.found[usize::from(name.connection)][first + index].clone();
+        let verdict = &mut self.verdict;
+        let acked = entry.answered.is_some();
+        verdict.acked += u64::from(acked);
+        if acked && spared {
+            verdict.spared += 1;
+        } else if acked && found.copies == 0 {
+            verdict.lost.add(|| format!("{name:?} record {index}, acked at {:?}", entry.places.get(index)));
+        } else if acked && !found.at_receipt {
+            verdict
+                .misplaced
+                .add(|| format!("{name:?} record {index}, not at {:?}", entry.places.get(index)));
+        }
+        let Some(first) = found.first.iter().find(|_| found.copies > 1) else { return found };
+        let copies: Vec<&Copy> =
+            std::iter::once(first).chain(self.more.get(&(name, index)).into_iter().flatten()).collect();
+        let distinct =
+            |part: fn(&Copy) -> u64| copies.iter().map(|copy| part(copy)).collect::<BTreeSet<_>>().len();
+        // Each copy is of another attempt: the one with 2xx wrote one, each open one at most one.
+        let attempts = entry.open_attempts as usize + usize::from(acked);
+        let reasons = attempts.min(distinct(|copy| copy.received));
+        for copy in &copies[reasons.min(copies.len())..] {
+            verdict.unexplained.add(|| {
+                let all: Vec<Place> = copies.iter().map(|copy| copy.place).collect();
+                format!(
+                    "{name:?} record {index} at {:?}: {} copies of {} arrivals, {attempts} attempts, {all:?}",
+                    copy.place,
+                    copies.len(),
+                    distinct(|copy| copy.received),
+                )
+            });
+        }
+        verdict.explained += (reasons.min(copies.len()) - 1) as u64;
+        let ids = distinct(|copy| copy.id);
+        let wanted = if ACTIONS[self.workload.delivery(name).action].signal { copies.len() } else { 1 };
+        if ids != wanted {
+            verdict.wrong_ids.add(|| format!("{name:?} record {index}: {} copies, {ids} ids", copies.len()));
+        }
+        found
+    }
+}
+
+/// An event of a topic and key, for its order.
+struct Item {
+    sent: Moment,
+    answered: Option<Moment>,
+    /// Of its first copy.
+    place: Place,
+    name: Name,
+}
+
+/// First copies of deliveries, each sent after the other's 2xx, lie in that order, on one partition.
+fn check_order(row: &str, mut items: Vec<Item>, reordered: &mut Findings) {
+    let partitions: BTreeSet<i32> = items.iter().map(|item| item.place.partition).collect();
+    if partitions.len() > 1 {
+        reordered.add(|| format!("{row} is on the partitions {partitions:?}"));
+    }
+    items.sort_by_key(|item| item.sent);
+    let mut answered: Vec<&Item> = items.iter().filter(|item| item.answered.is_some()).collect();
+    answered.sort_by_key(|item| item.answered);
+    let mut before = answered.into_iter().peekable();
+    let mut furthest: Option<&Item> = None;
+    for item in &items {
+        while let Some(earlier) = before.next_if(|earlier| earlier.answered < Some(item.sent)) {
+            if furthest.is_none_or(|furthest| earlier.place.offset > furthest.place.offset) {
+                furthest = Some(earlier);
+            }
+        }
+        if let Some(furthest) = furthest.filter(|furthest| furthest.place.offset > item.place.offset) {
+            reordered.add(|| {
+                let (earlier, later) = (furthest.name, item.name);
+                format!(
+                    "{row}: {later:?} at {:?} lies before {earlier:?} at {:?}",
+                    item.place, furthest.place
+                )
+            });
+        }
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

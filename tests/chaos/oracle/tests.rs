@@ -1,0 +1,252 @@
+//! The oracle itself: a run without a fault passes, and each kind of fault is found.
+
+use super::*;
+
+/// A run in which everything went well: connections send in turn, each delivery once, all answered.
+struct Run {
+    workload: Workload,
+    journals: Vec<Journal>,
+    log: Vec<Logged>,
+}
+
+/// A message that can be changed before the oracle sees it.
+#[derive(Clone)]
+struct Logged {
+    name: Name,
+    index: usize,
+    action: usize,
+    place: Place,
+    key: String,
+    value: String,
+    id: String,
+    received: String,
+}
+
+impl Run {
+    fn new() -> Self {
+        let workload = Workload::new(11);
+        let mut run = Self { workload, journals: vec![Journal::new(); 40], log: Vec::new() };
+        let mut now = 0;
+        for number in 0..20 {
+            for connection in [0, 1, 39] {
+                let name = Name { connection, number };
+                let delivery = workload.delivery(name);
+                let places = (0..delivery.records).map(|index| run.append(name, index, &now.to_string()));
+                let places = places.collect();
+                let entry = Entry { sent: now, answered: Some(now + 5), places, open_attempts: 0 };
+                run.journals[usize::from(connection)].push(entry);
+                now += 10;
+            }
+        }
+        run
+    }
+
+    /// Writes a copy at the end of its partition.
+    fn append(&mut self, name: Name, index: usize, received: &str) -> Place {
+        let action = self.workload.delivery(name).action;
+        let key = self.workload.key(name, index);
+        let partition = i32::try_from(key % 3).expect("small");
+        let same = |logged: &&Logged| logged.action == action && logged.place.partition == partition;
+        let offset = self.log.iter().filter(same).map(|logged| logged.place.offset + 1).max().unwrap_or(0);
+        let place = Place { partition, offset };
+        let value = self.workload.record(name, index);
+        let signal = ACTIONS[action].signal;
+        let id = if signal { format!("{action} {place:?}") } else { value.clone() };
+        let received = received.to_owned();
+        self.log.push(Logged { name, index, action, place, key: key.to_string(), value, id, received });
+        place
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.verdict_from(0)
+    }
+
+    fn verdict_from(&self, aside_from: Moment) -> Verdict {
+        let mut oracle = Oracle::new(self.workload, &self.journals, aside_from);
+        for logged in &self.log {
+            oracle.see(&Message {
+                action: logged.action,
+                place: logged.place,
+                key: Some(logged.key.as_bytes()),
+                value: logged.value.as_bytes(),
+                id: &logged.id,
+                received: &logged.received,
+            });
+        }
+        oracle.verdict()
+    }
+
+    fn entry(&mut self, name: Name) -> &mut Entry {
+        &mut self.journals[usize::from(name.connection)][name.number as usize]
+    }
+
+    /// A message of a change, or of a signal, that is not set aside.
+    fn one(&self, signal: bool) -> usize {
+        let one = self
+            .log
+            .iter()
+            .position(|logged| logged.action != ASIDE && ACTIONS[logged.action].signal == signal);
+        one.expect("both are sent")
+    }
+}
+
+/// The counts of a verdict's violations, in their order.
+fn counts(verdict: &Verdict) -> [u64; 6] {
+    verdict.violations().map(|(_, findings)| findings.count)
+}
+
+#[test]
+fn a_run_without_a_fault_passes() {
+    let run = Run::new();
+    let verdict = run.verdict();
+    assert_eq!(counts(&verdict), [0; 6], "{verdict:?}");
+    assert_eq!((verdict.acked, verdict.messages), (run.log.len() as u64, run.log.len() as u64));
+    assert!(verdict.acked > 60 && verdict.explained == 0);
+}
+
+#[test]
+fn an_acked_event_that_is_not_there_is_lost() {
+    let mut run = Run::new();
+    run.log.remove(17);
+    assert_eq!(counts(&run.verdict()), [1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn an_event_of_a_deleted_topic_is_spared_only_if_it_was_sent_before() {
+    let mut run = Run::new();
+    let deleted = run.log.iter().position(|logged| logged.action == ASIDE).expect("it is sent");
+    let name = run.log.remove(deleted).name;
+    assert_eq!(counts(&run.verdict()), [1, 0, 0, 0, 0, 0]);
+    let sent = run.entry(name).sent;
+    assert_eq!(counts(&run.verdict_from(sent)), [1, 0, 0, 0, 0, 0]);
+    let verdict = run.verdict_from(sent + 1);
+    assert_eq!(counts(&verdict), [0; 6]);
+    assert!(verdict.spared > 0);
+    run.log.remove(run.one(false)); // another topic's
+    assert_eq!(counts(&run.verdict_from(sent + 1)), [1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn an_event_that_was_given_up_may_be_there_or_not() {
+    let mut run = Run::new();
+    let name = run.log[3].name;
+    let entry = run.entry(name);
+    (entry.answered, entry.open_attempts, entry.places) = (None, 2, Box::default());
+    assert_eq!(counts(&run.verdict()), [0; 6]);
+    run.log.retain(|logged| logged.name != name);
+    assert_eq!(counts(&run.verdict()), [0; 6]);
+}
+
+#[test]
+fn what_was_never_sent_like_that_is_invented() {
+    let changes: [fn(&mut Logged); 6] = [
+        |logged| logged.value = "{}".to_owned(),
+        |logged| logged.value = logged.value.replace("0.09000", "0.09"),
+        |logged| logged.value.push(' '),
+        |logged| logged.key = "9".to_owned(),
+        |logged| logged.action = (logged.action + 1) % ASIDE,
+        |logged| logged.value = Workload::new(11).record(Name { connection: 0, number: 999 }, 0),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let mut run = Run::new();
+        let one = run.one(false);
+        change(&mut run.log[one]);
+        // Where it should be it is not.
+        assert_eq!(counts(&run.verdict()), [1, 1, 0, 0, 0, 0], "{number}");
+    }
+    let mut run = Run::new();
+    let one = run.one(false);
+    let name = run.log[one].name;
+    let entry = run.entry(name);
+    (entry.answered, entry.places) = (None, Box::default()); // no attempt ever reached the bridge
+    let records = run.workload.delivery(name).records as u64;
+    assert_eq!(counts(&run.verdict()), [0, records, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_receipt_that_names_another_place_is_misplaced() {
+    let mut run = Run::new();
+    let name = run.log[5].name;
+    run.entry(name).places[0].offset += 1;
+    assert_eq!(counts(&run.verdict()), [0, 0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn first_copies_out_of_order_are_reordered() {
+    let mut run = Run::new();
+    let last = run.log.iter().rposition(|logged| logged.action != ASIDE).expect("a message");
+    let last = run.log[last].clone();
+    let same = |logged: &Logged| (logged.action, &logged.key) == (last.action, &last.key);
+    let first = run.log.iter().position(same).expect("a message of the same key");
+    assert_ne!(run.log[first].name, last.name);
+    // The two change places, in the log and in their receipts.
+    let place = run.log[first].place;
+    for (name, index, from, to) in [
+        (run.log[first].name, run.log[first].index, place, last.place),
+        (last.name, last.index, last.place, place),
+    ] {
+        let logged = run.log.iter_mut().find(|logged| (logged.name, logged.index) == (name, index));
+        logged.expect("it is there").place = to;
+        assert_eq!(run.entry(name).places[index], from);
+        run.entry(name).places[index] = to;
+    }
+    let verdict = run.verdict();
+    assert!(verdict.reordered.count > 0);
+    assert_eq!(counts(&verdict), [0, 0, 0, verdict.reordered.count, 0, 0]);
+    // Had they been under way at the same time, any order would be right.
+    for entry in run.journals.iter_mut().flatten() {
+        entry.sent = 0;
+    }
+    assert_eq!(counts(&run.verdict()), [0; 6]);
+}
+
+#[test]
+fn a_key_on_two_partitions_is_reordered() {
+    let mut run = Run::new();
+    let one = run.one(false);
+    let Logged { name, index, place, .. } = run.log[one].clone();
+    let moved = Place { partition: 7, ..place };
+    run.log[one].place = moved;
+    run.entry(name).places[index] = moved;
+    assert_eq!(counts(&run.verdict()), [0, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn a_duplicate_is_explained_by_an_attempt_without_2xx_and_by_nothing_else() {
+    for signal in [false, true] {
+        let mut run = Run::new();
+        let one = run.one(signal);
+        let Logged { name, index, .. } = run.log[one].clone();
+        run.append(name, index, "later");
+        assert_eq!(counts(&run.verdict()), [0, 0, 0, 0, 1, 0]);
+        run.entry(name).open_attempts = 1;
+        let verdict = run.verdict();
+        assert_eq!((counts(&verdict), verdict.explained), ([0; 6], 1));
+        run.append(name, index, "still later");
+        assert_eq!(counts(&run.verdict()), [0, 0, 0, 0, 1, 0]);
+    }
+}
+
+#[test]
+fn one_attempt_that_was_written_twice_is_not_explained_by_another_one() {
+    let mut run = Run::new();
+    let one = run.one(false);
+    let Logged { name, index, received, .. } = run.log[one].clone();
+    run.entry(name).open_attempts = 3;
+    run.append(name, index, &received);
+    assert_eq!(counts(&run.verdict()), [0, 0, 0, 0, 1, 0]);
+}
+
+#[test]
+fn copies_of_a_change_share_their_id_and_copies_of_a_signal_do_not() {
+    for signal in [false, true] {
+        let mut run = Run::new();
+        let one = run.one(signal);
+        let Logged { name, index, id, .. } = run.log[one].clone();
+        run.entry(name).open_attempts = 1;
+        run.append(name, index, "later");
+        let copy = run.log.last_mut().expect("just written");
+        copy.id = if signal { id } else { "another".to_owned() };
+        assert_eq!(counts(&run.verdict()), [0, 0, 0, 0, 0, 1]);
+    }
+}

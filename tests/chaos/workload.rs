@@ -1,0 +1,186 @@
+//! What is sent: a function of the seed, the connection and a number, so that nothing has to be remembered of it.
+//!
+//! Each record carries its name (connection, number, place in the delivery), so that a message on a topic says which
+//! record it claims to be, and the record can be made again and compared byte for byte.
+
+use std::fmt::Write as _;
+
+/// An action that is sent.
+pub(crate) struct Action {
+    pub(crate) name: &'static str,
+    /// Copies of a change share their `ce_id`; each copy of a signal has its own.
+    pub(crate) signal: bool,
+}
+
+/// Changes and signals, and the one whose topic is deleted and made again: that takes its confirmed events along, so
+/// its connections send nothing else.
+pub(crate) const ACTIONS: [Action; 5] = [
+    Action { name: "CoworkerUpdate", signal: false },
+    Action { name: "CoworkerCheckin", signal: true },
+    Action { name: "BookingUpdate", signal: false },
+    Action { name: "AccessControlUpdate", signal: true },
+    Action { name: "BlogPostUpdate", signal: false },
+];
+
+/// Where the one set aside is in [`ACTIONS`].
+pub(crate) const ASIDE: usize = ACTIONS.len() - 1;
+
+/// How many connections send.
+pub(crate) const CONNECTIONS: u16 = 40;
+
+/// How many of them, the last ones, send what is set aside.
+const ASIDE_CONNECTIONS: u16 = 3;
+
+/// Few, so that many deliveries of many connections meet on each.
+const KEYS: u32 = 5;
+
+const MOST_RECORDS: usize = 4;
+
+/// One record in so many is long.
+const LONG_ONE_IN: u32 = 300;
+
+const LONG_WORDS: usize = 3_000;
+
+const WORDS: [&str; 12] = [
+    "José",
+    "Ñandú",
+    "😀",
+    "plain",
+    "北京",
+    "Zürich",
+    "\\u00e9t\\u00e9",
+    "👩‍💻",
+    "e\u{301}",
+    "שלום",
+    "a\\/b",
+    "\\\"quoted\\\"",
+];
+
+/// A delivery's name: who sends it, and its place in that connection's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) connection: u16,
+    pub(crate) number: u32,
+}
+
+/// What a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Delivery {
+    /// Its place in [`ACTIONS`].
+    pub(crate) action: usize,
+    pub(crate) records: usize,
+}
+
+/// All that is sent in a run with this seed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Workload {
+    seed: u64,
+}
+
+impl Workload {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// Whether a connection sends only what is set aside.
+    pub(crate) fn is_aside(connection: u16) -> bool {
+        connection >= CONNECTIONS - ASIDE_CONNECTIONS
+    }
+
+    pub(crate) fn delivery(self, name: Name) -> Delivery {
+        let mut chance = self.chance(name, MOST_RECORDS);
+        let action = chance.usize(..ASIDE);
+        let action = if Self::is_aside(name.connection) { ASIDE } else { action };
+        // Half of them have one record, as Nexudus documents it.
+        let records = if chance.bool() { 1 } else { chance.usize(1..=MOST_RECORDS) };
+        Delivery { action, records }
+    }
+
+    /// The key of a record: its `Id`.
+    pub(crate) fn key(self, name: Name, place: usize) -> u32 {
+        self.chance(name, place).u32(1..=KEYS)
+    }
+
+    /// A record as it is sent: with text of all kinds, escapes, and a number that a parser would print otherwise.
+    pub(crate) fn record(self, name: Name, place: usize) -> String {
+        let mut chance = self.chance(name, place);
+        let key = chance.u32(1..=KEYS);
+        let Name { connection, number } = name;
+        let mut record =
+            format!("{{\"Id\":{key},\"Chaos\":\"{connection}-{number}-{place}\",\"Price\":0.09000,");
+        if chance.bool() {
+            record.push_str("\"UpdatedOn\":\"2026-01-02T03:04:05.1200000Z\",");
+        }
+        record.push_str(if chance.bool() { "\"Text\": \"" } else { "\"Text\":\"" });
+        let words = if chance.u32(..LONG_ONE_IN) == 0 { LONG_WORDS } else { chance.usize(..40) };
+        for _ in 0..words {
+            let word = WORDS[chance.usize(..WORDS.len())];
+            write!(record, "{word} ").expect("a string takes everything");
+        }
+        record.push_str("\"}");
+        record
+    }
+
+    /// The body of a delivery: an array of its records.
+    pub(crate) fn body(self, name: Name) -> String {
+        let records: Vec<String> =
+            (0..self.delivery(name).records).map(|place| self.record(name, place)).collect();
+        format!("[{}]", records.join(","))
+    }
+
+    /// Chances of a record's own; another `place` than a record's gives those of the delivery.
+    fn chance(self, name: Name, place: usize) -> fastrand::Rng {
+        let mut chance = fastrand::Rng::with_seed(self.seed);
+        for part in [u64::from(name.connection), u64::from(name.number), place as u64] {
+            chance = fastrand::Rng::with_seed(chance.u64(..) ^ part);
+        }
+        chance
+    }
+}
+
+/// Which record a message claims to be.
+pub(crate) fn claimed(value: &[u8]) -> Option<(Name, usize)> {
+    const FIELD: &str = "\"Chaos\":\"";
+    let text = std::str::from_utf8(value).ok()?;
+    let (_, rest) = text.split_once(FIELD)?;
+    let (claim, _) = rest.split_once('"')?;
+    let mut parts = claim.split('-');
+    let connection = parts.next()?.parse().ok()?;
+    let number = parts.next()?.parse().ok()?;
+    let place = parts.next()?.parse().ok()?;
+    Some((Name { connection, number }, place))
+}
+
+#[test]
+fn a_record_is_made_again_from_its_name_and_differs_from_every_other() {
+    let workload = Workload::new(7);
+    let mut seen = std::collections::BTreeSet::new();
+    for (connection, number) in [(0, 0), (0, 1), (1, 0), (39, 1_000_000)] {
+        let name = Name { connection, number };
+        for place in 0..workload.delivery(name).records {
+            let record = workload.record(name, place);
+            assert_eq!(claimed(record.as_bytes()), Some((name, place)));
+            assert_eq!(record, Workload::new(7).record(name, place));
+            assert_ne!(record, Workload::new(8).record(name, place));
+            let json: serde_json::Value = serde_json::from_str(&record).expect("valid JSON");
+            assert_eq!(json["Id"], workload.key(name, place));
+            assert!(seen.insert(record));
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_is_of_every_kind() {
+    let workload = Workload::new(1);
+    let names =
+        (0..CONNECTIONS).flat_map(|connection| (0..200).map(move |number| Name { connection, number }));
+    let bodies: Vec<(Delivery, String)> =
+        names.map(|name| (workload.delivery(name), workload.body(name))).collect();
+    for action in 0..ACTIONS.len() {
+        assert!(bodies.iter().any(|(delivery, _)| delivery.action == action), "{action}");
+    }
+    assert!((1..=MOST_RECORDS).all(|records| bodies.iter().any(|(delivery, _)| delivery.records == records)));
+    let ascii = bodies.iter().filter(|(_, body)| body.is_ascii()).count();
+    assert!(ascii > 0 && ascii < bodies.len());
+    assert!(bodies.iter().any(|(_, body)| body.len() > 10_000));
+}
