@@ -119,9 +119,9 @@ impl Scene {
             scene.stage.last_confirmed(aside) > healed
         })?;
         self.wait_for("all replicas are in sync", Self::in_sync)?;
+        self.stage.fault_is_over();
         let calm = Duration::from_millis(self.chance.u64(500..1500));
         pause(calm);
-        self.stage.fault_ends();
         Ok(())
     }
 

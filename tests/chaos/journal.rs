@@ -21,8 +21,15 @@ pub(crate) struct Entry {
     pub(crate) answered: Option<Moment>,
     /// What the 2xx said, an event after the other.
     pub(crate) places: Box<[Place]>,
-    /// Attempts without 2xx that may have published: each explains one copy.
-    pub(crate) open_attempts: u32,
+    /// When each attempt began, and whether it may have published without a 2xx; empty if the first one had its 2xx.
+    pub(crate) attempts: Vec<(Moment, bool)>,
+}
+
+impl Entry {
+    /// Whether an attempt without 2xx may have published.
+    pub(crate) fn is_open(&self) -> bool {
+        self.attempts.iter().any(|(_, published)| *published)
+    }
 }
 
 /// All deliveries of one connection, by number.

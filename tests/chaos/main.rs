@@ -180,7 +180,7 @@ fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
                 key: message.key.as_deref(),
                 value: &message.value,
                 id: message.header("ce_id").unwrap_or_default(),
-                received: message.header("ce_nexudusreceived").unwrap_or_default(),
+                received: scene.stage.moment(message.header("ce_nexudusreceived").unwrap_or_default()),
             });
         });
     }

@@ -10,6 +10,8 @@ use crate::journal::{Entry, Journal, Moment, Place, entry};
 use crate::stage::Findings;
 use crate::workload::{ACTIONS, ASIDE, Name, Workload, claimed};
 
+const MILLISECOND: Moment = 1_000_000;
+
 /// A message as it lies on a topic.
 pub(crate) struct Message<'a> {
     /// Whose topic, by its place in [`ACTIONS`].
@@ -19,8 +21,8 @@ pub(crate) struct Message<'a> {
     pub(crate) value: &'a [u8],
     /// `ce_id`.
     pub(crate) id: &'a str,
-    /// `ce_nexudusreceived`: one attempt has one.
-    pub(crate) received: &'a str,
+    /// `ce_nexudusreceived`, which tells the attempt that wrote it.
+    pub(crate) received: Moment,
 }
 
 /// What is known of one event's copies so far.
@@ -28,8 +30,8 @@ pub(crate) struct Message<'a> {
 struct Found {
     first: Option<Copy>,
     copies: u32,
-    /// One lies where the 2xx said.
-    at_receipt: bool,
+    /// When the one arrived that lies where the 2xx said.
+    at_receipt: Option<Moment>,
 }
 
 /// One copy, in few bytes.
@@ -37,7 +39,7 @@ struct Found {
 struct Copy {
     place: Place,
     id: u64,
-    received: u64,
+    received: Moment,
 }
 
 /// What the run came to.
@@ -57,9 +59,11 @@ pub(crate) struct Verdict {
     pub(crate) misplaced: Findings,
     /// Before an event that had its 2xx when this one was sent.
     pub(crate) reordered: Findings,
-    /// More than the first copy, each with an attempt without 2xx.
+    /// Copies after the first that come of attempts without 2xx.
     pub(crate) explained: u64,
-    /// More than that.
+    /// Those among them that are not an attempt's first: the Kafka client wrote again what it had no word on.
+    pub(crate) rewritten: u64,
+    /// Second copies of an attempt that was answered 2xx, and copies of no attempt.
     pub(crate) unexplained: Findings,
     /// Ids that do not say what they should of copies.
     pub(crate) wrong_ids: Findings,
@@ -121,10 +125,12 @@ impl<'a> Oracle<'a> {
             return self.verdict.invented.add(|| format!("{topic} {:?}: {shown}", message.place));
         };
         let acked_here = entry.places.get(index) == Some(&message.place);
-        let copy = Copy { place: message.place, id: hash(message.id), received: hash(message.received) };
+        let copy = Copy { place: message.place, id: hash(message.id), received: message.received };
         let first = self.firsts[usize::from(name.connection)][name.number as usize] as usize;
         let found = &mut self.found[usize::from(name.connection)][first + index];
-        found.at_receipt |= acked_here;
+        if acked_here {
+            found.at_receipt = Some(message.received);
+        }
         found.copies += 1;
         if found.first.is_none() {
             found.first = Some(copy);
@@ -138,7 +144,7 @@ impl<'a> Oracle<'a> {
         let (name, index) = claimed(message.value)?;
         let entry = entry(self.journals, name)?;
         let delivery = self.workload.delivery(name);
-        let allowed = entry.open_attempts > 0 || entry.answered.is_some();
+        let allowed = entry.is_open() || entry.answered.is_some();
         let same = allowed
             && index < delivery.records
             && delivery.action == message.action
@@ -182,7 +188,7 @@ impl<'a> Oracle<'a> {
             verdict.spared += 1;
         } else if acked && found.copies == 0 {
             verdict.lost.add(|| format!("{name:?} record {index}, acked at {:?}", entry.places.get(index)));
-        } else if acked && !found.at_receipt {
+        } else if acked && found.at_receipt.is_none() {
             verdict
                 .misplaced
                 .add(|| format!("{name:?} record {index}, not at {:?}", entry.places.get(index)));
@@ -190,30 +196,48 @@ impl<'a> Oracle<'a> {
         let Some(first) = found.first.iter().find(|_| found.copies > 1) else { return found };
         let copies: Vec<&Copy> =
             std::iter::once(first).chain(self.more.get(&(name, index)).into_iter().flatten()).collect();
-        let distinct =
-            |part: fn(&Copy) -> u64| copies.iter().map(|copy| part(copy)).collect::<BTreeSet<_>>().len();
-        // Each copy is of another attempt: the one with 2xx wrote one, each open one at most one.
-        let attempts = entry.open_attempts as usize + usize::from(acked);
-        let reasons = attempts.min(distinct(|copy| copy.received));
-        for copy in &copies[reasons.min(copies.len())..] {
+        let mut arrivals: BTreeMap<Moment, u64> = BTreeMap::new();
+        for copy in &copies {
+            *arrivals.entry(copy.received).or_default() += 1;
+        }
+        let (unexplained, rewritten) = without_reason(entry, found.at_receipt, &arrivals);
+        verdict.rewritten += rewritten;
+        for _ in 0..unexplained {
             verdict.unexplained.add(|| {
-                let all: Vec<Place> = copies.iter().map(|copy| copy.place).collect();
-                format!(
-                    "{name:?} record {index} at {:?}: {} copies of {} arrivals, {attempts} attempts, {all:?}",
-                    copy.place,
-                    copies.len(),
-                    distinct(|copy| copy.received),
-                )
+                let all = copies.iter().map(|copy| (copy.place, copy.received)).collect::<Vec<_>>();
+                format!("{name:?} record {index}: {entry:?}, copies {all:?}")
             });
         }
-        verdict.explained += (reasons.min(copies.len()) - 1) as u64;
-        let ids = distinct(|copy| copy.id);
-        let wanted = if ACTIONS[self.workload.delivery(name).action].signal { copies.len() } else { 1 };
+        verdict.explained += (copies.len() as u64 - 1).saturating_sub(unexplained);
+        let ids = copies.iter().map(|copy| copy.id).collect::<BTreeSet<_>>().len();
+        let signal = ACTIONS[self.workload.delivery(name).action].signal;
+        let wanted = if signal { arrivals.len() } else { 1 };
         if ids != wanted {
             verdict.wrong_ids.add(|| format!("{name:?} record {index}: {} copies, {ids} ids", copies.len()));
         }
         found
     }
+}
+
+/// Of an event's copies, how many come of no attempt without 2xx, and how many an attempt without 2xx wrote again.
+///
+/// The attempt with the 2xx is the one whose copy lies where the 2xx said; it may have no other. Each other arrival needs
+/// an attempt of its own that began before it and may have published. An arrival can have several copies all the same:
+/// the Kafka client wrote again what it had no word on.
+fn without_reason(entry: &Entry, acked: Option<Moment>, arrivals: &BTreeMap<Moment, u64>) -> (u64, u64) {
+    let (mut unexplained, mut rewritten) = (0, 0);
+    let mut open = entry.attempts.iter().filter(|(_, published)| *published).peekable();
+    for (received, written) in arrivals {
+        // A time of receipt is cut to the millisecond.
+        if acked == Some(*received) {
+            unexplained += written - 1;
+        } else if open.next_if(|(began, _)| *began < received + MILLISECOND).is_some() {
+            rewritten += written - 1;
+        } else {
+            unexplained += written;
+        }
+    }
+    (unexplained, rewritten)
 }
 
 /// An event of a topic and key, for its order.

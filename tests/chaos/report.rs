@@ -68,7 +68,11 @@ impl fmt::Display for Report {
         writeln!(f, "misplaced    {}", verdict.misplaced.count)?;
         writeln!(f, "reordered    {}", verdict.reordered.count)?;
         let (explained, unexplained) = (verdict.explained, verdict.unexplained.count);
-        writeln!(f, "duplicated   {explained} explained, {unexplained} unexplained")?;
+        let rewritten = verdict.rewritten;
+        writeln!(
+            f,
+            "duplicated   {explained} explained ({rewritten} of them by the Kafka client), {unexplained} unexplained"
+        )?;
         writeln!(f, "wrong ids    {}", verdict.wrong_ids.count)?;
         writeln!(f, "wrong answers {}, deliveries given up {}", seen.wrong.count, seen.given_up)?;
         let (longest, own) = (seen.longest_answer, self.own_delay);

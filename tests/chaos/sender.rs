@@ -134,14 +134,18 @@ impl Sender {
         let mut entry = Entry { sent: stage.now(), ..Entry::default() };
         let mut wait = WAIT.0;
         for _ in 0..=RETRIES {
+            let began = stage.now();
             match self.attempt(name, &body).await {
                 Attempt::Confirmed(places) => {
                     entry.answered = Some(stage.now());
                     stage.confirmed(entry.sent, Workload::is_aside(self.number), places.len());
                     entry.places = places;
+                    if !entry.attempts.is_empty() {
+                        entry.attempts.push((began, false));
+                    }
                     return entry;
                 }
-                Attempt::Open { published } => entry.open_attempts += u32::from(published),
+                Attempt::Open { published } => entry.attempts.push((began, published)),
             }
             self.connection.close();
             tokio::time::sleep(wait.mul_f64(0.5 + self.chance.f64() / 2.0)).await;

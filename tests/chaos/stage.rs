@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nexudus_bridge::signature::SigningKey;
 
 use crate::journal::Moment;
@@ -73,6 +74,8 @@ pub(crate) struct Gap {
 /// The state of a run.
 pub(crate) struct Stage {
     began: Instant,
+    /// The same moment on the wall.
+    began_at: Timestamp,
     ending: AtomicBool,
     key: Mutex<Arc<SigningKey>>,
     /// When the bridge was told to stop or killed, and when it listened again.
@@ -85,15 +88,25 @@ pub(crate) struct Stage {
 
 #[derive(Default)]
 struct Pulse {
-    fault: Option<(&'static str, bool)>,
+    faults: Vec<Happened>,
     /// The last 2xx of the main traffic and of what is set aside.
     last: [Moment; 2],
+}
+
+/// A fault in its time.
+struct Happened {
+    name: &'static str,
+    /// Which traffic it is about.
+    aside: bool,
+    /// When all was well again.
+    over: Option<Moment>,
 }
 
 impl Stage {
     pub(crate) fn new(key: SigningKey) -> Self {
         Self {
             began: Instant::now(),
+            began_at: Timestamp::now(),
             ending: AtomicBool::new(false),
             key: Mutex::new(Arc::new(key)),
             outages: Mutex::default(),
@@ -105,6 +118,12 @@ impl Stage {
 
     pub(crate) fn now(&self) -> Moment {
         Moment::try_from(self.began.elapsed().as_nanos()).expect("a run lasts hours, not centuries")
+    }
+
+    /// The moment of a time of day as the bridge writes it; 0 for what is none, or before the run.
+    pub(crate) fn moment(&self, time: &str) -> Moment {
+        let since = time.parse::<Timestamp>().ok().map(|time| time.duration_since(self.began_at).as_nanos());
+        since.and_then(|nanos| nanos.try_into().ok()).unwrap_or(0)
     }
 
     /// No new deliveries; those that are under way are brought to their end.
@@ -150,12 +169,15 @@ impl Stage {
 
     /// A fault begins; `aside` tells which traffic it is about.
     pub(crate) fn fault_begins(&self, name: &'static str, aside: bool) {
-        lock(&self.pulse).fault = Some((name, aside));
+        lock(&self.pulse).faults.push(Happened { name, aside, over: None });
         self.seen().gaps.entry(name).or_default().times += 1;
     }
 
-    pub(crate) fn fault_ends(&self) {
-        lock(&self.pulse).fault = None;
+    /// All is well again.
+    pub(crate) fn fault_is_over(&self) {
+        if let Some(fault) = lock(&self.pulse).faults.last_mut() {
+            fault.over = Some(self.now());
+        }
     }
 
     /// A delivery was answered 2xx.
@@ -166,11 +188,18 @@ impl Stage {
         let mut seen = self.seen();
         seen.confirmed += 1;
         seen.events += events as u64;
-        if let Some((fault, about)) = pulse.fault
-            && about == aside
-        {
-            let gap = seen.gaps.entry(fault).or_default();
+        // What was still to be waited for when a wait began is what it waited for.
+        let fault = |since: Moment| {
+            let not_over = |fault: &&Happened| fault.over.is_none_or(|over| over > since);
+            let fault = pulse.faults.iter().rev().take_while(not_over).last();
+            fault.filter(|fault| fault.aside == aside).map(|fault| fault.name)
+        };
+        if let Some(name) = fault(silent_since) {
+            let gap = seen.gaps.entry(name).or_default();
             gap.silence = gap.silence.max(between(silent_since, now));
+        }
+        if let Some(name) = fault(sent) {
+            let gap = seen.gaps.entry(name).or_default();
             gap.wait = gap.wait.max(between(sent, now));
         }
     }
