@@ -161,7 +161,9 @@ fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
         let Some(fault) = deck.pop_front() else { break };
         say(&format!("chaos: {:6.1} s  {}", began.elapsed().as_secs_f64(), fault.name()));
         if let Err(reason) = scene.suffer(fault) {
-            return Some(format!("after \"{}\": {reason}", fault.name()));
+            let stuck = format!("after \"{}\": {reason}", fault.name());
+            say(&stuck); // at once: what cannot be reached cannot be read at the end either
+            return Some(stuck);
         }
         complete |= deck.is_empty();
     }
@@ -171,7 +173,7 @@ fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
 
 /// Shows the oracle every message of every topic.
 fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
-    let mut oracle = Oracle::new(workload, journals, scene.aside_made);
+    let mut oracle = Oracle::new(workload, journals, scene.aside_made, scene.stage.troubles());
     for action in 0..ACTIONS.len() {
         scene.client.scan(&scene.topic(action), READ_WITHIN, |message| {
             oracle.see(&Message {

@@ -61,9 +61,10 @@ pub(crate) struct Verdict {
     pub(crate) reordered: Findings,
     /// Copies after the first that come of attempts without 2xx.
     pub(crate) explained: u64,
-    /// Those among them that are not an attempt's first: the Kafka client wrote again what it had no word on.
+    /// Copies that the Kafka client wrote of an attempt that was answered 2xx, during a fault: see
+    /// `docs/reliability.md`.
     pub(crate) rewritten: u64,
-    /// Second copies of an attempt that was answered 2xx, and copies of no attempt.
+    /// Such copies without a fault, and copies of no attempt.
     pub(crate) unexplained: Findings,
     /// Ids that do not say what they should of copies.
     pub(crate) wrong_ids: Findings,
@@ -89,6 +90,8 @@ pub(crate) struct Oracle<'a> {
     journals: &'a [Journal],
     /// What was set aside and sent before this is not expected to be there any more.
     aside_from: Moment,
+    /// When there was a fault.
+    troubles: Vec<(Moment, Moment)>,
     /// Per connection and delivery, the place of its first event in `found`.
     firsts: Vec<Vec<u32>>,
     found: Vec<Vec<Found>>,
@@ -98,7 +101,12 @@ pub(crate) struct Oracle<'a> {
 }
 
 impl<'a> Oracle<'a> {
-    pub(crate) fn new(workload: Workload, journals: &'a [Journal], aside_from: Moment) -> Self {
+    pub(crate) fn new(
+        workload: Workload,
+        journals: &'a [Journal],
+        aside_from: Moment,
+        troubles: Vec<(Moment, Moment)>,
+    ) -> Self {
         let mut firsts = Vec::new();
         let mut found = Vec::new();
         for (connection, journal) in (0..).zip(journals) {
@@ -113,7 +121,7 @@ impl<'a> Oracle<'a> {
             found.push(vec![Found::default(); next as usize]);
         }
         let verdict = Verdict::default();
-        Self { workload, journals, aside_from, firsts, found, more: HashMap::new(), verdict }
+        Self { workload, journals, aside_from, troubles, firsts, found, more: HashMap::new(), verdict }
     }
 
     /// Takes a message into account.
@@ -200,7 +208,13 @@ impl<'a> Oracle<'a> {
         for copy in &copies {
             *arrivals.entry(copy.received).or_default() += 1;
         }
-        let (unexplained, rewritten) = without_reason(entry, found.at_receipt, &arrivals);
+        let (mut unexplained, mut rewritten) = without_reason(entry, found.at_receipt, &arrivals);
+        let waited = |answered: Moment| {
+            self.troubles.iter().any(|(began, over)| *began <= answered && *over >= entry.sent)
+        };
+        if !entry.answered.is_some_and(waited) {
+            unexplained += std::mem::take(&mut rewritten);
+        }
         verdict.rewritten += rewritten;
         for _ in 0..unexplained {
             verdict.unexplained.add(|| {
@@ -208,7 +222,7 @@ impl<'a> Oracle<'a> {
                 format!("{name:?} record {index}: {entry:?}, copies {all:?}")
             });
         }
-        verdict.explained += (copies.len() as u64 - 1).saturating_sub(unexplained);
+        verdict.explained += (copies.len() as u64 - 1).saturating_sub(unexplained + rewritten);
         let ids = copies.iter().map(|copy| copy.id).collect::<BTreeSet<_>>().len();
         let signal = ACTIONS[self.workload.delivery(name).action].signal;
         let wanted = if signal { arrivals.len() } else { 1 };
@@ -219,21 +233,18 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// Of an event's copies, how many come of no attempt without 2xx, and how many an attempt without 2xx wrote again.
+/// Of an event's copies, how many come of no attempt, and how many the attempt with the 2xx has beyond its one.
 ///
-/// The attempt with the 2xx is the one whose copy lies where the 2xx said; it may have no other. Each other arrival needs
-/// an attempt of its own that began before it and may have published. An arrival can have several copies all the same:
-/// the Kafka client wrote again what it had no word on.
+/// The attempt with the 2xx is the one whose copy lies where the 2xx said. Each other arrival needs an attempt of its own
+/// that began before it and may have published; how often the Kafka client wrote that one does not matter.
 fn without_reason(entry: &Entry, acked: Option<Moment>, arrivals: &BTreeMap<Moment, u64>) -> (u64, u64) {
     let (mut unexplained, mut rewritten) = (0, 0);
     let mut open = entry.attempts.iter().filter(|(_, published)| *published).peekable();
     for (received, written) in arrivals {
-        // A time of receipt is cut to the millisecond.
         if acked == Some(*received) {
-            unexplained += written - 1;
-        } else if open.next_if(|(began, _)| *began < received + MILLISECOND).is_some() {
             rewritten += written - 1;
-        } else {
+        // A time of receipt is cut to the millisecond.
+        } else if open.next_if(|(began, _)| *began < received + MILLISECOND).is_none() {
             unexplained += written;
         }
     }

@@ -68,10 +68,11 @@ impl fmt::Display for Report {
         writeln!(f, "misplaced    {}", verdict.misplaced.count)?;
         writeln!(f, "reordered    {}", verdict.reordered.count)?;
         let (explained, unexplained) = (verdict.explained, verdict.unexplained.count);
-        let rewritten = verdict.rewritten;
+        writeln!(f, "duplicated   {explained} explained by attempts without 2xx, {unexplained} unexplained")?;
         writeln!(
             f,
-            "duplicated   {explained} explained ({rewritten} of them by the Kafka client), {unexplained} unexplained"
+            "             {} by the Kafka client, of attempts with 2xx, during a fault",
+            verdict.rewritten
         )?;
         writeln!(f, "wrong ids    {}", verdict.wrong_ids.count)?;
         writeln!(f, "wrong answers {}, deliveries given up {}", seen.wrong.count, seen.given_up)?;

@@ -98,6 +98,7 @@ struct Happened {
     name: &'static str,
     /// Which traffic it is about.
     aside: bool,
+    began: Moment,
     /// When all was well again.
     over: Option<Moment>,
 }
@@ -169,7 +170,7 @@ impl Stage {
 
     /// A fault begins; `aside` tells which traffic it is about.
     pub(crate) fn fault_begins(&self, name: &'static str, aside: bool) {
-        lock(&self.pulse).faults.push(Happened { name, aside, over: None });
+        lock(&self.pulse).faults.push(Happened { name, aside, began: self.now(), over: None });
         self.seen().gaps.entry(name).or_default().times += 1;
     }
 
@@ -178,6 +179,12 @@ impl Stage {
         if let Some(fault) = lock(&self.pulse).faults.last_mut() {
             fault.over = Some(self.now());
         }
+    }
+
+    /// From when to when there was a fault, all of them.
+    pub(crate) fn troubles(&self) -> Vec<(Moment, Moment)> {
+        let pulse = lock(&self.pulse);
+        pulse.faults.iter().map(|fault| (fault.began, fault.over.unwrap_or(Moment::MAX))).collect()
     }
 
     /// A delivery was answered 2xx.
