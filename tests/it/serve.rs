@@ -110,6 +110,7 @@ async fn sigterm_under_load_loses_nothing_that_was_answered_200() {
         })
         .collect();
     while confirmed.load(Ordering::Relaxed) < 2000 {
+        assert!(!senders.iter().all(|sender| sender.is_finished()), "deliveries were refused from the start");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     bridge.signal("TERM");
