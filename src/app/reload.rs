@@ -1,8 +1,8 @@
 //! Reload: sources, secrets, tokens and the certificate taken over while deliveries go on.
 //!
-//! Because it was asked for (SIGHUP), or because the file of a secret or certificate has another content. The whole configuration is read
-//! anew and checked as at start; with any mistake everything stays as it was, and the log says what is wrong. What only
-//! a restart changes is named.
+//! Because it was asked for (SIGHUP), or because the file of a secret or certificate has another content. The whole
+//! configuration is read anew and checked as at start; with any mistake everything stays as it was, and the log says
+//! what is wrong. What only a restart changes is named.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
