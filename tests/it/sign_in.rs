@@ -312,7 +312,7 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
     let working = running.lines_until("a token was fetched").join("\n");
     running.signal("TERM");
     let (status, stopping) = running.ended(PATIENCE);
-    assert!(status.success(), "{stopping}");
+    assert!(status.success(), "{status}: {stopping}");
     for text in [out(&shown), err(&shown), err(&planned), err(&refused), line, failing, working, stopping] {
         assert!(!text.contains(CLIENT_SECRET) && !text.contains("eyJ"), "{text}");
     }
