@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{App, prepare_topics, topic_names};
@@ -22,11 +22,12 @@ use crate::metrics::Metrics;
 /// How often the files of secrets and certificates are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Takes over new configurations for a running bridge.
+/// Takes over new configurations for a running bridge. Keeps nothing of it alive: the end of a run destroys its Kafka
+/// client.
 pub struct Reloader {
-    bridge: Arc<Bridge>,
+    bridge: Weak<Bridge>,
     metrics: Arc<Metrics>,
-    watch: Arc<Watch>,
+    watch: Weak<Watch>,
     certificate: Option<Arc<Certificate>>,
     /// In force, as are the settings.
     config: Config,
@@ -41,9 +42,9 @@ impl Reloader {
     /// For a bridge that runs with these settings.
     pub fn new(app: &App, settings: Vec<Setting>) -> Self {
         Self {
-            bridge: Arc::clone(&app.bridge),
+            bridge: Arc::downgrade(&app.bridge),
             metrics: Arc::clone(&app.metrics),
-            watch: Arc::clone(&app.watch),
+            watch: Arc::downgrade(&app.watch),
             certificate: app.certificate.clone(),
             files: contents(&app.config),
             config: app.config.clone(),
@@ -86,6 +87,7 @@ impl Reloader {
 
     /// Takes over what may change, or keeps what there was. `seen` is what the files held before they were read.
     fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents) {
+        let (Some(bridge), Some(watch)) = (self.bridge.upgrade(), self.watch.upgrade()) else { return };
         let loaded = loaded.and_then(|loaded| {
             match self.certificate.as_ref().map(|certificate| certificate.reload()) {
                 Some(Err(error)) => Err(Mistakes(vec![error])),
@@ -99,11 +101,10 @@ impl Reloader {
                     tracing::warn!("{warning}");
                 }
                 self.name_what_needs_a_restart(&loaded.settings);
-                self.bridge.adopt(&loaded.config.sources);
+                bridge.adopt(&loaded.config.sources);
                 self.config.sources = loaded.config.sources;
-                let topics = topic_names(&self.config);
-                self.watch.want(topics);
-                tokio::spawn(prepare_topics(self.config.clone(), Arc::clone(&self.watch)));
+                watch.want(topic_names(&self.config));
+                tokio::spawn(prepare_topics(self.config.clone(), watch));
                 self.settings = loaded.settings;
                 tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
             }

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use nexudus_bridge::kafka::embedded::RDKafkaRespErr;
 
 use crate::support::bridge::{PATIENCE, TestBridge, sign};
-use crate::support::kafka::{Acl, Client, Consumed, Pattern, Resource, free_port, plain, secured, unique};
+use crate::support::kafka::{Client, Consumed, Pattern, Resource, free_port, plain, secured, unique};
 use crate::support::program::{Running, err, out, program};
 
 /// Two bookings: escapes, spaces, zeros and non-ASCII text that must stay as they are.
@@ -337,19 +337,8 @@ async fn a_cluster_that_confirms_nothing_ends_the_replay_early_and_all_is_left_f
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_on_the_group_is_named_before_anything_is_published() {
     const GROUP: &str = "nexudus-bridge-quarantine-replay";
-    let (broker, prefix) = (secured(), format!("{}.", unique("it")));
-    let admin = broker.client("admin");
-    for action in ["BookingCreate", "quarantine"] {
-        admin.create_topic(&format!("{prefix}{action}"), 1, &[]);
-    }
-    let right = |operation| Acl {
-        user: "bridge",
-        resource: Resource::Topic,
-        name: &prefix,
-        pattern: Pattern::Prefixed,
-        operation,
-    };
-    broker.grant_all(&["Read", "Write", "Describe"].map(right));
+    let (broker, admin) = (secured(), secured().client("admin"));
+    let prefix = broker.topics(&["Read", "Write", "Describe"]);
     let ca = broker.ca_pem_path().display().to_string();
     let properties = [
         ("SECURITY_PROTOCOL", "SASL_SSL"),

@@ -163,6 +163,26 @@ impl SecuredBroker {
         self.change(&["--add"], acls);
     }
 
+    /// Topics of a test's own, for one action and the quarantine, on which the user `bridge` may do this; gives their
+    /// prefix.
+    pub(crate) fn topics(&self, operations: &[&str]) -> String {
+        let prefix = format!("{}.", unique("it"));
+        let admin = self.client("admin");
+        for action in ["BookingCreate", "quarantine"] {
+            admin.create_topic(&format!("{prefix}{action}"), 1, &[]);
+        }
+        let (resource, pattern) = (Resource::Topic, Pattern::Prefixed);
+        let rights = operations.iter().map(|operation| Acl {
+            user: "bridge",
+            resource,
+            name: &prefix,
+            pattern,
+            operation,
+        });
+        self.grant_all(&rights.collect::<Vec<_>>());
+        prefix
+    }
+
     /// Takes several back.
     pub(crate) fn revoke_all(&self, acls: &[Acl<'_>]) {
         self.change(&["--remove", "--force"], acls);
