@@ -31,6 +31,7 @@ use rdkafka::{ClientConfig, ClientContext, Statistics};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::forwarder::Forwarder;
+use super::settings::keep_openssl_until_the_end;
 
 /// An error code of Kafka's protocol, as [`EmbeddedBroker::fail_produce`] takes them.
 pub use rdkafka::types::RDKafkaRespErr;
@@ -268,6 +269,7 @@ impl ClientContext for Silent {
 impl Cluster {
     fn new() -> Result<Self, EmbeddedError> {
         let failed = |error: rdkafka::error::KafkaError| EmbeddedError::Start(error.to_string());
+        keep_openssl_until_the_end();
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Emerg);
         config.set("log_level", "0"); // from the first moment: without servers it would complain about having none

@@ -1,8 +1,9 @@
 //! Kafka: everything that knows librdkafka.
 //!
-//! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`] waits for the broker's word and sorts its errors,
-//! [`status`] is what the client knows of the cluster (`context` and [`watch`] write it), [`topics`] plans and
-//! creates, [`consumer`] reads back, [`progress`] remembers what was done with what was read, [`embedded`] is a broker inside the process.
+//! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`]
+//! waits for the broker's word and sorts its errors, [`status`] is what the client knows of the cluster (`context` and
+//! [`watch`] write it), [`topics`] plans and creates, [`consumer`] reads back, [`progress`] remembers what was done with
+//! what was read, [`embedded`] is a broker inside the process.
 
 pub mod confirm;
 pub mod consumer;

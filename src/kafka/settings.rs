@@ -46,8 +46,15 @@ pub(super) fn describe(error: &KafkaError) -> String {
     }
 }
 
+/// Before the first client: keeps OpenSSL from taking itself down when the process exits, while threads of clients that
+/// were not destroyed, as they wait for a broker, still use it: that ended in a segmentation fault after a clean stop.
+pub(super) fn keep_openssl_until_the_end() {
+    openssl_sys::init();
+}
+
 /// Everything that a client of the cluster needs, whatever it does there: addresses and the user's properties.
 pub(super) fn connection_config(kafka: &Kafka) -> ClientConfig {
+    keep_openssl_until_the_end();
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &kafka.bootstrap_servers).set("client.id", "nexudus-bridge");
     // A broker that comes back is found again within half a second; the default waits up to ten.
