@@ -48,7 +48,7 @@ pub struct Metrics {
     pub producer_queue_messages: IntGauge,
     /// Bytes in the producer's queue, from the client's statistics.
     pub producer_queue_bytes: IntGauge,
-    /// How often the producer was replaced after a fatal error.
+    /// How often the producer was replaced, having died or being of no use.
     pub producer_rebuilds: IntCounter,
     reloads: [IntCounter; 2],
     certificate_expires: OnceLock<IntGauge>,
@@ -187,7 +187,7 @@ impl Metrics {
             producer_rebuilds: one(
                 &registry,
                 "producer_rebuilds_total",
-                "Producers that were replaced after a fatal error.",
+                "Producers that were replaced after a fatal error, or because a new one works where they do not.",
                 IntCounter::with_opts,
             ),
             reloads: ["failed", "ok"].map(|result| reloads.with_label_values(&[result])),
@@ -269,6 +269,14 @@ impl Metrics {
         self.confirm_duration.observe(duration.as_secs_f64());
     }
 
+    /// What has become of the deliveries so far, as far as it tells whether the producer is of use.
+    pub fn fates(&self) -> Fates {
+        Fates {
+            confirmed: self.confirm_duration.get_sample_count(),
+            timed_out: self.delivery_duration[Outcome::Timeout as usize].get_sample_count(),
+        }
+    }
+
     /// Notes when the ingress's certificate expires, as Unix time. Without a certificate there is no such series.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         let name = "tls_certificate_not_after_timestamp_seconds";
@@ -310,6 +318,15 @@ impl Metrics {
             .encode_to_string(&self.registry.gather())
             .expect("what was registered can be rendered")
     }
+}
+
+/// Deliveries, counted by what Kafka said of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// Confirmed by the broker.
+    pub confirmed: u64,
+    /// Answered without the broker's word, which did not come in time.
+    pub timed_out: u64,
 }
 
 /// The percentiles of `broker_rtt_seconds`.

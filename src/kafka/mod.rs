@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`]
 //! waits for the broker's word and sorts its errors, [`status`] is what the client knows of the cluster (`context` and
-//! [`watch`] write it), [`topics`] plans and creates, [`consumer`] reads back, [`progress`] remembers what was done with
+//! [`watch`] write it), `usefulness` doubts a producer that no longer serves, [`topics`] plans and creates, [`consumer`] reads back, [`progress`] remembers what was done with
 //! what was read, [`embedded`] is a broker inside the process.
 
 pub mod confirm;
@@ -15,4 +15,5 @@ pub mod progress;
 pub mod settings;
 pub mod status;
 pub mod topics;
+mod usefulness;
 pub mod watch;

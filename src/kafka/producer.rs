@@ -3,7 +3,8 @@
 //! The client batches what waits for a partition; a full queue is an error at once, never a wait. A second client that
 //! sends each message in a batch of its own is made when first needed: only its word says that an error is about one
 //! message (see [`super::confirm`]). A client that has died for good (librdkafka's fatal errors: it saw a sequence that
-//! cannot be, or may not be idempotent) is replaced by a new one; what was pending in it gets its answer.
+//! cannot be, or may not be idempotent) is replaced by a new one, and so is one that is of no use any more where a new one
+//! works; what is pending in the old one gets its answer.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub struct Producer {
     clients: ArcSwap<Clients>,
     replacing: Mutex<Replacing>,
     config: ClientConfig,
+    /// After so long no message has been without an answer.
+    message_timeout: Duration,
     /// Where clients sign in with tokens.
     tokens: OnceLock<Tokens>,
     status: Arc<Status>,
@@ -69,6 +72,7 @@ impl Producer {
     /// # Errors
     /// What librdkafka says of the configuration, without its values.
     pub fn new(config: &Config, status: Arc<Status>, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let message_timeout = config.kafka.confirm_timeout;
         let config = producer_config(config);
         let clients = Clients::new(&config, &status, &metrics).map_err(|error| describe(&error))?;
         let replacing = Replacing { born: Instant::now(), wait: REPLACE_AFTER.0, retired: Vec::new() };
@@ -76,6 +80,7 @@ impl Producer {
             clients: ArcSwap::from_pointee(clients),
             replacing: Mutex::new(replacing),
             config,
+            message_timeout,
             tokens: OnceLock::new(),
             status,
             metrics,
@@ -131,6 +136,11 @@ impl Producer {
         &self.status
     }
 
+    /// After so long no message has been without an answer.
+    pub(super) fn message_timeout(&self) -> Duration {
+        self.message_timeout
+    }
+
     /// Does something with the client, for metadata.
     pub(super) fn with_client<T>(&self, ask: impl FnOnce(&Client<FutureProducerContext<Context>>) -> T) -> T {
         ask(self.clients.load_full().main.client())
@@ -140,9 +150,7 @@ impl Producer {
     /// old ones end.
     pub(super) fn replace_if_dead(&self) {
         let mut replacing = lock(&self.replacing);
-        replacing
-            .retired
-            .retain(|(clients, since)| Arc::strong_count(clients) > 1 || since.elapsed() < IN_USE);
+        self.bury(&mut replacing.retired);
         let clients = self.clients.load_full();
         let Some(why) = clients.death() else { return };
         let age = replacing.born.elapsed();
@@ -152,16 +160,43 @@ impl Producer {
         tracing::error!("the Kafka producer has died and is replaced: {why}");
         match Clients::new(&self.config, &self.status, &self.metrics) {
             Ok(fresh) => {
-                self.clients.store(Arc::new(fresh));
-                self.show_token(&self.clients.load().main);
-                self.metrics.producer_rebuilds.inc();
+                self.take_over(&mut replacing, fresh);
                 let wait = if age > LIVED_WELL { REPLACE_AFTER.0 } else { replacing.wait * 2 };
-                replacing.born = Instant::now();
                 replacing.wait = wait.min(REPLACE_AFTER.1);
-                replacing.retired.push((clients, Instant::now()));
             }
             Err(error) => tracing::error!("no new Kafka producer can be made: {}", describe(&error)),
         }
+    }
+
+    /// Replaces clients that are of no use any more, unless a new one finds no cluster either; whether they were replaced.
+    /// Blocks for as long as the new one may take, which is `patience`.
+    pub(super) fn replace_if_another_works(&self, why: &str, probe: &str, patience: Duration) -> bool {
+        let mut replacing = lock(&self.replacing);
+        let Ok(fresh) = Clients::new(&self.config, &self.status, &self.metrics) else { return false };
+        self.show_token(&fresh.main);
+        if fresh.main.client().fetch_metadata(Some(probe), patience).is_err() {
+            return false;
+        }
+        tracing::warn!("the Kafka producer is replaced by a new one: {why}");
+        self.take_over(&mut replacing, fresh);
+        true
+    }
+
+    fn take_over(&self, replacing: &mut Replacing, fresh: Clients) {
+        let old = self.clients.swap(Arc::new(fresh));
+        self.show_token(&self.clients.load().main);
+        self.metrics.producer_rebuilds.inc();
+        replacing.born = Instant::now();
+        replacing.retired.push((old, Instant::now()));
+    }
+
+    /// Ends replaced clients that no request uses any more, and that have answered everything or never will.
+    fn bury(&self, retired: &mut Vec<(Arc<Clients>, Instant)>) {
+        retired.retain(|(clients, since)| {
+            let pending = clients.each().any(|client| client.in_flight_count() > 0);
+            let in_use = if pending { IN_USE + self.message_timeout } else { IN_USE };
+            Arc::strong_count(clients) > 1 || since.elapsed() < in_use
+        });
     }
 
     /// Waits for what is under way, then gives up on the rest, so that dropping the producer does not hang. Blocks.

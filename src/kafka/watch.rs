@@ -1,8 +1,8 @@
 //! The watch: asks the cluster for metadata every few seconds, on a thread of its own.
 //!
 //! Readiness rests on its answers and on the client's errors, so that a probe never blocks and a cluster that fell
-//! silent is noticed without traffic; and it has a dead producer replaced. Each round asks about one topic only; the whole list, which can be long, is read
-//! less often, to find topics that are missing.
+//! silent is noticed without traffic; and it has a producer replaced that is dead or of no use. Each round asks about one
+//! topic only; the whole list, which can be long, is read less often, to find topics that are missing.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::metadata::MetadataTopic;
 
 use super::producer::Producer;
+use super::usefulness::Usefulness;
 use crate::metrics::Metrics;
 
 const ROUND: Duration = Duration::from_secs(2);
@@ -37,8 +38,16 @@ impl Watch {
     ) -> Self {
         let (wake, woken) = channel();
         let wanted = Arc::new(Mutex::new(wanted));
-        let mut round =
-            Round { producer, metrics, probe, wanted: Arc::clone(&wanted), listed: None, said: false };
+        let usefulness = Usefulness::of_a_producer(producer.message_timeout());
+        let mut round = Round {
+            producer,
+            metrics,
+            probe,
+            wanted: Arc::clone(&wanted),
+            usefulness,
+            listed: None,
+            said: false,
+        };
         std::thread::Builder::new()
             .name("kafka-watch".into())
             .spawn(move || round.run(&woken))
@@ -63,6 +72,7 @@ struct Round {
     metrics: Arc<Metrics>,
     probe: String,
     wanted: Arc<Mutex<BTreeSet<String>>>,
+    usefulness: Usefulness,
     listed: Option<Instant>,
     /// Whether the log has the topics that are missing now.
     said: bool,
@@ -84,6 +94,10 @@ impl Round {
         self.producer.replace_if_dead();
         let status = Arc::clone(self.producer.status());
         let asked = self.producer.with_client(|client| client.fetch_metadata(Some(&self.probe), PATIENCE));
+        if let Some(why) = self.usefulness.doubt(asked.is_ok(), self.metrics.fates(), Instant::now()) {
+            let replaced = self.producer.replace_if_another_works(&why, &self.probe, PATIENCE);
+            self.usefulness.tried(replaced, Instant::now());
+        }
         let Ok(metadata) = asked else { return };
         let leaderless = |topic: &MetadataTopic| {
             !topic.partitions().is_empty()

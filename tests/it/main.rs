@@ -5,6 +5,7 @@ mod cli;
 mod events;
 mod faults;
 mod ingress;
+mod lasting;
 mod quarantine;
 mod redelivery;
 mod reload;

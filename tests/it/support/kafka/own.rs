@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 
 use super::client::Client;
+use super::ports::free_port;
 use super::server::{Place, Server, Setup};
 use super::unique;
 
@@ -107,6 +108,13 @@ impl OwnBroker {
         if let Err(reason) = self.server.launch() {
             panic!("{reason}");
         }
+    }
+
+    /// The same on a port where it never was: whoever knows only its old address does not find it.
+    pub(crate) fn restart_elsewhere(&mut self) {
+        self.server.kill();
+        self.server.move_to(free_port());
+        self.restart();
     }
 }
 

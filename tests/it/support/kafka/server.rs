@@ -191,6 +191,15 @@ impl Server {
         })
     }
 
+    /// Gives an open broker that is down another port for its clients.
+    pub(super) fn move_to(&mut self, port: u16) {
+        let left = std::mem::replace(&mut self.place.ports[0], port);
+        let settings = self.place.directory.join("server.properties");
+        let text = fs::read_to_string(&settings).expect("we wrote it");
+        fs::write(&settings, text.replace(&format!(":{left}"), &format!(":{port}"))).expect("our own file");
+        self.client = Client::new(&self.bootstrap());
+    }
+
     /// Ends the process at once (SIGKILL) and keeps its data.
     pub(super) fn kill(&self) {
         if let Some(guard) = self.guard().take() {
