@@ -18,6 +18,9 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 /// How long after SIGTERM it may take: its grace period and what the manual adds to it.
 const ENDS_WITHIN: Duration = Duration::from_secs(25);
 
+/// How long after SIGHUP.
+const RELOADS_WITHIN: Duration = Duration::from_secs(10);
+
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 const MEMORY_EVERY: Duration = Duration::from_millis(250);
@@ -85,12 +88,27 @@ impl Bridge {
         fs::write(self.directory.path().join("nexudus-bridge.toml"), settings).expect("our own directory");
     }
 
-    /// Makes the bridge take these secrets and no others.
-    ///
-    /// A bridge that reloads on SIGHUP would be sent that here, and nobody would have to be refused meanwhile.
-    pub(crate) fn use_secrets(&mut self, secrets: &[&str]) {
+    /// Makes the running bridge take these secrets and no others (SIGHUP); nobody has to be refused meanwhile.
+    pub(crate) fn use_secrets(&self, secrets: &[&str]) {
+        let before = self.reloads();
         self.configure(secrets);
-        self.restart();
+        self.signal("HUP");
+        let deadline = Instant::now() + RELOADS_WITHIN;
+        while self.reloads() == before {
+            assert!(Instant::now() < deadline, "the secrets are not taken over: {}", self.log());
+            pause(LOOK_EVERY);
+        }
+    }
+
+    /// How often it has said that it took something over.
+    fn reloads(&self) -> usize {
+        self.whole_log().matches("sources and secrets were taken over").count()
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.memory.process.load(Ordering::Relaxed).to_string();
+        let sent = Command::new("kill").args(["-s", name, &process]).status();
+        assert!(process != "0" && sent.is_ok_and(|status| status.success()), "SIG{name} cannot be sent");
     }
 
     fn launch(&mut self) {
@@ -143,8 +161,7 @@ impl Bridge {
         self.stage.bridge_goes();
         self.memory.look();
         let Some(mut child) = self.child.take() else { return };
-        let sent = Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM cannot be sent");
+        self.signal("TERM");
         let deadline = Instant::now() + ENDS_WITHIN;
         let ended = loop {
             match child.try_wait().expect("it is ours") {
@@ -175,9 +192,13 @@ impl Bridge {
         (kib > 0).then_some(kib as f64 / 1024.0)
     }
 
+    fn whole_log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
     /// The end of its log.
     pub(crate) fn log(&self) -> String {
-        let text = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+        let text = self.whole_log();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_TOLD)..].join("\n")
     }

@@ -77,7 +77,7 @@ impl Fault {
             Self::TopicMadeAgain => "a topic deleted and made again",
             Self::BridgeKilled => "the bridge killed",
             Self::BridgeRestarted => "the bridge restarted in order",
-            Self::SecretRotated => "the secret rotated (two restarts)",
+            Self::SecretRotated => "the secret rotated (SIGHUP twice)",
             Self::LeaderAndBridgeKilled => "a leader and the bridge killed together",
         }
     }
