@@ -93,11 +93,26 @@ impl Client {
     pub(crate) fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
         topic.config = configs.to_vec();
-        let results = self.administer(async |admin, options| admin.create_topics([&topic], options).await);
+        self.make(&topic);
+    }
+
+    /// Makes a topic of one partition, which only the broker with this number has a copy of.
+    #[track_caller]
+    pub(crate) fn create_topic_on(&self, name: &str, node: i32) {
+        let nodes = [node];
+        let partitions: [&[i32]; 1] = [&nodes];
+        let topic = NewTopic::new(name, 1, TopicReplication::Variable(&partitions));
+        self.make(&topic.set("min.insync.replicas", "1"));
+    }
+
+    #[track_caller]
+    fn make(&self, topic: &NewTopic<'_>) {
+        let name = topic.name;
+        let results = self.administer(async |admin, options| admin.create_topics([topic], options).await);
         for result in results.unwrap_or_else(|error| panic!("cannot create topic {name}: {error}")) {
             result.unwrap_or_else(|(_, code)| panic!("cannot create topic {name}: {code}"));
         }
-        let wanted = usize::try_from(partitions).expect("a number of partitions");
+        let wanted = usize::try_from(topic.num_partitions).expect("a number of partitions");
         let consumer = self.consumer();
         wait_until(&format!("topic {name} has leaders"), || {
             let found = ask_partitions(&consumer, name);

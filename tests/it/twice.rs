@@ -1,0 +1,68 @@
+//! What even one attempt, answered 200, can do: write an event twice. Consumers that remember `ce_id` never see it.
+//!
+//! librdkafka is idempotent within an epoch of the producer. When any message times out, it begins a new epoch for all,
+//! and what waits is sent again under that, also what a broker had written without being able to say so. Here the one
+//! message waits for a broker that is cut off, the other for a second broker, whose answer is lost.
+
+use std::time::Duration;
+
+use crate::support::bridge::TestBridge;
+use crate::support::kafka::{BROKERS, OwnCluster, unique};
+use crate::support::proxy::Proxy;
+
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(4);
+
+const RECORD: &str = r#"{"Id":2}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_confirmation_is_lost_lies_there_once_or_twice_with_one_id() {
+    let proxies = [([127, 0, 0, 1], 9).into(); BROKERS].map(Proxy::start);
+    let cluster = OwnCluster::start_behind(proxies.each_ref().map(Proxy::address));
+    for (broker, proxy) in proxies.iter().enumerate() {
+        proxy.retarget(cluster.behind_proxy(broker));
+    }
+    let [away, lossy, _] = &proxies;
+    for another_times_out in [false, true] {
+        let prefix = format!("{}.", unique("it"));
+        for (action, node) in [("CoworkerCreate", 1), ("BookingCreate", 2), ("quarantine", 2)] {
+            cluster.client().create_topic_on(&format!("{prefix}{action}"), node);
+        }
+        let settings = [("kafka.confirm_timeout", &*format!("{}s", CONFIRM_TIMEOUT.as_secs()))];
+        let bootstrap = lossy.address().to_string();
+        let bridge = TestBridge::on(&bootstrap, cluster.client(), prefix, &settings).await;
+        for action in ["CoworkerCreate", "BookingCreate"] {
+            while bridge.deliver(action, r#"{"Id":1}"#).await.status != 200 {} // new topics take a moment
+        }
+        let before = bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).len();
+
+        away.cut();
+        let other = async {
+            if another_times_out {
+                bridge.deliver("CoworkerCreate", RECORD).await.problem(503, "timeout");
+            }
+        };
+        let lost = async {
+            // The answer is lost just before the other message's time is over, and the broker back just after.
+            tokio::time::sleep(CONFIRM_TIMEOUT - Duration::from_millis(700)).await;
+            lossy.hold_answers();
+            let network = async {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                lossy.cut();
+                tokio::time::sleep(Duration::from_millis(600)).await;
+                lossy.restore();
+            };
+            tokio::join!(bridge.deliver("BookingCreate", RECORD), network).0.events("confirmed");
+        };
+        tokio::join!(other, lost);
+        away.restore();
+
+        let messages = bridge.kafka().read_to_end(&bridge.name_of("BookingCreate"));
+        let copies = &messages[before..];
+        let most = if another_times_out { 2 } else { 1 };
+        assert!((1..=most).contains(&copies.len()), "{} copies", copies.len());
+        for copy in copies {
+            assert_eq!(copy.value, RECORD.as_bytes());
+            assert_eq!(copy.header("ce_id"), copies[0].header("ce_id"));
+        }
+    }
+}
