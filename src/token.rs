@@ -140,7 +140,7 @@ impl TokenServer {
     }
 
     fn request(&self, in_body: bool) -> Request {
-        let OAuth { token_endpoint, client_id, client_secret, scope } = &self.oauth;
+        let OAuth { token_endpoint, client_id, client_secret, scope, .. } = &self.oauth;
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         form.extend_pairs(scope.iter().map(|scope| ("scope", scope)));

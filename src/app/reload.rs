@@ -1,4 +1,4 @@
-//! Reload: sources, secrets, tokens and the certificate taken over while deliveries go on.
+//! Reload: sources, their secrets and tokens, the certificate, and `[kafka.oauth]` taken over while deliveries go on.
 //!
 //! Because it was asked for (SIGHUP), or because the file of a secret or certificate has another content. The whole
 //! configuration is read anew and checked as at start; with any mistake everything stays as it was, and the log says
@@ -11,11 +11,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::{App, prepare_topics, topic_names};
 use crate::config::load::{Loaded, Mistakes};
-use crate::config::{Config, Setting};
+use crate::config::{Config, OAuth, Setting};
 use crate::delivery::Bridge;
 use crate::http::tls::Certificate;
+use crate::kafka::producer::Producer;
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
 
@@ -26,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// client.
 pub struct Reloader {
     bridge: Weak<Bridge>,
+    producer: Weak<Producer>,
     metrics: Arc<Metrics>,
     watch: Weak<Watch>,
     certificate: Option<Arc<Certificate>>,
@@ -33,6 +37,8 @@ pub struct Reloader {
     config: Config,
     settings: Vec<Setting>,
     files: Contents,
+    /// Looks at the topics of new actions.
+    preparing: JoinSet<()>,
 }
 
 /// What those files hold, as a hash; `None` for one that cannot be read.
@@ -43,12 +49,14 @@ impl Reloader {
     pub fn new(app: &App, settings: Vec<Setting>) -> Self {
         Self {
             bridge: Arc::downgrade(&app.bridge),
+            producer: Arc::downgrade(&app.producer),
             metrics: Arc::clone(&app.metrics),
             watch: Arc::downgrade(&app.watch),
             certificate: app.certificate.clone(),
             files: contents(&app.config),
             config: app.config.clone(),
             settings,
+            preparing: JoinSet::new(),
         }
     }
 
@@ -87,7 +95,8 @@ impl Reloader {
 
     /// Takes over what may change, or keeps what there was. `seen` is what the files held before they were read.
     fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents) {
-        let (Some(bridge), Some(watch)) = (self.bridge.upgrade(), self.watch.upgrade()) else { return };
+        let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.watch.upgrade());
+        let (Some(bridge), Some(producer), Some(watch)) = alive else { return };
         let loaded = loaded.and_then(|loaded| {
             match self.certificate.as_ref().map(|certificate| certificate.reload()) {
                 Some(Err(error)) => Err(Mistakes(vec![error])),
@@ -100,11 +109,16 @@ impl Reloader {
                 for warning in &loaded.config.warnings {
                     tracing::warn!("{warning}");
                 }
+                self.sign_in(loaded.config.kafka.oauth, &producer);
                 self.name_what_needs_a_restart(&loaded.settings);
+                let topics = topic_names(&self.config);
                 bridge.adopt(&loaded.config.sources);
                 self.config.sources = loaded.config.sources;
-                watch.want(topic_names(&self.config));
-                tokio::spawn(prepare_topics(self.config.clone(), watch));
+                if topic_names(&self.config) != topics {
+                    watch.want(topic_names(&self.config));
+                    self.preparing.abort_all(); // it may still wait for a cluster that is away
+                    self.preparing.spawn(prepare_topics(self.config.clone(), watch));
+                }
                 self.settings = loaded.settings;
                 tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
             }
@@ -121,13 +135,25 @@ impl Reloader {
         }
     }
 
+    /// Fetches the next tokens with the credentials as they are now. Whether tokens are used at all is not changed.
+    fn sign_in(&mut self, oauth: Option<OAuth>, producer: &Arc<Producer>) {
+        let (Some(oauth), Some(used)) = (oauth, &mut self.config.kafka.oauth) else { return };
+        match producer.sign_in(&oauth) {
+            Ok(()) => *used = oauth,
+            Err(error) => tracing::error!("not reloaded: [kafka.oauth] cannot be used: {error}"),
+        }
+    }
+
     fn name_what_needs_a_restart(&self, new: &[Setting]) {
         let value = |settings: &[Setting], key: &str| {
             settings.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone())
         };
+        let tokens =
+            self.config.kafka.oauth.is_some() && new.iter().any(|s| s.key == "kafka.oauth.client_id");
         let keys = self.settings.iter().chain(new).map(|setting| setting.key.as_str());
         let mut changed: Vec<&str> = keys
-            .filter(|key| !key.starts_with("sources.") && value(&self.settings, key) != value(new, key))
+            .filter(|key| !(key.starts_with("sources.") || tokens && key.starts_with("kafka.oauth.")))
+            .filter(|key| value(&self.settings, key) != value(new, key))
             .collect();
         changed.sort_unstable();
         changed.dedup();
@@ -139,7 +165,8 @@ impl Reloader {
 
 fn contents(config: &Config) -> Contents {
     let tls = config.ingress.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
-    let files = config.sources.values().flat_map(|source| &source.files).chain(tls);
+    let oauth = config.kafka.oauth.iter().flat_map(|oauth| &oauth.client_secret_file);
+    let files = config.sources.values().flat_map(|source| &source.files).chain(tls).chain(oauth);
     let hash = |path: &PathBuf| {
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(path).ok()?);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ::config::Value;
 use secrecy::SecretString;
@@ -19,6 +20,8 @@ pub struct OAuth {
     pub client_id: String,
     /// The client's secret.
     pub client_secret: SecretString,
+    /// The file that it was read from, if it was.
+    pub client_secret_file: Option<PathBuf>,
     /// The scope to ask for, scopes separated by spaces; none leaves it to the token server.
     pub scope: Option<String>,
 }
@@ -30,8 +33,9 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
     let token_endpoint = section.optional("token_endpoint", false, endpoint);
     let client_id = section.optional("client_id", false, filled);
     let secret = section.optional("client_secret", true, filled);
-    let from_file = section
-        .optional("client_secret_file", false, |value| text(value).and_then(|path| read_secret(&path)));
+    let from_file = section.optional("client_secret_file", false, |value| {
+        text(value).and_then(|path| Ok((read_secret(&path)?, PathBuf::from(path))))
+    });
     let scope = section.optional("scope", false, filled);
     if section.mistakes() == mistakes_before {
         for (absent, expected) in [
@@ -55,7 +59,9 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
                 .to_owned(),
         );
     }
-    Some(OAuth { token_endpoint, client_id: client_id?, client_secret: secret.or(from_file)?.into(), scope })
+    let (from_file, client_secret_file) = from_file.unzip();
+    let client_secret = secret.or(from_file)?.into();
+    Some(OAuth { token_endpoint, client_id: client_id?, client_secret, client_secret_file, scope })
 }
 
 /// Notes combinations with which no client could ever sign in.

@@ -43,7 +43,7 @@ pub struct Producer {
     /// After so long no message has been without an answer.
     message_timeout: Duration,
     /// Where clients sign in with tokens.
-    tokens: OnceLock<Tokens>,
+    tokens: Mutex<Option<Tokens>>,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
 }
@@ -81,13 +81,14 @@ impl Producer {
             replacing: Mutex::new(replacing),
             config,
             message_timeout,
-            tokens: OnceLock::new(),
+            tokens: Mutex::default(),
             status,
             metrics,
         })
     }
 
-    /// Fetches tokens from now on, in the runtime in which this is called, and signs in with them.
+    /// Fetches tokens from now on, in the runtime in which this is called, and signs in with them; those of an earlier call
+    /// are used until the first one comes.
     ///
     /// # Errors
     /// The token server's certificates or address cannot be used.
@@ -101,7 +102,7 @@ impl Producer {
                 producer.clients.load().each().for_each(|client| hand_over(client.client(), token));
             }
         });
-        drop(self.tokens.set(tokens)); // a second one would end here
+        *lock(&self.tokens) = Some(tokens);
         Ok(())
     }
 
@@ -126,7 +127,7 @@ impl Producer {
 
     /// Hands the token that is there already to a client that was made just now.
     fn show_token(&self, client: &Inner) {
-        if let Some(tokens) = self.tokens.get() {
+        if let Some(tokens) = &*lock(&self.tokens) {
             tokens.with_latest(|token| hand_over(client.client(), token));
         }
     }

@@ -1,13 +1,14 @@
 //! Every way to sign in to Kafka, on a real broker: what works, and what is said when it does not.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::kafka::consumer::{Reader, Selection, Start, Stop};
 use nexudus_bridge::kafka::topics::Topics;
 
-use crate::support::bridge::{PATIENCE, TestBridge, config};
+use crate::support::bridge::{PATIENCE, SECRET, TestBridge, config, http_client, sign};
 use crate::support::kafka::{Acl, Authority, Pattern, Resource, free_port, pause, secured, unique};
-use crate::support::program::{Running, err, out, program};
+use crate::support::program::{Running, err, field, out, program};
 use crate::support::tokens::{CLIENT, CLIENT_SECRET, TokenServer};
 
 const RECORD: &str = r#"{"Id":1,"FullName":"José"}"#;
@@ -253,6 +254,52 @@ async fn topics_are_planned_and_made_and_events_are_read_with_tokens_too() {
     }
 }
 
+/// The configuration of a program that signs in with tokens, for which it reads the secret from a file.
+fn settings_file(folder: &Path, prefix: &str, server: &TokenServer, secret: &Path) -> PathBuf {
+    let file = folder.join("bridge.toml");
+    let text = format!(
+        "ingress.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nlog.level = \"nexudus_bridge=debug\"\n\
+             [topics]\nprefix = {prefix:?}\ncreate = false\n[sources.default]\nsecrets = [{SECRET:?}]\n\
+             [kafka]\nbootstrap_servers = {:?}\n\
+             [kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\"ssl.ca.location\" = {:?}\n\
+             [kafka.oauth]\ntoken_endpoint = {:?}\nclient_id = {CLIENT:?}\nclient_secret_file = {secret:?}\n",
+        secured().bootstrap(),
+        secured().ca_pem_path(),
+        server.endpoint(),
+    );
+    std::fs::write(&file, text).expect("writable");
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_secret_that_was_rotated_is_taken_over_without_a_restart() {
+    let prefix = topics();
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TokenServer::start(0, Duration::from_secs(60));
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "the one before\n").expect("writable");
+    let running = Running::serve(&settings_file(folder.path(), &prefix, &server, &secret));
+    let line = running.line_with("the bridge is listening");
+    let url = format!("http://{}/webhooks/BookingCreate", field(&line, "ingress"));
+    running.line_with("no token for Kafka: the token server refuses with 401 invalid_client");
+
+    std::fs::write(&secret, CLIENT_SECRET).expect("writable");
+    running.signal("HUP");
+    let log = running.lines_until("a token was fetched").join("\n");
+    assert!(!log.contains(CLIENT_SECRET) && !log.contains("only a restart"), "{log}");
+    let begun = Instant::now();
+    loop {
+        let request = http_client().post(&url).header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes()));
+        let status = request.body(RECORD).send().await.expect("the bridge answers").status();
+        if status == 200 {
+            break;
+        }
+        assert!(status == 503 && begun.elapsed() < PATIENCE, "{status}");
+    }
+    let messages = secured().client("admin").read_to_end(&format!("{prefix}BookingCreate"));
+    assert_eq!(messages.last().expect("it was answered 200").value, RECORD.as_bytes());
+}
+
 #[test]
 fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secret_or_token() {
     let prefix = topics();
@@ -262,18 +309,7 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
     std::fs::write(&ca, &authority.pem).expect("writable");
     std::fs::write(&secret, format!("{CLIENT_SECRET}\n")).expect("writable");
     let server = TokenServer::start_with_tls(Duration::from_secs(60), &authority);
-    let file = folder.path().join("bridge.toml");
-    let text = format!(
-        "ingress.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\nlog.level = \"nexudus_bridge=debug\"\n\
-             [topics]\nprefix = {prefix:?}\ncreate = false\n[sources.default]\nsecrets = [\"hush\"]\n\
-             [kafka]\nbootstrap_servers = {:?}\n\
-             [kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\"ssl.ca.location\" = {:?}\n\
-             [kafka.oauth]\ntoken_endpoint = {:?}\nclient_id = {CLIENT:?}\nclient_secret_file = {secret:?}\n",
-        secured().bootstrap(),
-        secured().ca_pem_path(),
-        server.endpoint(),
-    );
-    std::fs::write(&file, text).expect("writable");
+    let file = settings_file(folder.path(), &prefix, &server, &secret);
     let trusting = |trusted: &std::path::Path| {
         let mut program = program();
         program.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
