@@ -2,6 +2,7 @@
 
 mod admin;
 mod cli;
+mod connections;
 mod events;
 mod faults;
 mod ingress;

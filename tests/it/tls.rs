@@ -15,7 +15,7 @@ use crate::support::program::{Running, field};
 const RECORD: &str = r#"{"Id":1}"#;
 
 /// A certificate for localhost that vouches for itself, valid until the first day of this year.
-fn certificate(year: i32) -> (String, String) {
+pub(crate) fn certificate(year: i32) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     params.not_after = date_time_ymd(year, 1, 1);

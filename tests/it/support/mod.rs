@@ -5,3 +5,10 @@ pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod tokens;
+pub(crate) mod wire;
+
+/// Prints a figure that a test measured, for those who run it with `--nocapture`.
+#[allow(clippy::print_stdout, reason = "it is for people")]
+pub(crate) fn say(figure: &str) {
+    println!("{figure}");
+}

@@ -1,0 +1,146 @@
+//! The server behind both listeners, put together from actix-web's parts, with every bound on a connection.
+//!
+//! `HttpServer` would do the same but for one thing: it gives no hold of a whole connection, which [`super::patience`]
+//! needs.
+
+use std::fmt::Debug;
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use actix_http::body::{BoxBody, MessageBody};
+use actix_http::{HttpService, Request, Response, TlsAcceptorConfig};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, map_config,
+};
+use actix_web::Error;
+use actix_web::dev::{AppConfig, Server};
+use actix_web::rt::net::TcpStream;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::patience::{Connection, patiently};
+
+/// How long a client may take to send the head of a connection's first request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may idle between requests; above the minute of common load balancers.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a connection may be without a request at work, whatever its client does; above the former, which ends idle
+/// ones in order.
+const LONGEST_REST: Duration = Duration::from_secs(80);
+
+/// How long a client may take to read an answer's end.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// In what the listeners differ.
+pub(super) struct Options {
+    /// Threads; as many as processors if not given.
+    pub(super) workers: Option<usize>,
+    /// How long an orderly stop waits for connections.
+    pub(super) stops_within: Duration,
+    /// Without it, plain HTTP is spoken.
+    pub(super) tls: Option<ServerConfig>,
+}
+
+/// A server on `listener` for what `app` makes, once for each thread.
+///
+/// # Errors
+/// The listener cannot be used.
+pub(super) fn server<F, I, S, B>(listener: TcpListener, options: Options, app: F) -> io::Result<Server>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: Debug,
+    S::Response: Into<Response<B>> + 'static,
+    S::Service: 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    let Options { workers, stops_within, tls } = options;
+    // The program handles signals itself.
+    let mut builder = Server::build().disable_signals().shutdown_timeout(stops_within.as_secs());
+    if let Some(workers) = workers {
+        builder = builder.workers(workers);
+    }
+    let stopping = builder.graceful_shutdown_signal();
+    let builder = match tls {
+        None => builder.listen("http", listener, move || patient(http(&app, &stopping).tcp()))?,
+        Some(tls) => builder.listen("https", listener, move || {
+            let handshake = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE_TIMEOUT);
+            patient(http(&app, &stopping).rustls_0_23_with_config(tls.clone(), handshake))
+        })?,
+    };
+    Ok(builder.run())
+}
+
+/// `app` over connections of either kind, with the bounds that actix-web has.
+fn http<T, F, I, S, B>(
+    app: &F,
+    stopping: &GracefulShutdownSignal,
+) -> HttpService<
+    T,
+    impl ServiceFactory<
+        Request,
+        Config = (),
+        Response: Into<Response<B>> + 'static,
+        Error: Into<Response<BoxBody>> + 'static,
+        InitError: Debug,
+        Future: 'static,
+        Service: Service<Request, Future: 'static>,
+    > + use<T, F, I, S, B>,
+    B,
+>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    F: Fn() -> I,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    let stopping = stopping.clone();
+    let at_work = apply_fn_factory(app(), |request: Request, app: &S::Service| {
+        let at_work = request.conn_data::<Connection>().map(Connection::begin);
+        let answering = app.call(request);
+        async move {
+            let answer = answering.await;
+            drop(at_work);
+            answer
+        }
+    });
+    HttpService::build()
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+        .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+        .keep_alive(KEEP_ALIVE)
+        // Else a client that is gone is answered as if it were there; none that waits closes its side.
+        .h1_allow_half_closed(false)
+        .on_connect_ext(|_, extensions| Connection::introduce(extensions))
+        .finish(map_config(at_work.map_err(|error| error.into().error_response()), |()| AppConfig::default()))
+}
+
+/// Connections that are served for as long as [`patiently`] allows.
+fn patient<S>(
+    connections: S,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = S::Error, InitError = S::InitError>
+where
+    S: ServiceFactory<TcpStream, Config = (), Response = ()>,
+{
+    apply_fn_factory(connections, |stream, service: &S::Service| {
+        patiently(service.call(stream), LONGEST_REST)
+    })
+}

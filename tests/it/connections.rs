@@ -1,0 +1,257 @@
+//! Connections: whatever a client does or leaves undone, its connection and its permit are taken back in bounded time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::{join, join_all};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::support::bridge::{PATIENCE, TestBridge, sign};
+use crate::support::say;
+use crate::support::wire::{Wire, delivery};
+use crate::tls::certificate;
+
+const RECORD: &str = r#"{"Id":1}"#;
+
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
+const SETTING: (&str, &str) = ("ingress.body_timeout", "2s");
+
+/// What the README promises.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const LONGEST_IDLE: Duration = Duration::from_secs(80);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The server's clock ticks every half second, and machines are busy.
+const SLACK: Duration = Duration::from_secs(4);
+
+/// Longer than any client here may stay.
+const EVER: Duration = Duration::from_secs(120);
+
+fn within(took: Duration, least: Duration, most: Duration, what: &str) {
+    say(&format!("{what}: {took:?}"));
+    let least = least.saturating_sub(Duration::from_secs(1));
+    assert!(took >= least && took <= most + SLACK, "{what}: {took:?}");
+}
+
+/// Asserts that the bridge has everything back and works.
+async fn all_is_free(bridge: &TestBridge) {
+    bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
+    bridge.wait_for_metric("nexudus_bridge_in_flight_bytes", 0.0).await;
+    bridge.wait_until_ready_is(200).await;
+}
+
+/// A request's head that announces a body in this way.
+fn head(framing: &str) -> Vec<u8> {
+    let signature = sign(RECORD.as_bytes());
+    format!(
+        "POST /webhooks/BookingCreate HTTP/1.1\r\nHost: x\r\nX-Nexudus-Hook-Signature: {signature}\r\n{framing}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dribbled_body_is_408_at_body_timeout_and_its_permit_is_free() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SETTING]).await;
+    let clients = ["Content-Length: 1000", "Transfer-Encoding: chunked"].map(|framing| async {
+        let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+        wire.send(&head(framing)).await.expect("written");
+        let begun = Instant::now();
+        let pieces = "1\r\n[\r\n".repeat(1000);
+        let reply = wire.dribble(pieces.as_bytes(), Duration::from_millis(20)).await.expect("an answer");
+        reply.problem(408, "too_slow");
+        within(begun.elapsed(), BODY_TIMEOUT, BODY_TIMEOUT, framing);
+    });
+    join_all(clients).await;
+    all_is_free(&bridge).await;
+    let series =
+        r#"nexudus_bridge_deliveries_total{action="BookingCreate",outcome="too_slow",source="default"}"#;
+    assert_eq!(bridge.metric(series).await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_no_more_is_hung_up_on_and_its_delivery_is_confirmed() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
+    bridge.broker().round_trip(Duration::from_secs(1));
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
+    bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
+    wire.shut().await.expect("shut");
+    within(wire.ended().await, Duration::ZERO, Duration::ZERO, "sends no more");
+    let series = r#"nexudus_bridge_events_confirmed_total{action="BookingCreate",source="default"}"#;
+    bridge.wait_for_metric(series, 2.0).await;
+    all_is_free(&bridge).await;
+}
+
+/// A head that never ends, on a new connection.
+async fn dribbles_its_head(bridge: &TestBridge) {
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    let begun = Instant::now();
+    let reply = wire.dribble(&[b'G'; 1000], Duration::from_millis(200)).await.expect("an answer");
+    assert_eq!(reply.status, 408);
+    wire.ended().await;
+    within(begun.elapsed(), HEAD_TIMEOUT, HEAD_TIMEOUT, "a dribbled head");
+}
+
+/// The same after a delivery, so that the connection is an old one.
+async fn dribbles_its_second_head(bridge: &TestBridge) {
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
+    wire.reply().await.expect("an answer").events("confirmed");
+    let begun = Instant::now();
+    let dribbling = wire.dribble(&[b'G'; 1000], Duration::from_millis(500));
+    let ended = tokio::time::timeout(EVER, dribbling).await;
+    assert!(ended.is_ok(), "a dribbled second head holds its connection");
+    within(begun.elapsed(), Duration::ZERO, LONGEST_IDLE, "a dribbled second head");
+}
+
+/// Nothing more after a delivery.
+async fn idles(bridge: &TestBridge) {
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
+    wire.reply().await.expect("an answer").events("confirmed");
+    within(wire.ended().await, KEEP_ALIVE, KEEP_ALIVE, "an idle connection");
+}
+
+/// A refused request whose chunked body never ends.
+async fn leaves_its_body_open(bridge: &TestBridge) {
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    let request =
+        "POST /webhooks/NoSuchAction HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+    wire.send(request.as_bytes()).await.expect("written");
+    wire.reply().await.expect("an answer").problem(404, "unknown_action");
+    within(wire.ended().await, Duration::ZERO, LONGEST_IDLE, "a body left open");
+}
+
+/// Requests one behind the other, and no look at the answers.
+async fn never_reads(bridge: &TestBridge) {
+    let wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    let requests = delivery("BookingCreate", RECORD.as_bytes()).repeat(100);
+    let (begun, mut written, mut stuck) = (Instant::now(), 0, Instant::now());
+    let error = loop {
+        match wire.try_write(&requests[written % requests.len()..]) {
+            Ok(length) => {
+                written += length;
+                stuck = Instant::now();
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                assert!(stuck.elapsed() < EVER, "a client that never reads holds its connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => break error,
+        }
+    };
+    say(&format!("never reads: {error} after {written} bytes and {:?}", begun.elapsed()));
+    // What it had sent by then was still at work for a while.
+    within(stuck.elapsed(), Duration::ZERO, LONGEST_IDLE + SLACK, "a client that never reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_holds_a_connection_by_what_it_leaves_undone() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    let early = join(dribbles_its_head(&bridge), dribbles_its_second_head(&bridge));
+    let late = join(idles(&bridge), leaves_its_body_open(&bridge));
+    join(join(early, late), never_reads(&bridge)).await;
+    all_is_free(&bridge).await;
+}
+
+/// A bridge that speaks TLS, and its certificate.
+struct Secured {
+    bridge: TestBridge,
+    connector: TlsConnector,
+    _folder: tempfile::TempDir,
+}
+
+impl Secured {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (chain, key) = certificate(2100);
+        let [chain_file, key_file] = [("tls.crt", &chain), ("tls.key", &key)].map(|(name, text)| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path.to_str().expect("a temporary folder's name is text").to_owned()
+        });
+        let settings = [("ingress.tls_cert", chain_file.as_str()), ("ingress.tls_key", &key_file), SETTING];
+        let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate")).expect("a root");
+        let mut client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        Self { bridge, connector: TlsConnector::from(Arc::new(client)), _folder: folder }
+    }
+
+    /// An HTTP/2 connection whose streams may receive so much; and its end.
+    async fn http2(
+        &self,
+        window: u32,
+    ) -> (h2::client::SendRequest<Bytes>, impl Future<Output = Duration> + use<>) {
+        let stream = TcpStream::connect(self.bridge.ingress).await.expect("the bridge listens");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let stream: TlsStream<TcpStream> = self.connector.connect(name, stream).await.expect("TLS");
+        let mut builder = h2::client::Builder::new();
+        let (requests, connection) =
+            builder.initial_window_size(window).handshake(stream).await.expect("HTTP/2");
+        let begun = Instant::now();
+        let running = tokio::spawn(connection);
+        let ended = async move {
+            let ended = tokio::time::timeout(EVER, running).await;
+            assert!(ended.is_ok(), "an HTTP/2 connection stays open");
+            begun.elapsed()
+        };
+        (requests, ended)
+    }
+}
+
+fn request(length: usize) -> http::Request<()> {
+    http::Request::post("https://localhost/webhooks/BookingCreate")
+        .header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes()))
+        .header("Content-Length", length)
+        .body(())
+        .expect("a request")
+}
+
+/// A handshake that is not begun.
+async fn never_shakes_hands(secured: &Secured) {
+    let mut wire = Wire::connect(secured.bridge.ingress).await.expect("the bridge listens");
+    within(wire.ended().await, HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT, "no handshake");
+}
+
+/// A stream whose body does not come, and then nothing but answers to pings.
+async fn never_sends_its_body(secured: &Secured) {
+    let (mut requests, ended) = secured.http2(65_535).await;
+    let begun = Instant::now();
+    let (answer, _body) = requests.send_request(request(100), false).expect("sent");
+    let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
+    assert_eq!(answer.status(), 408);
+    within(begun.elapsed(), BODY_TIMEOUT, BODY_TIMEOUT, "an HTTP/2 body that does not come");
+    within(ended.await, Duration::ZERO, LONGEST_IDLE, "an idle HTTP/2 connection");
+}
+
+/// Requests whose answers the client has no room for.
+async fn never_takes_its_answers(secured: &Secured) {
+    let (mut requests, ended) = secured.http2(0).await;
+    let mut answers = Vec::new();
+    for _ in 0..20 {
+        let (answer, mut body) = requests.send_request(request(RECORD.len()), false).expect("sent");
+        body.send_data(Bytes::from_static(RECORD.as_bytes()), true).expect("sent");
+        answers.push(answer.await.expect("the head of an answer"));
+    }
+    within(ended.await, Duration::ZERO, LONGEST_IDLE, "an HTTP/2 client that takes no answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_holds_a_connection_of_tls_by_what_it_leaves_undone() {
+    let secured = Secured::start().await;
+    join(
+        never_shakes_hands(&secured),
+        join(never_sends_its_body(&secured), never_takes_its_answers(&secured)),
+    )
+    .await;
+    all_is_free(&secured.bridge).await;
+}
