@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
 use crate::config::{Config, Ingress};
@@ -28,6 +29,9 @@ use crate::token::{TokenError, TokenServer};
 
 /// How long to wait before the cluster is asked again for its topics.
 const TOPICS_RETRY: Duration = Duration::from_secs(5);
+
+/// Connections that may wait to be accepted; the system's own bound lies at 4096 on most.
+const BACKLOG: u32 = 2048;
 
 /// A bridge that listens.
 pub struct App {
@@ -215,9 +219,19 @@ pub fn check(config: &Config) -> Result<(), BuildError> {
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
     let failed = |error| BuildError::Listen { key, address, error };
-    let listener = TcpListener::bind(address).map_err(failed)?;
+    let listener = listen(address).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// As the standard library does, but for the backlog, of which that has 128: what comes beyond it in one moment would be
+/// dropped and come again after a second.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Else a restart would find the port taken by the connections of its predecessor.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 fn topic_names(config: &Config) -> BTreeSet<String> {
