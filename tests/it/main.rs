@@ -8,6 +8,7 @@ mod events;
 mod faults;
 mod ingress;
 mod lasting;
+mod pressure;
 mod quarantine;
 mod redelivery;
 mod reload;

@@ -92,6 +92,15 @@ impl Running {
         assert!(sent.is_ok_and(|status| status.success()), "SIG{name} cannot be sent");
     }
 
+    /// The most memory that was ever resident, as Linux counts it (`VmHWM`).
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+        let kilobytes: u64 = peak.and_then(|text| text.trim().parse().ok()).expect("a number of kB");
+        kilobytes * 1024
+    }
+
     /// Waits for the end of the program, and gives its exit status and what it wrote since the last look.
     pub(crate) fn ended(mut self, within: Duration) -> (ExitStatus, String) {
         let deadline = Instant::now() + within;
