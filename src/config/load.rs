@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ::config::{Environment as Variables, File, FileFormat, Map, Source as _, Value};
+use ::config::{ConfigError, Environment as Variables, File, FileFormat, Map, Source, Value};
 
 use super::reader::Notes;
 use super::{Config, PropertyCheck, Setting, settings};
@@ -74,15 +74,66 @@ fn collect(
         .separator("__")
         .ignore_empty(true)
         .source(Some(environment.clone().into_iter().collect()));
-    let mut builder = ::config::Config::builder();
+    let mut layers = Layers::default();
     if let Some(path) = file {
         // Read here: the library's message for a missing file does not name it.
         std::fs::read_to_string(path).map_err(|error| {
             Mistakes(vec![format!("cannot read the configuration file {}: {error}", path.display())])
         })?;
-        builder = builder.add_source(File::from(path).format(FileFormat::Toml));
+        layers.add(&File::from(path).format(FileFormat::Toml))?;
     }
-    let merged = builder.add_source(variables).build().and_then(|config| config.collect());
-    let root = merged.map_err(|error| Mistakes(vec![error.to_string().trim_end().to_owned()]))?;
+    layers.add(&variables)?;
+    let root = layers.merged()?;
     Ok((root, file.map(|path| path.display().to_string())))
+}
+
+/// File and variables, each over the one before.
+#[derive(Default)]
+struct Layers {
+    plain: Vec<Layer>,
+    odd: Map<String, Value>,
+}
+
+/// A layer whose names lead to one place each.
+#[derive(Debug, Clone)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Layers {
+    /// Takes what a source has. Names that no section can have are put aside: the library reads them as paths, and
+    /// `a[99999999999]` asks for a list of that length.
+    fn add(&mut self, source: &impl Source) -> Result<(), Mistakes> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let collected = source.collect().map_err(|error| mistake(&error))?;
+        let (plain, odd) = collected.into_iter().partition(|(name, _)| name.bytes().all(allowed));
+        self.plain.push(Layer(plain));
+        self.odd.extend::<Map<String, Value>>(odd);
+        Ok(())
+    }
+
+    /// Everything, the odd names among the sections, where they are told to be none.
+    fn merged(self) -> Result<Map<String, Value>, Mistakes> {
+        let builder =
+            self.plain.into_iter().fold(::config::Config::builder(), |all, layer| all.add_source(layer));
+        let merged = builder.build().and_then(|config| config.collect()).map_err(|error| mistake(&error))?;
+        Ok(merged.into_iter().chain(self.odd).collect())
+    }
+}
+
+/// What the library says, without the line that it quotes from the file: that may hold a secret.
+fn mistake(error: &ConfigError) -> Mistakes {
+    let said = error.to_string();
+    let quotes =
+        |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    let kept: Vec<&str> = said.lines().filter(|line| !quotes(line) && !line.is_empty()).collect();
+    Mistakes(vec![kept.join(": ").replace(":  in ", " in ")]) // the file's name stands on a line of its own
 }

@@ -276,6 +276,27 @@ fn a_mistake_in_a_secret_does_not_repeat_it() {
 }
 
 #[test]
+fn a_slip_in_the_line_of_a_secret_is_told_without_the_line() {
+    for text in ["[sources.default]\nsecrets = [\"hush-hush]\n", "x = 1\ny = \"hush\"hush\"\n", "hush hush"] {
+        let found = mistakes(text, &[]);
+        let place = format!("TOML parse error at line {}, column ", text.lines().count());
+        assert!(found[0].starts_with(&place) && found[0].ends_with("bridge.toml"), "{found:?}");
+        assert!(!found[0].contains("hush") && !found[0].contains(['|', '\n']), "{found:?}");
+    }
+}
+
+#[test]
+fn names_that_look_like_places_in_lists_are_no_sections() {
+    let text = format!("\"topics[99999999999]\" = 1\n\"log[-99999999999]\" = 1\n{LEAST}");
+    let found = mistakes(&text, &[("NEXUDUS_BRIDGE__KAFKA[99999999999]", "x")]);
+    assert_eq!(found.len(), 3, "{found:?}");
+    for name in ["topics[99999999999]", "log[-99999999999]", "kafka[99999999999]"] {
+        let expected = format!("{name} is not a section");
+        assert!(found.iter().any(|mistake| mistake.starts_with(&expected)), "{found:?}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_or_parsed_is_named() {
     let missing =
         load(Some("/no/such/bridge.toml".as_ref()), &Environment::new(), check_property).unwrap_err();

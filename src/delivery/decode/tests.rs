@@ -1,5 +1,3 @@
-use proptest::prelude::*;
-
 use super::*;
 
 fn read(body: &str) -> Content {
@@ -129,54 +127,4 @@ fn the_time_keeps_its_fraction_and_is_in_utc() {
     }
     assert_eq!(records(r#"{"UpdatedOn":null}"#)[0].updated_on, None);
     assert_eq!(records(r#"{"UpdatedOn":1}"#)[0].updated_on, None);
-}
-
-fn json() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
-        Just("null".to_owned()),
-        "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,5})?([eE][+-]?[0-9]{1,3})?",
-        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
-    ];
-    leaf.prop_recursive(4, 24, 4, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4)
-                .prop_map(|items| format!("[{}]", items.join(" ,"))),
-            object(inner),
-        ]
-    })
-}
-
-fn object(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
-    let name = prop_oneof![Just("Id".to_owned()), Just("UpdatedOn".to_owned()), any::<String>()];
-    let field =
-        (name, value).prop_map(|(name, value)| format!("{}: {value}", serde_json::to_string(&name).unwrap()));
-    proptest::collection::vec(field, 0..5).prop_map(|fields| format!("{{{}}}", fields.join(",\n")))
-}
-
-proptest! {
-    #[test]
-    fn the_slices_joined_give_back_the_records(objects in proptest::collection::vec(object(json()), 1..5)) {
-        let found = records(&format!("[{}]", objects.join(",")));
-        let found: Vec<&str> = found.iter().map(|record| text(&record.value)).collect();
-        prop_assert_eq!(found, objects);
-    }
-
-    #[test]
-    fn any_bytes_are_read_to_some_content_and_agree_with_serde(body in "[\\[\\]{}\",:0-9a-z\\\\ ]{0,40}") {
-        let whole = serde_json::from_str::<Vec<serde_json::Map<String, serde_json::Value>>>(&body);
-        let lone = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&body);
-        match read(&body) {
-            Content::Records(records) => prop_assert!(whole.is_ok_and(|whole| whole.len() == records.len()) || lone.is_ok()),
-            Content::Empty => prop_assert!(whole.is_ok_and(|whole| whole.is_empty())),
-            Content::Unreadable(QuarantineReason::NotJson) => {
-                prop_assert!(serde_json::from_str::<IgnoredAny>(&body).is_err());
-            }
-            Content::Unreadable(_) => prop_assert!(whole.is_err() && lone.is_err()),
-        }
-    }
-
-    #[test]
-    fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        decode(&Bytes::from(body), "Id");
-    }
 }
