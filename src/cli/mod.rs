@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod dev;
 mod health;
+mod open_files;
 pub mod output;
 mod quarantine;
 pub mod send;

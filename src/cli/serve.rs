@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::loaded;
+use super::{loaded, open_files};
 use crate::app::reload::Reloader;
 use crate::app::{App, Ended};
 use crate::config::load;
@@ -21,6 +21,7 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
         Some(path) => tracing::info!(file = %path.display(), "configuration read"),
         None => tracing::info!("no configuration file; defaults and environment only"),
     }
+    open_files::raise_limit(loaded.config.ingress.max_in_flight);
     let signals = Signals::listen()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let app = App::build(loaded.config)?;

@@ -89,13 +89,14 @@ async fn deliver(
         Err(refusal) => return respond::refuse_and_close(&refusal),
     };
     let body = match length_if_acceptable(http, ingress.max_body_bytes) {
+        Ok(_) if asks_for_websocket(http) => Err(Unread::Endless("WebSockets are not offered")),
         Ok(length) => ingress.body(payload, length).await,
         Err(refusal) => Err(refusal.into()),
     };
     match body {
         Ok((body, permit)) => respond::answer(bridge.handle(addressed, body, permit).await),
         Err(Unread::Refused(refusal)) => respond::refuse_and_close(&bridge.refuse(&addressed, refusal)),
-        Err(Unread::Broken) => respond::problem(StatusCode::BAD_REQUEST, "Bad request", "the body broke off"),
+        Err(Unread::Endless(detail)) => respond::bad_request(detail),
     }
 }
 
@@ -150,6 +151,13 @@ fn length_if_acceptable(http: &HttpRequest, max_body_bytes: usize) -> Result<Opt
     }
 }
 
+/// Whether actix-web takes all that follows as the body, whatever length was told: the next request, too.
+fn asks_for_websocket(http: &HttpRequest) -> bool {
+    let websocket =
+        |value: &header::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    http.headers().get_all(header::UPGRADE).any(websocket)
+}
+
 fn too_large(max_body_bytes: usize) -> Refusal {
     Refusal::new(
         Outcome::TooLarge,
@@ -161,8 +169,8 @@ fn too_large(max_body_bytes: usize) -> Refusal {
 enum Unread {
     /// It is refused.
     Refused(Refusal),
-    /// The client broke off; it will hardly read an answer.
-    Broken,
+    /// It has no end, or none that is right: the connection cannot be used any more.
+    Endless(&'static str),
 }
 
 impl From<Refusal> for Unread {
@@ -188,7 +196,7 @@ impl Ingress {
             let mut payload = payload;
             let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST_RESERVE_BYTES));
             while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|_| Unread::Broken)?;
+                let chunk = chunk.map_err(|_| Unread::Endless("the body broke off"))?;
                 permit.grow(chunk.len()).map_err(overloaded)?;
                 if body.len() + chunk.len() > self.max_body_bytes {
                     return Err(Unread::from(too_large(self.max_body_bytes)));

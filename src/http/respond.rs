@@ -30,6 +30,13 @@ pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
     response
 }
 
+/// The answer to a body that never ended; the connection cannot be used any more.
+pub(super) fn bad_request(detail: &str) -> HttpResponse {
+    let mut response = problem(StatusCode::BAD_REQUEST, "Bad request", detail);
+    response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    response
+}
+
 /// A problem that is not about a delivery.
 pub(super) fn problem(status: StatusCode, title: &str, detail: &str) -> HttpResponse {
     let body = Problem { kind: "about:blank", title, status: status.as_u16(), detail, cause: None };

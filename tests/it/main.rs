@@ -6,6 +6,7 @@ mod connections;
 mod deadlines;
 mod events;
 mod faults;
+mod hostile;
 mod ingress;
 mod lasting;
 mod pressure;
