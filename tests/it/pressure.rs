@@ -31,6 +31,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What the storm itself may add to the promised second, since its senders keep both cores busy.
 const LATENESS: Duration = Duration::from_secs(6);
 
+/// Storms measure times: one after the other.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// The program before a broker of its own.
 struct Scene {
     broker: OwnBroker,
@@ -156,10 +159,10 @@ impl Scene {
     }
 }
 
-/// Deliveries made before they are sent: signing is slow in a test, and would be measured. As many different ones as
-/// fit into the test's own memory.
+/// Deliveries made before they are sent: signing is slow in a test, and would be measured. Some of them come
+/// several times.
 fn requests(deliveries: usize, text_bytes: usize) -> Vec<Vec<u8>> {
-    const MOST_BYTES: usize = 100_000_000;
+    const MOST_BYTES: usize = 20_000_000;
     let text = "x".repeat(text_bytes);
     let request = |id| delivery("BookingCreate", format!(r#"[{{"Id":{id},"Text":"{text}"}}]"#).as_bytes());
     (0..deliveries.min(MOST_BYTES / text_bytes)).map(request).collect()
@@ -187,6 +190,7 @@ fn refused(answers: &[Answered], cause: &str, within: Duration) -> (usize, Durat
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_deliveries_while_kafka_stands_still_are_refused_at_once_in_bounded_memory() {
     const DELIVERIES: usize = 20_000;
+    let _alone = ALONE.lock().await;
     let scene = Scene::start("max_in_flight = 128").await;
     assert_eq!(scene.throw(256, 16, 10).await.iter().filter(|one| one.reply.status != 200).count(), 0);
     let idle = scene.program.peak_bytes();
@@ -215,6 +219,7 @@ async fn twenty_thousand_deliveries_while_kafka_stands_still_are_refused_at_once
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_near_the_limit_are_bounded_by_their_bytes() {
+    let _alone = ALONE.lock().await;
     let scene = Scene::start("").await;
     assert_eq!(scene.throw(16, 2, 4_100_000).await.iter().filter(|one| one.reply.status != 200).count(), 0);
     let idle = scene.program.peak_bytes();
