@@ -96,6 +96,7 @@ async fn deliver(
     match body {
         Ok((body, permit)) => respond::answer(bridge.handle(addressed, body, permit).await),
         Err(Unread::Refused(refusal)) => respond::refuse_and_close(&bridge.refuse(&addressed, refusal)),
+        Err(Unread::TurnedAway(refusal)) => respond::answer(Err(bridge.refuse(&addressed, refusal))),
         Err(Unread::Endless(detail)) => respond::bad_request(detail),
     }
 }
@@ -169,6 +170,8 @@ fn too_large(max_body_bytes: usize) -> Refusal {
 enum Unread {
     /// It is refused.
     Refused(Refusal),
+    /// It was thrown away, as there is no room for it now. The connection is as good as new.
+    TurnedAway(Refusal),
     /// It has no end, or none that is right: the connection cannot be used any more.
     Endless(&'static str),
 }
@@ -191,9 +194,16 @@ impl Ingress {
                 "as many deliveries or bytes as allowed are waiting for Kafka (ingress.max_in_flight)",
             ),
         };
-        let mut permit = self.bridge.admission().enter().map_err(overloaded)?;
+        let mut payload = payload;
+        let mut permit = match self.bridge.admission().enter() {
+            Ok(permit) => permit,
+            // In a storm new connections would cost more than what is refused.
+            Err(Outcome::Overloaded) if is_thrown_away(&mut payload).await => {
+                return Err(Unread::TurnedAway(overloaded(Outcome::Overloaded)));
+            }
+            Err(outcome) => return Err(overloaded(outcome).into()),
+        };
         let reading = async move {
-            let mut payload = payload;
             let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST_RESERVE_BYTES));
             while let Some(chunk) = payload.next().await {
                 let chunk = chunk.map_err(|_| Unread::Endless("the body broke off"))?;
@@ -213,6 +223,19 @@ impl Ingress {
             None => tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| late())?,
         }
     }
+}
+
+/// Throws a body away that has arrived with its head; false if some of it is still to come.
+async fn is_thrown_away(payload: &mut web::Payload) -> bool {
+    let whole = async {
+        loop {
+            match payload.next().await {
+                Some(Ok(_)) => {}
+                end => return end.is_none(),
+            }
+        }
+    };
+    second_look(pin!(whole)).await == Some(true)
 }
 
 /// What a future has for those who look twice. A body that came with its head is handed over between the two looks, and

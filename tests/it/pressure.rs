@@ -20,8 +20,9 @@ const MOST_RESIDENT_BYTES: u64 = 150_000_000;
 /// buffers leave behind as they grow, and what 20 connections and the process need anyway.
 const MOST_WITH_LARGE_BODIES: u64 = 200_000_000;
 
-/// The promise for the median is 50 ms; this is for an unoptimized program that shares two cores with its test.
-const MEDIAN_REFUSAL: Duration = Duration::from_millis(250);
+/// The promise for the median is 50 ms, which is measured, not tested: an unoptimized program shares its cores with this
+/// test and others. This tells a refusal from one that waited for Kafka.
+const MEDIAN_REFUSAL: Duration = Duration::from_secs(1);
 
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
