@@ -10,7 +10,7 @@ use nexudus_bridge::config::show::show;
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::kafka::topics::wanted;
 
-use crate::route::is_lawful;
+use crate::topic::is_lawful;
 
 /// What every secret is made of here, and nothing else. Three times, so that half a secret is seen too.
 const SECRET: &str = "hush-hush-hush";

@@ -4,8 +4,8 @@
 //! bodies were signed, no series is made of a stranger's words, and the next delivery is taken as if nothing had been.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -97,10 +97,7 @@ const LARGEST_BODY: usize = 64 * 1024;
 const STATUSES: [u16; 10] = [100, 200, 400, 401, 404, 405, 408, 413, 415, 503];
 
 /// How long a client waits for more, when nothing says that there is none.
-const PATIENCE: Duration = Duration::from_millis(400);
-
-/// The same when the bridge has said that it closes the connection.
-const HARDLY: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long anything may take that surely comes.
 const SURELY: Duration = Duration::from_secs(20);
@@ -472,20 +469,23 @@ struct Answer {
     closes: bool,
 }
 
-/// So many answers, or every one up to the connection's end, or to where nothing more comes.
+/// So many answers, or every one up to one that closes the connection. Nothing of what was written is read any more when
+/// this returns.
 fn answers_to(ingress: SocketAddr, bytes: &[u8], expected: Option<usize>) -> Vec<Answer> {
     let mut connection = Connection::open(ingress, if expected.is_some() { SURELY } else { PATIENCE });
     connection.stream.write_all(bytes).ok(); // it may be closed before the last byte
-    let mut answers = Vec::new();
-    while expected.is_none_or(|expected| answers.len() < expected)
+    let mut answers: Vec<Answer> = Vec::new();
+    // With pipelined requests actix-web says of earlier answers, too, that they are the last.
+    let is_last = |answers: &[Answer]| match expected {
+        Some(expected) => answers.len() == expected,
+        None => answers.last().is_some_and(|answer| answer.closes),
+    };
+    while !is_last(&answers)
         && let Some(answer) = connection.answer()
     {
-        // Not the last one: actix-web says so of all answers that are open when a request that wants it is read.
-        if answer.closes && expected.is_none() {
-            connection.be_patient(HARDLY);
-        }
         answers.push(answer);
     }
+    connection.end();
     answers
 }
 
@@ -501,6 +501,19 @@ impl Connection {
 
     fn be_patient(&self, patience: Duration) {
         self.stream.set_read_timeout(Some(patience)).expect("an option");
+    }
+
+    /// Goes away and waits until the bridge has seen that.
+    fn end(mut self) {
+        self.be_patient(SURELY);
+        self.stream.shutdown(Shutdown::Write).ok(); // it may be closed already
+        if let Err(error) = self.stream.read_to_end(&mut Vec::new()) {
+            assert_ne!(
+                error.kind(),
+                ErrorKind::WouldBlock,
+                "the connection of a client that is gone is kept"
+            );
+        }
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -9,3 +9,4 @@ mod decode;
 mod fold;
 mod http;
 mod route;
+mod topic;

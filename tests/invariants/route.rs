@@ -20,6 +20,7 @@ use nexudus_bridge::kafka::settings::check_property;
 use sha2::{Digest as _, Sha256};
 
 use crate::body::Body;
+use crate::topic::is_lawful;
 
 /// What lies on the quarantine topic, and the command that replays it.
 #[derive(Debug, Arbitrary)]
@@ -102,12 +103,6 @@ pub(crate) fn events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised
         }
         (Err(Unroutable::Unreadable(reason)), content) => assert_eq!(content, Content::Unreadable(reason)),
     }
-}
-
-/// Whether Kafka takes a topic of this name.
-pub(crate) fn is_lawful(topic: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=249).contains(&topic.len()) && topic.bytes().all(allowed) && topic != "." && topic != ".."
 }
 
 fn event_is_the_record(event: &Event, record: &Record, source: &str, action: &str) {
