@@ -1,4 +1,7 @@
-//! The configuration: any file and any variables. Inputs are structured, so a corpus makes itself.
+//! The configuration: any file and any variables.
+//!
+//! `cargo +nightly fuzz run -s none config -- -len_control=0 -max_len=1000`: inputs are structured, so a corpus makes itself, and
+//! short ones say little.
 #![no_main]
 
 #[path = "../../tests/invariants/config.rs"]

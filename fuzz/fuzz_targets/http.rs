@@ -1,5 +1,7 @@
-//! The HTTP surface: anything that is written on a connection to a bridge, which is started once. Inputs are structured,
-//! so a corpus makes itself.
+//! The HTTP surface: anything that is written on a connection to a bridge, which is started once.
+//!
+//! `cargo +nightly fuzz run -s none http -- -len_control=0 -max_len=2000`: inputs are structured, so a corpus makes itself, and
+//! short ones say little.
 #![no_main]
 
 #[path = "../../tests/invariants/body.rs"]

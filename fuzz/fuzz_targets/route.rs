@@ -1,4 +1,7 @@
-//! Routing: the events of any kept message. Inputs are structured, so a corpus makes itself.
+//! Routing: the events of any kept message.
+//!
+//! `cargo +nightly fuzz run -s none route -- -len_control=0 -max_len=2000`: inputs are structured, so a corpus makes itself, and
+//! short ones say little.
 #![no_main]
 
 #[path = "../../tests/invariants/body.rs"]

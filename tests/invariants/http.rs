@@ -159,7 +159,10 @@ pub(crate) fn nothing_but_signed_records_reaches_a_topic(pieces: &[Piece]) {
     let mut seen = 0;
     for Answer { status, body, .. } in &answers {
         assert!(STATUSES.contains(status), "{status} for {}", bytes.escape_ascii());
-        if *status == 200 {
+        // actix-web takes method and version of an answer from the last request that it has read: with a HEAD behind it in
+        // the pipeline, an answer has no body.
+        let cut = body.is_empty() && bytes.windows(5).any(|text| text == b"HEAD ");
+        if *status == 200 && !cut {
             seen += signed.events_of(body);
         }
     }
