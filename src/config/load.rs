@@ -80,9 +80,9 @@ fn collect(
         std::fs::read_to_string(path).map_err(|error| {
             Mistakes(vec![format!("cannot read the configuration file {}: {error}", path.display())])
         })?;
-        layers.add(&File::from(path).format(FileFormat::Toml))?;
+        layers.add(&File::from(path).format(FileFormat::Toml), Some(path))?;
     }
-    layers.add(&variables)?;
+    layers.add(&variables, None)?;
     let root = layers.merged()?;
     Ok((root, file.map(|path| path.display().to_string())))
 }
@@ -111,9 +111,9 @@ impl Source for Layer {
 impl Layers {
     /// Takes what a source has. Names that no section can have are put aside: the library reads them as paths, and
     /// `a[99999999999]` asks for a list of that length.
-    fn add(&mut self, source: &impl Source) -> Result<(), Mistakes> {
+    fn add(&mut self, source: &impl Source, file: Option<&Path>) -> Result<(), Mistakes> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-        let collected = source.collect().map_err(|error| mistake(&error))?;
+        let collected = source.collect().map_err(|error| mistake(&error, file))?;
         let (plain, odd) = collected.into_iter().partition(|(name, _)| name.bytes().all(allowed));
         self.plain.push(Layer(plain));
         self.odd.extend::<Map<String, Value>>(odd);
@@ -124,16 +124,23 @@ impl Layers {
     fn merged(self) -> Result<Map<String, Value>, Mistakes> {
         let builder =
             self.plain.into_iter().fold(::config::Config::builder(), |all, layer| all.add_source(layer));
-        let merged = builder.build().and_then(|config| config.collect()).map_err(|error| mistake(&error))?;
+        let merged = builder.build().and_then(|config| config.collect());
+        let merged = merged.map_err(|error| mistake(&error, None))?;
         Ok(merged.into_iter().chain(self.odd).collect())
     }
 }
 
-/// What the library says, without the line that it quotes from the file: that may hold a secret.
-fn mistake(error: &ConfigError) -> Mistakes {
-    let said = error.to_string();
+/// What the library says, without the line that it quotes from the file: that may hold a secret. It also has the file's
+/// name as it is seen from the current directory; the user knows it as it was given.
+fn mistake(error: &ConfigError, file: Option<&Path>) -> Mistakes {
+    let (said, place) = match (error, file) {
+        (ConfigError::FileParse { cause, .. }, Some(file)) => {
+            (cause.to_string(), format!(" in {}", file.display()))
+        }
+        _ => (error.to_string(), String::new()),
+    };
     let quotes =
         |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
     let kept: Vec<&str> = said.lines().filter(|line| !quotes(line) && !line.is_empty()).collect();
-    Mistakes(vec![kept.join(": ").replace(":  in ", " in ")]) // the file's name stands on a line of its own
+    Mistakes(vec![kept.join(": ") + &place])
 }

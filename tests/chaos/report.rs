@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::oracle::Verdict;
 use crate::stage::{Gap, Seen};
 
-/// What the manual promises of memory: 32 MiB in flight, the client's queue of 40 MiB, and some tens more, for which a
+/// What the manual promises of memory: 32 MiB in flight, the client's queue of 40 MiB, and up to 90 MB, for which a
 /// debug build gets 80.
 const MOST_MIB: f64 = 152.0;
 
