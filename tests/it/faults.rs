@@ -184,6 +184,7 @@ async fn after_a_time_out_the_room_is_given_back_and_the_event_may_be_there_all_
     let series =
         r#"nexudus_bridge_deliveries_total{action="BookingCreate",outcome="confirmed",source="default"}"#;
     assert_eq!(bridge.metric(series).await, 1.0, "the first delivery");
+    bridge.broker().clear_faults(); // reading takes many round trips
     bridge.topic("BookingCreate", 2); // unknown is not failed: this broker wrote it and only its word was late
 }
 
