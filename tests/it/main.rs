@@ -13,6 +13,7 @@ mod pressure;
 mod quarantine;
 mod redelivery;
 mod reload;
+mod rules;
 mod security;
 mod serve;
 mod shutdown;

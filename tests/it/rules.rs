@@ -1,0 +1,204 @@
+//! The rules for Prometheus and the dashboard for Grafana: each alert has tests and a paragraph of the runbook, and
+//! what is asked for is what the bridge says.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Metrics of the contract that a later version has, and that rules and dashboard use already.
+const LATER: [&str; 6] = [
+    "webhook_active",
+    "webhook_error_count",
+    "webhook_last_trigger_timestamp_seconds",
+    "webhook_reenabled_total",
+    "webhooks_missing",
+    "guardian_last_success_timestamp_seconds",
+];
+
+/// What a histogram's name ends with in a query.
+const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_count", "_sum"];
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The files of a folder, in order, and what is in them.
+fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(repository().join(folder))
+        .unwrap_or_else(|error| panic!("{folder}: {error}"))
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|found| found == extension))
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{folder} has no file of {extension}");
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("readable");
+            (path, text)
+        })
+        .collect()
+}
+
+fn rules() -> Vec<(PathBuf, String)> {
+    files("deploy/prometheus/rules", "yml")
+}
+
+/// What follows `key` on its line, in every line that begins with it (an item's dash aside).
+fn values<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
+    text.lines()
+        .filter_map(move |line| line.trim_start().trim_start_matches("- ").strip_prefix(key))
+        .map(str::trim)
+}
+
+/// The names of all alerts.
+fn alerts() -> BTreeSet<String> {
+    let names: BTreeSet<String> = rules()
+        .iter()
+        .flat_map(|(_, text)| values(text, "alert:").map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    assert!(names.len() > 20, "found {names:?}");
+    names
+}
+
+/// Every name that begins with `prefix`, with it.
+fn names(text: &str, prefix: &str) -> BTreeSet<String> {
+    text.match_indices(prefix)
+        .map(|(at, _)| {
+            let of_a_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_' || *c == ':';
+            text[at..].chars().take_while(of_a_name).collect()
+        })
+        .collect()
+}
+
+fn promtool(arguments: &[&str], files: &[(PathBuf, String)]) {
+    let output = Command::new("promtool")
+        .args(arguments)
+        .args(files.iter().map(|(path, _)| path))
+        .output()
+        .unwrap_or_else(|error| {
+            panic!(
+                "promtool cannot be run ({error}); install it (Debian, Ubuntu: apt-get install prometheus)"
+            )
+        });
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn promtool_accepts_the_rules_and_the_configuration() {
+    promtool(&["check", "rules"], &rules());
+    promtool(&["check", "config"], &files("deploy/prometheus", "yml"));
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_only_then() {
+    promtool(&["test", "rules"], &files("deploy/prometheus/tests", "yml"));
+}
+
+#[test]
+fn each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_must_not() {
+    let (mut fires, mut quiet) = (BTreeSet::new(), BTreeSet::new());
+    for (_, text) in files("deploy/prometheus/tests", "yml") {
+        let mut alert = "";
+        for line in text.lines().map(|line| line.trim_start().trim_start_matches("- ")) {
+            if let Some(name) = line.strip_prefix("alertname:") {
+                alert = name.trim();
+            } else if let Some(expected) = line.strip_prefix("exp_alerts:") {
+                let cases = if expected.trim() == "[]" { &mut quiet } else { &mut fires };
+                cases.insert(alert.to_owned());
+            }
+        }
+    }
+    assert_eq!(fires, alerts(), "cases in which alerts fire");
+    assert_eq!(quiet, alerts(), "cases in which they must not");
+}
+
+#[test]
+fn each_alert_has_a_severity_its_words_and_its_paragraph_in_the_runbook() {
+    let runbook = read("docs/runbook.md");
+    let headings: BTreeSet<String> = values(&runbook, "### ").map(str::to_owned).collect();
+    assert_eq!(headings, alerts(), "headings of docs/runbook.md and alerts");
+    for (path, text) in rules() {
+        for block in text.split("- alert:").skip(1) {
+            let name = block.lines().next().expect("a line").trim();
+            let one = |key: &str| {
+                let mut found = values(block, key);
+                let value = found.next().unwrap_or_else(|| panic!("{name} has no {key}"));
+                assert!(found.next().is_none(), "{name} has {key} twice in {}", path.display());
+                value
+            };
+            assert!(["critical", "warning", "info"].contains(&one("severity:")), "{name}");
+            assert!(!one("summary:").is_empty() && !one("description:").is_empty(), "{name}");
+            // GitHub's anchor of a heading without spaces is the heading in lower case.
+            let anchor = format!("docs/runbook.md#{}", name.to_lowercase());
+            assert_eq!(one("runbook:"), anchor, "{name}");
+            assert!(block.lines().nth(1).is_some_and(|line| line.trim().starts_with('#')), "{name}: why?");
+        }
+    }
+}
+
+#[test]
+fn every_metric_that_rules_and_dashboard_ask_for_is_one_of_the_bridge() {
+    let declared = read("src/metrics.rs");
+    let is_declared = |name: &str| declared.contains(&format!("\"{name}\""));
+    let mut recorded = BTreeSet::new();
+    for (_, text) in rules() {
+        recorded.extend(values(&text, "record:").map(str::to_owned));
+    }
+    for name in LATER {
+        assert!(!is_declared(name), "{name} is there now: take it off the list");
+    }
+    let mut asked = BTreeSet::new();
+    for (path, text) in rules().into_iter().chain(files("deploy/grafana/dashboards", "json")) {
+        for name in names(&text, "nexudus_bridge:") {
+            assert!(recorded.contains(&name), "{}: no rule records {name}", path.display());
+        }
+        for name in names(&text, "nexudus_bridge_") {
+            let name = name.trim_start_matches("nexudus_bridge_").to_owned();
+            let of_histogram = OF_HISTOGRAMS.iter().find_map(|end| name.strip_suffix(*end));
+            let known =
+                is_declared(&name) || of_histogram.is_some_and(is_declared) || LATER.contains(&name.as_str());
+            assert!(known, "{}: {name} is no metric of the bridge", path.display());
+            asked.insert(name);
+        }
+    }
+    assert!(asked.len() > 20, "found {asked:?}");
+    for name in LATER {
+        assert!(asked.contains(name), "nobody asks for {name}: take it off the list");
+    }
+}
+
+#[test]
+fn each_panel_of_the_dashboard_says_what_it_shows() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("deploy/grafana/dashboards/nexudus-bridge.json")).expect("JSON");
+    assert_eq!(dashboard["uid"], "nexudus-bridge");
+    let said = |value: &serde_json::Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("a list") {
+        let title = panel["title"].as_str().expect("a title");
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: its id is another's");
+        if panel["type"] == "row" {
+            continue;
+        }
+        let defaults = &panel["fieldConfig"]["defaults"];
+        assert!(said(&panel["description"]) && said(&defaults["unit"]), "{title}");
+        assert!(defaults["thresholds"]["steps"].is_array(), "{title}");
+        for target in panel["targets"].as_array().expect("a list") {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+            let query = target["expr"].as_str().expect("a query");
+            for window in query.split('[').skip(1) {
+                let fits = window.starts_with("$__rate_interval]") || window.starts_with("$__range]");
+                assert!(fits, "{title}: {query}");
+            }
+        }
+    }
+    assert!(ids.len() > 20, "found {} panels", ids.len());
+}
