@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::config::{Config, Ingress};
 use crate::delivery::Bridge;
 use crate::http::admin::State;
+use crate::http::console::Console;
 use crate::http::tls::Certificate;
 use crate::http::{Listening, serve_admin, serve_ingress};
 use crate::kafka::producer::Producer;
@@ -106,7 +107,9 @@ impl App {
         let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
         let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
         let bridge = Arc::new(Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics)));
-        let state = Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission())));
+        let console = Console::new(&config, &bridge);
+        let state =
+            Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission()), console));
         let probe = bridge.quarantine_topic().to_string();
         let watch =
             Arc::new(Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, topic_names(&config)));
@@ -161,6 +164,7 @@ impl App {
             () = abort => false,
         };
         let left = bridge.admission().deliveries();
+        state.end();
         admin.stop(false).await;
         drop((admin, ingress, watch));
         let patience = if drained { Duration::from_secs(5) } else { Duration::ZERO };

@@ -13,7 +13,7 @@
 //! | respond | [`outcome`], [`http`] | 200 with the offsets, or a problem document |
 //!
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
-//! bridge says, [`app`] starts and stops it all, [`sender`] acts as Nexudus does, [`cli`] is the program.
+//! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`sender`] acts as Nexudus does, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;
@@ -24,6 +24,7 @@ pub mod delivery;
 pub mod event;
 pub mod http;
 pub mod kafka;
+pub mod lately;
 pub mod metrics;
 pub mod outcome;
 pub mod sender;

@@ -134,6 +134,54 @@ impl Outcome {
         }
     }
 
+    /// What somebody who looks after the bridge can do about it.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Confirmed | Self::Empty => "Nothing: this is as it should be.",
+            Self::Quarantined => {
+                "Nothing is lost. Look at it with `nexudus-bridge quarantine list`, mend the cause, then publish it with `nexudus-bridge quarantine replay`."
+            }
+            Self::MissingSignature => {
+                "Set the shared secret in Nexudus (Settings > Integrations > Webhooks). If somebody else found the URL, nothing is to be done."
+            }
+            Self::InvalidSignature => {
+                "Compare the source's secret with the shared secret in Nexudus. During a rotation list both in `secrets`."
+            }
+            Self::InvalidToken => {
+                "Give the webhook's URL in Nexudus a `?token=` that the source's `url_tokens` has."
+            }
+            Self::UnknownSource => {
+                "Correct the webhook's URL in Nexudus, or add a section [sources.NAME] and reload."
+            }
+            Self::UnknownAction => {
+                "Correct the action in the webhook's URL; `nexudus-bridge actions` lists the names."
+            }
+            Self::Method => "Nothing, if a browser or a scanner asked: webhooks are delivered by POST.",
+            Self::TooLarge => {
+                "Raise ingress.max_body_bytes, and max.message.bytes of the topics with it; see that a proxy in front allows as much."
+            }
+            Self::TooSlow => {
+                "Look at the network or the proxy in front of the bridge, or raise ingress.body_timeout."
+            }
+            Self::Encoded => {
+                "Keep the proxy in front of the bridge from compressing bodies: the signature is over the plain bytes."
+            }
+            Self::Timeout => {
+                "Look at the brokers: they are connected and too slow (in-sync replicas, disks, load). Nexudus sends it again; copies have the same ce_id."
+            }
+            Self::QueueFull => {
+                "The producer holds as much as librdkafka's queue may. Look at the brokers first; if they are well, raise queue.buffering.max.kbytes in [kafka.properties]."
+            }
+            Self::Overloaded => {
+                "More arrives than Kafka confirms. Look at the brokers first; if they are well, raise ingress.max_in_flight and max_in_flight_bytes or add a replica."
+            }
+            Self::Broker => {
+                "See that the brokers run and can be reached from here, and that the bridge may write to its topics. Nexudus sends it again."
+            }
+            Self::ShuttingDown => "Nothing: the bridge was stopping, another replica or a retry takes it.",
+        }
+    }
+
     /// Whether the delivery was answered 2xx.
     pub const fn is_success(self) -> bool {
         self.status() < 300
@@ -164,6 +212,16 @@ impl QuarantineReason {
             Self::NotRecords => "not_records",
             Self::UnknownAction => "unknown_action",
             Self::Refused => "refused",
+        }
+    }
+
+    /// The reason in words.
+    pub const fn explanation(self) -> &'static str {
+        match self {
+            Self::NotJson => "the body is not JSON (not_json)",
+            Self::NotRecords => "the body is JSON, but not records (not_records)",
+            Self::UnknownAction => "signed, but the action is not known (unknown_action)",
+            Self::Refused => "the broker refuses a message of it for good (refused)",
         }
     }
 

@@ -17,6 +17,7 @@ use super::{App, prepare_topics, topic_names};
 use crate::config::load::{Loaded, Mistakes};
 use crate::config::{Config, OAuth, Setting};
 use crate::delivery::Bridge;
+use crate::http::admin::State;
 use crate::http::tls::Certificate;
 use crate::kafka::producer::Producer;
 use crate::kafka::watch::Watch;
@@ -32,9 +33,11 @@ pub struct Reloader {
     producer: Weak<Producer>,
     metrics: Arc<Metrics>,
     watch: Weak<Watch>,
+    state: Arc<State>,
     certificate: Option<Arc<Certificate>>,
-    /// In force, as are the settings.
+    /// In force.
     config: Config,
+    /// As they were when last read, in force or not.
     settings: Vec<Setting>,
     files: Contents,
     /// Looks at the topics of new actions.
@@ -45,17 +48,18 @@ pub struct Reloader {
 type Contents = BTreeMap<PathBuf, Option<u64>>;
 
 impl Reloader {
-    /// For a bridge that runs with these settings.
-    pub fn new(app: &App, settings: Vec<Setting>) -> Self {
+    /// For a bridge that runs with the configuration as it was read.
+    pub fn new(app: &App) -> Self {
         Self {
             bridge: Arc::downgrade(&app.bridge),
             producer: Arc::downgrade(&app.producer),
             metrics: Arc::clone(&app.metrics),
             watch: Arc::downgrade(&app.watch),
+            state: Arc::clone(&app.state),
             certificate: app.certificate.clone(),
             files: contents(&app.config),
             config: app.config.clone(),
-            settings,
+            settings: app.config.settings.clone(),
             preparing: JoinSet::new(),
         }
     }
@@ -109,8 +113,8 @@ impl Reloader {
                 for warning in &loaded.config.warnings {
                     tracing::warn!("{warning}");
                 }
-                self.sign_in(loaded.config.kafka.oauth, &producer);
-                self.name_what_needs_a_restart(&loaded.settings);
+                let signed_in = self.sign_in(loaded.config.kafka.oauth, &producer);
+                self.name_what_needs_a_restart(&loaded.config.settings);
                 let topics = topic_names(&self.config);
                 bridge.adopt(&loaded.config.sources);
                 self.config.sources = loaded.config.sources;
@@ -119,7 +123,8 @@ impl Reloader {
                     self.preparing.abort_all(); // it may still wait for a cluster that is away
                     self.preparing.spawn(prepare_topics(self.config.clone(), watch));
                 }
-                self.settings = loaded.settings;
+                self.settings = loaded.config.settings;
+                self.show_settings(signed_in);
                 tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
             }
             Err(Mistakes(mistakes)) => {
@@ -135,13 +140,36 @@ impl Reloader {
         }
     }
 
-    /// Fetches the next tokens with the credentials as they are now. Whether tokens are used at all is not changed.
-    fn sign_in(&mut self, oauth: Option<OAuth>, producer: &Arc<Producer>) {
-        let (Some(oauth), Some(used)) = (oauth, &mut self.config.kafka.oauth) else { return };
+    /// Fetches the next tokens with the credentials as they are now; tells whether these are in force. Whether tokens are
+    /// used at all is not changed.
+    fn sign_in(&mut self, oauth: Option<OAuth>, producer: &Arc<Producer>) -> bool {
+        let (Some(oauth), Some(used)) = (oauth, &mut self.config.kafka.oauth) else { return false };
         match producer.sign_in(&oauth) {
             Ok(()) => *used = oauth,
-            Err(error) => tracing::error!("not reloaded: [kafka.oauth] cannot be used: {error}"),
+            Err(error) => {
+                tracing::error!("not reloaded: [kafka.oauth] cannot be used: {error}");
+                return false;
+            }
         }
+        true
+    }
+
+    /// Shows the settings in force: of what was read, those that were taken over.
+    fn show_settings(&mut self, signed_in: bool) {
+        let taken = |setting: &&Setting| {
+            setting.key.starts_with("sources.") || signed_in && setting.key.starts_with("kafka.oauth.")
+        };
+        let place = |setting: &Setting| setting.key.split('.').next().map(str::to_owned);
+        let mut settings: Vec<Setting> =
+            self.config.settings.iter().filter(|setting| !taken(setting)).cloned().collect();
+        for new in self.settings.iter().filter(taken) {
+            let after = settings.iter().rposition(|setting| place(setting) == place(new));
+            let log = || settings.iter().position(|setting| setting.key.starts_with("log."));
+            let at = after.map(|at| at + 1).or_else(log).unwrap_or(settings.len());
+            settings.insert(at, new.clone());
+        }
+        self.config.settings.clone_from(&settings);
+        self.state.show_settings(settings);
     }
 
     fn name_what_needs_a_restart(&self, new: &[Setting]) {

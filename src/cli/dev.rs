@@ -37,9 +37,11 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let mut config = configuration(file)?;
     if let Some(port) = args.port {
         config.ingress.listen.set_port(port);
+        config.overrule("ingress.listen", format!("{:?}", config.ingress.listen.to_string()), "--port");
     }
     if let Some(port) = args.admin_port {
         config.admin.listen.set_port(port);
+        config.overrule("admin.listen", format!("{:?}", config.admin.listen.to_string()), "--admin-port");
     }
     telemetry::start(&config.log);
     let signals = Signals::listen()?;
@@ -95,6 +97,16 @@ pub(super) fn embed(config: &mut Config, port: Option<u16>) -> anyhow::Result<Em
     let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
     config.kafka.properties.retain(|name, _| !secures(name));
     config.kafka.oauth = None;
+    let secures = |key: &str| {
+        let property = ["kafka.properties.", "kafka.property_files."]
+            .iter()
+            .find_map(|section| key.strip_prefix(section));
+        key.starts_with("kafka.oauth.") || property.is_some_and(|name| secures(name.trim_matches('"')))
+    };
+    config.settings.retain(|setting| !secures(&setting.key));
+    let by = "the embedded broker";
+    config.overrule("kafka.bootstrap_servers", format!("{:?}", config.kafka.bootstrap_servers), by);
+    config.overrule("topics.create", "false".to_owned(), by);
     Ok(broker)
 }
 
@@ -134,6 +146,7 @@ impl Banner {
         let head = |text: &str| format!("{}{text}{}", bold.render(), bold.render_reset());
         writeln!(out, "\n{}", head("The bridge is running, with a Kafka broker inside."))?;
         writeln!(out, "  webhooks   http://{ingress}/webhooks/{source}{{action}}{token}")?;
+        writeln!(out, "  console    http://{admin}/")?;
         writeln!(out, "  admin      http://{admin}/metrics   /healthz   /readyz")?;
         writeln!(out, "  Kafka      {kafka}   topics {prefix}{{action}}, {prefix}quarantine")?;
         writeln!(out, "\n{}", head("Send a delivery, signed as Nexudus signs:"))?;

@@ -25,7 +25,7 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let app = App::build(loaded.config)?;
-    let reloader = Reloader::new(&app, loaded.settings);
+    let reloader = Reloader::new(&app);
     let path = loaded.file;
     let load = move || load::load(path.as_deref(), &load::process_environment(), check_property);
     let reloading = tokio::spawn(reloader.run(load, async move || {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ::config::{ConfigError, Environment as Variables, File, FileFormat, Map, Source, Value};
 
 use super::reader::Notes;
-use super::{Config, PropertyCheck, Setting, settings};
+use super::{Config, PropertyCheck, settings};
 
 /// The environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
@@ -21,8 +21,6 @@ pub type Environment = BTreeMap<String, String>;
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Every setting in force, in the order of the documentation; secrets redacted.
-    pub settings: Vec<Setting>,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
 }
@@ -60,7 +58,7 @@ pub fn load(
     let mut notes = Notes::new(file_names);
     let config = settings::read(root, &mut notes, check);
     match notes.finish() {
-        Ok(settings) => Ok(Loaded { config, settings, file: file.map(Path::to_owned) }),
+        Ok(settings) => Ok(Loaded { config: Config { settings, ..config }, file: file.map(Path::to_owned) }),
         Err(mistakes) => Err(Mistakes(mistakes)),
     }
 }

@@ -45,6 +45,8 @@ pub struct Config {
     pub log: Log,
     /// What is allowed and yet worth a word at start.
     pub warnings: Vec<String>,
+    /// Every setting in force, in the order of the documentation; secrets redacted.
+    pub settings: Vec<Setting>,
 }
 
 /// `[ingress]`.
@@ -82,6 +84,20 @@ pub struct Tls {
 pub struct Admin {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// Whether there is a console page, which shows keys.
+    pub console: Console,
+}
+
+/// `admin.console`: a page for people on the admin listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// There is none.
+    Off,
+    /// Nobody asked for it; there is one, as only this machine reaches the listener. A name that others could make lead
+    /// here is not answered.
+    OnLoopback,
+    /// Somebody asked for it.
+    On,
 }
 
 /// `[kafka]`.
@@ -150,6 +166,17 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl Config {
+    /// Notes that the program itself decides on a setting, instead of file and environment.
+    pub fn overrule(&mut self, key: &str, value: String, by: &'static str) {
+        let origin = Origin::Program(by);
+        match self.settings.iter_mut().find(|setting| setting.key == key) {
+            Some(setting) => (setting.value, setting.origin) = (value, origin),
+            None => self.settings.push(Setting { key: key.to_owned(), value, origin }),
+        }
+    }
 }
 
 impl Kafka {

@@ -62,9 +62,14 @@ impl<'a> Section<'a> {
         Self { path: name.to_owned(), table, known: Vec::new(), notes }
     }
 
+    /// Whether somebody set it.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// A value that `read` understands, shown as it is written.
     pub(super) fn get<T>(&mut self, key: &'static str, default: &str, read: impl Fn(&Value) -> Read<T>) -> T {
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             let shown = if is_bare(default) { default.to_owned() } else { quoted(default) };
             self.set(key, shown, Origin::Default);
         }

@@ -22,6 +22,8 @@ pub enum Origin {
     File(String),
     /// An environment variable.
     Variable(String),
+    /// The command that runs, or an argument of it.
+    Program(&'static str),
 }
 
 impl fmt::Display for Origin {
@@ -29,6 +31,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File(name) | Self::Variable(name) => f.write_str(name),
+            Self::Program(by) => f.write_str(by),
         }
     }
 }

@@ -14,7 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::oauth::{oauth, sign_in};
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
 use super::{
-    Admin, Config, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source, Tls, Topics,
+    Admin, Config, Console, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source,
+    Tls, Topics,
 };
 use crate::action::Actions;
 use crate::signature::SigningKey;
@@ -32,14 +33,14 @@ const SECTIONS: [&str; 7] = ["ingress", "admin", "kafka", "topics", "redelivery"
 pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: PropertyCheck) -> Config {
     let mut warnings = Vec::new();
     let ingress = ingress(Section::open(&mut root, "ingress", notes));
-    let admin = admin(Section::open(&mut root, "admin", notes));
+    let admin = admin(Section::open(&mut root, "admin", notes), &mut warnings);
     let kafka = kafka(Section::open(&mut root, "kafka", notes), &ingress, check, &mut warnings);
     let topics = topics(Section::open(&mut root, "topics", notes));
     let redelivery = redelivery(Section::open(&mut root, "redelivery", notes));
     let sources = sources(&mut root, notes, &mut warnings);
     let log = log(Section::open(&mut root, "log", notes));
     reader::close(root, &SECTIONS, notes);
-    Config { ingress, admin, kafka, topics, redelivery, sources, log, warnings }
+    Config { ingress, admin, kafka, topics, redelivery, sources, log, warnings, settings: Vec::new() }
 }
 
 fn ingress(mut section: Section<'_>) -> Ingress {
@@ -76,10 +77,22 @@ fn tls(section: &mut Section<'_>) -> Option<Tls> {
     }
 }
 
-fn admin(mut section: Section<'_>) -> Admin {
+fn admin(mut section: Section<'_>, warnings: &mut Vec<String>) -> Admin {
     let listen = section.get("listen", "127.0.0.1:9464", address);
+    let loopback = listen.ip().is_loopback();
+    let asked = section.has("console");
+    let console = match section.get("console", if loopback { "true" } else { "false" }, boolean) {
+        false => Console::Off,
+        true if asked => Console::On,
+        true => Console::OnLoopback,
+    };
     section.close();
-    Admin { listen }
+    if console == Console::On && !loopback {
+        warnings.push(format!(
+            "admin.console: whoever reaches {listen} can see the keys of records, which identify people"
+        ));
+    }
+    Admin { listen, console }
 }
 
 fn kafka(

@@ -6,6 +6,7 @@ use super::load::Loaded;
 pub fn show(loaded: &Loaded) -> String {
     const WIDEST: usize = 60; // longer ones push their own origin aside only
     let lines: Vec<(String, String)> = loaded
+        .config
         .settings
         .iter()
         .map(|setting| (format!("{} = {}", setting.key, setting.value), setting.origin.to_string()))

@@ -139,7 +139,7 @@ fn the_environment_wins_and_an_empty_variable_is_none() {
     assert_eq!(config.kafka.confirm_timeout, Duration::from_secs(10));
     assert_eq!(config.sources["north"].keys.len(), 2);
     let origin =
-        |key: &str| loaded.settings.iter().find(|setting| setting.key == key).unwrap().origin.clone();
+        |key: &str| loaded.config.settings.iter().find(|setting| setting.key == key).unwrap().origin.clone();
     assert_eq!(origin("ingress.listen"), Origin::Variable("NEXUDUS_BRIDGE__INGRESS__LISTEN".into()));
     assert_eq!(
         origin(r#"kafka.properties."sasl.username""#),

@@ -34,9 +34,10 @@ use self::redelivery::Memory;
 use self::report::Reporter;
 use self::route::Router;
 use self::settlement::{Settlement, Tally};
-use crate::config::{Config, Source};
+use crate::config::{Config, Console, Source};
 use crate::event::{EventId, Stream};
 use crate::kafka::producer::Producer;
+use crate::lately::Lately;
 use crate::metrics::{Metrics, SourceMetrics, UNKNOWN};
 use crate::outcome::Outcome;
 
@@ -93,6 +94,8 @@ pub struct Bridge {
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
+    /// Where there is a console to show it.
+    lately: Option<Arc<Lately>>,
     memory: Arc<Memory>,
     key_field: String,
     confirm_timeout: Duration,
@@ -114,6 +117,7 @@ impl Bridge {
             producer,
             metrics,
             reporter: Reporter::default(),
+            lately: (config.admin.console != Console::Off).then(Arc::default),
             memory: Arc::new(Memory::new(&config.redelivery)),
             key_field: config.topics.key.clone(),
             confirm_timeout: config.kafka.confirm_timeout,
@@ -124,6 +128,11 @@ impl Bridge {
     /// What may be in flight, and is.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
+    }
+
+    /// What happened just now, where there is a console to show it.
+    pub fn lately(&self) -> Option<&Arc<Lately>> {
+        self.lately.as_ref()
     }
 
     /// Takes deliveries for these sources from now on, with their secrets. Those that are addressed already go on as they
@@ -177,8 +186,16 @@ impl Bridge {
         refusal: Refusal,
     ) -> Refusal {
         self.metrics.answered(metrics, place, refusal.outcome, started.elapsed());
-        self.reporter.refused(metrics.labels(place), &refusal);
+        self.report(metrics.labels(place), &refusal);
         refusal
+    }
+
+    /// Tells the log and the console of a refusal.
+    fn report(&self, labels: (&str, &str), refusal: &Refusal) {
+        self.reporter.refused(labels, refusal);
+        if let Some(lately) = &self.lately {
+            lately.refused(labels, refusal.outcome, &refusal.detail);
+        }
     }
 
     /// A delivery with its body: verified, decoded, published, and every event confirmed before this returns.

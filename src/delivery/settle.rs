@@ -109,7 +109,10 @@ impl Bridge {
                 continue;
             };
             match self.confirm(event, pending).await {
-                Ok(position) => confirmed.push(receipt_of(event, position)),
+                Ok(position) => {
+                    self.show(verified, event, position);
+                    confirmed.push(receipt_of(event, position));
+                }
                 Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = true,
                 Err(unconfirmed) => failure = Some(unconfirmed),
             }
@@ -155,6 +158,10 @@ impl Bridge {
                     %source, reason = reason.label(), partition = position.partition, offset = position.offset,
                     "a delivery was kept on the quarantine topic"
                 );
+                self.show(verified, &event, position);
+                if let Some(lately) = &self.lately {
+                    lately.quarantined(verified.labels(), reason);
+                }
                 Ok(Receipt { outcome: Outcome::Quarantined, events: vec![receipt_of(&event, position)] })
             }
             Err(unconfirmed) => {
@@ -166,6 +173,14 @@ impl Bridge {
                 }
                 Err(self.refusal(unconfirmed))
             }
+        }
+    }
+
+    /// Tells those who watch that an event is confirmed.
+    fn show(&self, verified: &Verified, event: &Event, position: Position) {
+        if let Some(lately) = &self.lately {
+            let Position { partition, offset } = position;
+            lately.confirmed(verified.labels(), event, verified.received_at, (partition, offset));
         }
     }
 

@@ -60,7 +60,7 @@ impl Tally {
         let outcome = match result {
             Ok(receipt) => receipt.outcome,
             Err(refusal) => {
-                bridge.reporter.refused(self.origin.metrics.labels(self.place), refusal);
+                bridge.report(self.origin.metrics.labels(self.place), refusal);
                 refusal.outcome
             }
         };

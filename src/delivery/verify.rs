@@ -34,6 +34,11 @@ impl Verified {
         let Kept { body, warning, trace, received_at, .. } = kept;
         Self { origin, action, body, warning, trace, received_at }
     }
+
+    /// Its source and action, as the log and the metrics name them.
+    pub(super) fn labels(&self) -> (&str, &str) {
+        self.origin.metrics.labels(self.action.place())
+    }
 }
 
 /// Judges the signature of a body.

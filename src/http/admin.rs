@@ -7,6 +7,8 @@ use actix_web::http::header::ContentType;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
+use super::console::Console;
+use crate::config::Setting;
 use crate::delivery::admission::Admission;
 use crate::kafka::status::Status;
 use crate::metrics::Metrics;
@@ -16,18 +18,49 @@ pub struct State {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     admission: Arc<Admission>,
+    console: Option<Console>,
     stopping: AtomicBool,
 }
 
 impl State {
     /// Gathers what is to be shown.
-    pub fn new(metrics: Arc<Metrics>, status: Arc<Status>, admission: Arc<Admission>) -> Self {
-        Self { metrics, status, admission, stopping: AtomicBool::new(false) }
+    pub fn new(
+        metrics: Arc<Metrics>,
+        status: Arc<Status>,
+        admission: Arc<Admission>,
+        console: Option<Console>,
+    ) -> Self {
+        Self { metrics, status, admission, console, stopping: AtomicBool::new(false) }
     }
 
     /// Not ready from now on.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Sends home those who watch, so that they do not hold up the end.
+    pub fn end(&self) {
+        if let Some(console) = &self.console {
+            console.end();
+        }
+    }
+
+    /// Shows these settings as those in force, where there is a console.
+    pub fn show_settings(&self, settings: Vec<Setting>) {
+        if let Some(console) = &self.console {
+            console.show_settings(settings);
+        }
+    }
+
+    /// The console, if there is one.
+    pub(super) fn console(&self) -> Option<&Console> {
+        self.console.as_ref()
+    }
+
+    /// Whether the bridge is ready, and why not.
+    pub(super) fn readiness(&self) -> Readiness {
+        let reasons = self.reasons();
+        Readiness { ready: reasons.is_empty(), reasons, missing_topics: self.status.missing_topics() }
     }
 
     /// Why the bridge is not ready; empty while it is.
@@ -37,8 +70,9 @@ impl State {
     }
 }
 
+/// What `/readyz` says.
 #[derive(Serialize)]
-struct Readiness {
+pub(super) struct Readiness {
     ready: bool,
     reasons: Vec<String>,
     missing_topics: Vec<String>,
@@ -51,10 +85,8 @@ pub(super) async fn healthz() -> HttpResponse {
 
 /// `GET /readyz`: 200 while the cluster answers, else 503 with the reasons.
 pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
-    let reasons = state.reasons();
-    let ready = reasons.is_empty();
-    let readiness = Readiness { ready, reasons, missing_topics: state.status.missing_topics() };
-    if ready {
+    let readiness = state.readiness();
+    if readiness.ready {
         HttpResponse::Ok().json(readiness)
     } else {
         HttpResponse::ServiceUnavailable().json(readiness)

@@ -1,9 +1,10 @@
 //! HTTP: everything that knows actix-web. Both listeners' routes are on this page.
 //!
 //! `ingress` receives deliveries and hands them to the bridge, `respond` turns its word into an answer, [`admin`]
-//! shows the bridge's state. `server` holds every bound on a connection, and `patience` the one that actix-web lacks.
+//! shows the bridge's state, [`console`] does for people. `server` holds every bound on a connection, and `patience` the one that actix-web lacks.
 
 pub mod admin;
+pub mod console;
 mod ingress;
 mod listening;
 mod patience;
@@ -47,7 +48,7 @@ pub fn serve_ingress(
     })
 }
 
-/// Serves metrics, health and readiness on `listener`.
+/// Serves metrics, health, readiness and the console on `listener`.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -60,6 +61,9 @@ pub fn serve_admin(listener: TcpListener, state: Arc<State>) -> io::Result<Liste
                 .route("/metrics", web::get().to(admin::metrics))
                 .route("/healthz", web::get().to(admin::healthz))
                 .route("/readyz", web::get().to(admin::readyz))
+                .route("/", web::get().to(console::page))
+                .route("/console/state", web::get().to(console::state))
+                .route("/console/events", web::get().to(console::events))
         };
         server(listener, Options { workers: Some(1), stops_within: Duration::from_secs(1), tls: None }, app)
     })

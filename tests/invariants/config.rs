@@ -111,7 +111,7 @@ pub(crate) fn loading_names_each_mistake_and_shows_no_secret(written: &Written) 
             for topic in wanted(&loaded.config) {
                 assert!(is_lawful(&topic.name), "{}", topic.name);
             }
-            for setting in &loaded.settings {
+            for setting in &loaded.config.settings {
                 assert!(names_a_place(&setting.key), "{setting:?}");
             }
         }

@@ -106,7 +106,6 @@ async fn health_is_the_process_and_readiness_the_cluster() {
     bridge.broker().up();
     bridge.wait_until_ready_is(200).await;
     assert_eq!(bridge.metric("nexudus_bridge_ready").await, 1.0);
-    assert_eq!(bridge.admin("/").await.status, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod admin;
 mod cli;
 mod connections;
+mod console;
 mod deadlines;
 mod events;
 mod faults;

@@ -1,0 +1,359 @@
+//! The console: a page for people, what it shows, and events as they are confirmed.
+//!
+//! The page is one file that loads nothing from elsewhere. It reads its numbers from `/metrics`, and from here what the
+//! metrics do not say. Keys identify people, so nobody else's page may see any of it: no other origin is allowed, and
+//! where the console is on only because the listener is on loopback, a name that could be made to lead here is refused.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::stream;
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::admin::{Readiness, State};
+use super::patience::Connection;
+use super::respond;
+use crate::config::{self, Config, Setting};
+use crate::delivery::Bridge;
+use crate::lately::{Glimpse, Lately, MOST_VIEWERS, Setback, Viewer};
+use crate::outcome::Outcome;
+
+/// The page, with its style and script.
+const PAGE: &str = include_str!("console.html");
+
+/// How often a viewer hears of the bridge when nothing happens, so that neither side takes the other for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long what happens is gathered before it is sent: bounds the work for a viewer to some hundred events a second.
+const PACE: Duration = Duration::from_millis(200);
+
+/// What the console knows beyond the metrics.
+pub struct Console {
+    lately: Arc<Lately>,
+    any_name: bool,
+    settings: ArcSwap<Vec<Setting>>,
+    max_in_flight: usize,
+    max_in_flight_bytes: usize,
+    started: Timestamp,
+}
+
+impl Console {
+    /// The console of a bridge, if it is to have one.
+    pub fn new(config: &Config, bridge: &Bridge) -> Option<Self> {
+        Some(Self {
+            lately: Arc::clone(bridge.lately()?),
+            any_name: config.admin.console == config::Console::On,
+            settings: ArcSwap::from_pointee(config.settings.clone()),
+            max_in_flight: config.ingress.max_in_flight,
+            max_in_flight_bytes: config.ingress.max_in_flight_bytes,
+            started: Timestamp::now(),
+        })
+    }
+
+    /// Shows these settings as those in force.
+    pub(super) fn show_settings(&self, settings: Vec<Setting>) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Sends viewers home.
+    pub(super) fn end(&self) {
+        self.lately.end();
+    }
+
+    /// Whether a request may have come from a page of this console, going by the name that its browser looked up.
+    fn is_meant(&self, http: &HttpRequest) -> bool {
+        let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        self.any_name || host.is_some_and(leads_nowhere_else)
+    }
+}
+
+/// Whether no name server has a say in where this `Host` leads: an address, or `localhost`.
+fn leads_nowhere_else(host: &str) -> bool {
+    if let Some(v6) = host.strip_prefix('[') {
+        return v6.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+/// Why somebody may not see the console.
+enum Denied {
+    Off,
+    ByName,
+}
+
+/// The console, for a request that may see it.
+fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Denied> {
+    let console = state.console().ok_or(Denied::Off)?;
+    if console.is_meant(http) { Ok(console) } else { Err(Denied::ByName) }
+}
+
+impl Denied {
+    fn answer(self) -> HttpResponse {
+        let (status, title, detail) = match self {
+            Self::Off => (
+                StatusCode::NOT_FOUND,
+                "Console off",
+                "the console is off, as admin.listen is not on loopback or admin.console is false; admin.console = true \
+                 switches it on for everybody who reaches this address, and it shows keys, which identify people",
+            ),
+            Self::ByName => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "Name not allowed",
+                "the console is asked for under a name that anybody could make lead here; use 127.0.0.1 or localhost, \
+                 or set admin.console = true to allow every name",
+            ),
+        };
+        respond::problem(status, title, detail)
+    }
+}
+
+/// `GET /`: the page.
+pub(super) async fn page(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    if let Err(denied) = console(&http, &state) {
+        return denied.answer();
+    }
+    let mut response = HttpResponse::Ok().content_type("text/html; charset=utf-8").body(PAGE);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    closed(response)
+}
+
+/// `GET /console/state`: what the metrics do not say.
+pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    let console = match console(&http, &state) {
+        Ok(console) => console,
+        Err(denied) => return denied.answer(),
+    };
+    let settings = console.settings.load();
+    closed(HttpResponse::Ok().json(Shown {
+        readiness: state.readiness(),
+        version: env!("CARGO_PKG_VERSION"),
+        now_ms: Timestamp::now().as_millisecond(),
+        started_ms: console.started.as_millisecond(),
+        limits: Limits {
+            in_flight_deliveries: console.max_in_flight,
+            in_flight_bytes: console.max_in_flight_bytes,
+            viewers: MOST_VIEWERS,
+        },
+        viewers: console.lately.viewers(),
+        outcomes: Outcome::ALL.map(Meaning::of),
+        setbacks: console.lately.latest_setbacks(),
+        settings: settings.iter().map(Line::of).collect(),
+    }))
+}
+
+/// `GET /console/events`: confirmed events as server-sent events, until the client goes or the bridge stops.
+pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    let console = match console(&http, &state) {
+        Ok(console) => console,
+        Err(denied) => return denied.answer(),
+    };
+    let Some(viewer) = console.lately.watch() else {
+        let detail = format!("{MOST_VIEWERS} watch already, or the bridge stops; close another console page");
+        return respond::problem(StatusCode::SERVICE_UNAVAILABLE, "Too many viewers", &detail);
+    };
+    let watching = Watching { viewer, connection: http.conn_data().cloned(), stage: Stage::Begins };
+    let chunks = stream::unfold(watching, async |mut watching| {
+        let chunk = watching.next().await?;
+        Some((Ok::<_, Infallible>(chunk), watching))
+    });
+    closed(HttpResponse::Ok().content_type("text/event-stream").streaming(chunks))
+}
+
+/// For nobody's eyes but the reader's: not kept, not guessed at, not shown inside or read by other pages.
+fn closed(mut response: HttpResponse) -> HttpResponse {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// What the page may do: run its own script, known by its hash, and ask this listener.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = |tag: &str| {
+        let (opening, closing) = (format!("<{tag}>"), format!("</{tag}>"));
+        let content = PAGE.split_once(&opening).and_then(|(_, rest)| rest.split_once(&closing));
+        STANDARD.encode(Sha256::digest(content.expect("the page has one of each").0))
+    };
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash("script"),
+        hash("style"),
+    );
+    HeaderValue::from_str(&policy).expect("ASCII")
+});
+
+/// A viewer behind a connection.
+struct Watching {
+    viewer: Viewer,
+    connection: Option<Connection>,
+    stage: Stage,
+}
+
+enum Stage {
+    Begins,
+    Goes,
+    HasSent,
+    Ends,
+}
+
+impl Watching {
+    /// The next piece of the stream. While a client reads, its connection is at work; one that does not is given up.
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.stage {
+            Stage::Begins => {
+                self.stage = Stage::Goes;
+                return Some(Bytes::from_static(b"retry: 2000\n: events as they are confirmed\n\n"));
+            }
+            Stage::Goes => {}
+            Stage::HasSent => tokio::time::sleep(PACE).await,
+            Stage::Ends => return None,
+        }
+        let glimpse = tokio::time::timeout(HEARTBEAT, self.viewer.look()).await;
+        drop(self.connection.as_ref().map(Connection::begin));
+        let Ok(glimpse) = glimpse else {
+            self.stage = Stage::Goes;
+            return Some(Bytes::from_static(b": nothing new\n\n"));
+        };
+        self.stage = if glimpse.over { Stage::Ends } else { Stage::HasSent };
+        Some(written(&glimpse))
+    }
+}
+
+/// As server-sent events: `missed` with a number, each event as JSON, `end`.
+fn written(glimpse: &Glimpse) -> Bytes {
+    let mut text = String::new();
+    if glimpse.missed > 0 {
+        text.push_str(&format!("event: missed\ndata: {}\n\n", glimpse.missed));
+    }
+    for seen in &glimpse.events {
+        let json = serde_json::to_string(&**seen).expect("texts and numbers can be written");
+        text.push_str(&format!("data: {json}\n\n"));
+    }
+    if glimpse.over {
+        text.push_str("event: end\ndata: the bridge stops\n\n");
+    }
+    text.into()
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    readiness: Readiness,
+    version: &'static str,
+    now_ms: i64,
+    started_ms: i64,
+    limits: Limits,
+    viewers: usize,
+    outcomes: [Meaning; Outcome::ALL.len()],
+    setbacks: Vec<Setback>,
+    settings: Vec<Line<'a>>,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    in_flight_deliveries: usize,
+    in_flight_bytes: usize,
+    viewers: usize,
+}
+
+/// An outcome for people.
+#[derive(Serialize)]
+struct Meaning {
+    label: &'static str,
+    title: &'static str,
+    status: u16,
+    advice: &'static str,
+}
+
+impl Meaning {
+    fn of(outcome: Outcome) -> Self {
+        let (label, title) = (outcome.label(), outcome.title());
+        Self { label, title, status: outcome.status(), advice: outcome.advice() }
+    }
+}
+
+/// A line of `config show`.
+#[derive(Serialize)]
+struct Line<'a> {
+    key: &'a str,
+    value: &'a str,
+    origin: String,
+}
+
+impl<'a> Line<'a> {
+    fn of(setting: &'a Setting) -> Self {
+        Self { key: &setting.key, value: &setting.value, origin: setting.origin.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_lead_nowhere_else() {
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:9464",
+            "[::1]:9464",
+            "[::1]",
+            "localhost:9464",
+            "LOCALHOST",
+            "10.0.0.7:80",
+        ] {
+            assert!(leads_nowhere_else(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example:9464",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[evil]",
+            "[::1",
+            "::1.x",
+        ] {
+            assert!(!leads_nowhere_else(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_page_loads_nothing_from_elsewhere_and_puts_no_data_into_markup() {
+        for forbidden in [
+            "http://",
+            "https://",
+            "//cdn",
+            "src=",
+            "@import",
+            "url(",
+            "innerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+        ] {
+            let allowed = forbidden == "http://"
+                && PAGE.matches("http://").count() == PAGE.matches("http://www.w3.org/2000/svg").count();
+            assert!(allowed || !PAGE.contains(forbidden), "{forbidden}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The console: what it shows, to whom, and that watching it costs the bridge nothing that matters.
+
+use std::time::{Duration, Instant};
+
+use nexudus_bridge::app::Ended;
+use nexudus_bridge::lately::MOST_VIEWERS;
+use serde_json::Value;
+
+use crate::support::bridge::{PATIENCE, Reply, TestBridge, http_client};
+
+/// A response with server-sent events, read as they come.
+struct Events {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Events {
+    async fn of(bridge: &TestBridge) -> Self {
+        let url = format!("http://{}/console/events", bridge.admin);
+        let response = http_client().get(url).send().await.expect("the bridge answers");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new() }
+    }
+
+    /// Reads until `wanted`, and gives all that was read so far.
+    async fn until(&mut self, wanted: impl Fn(&str) -> bool) -> &str {
+        let reading = async {
+            while !wanted(&self.text) {
+                let chunk = self.response.chunk().await.expect("readable").expect("more follows");
+                self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        assert!(read.is_ok(), "still only {}", self.text);
+        &self.text
+    }
+}
+
+/// The events in a text of server-sent events.
+fn seen(text: &str) -> Vec<Value> {
+    let (whole, _) = text.rsplit_once("\n\n").unwrap_or_default(); // the last may still be on its way
+    let data = whole.lines().filter_map(|line| line.strip_prefix("data: {"));
+    data.map(|rest| serde_json::from_str(&format!("{{{rest}")).expect("JSON")).collect()
+}
+
+async fn with_host(bridge: &TestBridge, path: &str, host: &str) -> u16 {
+    let request = http_client().get(format!("http://{}{path}", bridge.admin)).header("host", host);
+    request.send().await.expect("the bridge answers").status().as_u16()
+}
+
+async fn state(bridge: &TestBridge) -> Value {
+    bridge.admin("/console/state").await.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_is_one_file_that_may_run_its_own_script_and_nothing_else() {
+    let bridge = TestBridge::on_embedded(&[], &[]).await;
+    let page = bridge.admin("/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").expect("a policy");
+    for part in [
+        "default-src 'none'",
+        "script-src 'sha256-",
+        "style-src 'sha256-",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{part} in {policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for reply in [page, bridge.admin("/console/state").await] {
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ] {
+            assert_eq!(reply.header(name), Some(value), "{name}");
+        }
+        assert_eq!(reply.header("access-control-allow-origin"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_off_beyond_loopback_unless_it_is_asked_for() {
+    let everywhere = ("admin.listen", "0.0.0.0:0");
+    for (settings, on) in [
+        (vec![everywhere], false),
+        (vec![("admin.console", "false")], false),
+        (vec![everywhere, ("admin.console", "true")], true),
+        (vec![], true),
+    ] {
+        let mut bridge = TestBridge::on_embedded(&[], &settings).await;
+        bridge.admin.set_ip([127, 0, 0, 1].into());
+        for path in ["/", "/console/state", "/console/events"] {
+            let status = with_host(&bridge, path, "127.0.0.1").await;
+            assert_eq!(status, if on { 200 } else { 404 }, "{path} with {settings:?}");
+        }
+        if !on {
+            let reply = bridge.admin("/").await;
+            assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+            assert!(reply.json()["detail"].as_str().expect("a detail").contains("admin.console = true"));
+        }
+        assert_eq!(bridge.admin("/healthz").await.status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_anybody_could_make_lead_here_is_refused_unless_the_console_was_asked_for() {
+    let bridge = TestBridge::on_embedded(&[], &[]).await;
+    for path in ["/", "/console/state", "/console/events"] {
+        assert_eq!(with_host(&bridge, path, "evil.example:9464").await, 421, "{path}");
+        assert_eq!(with_host(&bridge, path, "localhost:9464").await, 200, "{path}");
+    }
+    assert_eq!(with_host(&bridge, "/metrics", "evil.example").await, 200);
+    let asked = TestBridge::on_embedded(&[], &[("admin.console", "true")]).await;
+    assert_eq!(with_host(&asked, "/", "bridge.internal").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_see_where_events_lie_and_nothing_of_their_bodies() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed"); // before anybody watches
+    let mut events = Events::of(&bridge).await;
+    let body = r#"[{"Id":42,"FullName":"Somebody Private"},{"FullName":"Without a key"}]"#;
+    let receipt = bridge.deliver("BookingCreate", body).await.events("confirmed");
+    bridge.deliver("BookingCreate", "nonsense of Somebody Private").await.events("quarantined");
+    let text = events.until(|text| seen(text).len() == 3).await;
+    assert!(!text.contains("Private") && !text.contains("Without"), "{text}");
+    let seen = seen(text);
+    assert_eq!((&seen[0]["key"], &seen[1]["key"]), (&"42".into(), &Value::Null));
+    for (seen, confirmed) in seen.iter().zip(&receipt) {
+        assert_eq!(
+            (seen["source"].as_str(), seen["action"].as_str()),
+            (Some("default"), Some("BookingCreate"))
+        );
+        for field in ["topic", "partition", "offset"] {
+            assert_eq!(seen[field], confirmed[field], "{field}");
+        }
+        assert!(seen["latency_ms"].as_f64().is_some_and(|ms| ms > 0.0 && ms < 60_000.0), "{seen}");
+        assert!(seen["quarantined"].is_null());
+        let time: jiff::Timestamp = seen["time"].as_str().expect("a time").parse().expect("RFC 3339");
+        assert!(time.duration_until(jiff::Timestamp::now()).as_secs().abs() < 60, "{seen}");
+    }
+    assert_eq!(
+        (&seen[2]["quarantined"], &seen[2]["topic"]),
+        (&"not_json".into(), &"nexudus.quarantine".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_may_watch_and_no_more_until_one_goes() {
+    let bridge = TestBridge::on_embedded(&[], &[]).await;
+    let mut viewers = Vec::new();
+    for _ in 0..MOST_VIEWERS {
+        viewers.push(Events::of(&bridge).await);
+    }
+    let refused = bridge.admin("/console/events").await;
+    assert_eq!((refused.status, refused.header("content-type")), (503, Some("application/problem+json")));
+    assert_eq!(state(&bridge).await["viewers"], MOST_VIEWERS);
+    viewers.pop();
+    // The bridge sees that a viewer has gone as soon as its connection ends.
+    let one_less = |reply: &Reply| reply.json()["viewers"] == MOST_VIEWERS - 1;
+    bridge.wait_until_admin("/console/state", one_less).await;
+    Events::of(&bridge).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_that_is_too_slow_is_told_how_many_it_missed() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    let mut events = Events::of(&bridge).await;
+    let records: Vec<String> = (0..2000).map(|id| format!(r#"{{"Id":{id}}}"#)).collect();
+    bridge.deliver("BookingCreate", format!("[{}]", records.join(","))).await.events("confirmed");
+    let missed = |text: &str| -> usize {
+        let (whole, _) = text.rsplit_once("\n\n").unwrap_or_default();
+        let numbers = whole.lines().filter_map(|line| line.strip_prefix("data: ")?.parse::<usize>().ok());
+        numbers.sum()
+    };
+    let text = events.until(|text| seen(text).len() + missed(text) == 2000).await;
+    assert!(missed(text) > 0 && text.contains("event: missed\n"), "{} seen", seen(text).len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_grouped_by_kind_with_what_to_do_about_them() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    assert_eq!(state(&bridge).await["setbacks"], serde_json::json!([]));
+    for _ in 0..3 {
+        bridge.post("BookingCreate", &[], "{}").await.problem(401, "missing_signature");
+    }
+    let wrong = [("X-Nexudus-Hook-Signature", "ab".repeat(32))];
+    bridge.post("BookingCreate", &[(wrong[0].0, &wrong[0].1)], "{}").await.problem(401, "invalid_signature");
+    bridge.post("nowhere/BookingCreate", &[], "{}").await.problem(404, "unknown_source");
+    bridge.deliver("BookingCreate", "nonsense").await.events("quarantined");
+    let state = state(&bridge).await;
+    let setbacks = state["setbacks"].as_array().expect("a list");
+    let kinds: Vec<_> = setbacks
+        .iter()
+        .map(|s| (s["source"].as_str(), s["action"].as_str(), s["outcome"].as_str(), s["count"].as_u64()))
+        .collect();
+    let kind = |source, outcome, count| (Some(source), Some("BookingCreate"), Some(outcome), Some(count));
+    let unknown = (Some("unknown"), Some("unknown"), Some("unknown_source"), Some(1));
+    assert_eq!(
+        kinds,
+        [
+            kind("default", "quarantined", 1),
+            unknown,
+            kind("default", "invalid_signature", 1),
+            kind("default", "missing_signature", 3)
+        ]
+    );
+    assert!(setbacks[3]["detail"].as_str().expect("a detail").contains("X-Nexudus-Hook-Signature"));
+    let advice = |label: &str| {
+        let outcomes = state["outcomes"].as_array().expect("a list");
+        outcomes.iter().find(|outcome| outcome["label"] == label).expect("listed")["advice"].clone()
+    };
+    assert!(advice("missing_signature").as_str().expect("a text").contains("shared secret"));
+    assert!(advice("quarantined").as_str().expect("a text").contains("quarantine replay"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_shown_with_their_origin_and_without_secrets() {
+    let secret = ("kafka.properties.sasl_password", "never-to-be-seen");
+    let bridge = TestBridge::on_embedded(&[], &[secret, ("topics.key", "UniqueId")]).await;
+    let reply = bridge.admin("/console/state").await;
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    assert!(!text.contains("never-to-be-seen") && !text.contains("test-secret"), "{text}");
+    let state = reply.json();
+    let setting = |key: &str| {
+        let settings = state["settings"].as_array().expect("a list");
+        let found =
+            settings.iter().find(|setting| setting["key"] == key).unwrap_or_else(|| panic!("{key}: {text}"));
+        (
+            found["value"].as_str().expect("a text").to_owned(),
+            found["origin"].as_str().expect("a text").to_owned(),
+        )
+    };
+    let pair = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
+    assert_eq!(setting("topics.key"), pair("\"UniqueId\"", "NEXUDUS_BRIDGE__TOPICS__KEY"));
+    assert_eq!(setting("topics.partitions"), pair("3", "default"));
+    assert_eq!(setting("admin.console"), pair("true", "default"));
+    assert_eq!(setting("sources.default.secrets").0, "[\"***\"]");
+    assert_eq!(setting("kafka.properties.\"sasl.password\"").0, "\"***\"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_whether_the_bridge_is_ready_and_why_not() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    bridge.wait_until_admin("/console/state", |reply| reply.json()["ready"] == true).await;
+    bridge.broker().down();
+    let not_ready = |reply: &Reply| reply.json()["ready"] == false;
+    let state = bridge.wait_until_admin("/console/state", not_ready).await.json();
+    assert!(state["reasons"][0].as_str().expect("a reason").contains("Kafka"), "{state}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_viewer_is_sent_home_and_does_not_hold_up_the_end() {
+    let mut bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    let mut events = Events::of(&bridge).await;
+    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed");
+    events.until(|text| seen(text).len() == 1).await;
+    let begun = Instant::now();
+    bridge.stopper().stop();
+    assert_eq!(bridge.ended().await, Ended::Drained);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // Told, or cut off: either way it is not left waiting.
+    let rest =
+        tokio::time::timeout(PATIENCE, async { while let Ok(Some(_)) = events.response.chunk().await {} });
+    assert!(rest.await.is_ok(), "the stream has an end");
+}
