@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod bridge;
+pub(crate) mod browser;
 pub(crate) mod kafka;
 pub(crate) mod program;
 pub(crate) mod proxy;

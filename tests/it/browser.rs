@@ -1,0 +1,213 @@
+//! The console page in a real browser: what people see, with whatever they use to look at it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::support::bridge::TestBridge;
+use crate::support::browser::Browser;
+
+/// `WebDriver`'s name for the Tab key.
+const TAB: &str = "\u{E004}";
+
+async fn opened(bridge: &TestBridge) -> Browser {
+    let browser = Browser::start().await;
+    browser.screen(1200, "light").await;
+    browser.open(&format!("http://{}/", bridge.admin)).await;
+    browser.wait_for("state-word", |text| text == "Ready").await;
+    browser.wait_for("stream", |text| text == "live").await;
+    browser
+}
+
+/// Deliveries of several actions, some refused, one quarantined.
+async fn traffic(bridge: &TestBridge) {
+    let actions = ["BookingCreate", "CoworkerUpdate", "CoworkerCheckin"];
+    for id in 0..24 {
+        let body = format!(r#"[{{"Id":{},"FullName":"Somebody Private"}}]"#, 1_400_250_117 + id * 37);
+        let path = if id % 4 == 3 { "north/BookingCreate" } else { actions[id % 3] };
+        bridge.deliver(path, body).await.events("confirmed");
+    }
+    bridge.post("BookingCreate", &[], "{}").await.problem(401, "missing_signature");
+    bridge.deliver("CoworkerUpdate", "[\"not a record\"]").await.events("quarantined");
+}
+
+async fn bridge() -> TestBridge {
+    let actions = ["BookingCreate", "CoworkerUpdate", "CoworkerCheckin"];
+    let settings = [("sources.north.secrets", r#"["test-secret"]"#), ("kafka.confirm_timeout", "2s")];
+    let bridge = TestBridge::on_embedded(&actions, &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    bridge
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_traffic_a_lost_broker_and_its_return() {
+    let bridge = bridge().await;
+    let browser = opened(&bridge).await;
+    let none = browser.text("actions-none").await;
+    assert!(none.contains("No delivery yet") && none.contains("nexudus-bridge send"), "{none}");
+
+    traffic(&bridge).await;
+    let events = browser.wait_for("events", |text| text.matches("nexudus.BookingCreate").count() > 5).await;
+    assert!(events.contains("1400250117") && !events.contains("Private"), "{events}");
+    let actions = browser.wait_for("actions", |text| text.contains("signature missing")).await;
+    for shown in ["CoworkerCheckin", "north", "1 × kept on the quarantine topic"] {
+        assert!(actions.contains(shown), "{shown} in {actions}");
+    }
+    let setbacks = browser.text("setbacks").await;
+    assert!(
+        setbacks.contains("Signature missing (401)") && setbacks.contains("Set the shared secret"),
+        "{setbacks}"
+    );
+    browser.wait_for("brokers", |text| text.contains("connected")).await;
+
+    bridge.broker().down();
+    let state = browser.wait_for("state", |text| text.contains("Not ready")).await;
+    assert!(state.contains("Kafka"), "{state}");
+    let heard = browser.wait_for("said", |text| text.contains("Not ready")).await;
+    assert!(heard.contains("Kafka"), "it is read out with its reason: {heard}");
+    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await;
+    browser.wait_for("setbacks", |text| text.contains("(503)") && text.contains("brokers run")).await;
+    browser.wait_for("brokers", |text| text.contains("not connected")).await;
+    browser.picture("down").await;
+    bridge.broker().up();
+    browser.wait_for("state-word", |text| text == "Ready").await;
+    assert_eq!(browser.errors().await, [""; 0], "no error in the browser's console");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_from_outside_are_shown_as_text_and_the_stream_can_be_paused_and_filtered() {
+    let bridge = bridge().await;
+    let browser = opened(&bridge).await;
+    let hostile = r#"<img src=x onerror="document.title='caught'"><script>document.title='caught'</script>"#;
+    bridge.deliver("BookingCreate", json!([{"Id": hostile}]).to_string()).await.events("confirmed");
+    browser.wait_for("events", |text| text.contains("<img src=x onerror")).await;
+    assert_ne!(browser.run("return document.title").await, "caught");
+    assert_eq!(browser.run("return document.querySelectorAll('img').length").await, 0);
+
+    browser.run("document.getElementById('pause').click()").await;
+    bridge.deliver("CoworkerUpdate", r#"{"Id":77}"#).await.events("confirmed");
+    browser.wait_for("stream", |text| text == "paused, 1 waiting").await;
+    assert!(!browser.text("events").await.contains("CoworkerUpdate"));
+    browser.run("document.getElementById('pause').click()").await;
+    browser.wait_for("events", |text| text.contains("CoworkerUpdate")).await;
+
+    browser.run("document.getElementById('filter').focus()").await;
+    browser.press("coworker").await;
+    browser
+        .wait_for("events", |text| text.contains("CoworkerUpdate") && !text.contains("BookingCreate"))
+        .await;
+    browser
+        .wait_for("actions", |text| text.contains("CoworkerUpdate") && !text.contains("BookingCreate"))
+        .await;
+    assert_eq!(browser.errors().await, [""; 0], "no error in the browser's console");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_for_small_screens_keyboards_readers_and_both_colour_schemes() {
+    let bridge = bridge().await;
+    let browser = opened(&bridge).await;
+    traffic(&bridge).await;
+    browser.wait_for("events", |text| text.contains("(not_records)")).await;
+    browser.wait_for("actions", |text| text.contains("kept on the quarantine topic")).await;
+    browser.wait_for("brokers", |text| text.contains(" ms")).await;
+    let mut backs = BTreeSet::new();
+    for (width, scheme) in [(1200, "dark"), (1200, "light"), (320, "dark"), (320, "light")] {
+        browser.screen(width, scheme).await;
+        let wide = browser.run("return document.documentElement.scrollWidth").await;
+        assert!(wide.as_u64().is_some_and(|wide| wide <= width.into()), "{wide} wide on a screen of {width}");
+        let back = browser.run("return getComputedStyle(document.body).backgroundColor").await;
+        backs.insert(back.to_string());
+        let faint = browser.run(FAINT_TEXTS).await;
+        assert_eq!(faint, json!([]), "too little contrast in {scheme}");
+        browser.picture(&format!("{width}-{scheme}")).await;
+    }
+    assert_eq!(backs.len(), 2, "one background for each scheme: {backs:?}");
+
+    browser.run("document.getElementById('settings-box').open = true").await;
+    assert_eq!(browser.run(WRONGS).await, json!([]));
+    let reachable: BTreeSet<String> = names(&browser.run(REACHABLE).await);
+    let mut reached = BTreeSet::new();
+    browser.run("document.activeElement.blur(); window.scrollTo(0, 0)").await;
+    for _ in 0..reachable.len() {
+        browser.press(TAB).await;
+        let (name, outlined) = focus(&browser).await;
+        assert!(outlined, "{name} does not show that it has the focus");
+        reached.insert(name);
+    }
+    assert_eq!(reached, reachable, "the Tab key leads everywhere");
+    assert_eq!(browser.errors().await, [""; 0], "no error in the browser's console");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_when_the_bridge_does_not_answer_any_more() {
+    let mut bridge = bridge().await;
+    let browser = opened(&bridge).await;
+    bridge.stopper().stop();
+    bridge.ended().await;
+    let state = browser.wait_for("state", |text| text.contains("No answer from the bridge")).await;
+    assert!(state.contains("is as it was at"), "{state}");
+    browser.picture("stale").await;
+    browser.close().await;
+}
+
+/// What has the focus, and whether that can be seen.
+async fn focus(browser: &Browser) -> (String, bool) {
+    let focus = browser
+        .run("const e = document.activeElement, s = getComputedStyle(e); return [e.id || e.getAttribute('href') || e.tagName, s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2]")
+        .await;
+    (focus[0].as_str().expect("a name").to_owned(), focus[1] == true)
+}
+
+fn names(list: &Value) -> BTreeSet<String> {
+    list.as_array().expect("a list").iter().map(|name| name.as_str().expect("a text").to_owned()).collect()
+}
+
+/// The ids of all that can have the focus now.
+const REACHABLE: &str = r"
+    const all = document.querySelectorAll('a[href], button, input, summary, [tabindex=\'0\']');
+    return [...all].filter(e => e.checkVisibility()).map(e => e.id || e.getAttribute('href') || e.tagName)";
+
+/// Basic checks of what a screen reader needs: what is wrong.
+const WRONGS: &str = r"
+    const wrongs = [], all = selector => [...document.querySelectorAll(selector)];
+    const expect = (holds, what) => { if (!holds) wrongs.push(what); };
+    expect(document.documentElement.lang === 'en', 'language');
+    expect(all('h1').length === 1, 'one h1');
+    for (const landmark of ['header', 'main', 'footer', 'search']) expect(all(landmark).length === 1, 'one ' + landmark);
+    for (const section of all('section')) {
+        const title = document.getElementById(section.getAttribute('aria-labelledby'));
+        expect(title && title.tagName === 'H2' && title.textContent.trim(), 'a heading for each section');
+    }
+    for (const control of all('button, input')) {
+        const name = control.textContent.trim() || control.getAttribute('aria-label') || control.labels?.[0]?.textContent.trim();
+        expect(name, 'a name for ' + control.outerHTML);
+    }
+    for (const table of all('table')) {
+        expect(table.caption?.textContent.trim(), 'a caption for ' + table.id);
+        for (const th of table.querySelectorAll('th')) expect(th.scope, 'a scope for ' + th.textContent);
+        for (const row of table.tBodies[0].rows) expect(row.querySelector('th'), 'a header in each row of ' + table.id);
+    }
+    for (const image of all('svg')) expect(image.getAttribute('aria-hidden') === 'true' || image.getAttribute('aria-label'), 'a name for a picture');
+    const ids = all('[id]').map(e => e.id);
+    expect(new Set(ids).size === ids.length, 'ids of one element each');
+    for (const e of all('[aria-labelledby]')) expect(document.getElementById(e.getAttribute('aria-labelledby')), 'a label that is there');
+    expect(document.getElementById('said').getAttribute('aria-live') === 'polite', 'a live region');
+    return wrongs";
+
+/// Texts with less contrast than WCAG's AA asks for, 4.5 to 1.
+const FAINT_TEXTS: &str = r"
+    const parts = colour => colour.match(/[\d.]+/g).map(Number);
+    const light = colour => parts(colour).slice(0, 3).map(c => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, at) => sum + c * [0.2126, 0.7152, 0.0722][at], 0);
+    const behind = e => { const back = getComputedStyle(e).backgroundColor; return !e.parentElement || (parts(back)[3] ?? 1) > 0.99 ? back : behind(e.parentElement); };
+    const faint = new Set();
+    for (const e of document.querySelectorAll('body *')) {
+        const own = [...e.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+        if (!own || !e.checkVisibility() || e.closest('script, style')) continue;
+        const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
+        if ((a + 0.05) / (b + 0.05) < 4.5) faint.add(e.tagName + '.' + e.className + ' ' + e.textContent.slice(0, 40));
+    }
+    return [...faint]";
