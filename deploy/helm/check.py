@@ -1,0 +1,115 @@
+"""For check: rendered objects against Kubernetes' JSON schemas and each other, and the configuration among them
+against the bridge.
+
+check.py objects KUBERNETES_VERSION FILE
+check.py config NEXUDUS_BRIDGE FILE
+"""
+
+import math
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import kubernetes_validate
+import yaml
+
+DEFAULT_CONFIG = "/etc/nexudus-bridge/nexudus-bridge.toml"
+
+
+def objects(version, documents):
+    """Schemas, and what they cannot say: references between objects, and the time to end."""
+    for document in documents:
+        if not document["apiVersion"].startswith("monitoring.coreos.com/"):
+            kubernetes_validate.validate(document, version, strict=True)
+    by_kind = {}
+    for document in documents:
+        by_kind.setdefault(document["kind"], []).append(document)
+    (deployment,) = by_kind["Deployment"]
+    template = deployment["spec"]["template"]
+    labels, pod = template["metadata"]["labels"], template["spec"]
+    (container,) = pod["containers"]
+
+    selectors = [deployment["spec"]["selector"]["matchLabels"]]
+    selectors += [service["spec"]["selector"] for service in by_kind["Service"]]
+    selectors += [budget["spec"]["selector"]["matchLabels"] for budget in by_kind.get("PodDisruptionBudget", [])]
+    selectors += [policy["spec"]["podSelector"]["matchLabels"] for policy in by_kind.get("NetworkPolicy", [])]
+    selectors += [spread["labelSelector"]["matchLabels"] for spread in pod["topologySpreadConstraints"]]
+    for selector in selectors:
+        assert selector.items() <= labels.items(), f"{selector} does not choose the bridge's pods"
+        (test,) = by_kind["Pod"]
+        assert not selector.items() <= test["metadata"]["labels"].items(), f"{selector} chooses the test's pod"
+    for monitor in by_kind.get("ServiceMonitor", []):
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        chosen = [service for service in by_kind["Service"] if wanted <= service["metadata"]["labels"].items()]
+        assert [service["spec"]["ports"][0]["name"] for service in chosen] == ["admin"], "not the admin Service"
+
+    ports = {port["name"] for port in container["ports"]}
+    for service in by_kind["Service"]:
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
+    services = {service["metadata"]["name"]: service["spec"]["ports"][0]["port"] for service in by_kind["Service"]}
+    for ingress in by_kind.get("Ingress", []):
+        for path in ingress["spec"]["rules"][0]["http"]["paths"]:
+            backend = path["backend"]["service"]
+            assert path["path"] == "/webhooks" and services[backend["name"]] == backend["port"]["number"]
+    volumes = [volume["name"] for volume in pod["volumes"]]
+    mounts = [mount["name"] for mount in container["volumeMounts"]]
+    assert sorted(volumes) == sorted(mounts) and len(set(volumes)) == len(volumes), f"{volumes} and {mounts}"
+    accounts = [account["metadata"]["name"] for account in by_kind["ServiceAccount"]]
+    assert accounts == [pod["serviceAccountName"]] and pod["automountServiceAccountToken"] is False
+
+    ingress = tomllib.loads(toml_of(documents))["ingress"]
+    least = seconds(ingress["shutdown_delay"]) + seconds(ingress["shutdown_grace"]) + 15
+    assert pod["terminationGracePeriodSeconds"] == math.ceil(least), f"{least} s are needed"
+    print(f"{len(documents)} objects are valid for Kubernetes {version}")
+
+
+def seconds(duration):
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)\s*(ms|s|m|h)", duration))
+
+
+def toml_of(documents):
+    (text,) = [each["data"]["nexudus-bridge.toml"] for each in documents if each["kind"] == "ConfigMap"]
+    return text
+
+
+def config(program, documents):
+    """`config check` of the bridge, with invented files in the place of those that are mounted."""
+    (deployment,) = [each for each in documents if each["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"] == ["serve", "--config", DEFAULT_CONFIG]
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = Path(folder, "certificate")
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=check", "-days", "2"]
+        command += ["-keyout", f"{folder}/key", "-out", str(certificate)]
+        subprocess.run(command, check=True, capture_output=True)
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        text = toml_of(documents)
+        for mount in container["volumeMounts"]:
+            volume = volumes[mount["name"]]
+            for item in (volume.get("secret") or volume.get("configMap") or {}).get("items", []):
+                path = Path(folder + mount["mountPath"], item["path"])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                sources = {".crt": certificate, ".key": Path(folder, "key")}
+                source = sources.get(path.suffix)
+                path.write_text(source.read_text() if source else "invented\n")
+        for base in ("/run/secrets/", "/run/config/"):
+            text = text.replace(f'"{base}', f'"{folder}{base}')
+        file = Path(folder, "nexudus-bridge.toml")
+        file.write_text(text)
+        checked = subprocess.run([program, "config", "check", "--config", file], capture_output=True, text=True)
+        assert checked.returncode == 0, f"{checked.stderr}\n{text}"
+    print("the bridge takes the configuration")
+
+
+def main():
+    what, argument, file = sys.argv[1:]
+    documents = [document for document in yaml.safe_load_all(Path(file).read_text()) if document]
+    {"objects": objects, "config": config}[what](argument, documents)
+
+
+main()
