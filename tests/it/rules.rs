@@ -202,3 +202,12 @@ fn each_panel_of_the_dashboard_says_what_it_shows() {
     }
     assert!(ids.len() > 20, "found {} panels", ids.len());
 }
+
+#[test]
+fn the_chart_has_the_same_rules() {
+    let contents = |files: Vec<(PathBuf, String)>| -> Vec<(Option<std::ffi::OsString>, String)> {
+        files.into_iter().map(|(path, text)| (path.file_name().map(Into::into), text)).collect()
+    };
+    let of_the_chart = files("deploy/helm/nexudus-bridge/files/rules", "yml");
+    assert!(contents(of_the_chart) == contents(rules()), "copy deploy/prometheus/rules/*.yml there");
+}
