@@ -13,8 +13,9 @@ use crate::support::say;
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTING: (&str, &str) = ("kafka.confirm_timeout", "2s");
 
-/// The promise: no answer takes longer.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// The promise is 3 s; the rest is what a busy machine may add to both sides. The chaos test holds the bridge to the promise
+/// itself, as it measures its own delays.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Deliveries of each kind at once.
 const CLIENTS: usize = 4;

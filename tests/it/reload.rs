@@ -112,7 +112,9 @@ async fn a_rotation_of_the_secret_under_load_refuses_nothing() {
     renewed.store(true, Ordering::Release);
     // No delivery with the old secret is on its way any more once each sender has begun another.
     let seen = numbers.load(Ordering::Relaxed);
+    let begun = std::time::Instant::now();
     while numbers.load(Ordering::Relaxed) < seen + 64 {
+        assert!(begun.elapsed() < PATIENCE, "the senders have stopped");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     bridge.write("first", "new secret\n");
