@@ -118,8 +118,9 @@ impl Reloader {
                 let topics = topic_names(&self.config);
                 bridge.adopt(&loaded.config.sources);
                 self.config.sources = loaded.config.sources;
-                if topic_names(&self.config) != topics {
-                    watch.want(topic_names(&self.config));
+                let wanted = topic_names(&self.config);
+                if wanted != topics {
+                    watch.want(wanted);
                     self.preparing.abort_all(); // it may still wait for a cluster that is away
                     self.preparing.spawn(prepare_topics(self.config.clone(), watch));
                 }
@@ -156,9 +157,7 @@ impl Reloader {
 
     /// Shows the settings in force: of what was read, those that were taken over.
     fn show_settings(&mut self, signed_in: bool) {
-        let taken = |setting: &&Setting| {
-            setting.key.starts_with("sources.") || signed_in && setting.key.starts_with("kafka.oauth.")
-        };
+        let taken = |setting: &&Setting| is_taken_over(&setting.key, signed_in);
         let place = |setting: &Setting| setting.key.split('.').next().map(str::to_owned);
         let mut settings: Vec<Setting> =
             self.config.settings.iter().filter(|setting| !taken(setting)).cloned().collect();
@@ -180,7 +179,7 @@ impl Reloader {
             self.config.kafka.oauth.is_some() && new.iter().any(|s| s.key == "kafka.oauth.client_id");
         let keys = self.settings.iter().chain(new).map(|setting| setting.key.as_str());
         let mut changed: Vec<&str> = keys
-            .filter(|key| !(key.starts_with("sources.") || tokens && key.starts_with("kafka.oauth.")))
+            .filter(|key| !is_taken_over(key, tokens))
             .filter(|key| value(&self.settings, key) != value(new, key))
             .collect();
         changed.sort_unstable();
@@ -189,6 +188,11 @@ impl Reloader {
             tracing::warn!("only a restart changes {}", changed.join(", "));
         }
     }
+}
+
+/// Whether a reload takes a setting over; those of `[kafka.oauth]` only where `tokens` are used before and after it.
+fn is_taken_over(key: &str, tokens: bool) -> bool {
+    key.starts_with("sources.") || tokens && key.starts_with("kafka.oauth.")
 }
 
 fn contents(config: &Config) -> Contents {

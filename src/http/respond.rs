@@ -2,8 +2,8 @@
 
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use serde::Serialize;
 use uuid::fmt::Hyphenated;
 
@@ -25,15 +25,16 @@ pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
 
 /// The answer to a delivery whose body was not read to its end: the connection cannot be used any more.
 pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
-    let mut response = refuse(refusal);
-    response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
-    response
+    closing(refuse(refusal))
 }
 
 /// The answer to a body that never ended; the connection cannot be used any more.
 pub(super) fn bad_request(detail: &str) -> HttpResponse {
-    let mut response = problem(StatusCode::BAD_REQUEST, "Bad request", detail);
-    response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    closing(problem(StatusCode::BAD_REQUEST, "Bad request", detail))
+}
+
+fn closing(mut response: HttpResponse) -> HttpResponse {
+    response.head_mut().set_connection_type(ConnectionType::Close);
     response
 }
 
