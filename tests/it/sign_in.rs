@@ -285,8 +285,6 @@ async fn a_client_secret_that_was_rotated_is_taken_over_without_a_restart() {
 
     std::fs::write(&secret, CLIENT_SECRET).expect("writable");
     running.signal("HUP");
-    let log = running.lines_until("a token was fetched").join("\n");
-    assert!(!log.contains(CLIENT_SECRET) && !log.contains("only a restart"), "{log}");
     let begun = Instant::now();
     loop {
         let request = http_client().post(&url).header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes()));
@@ -298,6 +296,11 @@ async fn a_client_secret_that_was_rotated_is_taken_over_without_a_restart() {
     }
     let messages = secured().client("admin").read_to_end(&format!("{prefix}BookingCreate"));
     assert_eq!(messages.last().expect("it was answered 200").value, RECORD.as_bytes());
+
+    running.signal("TERM");
+    let (status, log) = running.ended(PATIENCE);
+    assert!(status.success() && log.contains("everything in flight was settled"), "{status}: {log}");
+    assert!(!log.contains(CLIENT_SECRET) && !log.contains("only a restart"), "{log}");
 }
 
 #[test]
