@@ -1,0 +1,137 @@
+//! `docker-compose.yml` as Docker Compose reads it without a `.env`, as far as our file goes: every `${NAME:-default}` is
+//! its default, `$$` is a dollar sign. `deploy/compose/check` asks Compose's own library whether the file is valid.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Compose {
+    pub(crate) services: BTreeMap<String, Service>,
+    pub(crate) volumes: BTreeMap<String, Option<serde_json::Value>>,
+}
+
+/// A service, with what the tests look at.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Service {
+    pub(crate) image: String,
+    pub(crate) build: Option<String>,
+    pub(crate) command: Option<Vec<String>>,
+    #[serde(default)]
+    environment: BTreeMap<String, Option<Scalar>>,
+    #[serde(default)]
+    pub(crate) volumes: Vec<String>,
+    #[serde(default)]
+    pub(crate) ports: Vec<String>,
+    #[serde(default)]
+    pub(crate) depends_on: BTreeMap<String, serde_json::Value>,
+    pub(crate) healthcheck: Option<Healthcheck>,
+    #[serde(default = "one")]
+    pub(crate) scale: String,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+    #[serde(default)]
+    pub(crate) cap_drop: Vec<String>,
+    #[serde(default)]
+    pub(crate) security_opt: Vec<String>,
+    #[serde(rename = "x-no-healthcheck")]
+    pub(crate) no_healthcheck: Option<String>,
+}
+
+/// How Docker asks a container for its health.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Healthcheck {
+    #[serde(default)]
+    pub(crate) test: Vec<String>,
+}
+
+/// A variable's value may be written as a number.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Text(String),
+    Number(i64),
+}
+
+fn one() -> String {
+    "1".to_owned()
+}
+
+/// The checkout.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The text of `docker-compose.yml`.
+pub(crate) fn text() -> String {
+    std::fs::read_to_string(repository().join("docker-compose.yml")).expect("it is there")
+}
+
+impl Compose {
+    /// Reads the file.
+    pub(crate) fn read() -> Self {
+        serde_saphyr::from_str(&interpolated(&text())).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A service by its name.
+    pub(crate) fn service(&self, name: &str) -> &Service {
+        self.services.get(name).unwrap_or_else(|| panic!("docker-compose.yml has no service {name}"))
+    }
+}
+
+impl Service {
+    /// The variables that the program gets.
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
+        let text = |value: &Option<Scalar>| match value {
+            None => String::new(),
+            Some(Scalar::Text(text)) => text.clone(),
+            Some(Scalar::Number(number)) => number.to_string(),
+        };
+        self.environment.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+
+    /// The health check as a command; `CMD` is Docker's word for "without a shell".
+    pub(crate) fn health_command(&self) -> &[String] {
+        let healthcheck = self.healthcheck.as_ref().expect("it has a health check");
+        assert_eq!(healthcheck.test.first().map(String::as_str), Some("CMD"));
+        &healthcheck.test[1..]
+    }
+
+    /// Files and folders of the checkout that are mounted, and where they are seen inside.
+    pub(crate) fn mounts(&self) -> Vec<(PathBuf, &str)> {
+        let bind = |volume: &'_ String| volume.starts_with("./");
+        let parts = self.volumes.iter().filter(|volume| bind(volume)).map(|volume| {
+            let (outside, inside) = volume.split_once(':').expect("outside:inside");
+            (repository().join(&outside[2..]), inside.strip_suffix(":ro").expect("mounted read-only"))
+        });
+        parts.collect()
+    }
+}
+
+/// Every `${…}` of a text: name, default, and all of it as written.
+///
+/// # Panics
+/// When one has no default: without a `.env` it would be empty.
+pub(crate) fn variables(text: &str) -> Vec<(&str, &str, &str)> {
+    let written = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    let starts = written.flat_map(|line| line.match_indices("${").map(|(at, _)| &line[at..]));
+    starts
+        .map(|rest| {
+            let end = rest.find('}').unwrap_or_else(|| panic!("no end: {rest}"));
+            let (name, default) = rest[2..end]
+                .split_once(":-")
+                .unwrap_or_else(|| panic!("{rest}: expected ${{NAME:-default}}"));
+            (name, default, &rest[..=end])
+        })
+        .collect()
+}
+
+fn interpolated(text: &str) -> String {
+    let mut result = text.to_owned();
+    for (_, default, written) in variables(text) {
+        result = result.replace(written, default);
+    }
+    result.replace("$$", "$")
+}
