@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Metrics of the contract that a later version has, and that rules and dashboard use already.
-const LATER: [&str; 6] = [
+pub(crate) const LATER: [&str; 6] = [
     "webhook_active",
     "webhook_error_count",
     "webhook_last_trigger_timestamp_seconds",

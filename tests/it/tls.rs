@@ -23,7 +23,7 @@ pub(crate) fn certificate(year: i32) -> (String, String) {
 }
 
 /// A client that trusts this certificate and no other.
-fn client(certificate: &str) -> reqwest::ClientBuilder {
+pub(crate) fn client(certificate: &str) -> reqwest::ClientBuilder {
     rustls::crypto::ring::default_provider().install_default().ok(); // an error says that one is installed already
     let root = reqwest::Certificate::from_pem(certificate.as_bytes()).expect("a certificate");
     reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([root])

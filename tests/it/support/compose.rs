@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Compose {
     pub(crate) services: BTreeMap<String, Service>,
-    pub(crate) volumes: BTreeMap<String, Option<serde_json::Value>>,
+    pub(crate) volumes: BTreeMap<String, Option<Value>>,
 }
 
 /// A service, with what the tests look at.
@@ -26,10 +27,9 @@ pub(crate) struct Service {
     #[serde(default)]
     pub(crate) ports: Vec<String>,
     #[serde(default)]
-    pub(crate) depends_on: BTreeMap<String, serde_json::Value>,
+    pub(crate) depends_on: BTreeMap<String, Value>,
     pub(crate) healthcheck: Option<Healthcheck>,
-    #[serde(default = "one")]
-    pub(crate) scale: String,
+    scale: Option<String>,
     #[serde(default)]
     pub(crate) read_only: bool,
     #[serde(default)]
@@ -55,10 +55,6 @@ enum Scalar {
     Number(i64),
 }
 
-fn one() -> String {
-    "1".to_owned()
-}
-
 /// The checkout.
 pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -72,7 +68,9 @@ pub(crate) fn text() -> String {
 impl Compose {
     /// Reads the file.
     pub(crate) fn read() -> Self {
-        serde_saphyr::from_str(&interpolated(&text())).unwrap_or_else(|error| panic!("{error}"))
+        let mut file: Value = serde_saphyr::from_str(&text()).unwrap_or_else(|error| panic!("{error}"));
+        interpolate(&mut file);
+        serde_json::from_value(file).unwrap_or_else(|error| panic!("docker-compose.yml: {error}"))
     }
 
     /// A service by its name.
@@ -90,6 +88,11 @@ impl Service {
             Some(Scalar::Number(number)) => number.to_string(),
         };
         self.environment.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+
+    /// How many containers of it there are.
+    pub(crate) fn scale(&self) -> usize {
+        self.scale.as_ref().map_or(1, |scale| scale.parse().expect("a number"))
     }
 
     /// The health check as a command; `CMD` is Docker's word for "without a shell".
@@ -128,10 +131,18 @@ pub(crate) fn variables(text: &str) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
-fn interpolated(text: &str) -> String {
-    let mut result = text.to_owned();
-    for (_, default, written) in variables(text) {
-        result = result.replace(written, default);
+/// What stands for something else stays text, as it does for Compose.
+fn interpolate(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let written = text.clone();
+            for (_, default, variable) in variables(&written) {
+                *text = text.replace(variable, default);
+            }
+            *text = text.replace("$$", "$");
+        }
+        Value::Array(values) => values.iter_mut().for_each(interpolate),
+        Value::Object(fields) => fields.values_mut().for_each(interpolate),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-    result.replace("$$", "$")
 }

@@ -2,8 +2,12 @@
 
 pub(crate) mod bridge;
 pub(crate) mod browser;
+pub(crate) mod compose;
+pub(crate) mod guarded;
 pub(crate) mod kafka;
 pub(crate) mod program;
+pub(crate) mod prometheus;
+pub(crate) mod promql;
 pub(crate) mod proxy;
 pub(crate) mod tokens;
 pub(crate) mod wire;

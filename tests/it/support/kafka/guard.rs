@@ -10,10 +10,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 /// Run by `sh -c`; its arguments are a name, the directory to remove, and the broker's command.
-pub(super) const SCRIPT: &str = include_str!("../../../support-kafka/guard.sh");
+pub(crate) const SCRIPT: &str = include_str!("../../../support-kafka/guard.sh");
 
 /// A running broker and the shell that watches over it.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     shell: Child,
     /// None once ended: closing it is the order to kill and clean up.
     orders: Option<ChildStdin>,
@@ -22,7 +22,7 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Starts `command`, which has to run [`SCRIPT`].
-    pub(super) fn start(mut command: Command) -> Result<Self, String> {
+    pub(crate) fn start(mut command: Command) -> Result<Self, String> {
         let mut shell = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -38,7 +38,7 @@ impl Guard {
 
     /// Sends a signal (`KILL`, `STOP`, `CONT`) and returns when it was sent. False: the broker had ended
     /// before.
-    pub(super) fn signal(&mut self, name: &str) -> bool {
+    pub(crate) fn signal(&mut self, name: &str) -> bool {
         let Some(orders) = &mut self.orders else { return false };
         if writeln!(orders, "{name}").is_err() {
             return false;
@@ -48,12 +48,12 @@ impl Guard {
     }
 
     /// Whether the broker has ended, and how.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.shell.try_wait().ok().flatten()
     }
 
     /// Kills the broker, and keeps its data.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.signal("KILL");
         // Before the pipe is closed: its end would be the order to remove the data.
         self.shell.wait().expect("the guard is our child");

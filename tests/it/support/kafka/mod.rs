@@ -31,8 +31,10 @@ use std::time::Duration;
 pub(crate) use certificates::Authority;
 pub(crate) use client::{Client, Consumed, PartitionState, pause};
 pub(crate) use cluster::{BROKERS, OwnCluster};
+pub(crate) use guard::{Guard, SCRIPT as GUARD_SCRIPT};
 pub(crate) use own::OwnBroker;
 pub(crate) use ports::free_port;
+pub(crate) use runtime::{VERSION, java};
 pub(crate) use secured::{Acl, Pattern, Resource, SecuredBroker, secured};
 
 use server::{Server, Setup};

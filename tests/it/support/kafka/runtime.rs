@@ -20,7 +20,7 @@ use super::server::Place;
 const POM: &str = include_str!("../../../support-kafka/pom.xml");
 
 /// The version in [`POM`].
-const VERSION: &str = "4.3.1";
+pub(crate) const VERSION: &str = "4.3.1";
 
 /// The oldest Java that brokers of this version run on.
 const JAVA_MAJOR: u32 = 17;
@@ -118,6 +118,17 @@ impl Runtime {
             Self::Java { .. } => "127.0.0.1",
             Self::Docker { .. } => "0.0.0.0",
         }
+    }
+}
+
+/// Java, and the class path of Kafka's own programs, for tests that run these as they are.
+///
+/// # Errors
+/// What is missing; a Docker engine does not do here.
+pub(crate) fn java() -> Result<(&'static Path, OsString), String> {
+    match Runtime::find()? {
+        Runtime::Java { java, jars } => Ok((java, class_path(jars))),
+        Runtime::Docker { .. } => Err("this test runs Kafka's programs and needs Java and Maven".to_owned()),
     }
 }
 

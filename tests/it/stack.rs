@@ -1,0 +1,428 @@
+//! `docker-compose.yml`: its files work with the real programs, and nothing in it is left to chance.
+//!
+//! No container is started. The broker, the bridge, the consumers and Prometheus run on this machine with what the compose
+//! file and the files that it mounts say, word for word but for addresses and folders: [`Here::new`] lists these.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use crate::support::bridge::{PATIENCE, http_client};
+use crate::support::compose::{self, Compose, Service, repository, variables};
+use crate::support::guarded::Guarded;
+use crate::support::kafka::{VERSION, free_port, java, pause};
+use crate::support::program::{Running, err, out, program};
+use crate::support::prometheus::Prometheus;
+
+/// How long a program may take until it is healthy.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a container has and the compose file does not say: the ports on which images listen by themselves.
+struct Images {
+    ingress: String,
+    prometheus: String,
+}
+
+/// Where things are here that the files of the compose file name otherwise.
+struct Here {
+    /// What the files say, and what is true here; the first row that fits a place wins.
+    table: Vec<(&'static str, String)>,
+    used: RefCell<BTreeSet<&'static str>>,
+    images: Images,
+    folder: tempfile::TempDir,
+}
+
+impl Here {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inside = |name: &str| folder.path().join(name).display().to_string();
+        let [controller, inner, outer, ingress, admin, prometheus] =
+            [(); 6].map(|()| format!("127.0.0.1:{}", free_port()));
+        let table = vec![
+            ("CONTROLLER://:9093", format!("CONTROLLER://{controller}")),
+            ("INSIDE://:19092", format!("INSIDE://{inner}")),
+            ("OUTSIDE://:9092", format!("OUTSIDE://{outer}")),
+            ("OUTSIDE://127.0.0.1:9092", format!("OUTSIDE://{outer}")),
+            ("kafka:9093", controller),
+            ("kafka:19092", inner),
+            ("bridge:8080", ingress.clone()),
+            ("bridge:9464", admin.clone()),
+            ("0.0.0.0:9464", admin),
+            ("127.0.0.1:9090", prometheus.clone()),
+            ("/var/lib/kafka/data", inside("kafka-data")),
+            ("/etc/consumer", repository().join("deploy/compose").display().to_string()),
+            ("/etc/prometheus", inside("prometheus")),
+            ("path=/prometheus", format!("path={}", inside("prometheus-data"))),
+            // Kafka's scripts start these classes.
+            (
+                "/opt/kafka/bin/kafka-broker-api-versions.sh",
+                "org.apache.kafka.tools.BrokerApiVersionsCommand".to_owned(),
+            ),
+            (
+                "/opt/kafka/bin/kafka-console-consumer.sh",
+                "org.apache.kafka.tools.consumer.ConsoleConsumer".to_owned(),
+            ),
+        ];
+        Self { table, used: RefCell::default(), images: Images { ingress, prometheus }, folder }
+    }
+
+    /// A text of the files as it is here.
+    fn text(&self, text: &str) -> String {
+        let mut translated = String::new();
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let row = self.table.iter().find(|(said, _)| rest.starts_with(said));
+            let length = row.map_or(first.len_utf8(), |(said, _)| said.len());
+            translated.push_str(row.map_or(&rest[..length], |(_, here)| here));
+            self.used.borrow_mut().extend(row.map(|(said, _)| said));
+            rest = &rest[length..];
+        }
+        translated
+    }
+
+    fn texts(&self, texts: &[String]) -> Vec<String> {
+        texts.iter().map(|text| self.text(text)).collect()
+    }
+
+    fn environment(&self, service: &Service) -> BTreeMap<String, String> {
+        service.environment().into_iter().map(|(name, value)| (name, self.text(&value))).collect()
+    }
+
+    /// A command of the compose file that is one of Kafka's scripts, as arguments of Java.
+    fn java(&self, service: &Service, command: &[String]) -> (&'static Path, Vec<String>) {
+        let (java, class_path) = java().unwrap_or_else(|reason| panic!("{reason}"));
+        let mut arguments = vec!["-cp".to_owned(), class_path.to_string_lossy().into_owned()];
+        let heap = &service.environment()["KAFKA_HEAP_OPTS"];
+        arguments.extend(heap.split_whitespace().map(str::to_owned));
+        arguments.extend(self.texts(command));
+        (java, arguments)
+    }
+
+    fn bridge(&self, service: &Service) -> Command {
+        let mut command = program();
+        command.envs(self.environment(service));
+        command.env("NEXUDUS_BRIDGE__INGRESS__LISTEN", &self.images.ingress);
+        command
+    }
+
+    /// Every row of the table is still in some file.
+    fn all_used(&self) {
+        let all: BTreeSet<&str> = self.table.iter().map(|(said, _)| *said).collect();
+        assert_eq!(*self.used.borrow(), all, "what the files say, and what is translated");
+    }
+}
+
+/// The broker, as the image starts it: `KAFKA_A_B` is the property `a.b`, and the storage is made with `CLUSTER_ID`.
+fn start_kafka(here: &Here, service: &Service) -> Guarded {
+    let not_properties = ["CLUSTER_ID", "KAFKA_HEAP_OPTS"];
+    let environment = here.environment(service);
+    let properties = environment.iter().filter(|(name, _)| !not_properties.contains(&name.as_str()));
+    let lines = properties.map(|(name, value)| {
+        let property = name.strip_prefix("KAFKA_").expect("the image knows no others").to_lowercase();
+        assert!(!property.contains("__"), "{name}: the image makes other signs of these");
+        format!("{}={value}\n", property.replace('_', "."))
+    });
+    let file = here.folder.path().join("server.properties");
+    fs::write(&file, lines.collect::<String>()).expect("written");
+    let file = file.display().to_string();
+    let said = |arguments: &[&str]| {
+        let command: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        here.java(service, &command)
+    };
+    let (java, format) =
+        said(&["kafka.tools.StorageTool", "format", "-t", &environment["CLUSTER_ID"], "-c", &file]);
+    succeeds(Command::new(java).args(format));
+    let (java, start) = said(&["kafka.Kafka", &file]);
+    Guarded::start(java, |_| start)
+}
+
+fn succeeds(command: &mut Command) -> Output {
+    let output = command.output().expect("it can be run");
+    assert!(output.status.success(), "{command:?}: {}{}", out(&output), err(&output));
+    output
+}
+
+/// Runs a health check until it succeeds.
+fn wait_until_healthy(check: &mut Command, mut running: impl FnMut()) {
+    let begun = Instant::now();
+    while !check.output().expect("it can be run").status.success() {
+        running();
+        assert!(begun.elapsed() < HEALTHY_WITHIN, "{check:?} does not succeed");
+        pause(Duration::from_millis(200));
+    }
+}
+
+/// A copy of the folder that Prometheus has mounted, with the names of here.
+fn copy_for_prometheus(here: &Here, service: &Service) {
+    let mounts = service.mounts();
+    let [(folder, "/etc/prometheus")] = &mounts[..] else { panic!("{mounts:?}") };
+    for below in ["", "rules"] {
+        let to = here.folder.path().join("prometheus").join(below);
+        fs::create_dir_all(&to).expect("made");
+        for file in files(&folder.join(below)) {
+            let text = here.text(&fs::read_to_string(&file).expect("readable"));
+            fs::write(to.join(file.file_name().expect("it has a name")), text).expect("written");
+        }
+    }
+}
+
+/// The files of a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect()
+}
+
+/// The ids of the events that a consumer has printed, one a line.
+fn printed(consumer: &Guarded) -> Vec<String> {
+    let output = consumer.output();
+    let ids = output.lines().filter_map(|line| {
+        let (_, behind) = line.split_once(" ce_id:")?;
+        Some(behind.split(' ').next().expect("a first word").to_owned())
+    });
+    ids.collect()
+}
+
+/// How many messages of the actions' topics a group has behind it, as it has told Kafka.
+fn committed(bootstrap: &str, group: &str) -> i64 {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("group.id", group);
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(None, PATIENCE).expect("the broker answers");
+    let mut partitions = TopicPartitionList::new();
+    for topic in metadata.topics().iter().filter(|topic| topic.name().starts_with("nexudus.")) {
+        for partition in topic.partitions() {
+            partitions.add_partition(topic.name(), partition.id());
+        }
+    }
+    let offsets = consumer.committed_offsets(partitions, PATIENCE).expect("the group is known");
+    let behind = offsets.elements().into_iter().map(|partition| match partition.offset() {
+        Offset::Offset(offset) => offset,
+        _ => 0,
+    });
+    behind.sum()
+}
+
+/// Waits until all members of a group have joined it, else one of them might get everything.
+fn wait_until_stable(bootstrap: &str, group: &str, members: usize) {
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("a consumer");
+    let begun = Instant::now();
+    loop {
+        // An error while the broker loads what it knows of groups.
+        let list = consumer.fetch_group_list(Some(group), PATIENCE).ok();
+        let joined = list.and_then(|list| {
+            list.groups().first().map(|group| (group.state().to_owned(), group.members().len()))
+        });
+        if joined == Some(("Stable".to_owned(), members)) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{group}: expected {members} members, found {joined:?}");
+        pause(Duration::from_millis(100));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_the_compose_file_work_with_the_real_programs() {
+    let (here, compose) = (Here::new(), Compose::read());
+    let service = |name: &str| compose.service(name);
+
+    let mut kafka = start_kafka(&here, service("kafka"));
+    let (java, check) = here.java(service("kafka"), service("kafka").health_command());
+    wait_until_healthy(Command::new(java).args(check), || kafka.is_still_running());
+
+    let dockerfile = fs::read_to_string(repository().join("Dockerfile")).expect("readable");
+    assert!(dockerfile.ends_with("CMD [\"serve\"]\n"), "the bridge's service has no command of its own");
+    let bridge = Running::start(here.bridge(service("bridge")).arg("serve"));
+    bridge.line_with("the bridge is listening");
+    assert!(dockerfile.contains("CMD [\"/usr/local/bin/nexudus-bridge\", \"health\"]"), "the health check");
+    wait_until_healthy(here.bridge(service("bridge")).arg("health"), || {});
+    let admin = here.text("http://bridge:9464");
+    let console = http_client().get(format!("{admin}/")).send().await.expect("answered");
+    assert_eq!(console.status(), 200, "the console is on");
+
+    let consumers = |service: &Service| -> Vec<Guarded> {
+        let command = service.command.as_ref().expect("it says what to print");
+        let start = |_| {
+            let (java, arguments) = here.java(service, command);
+            Guarded::start(java, |_| arguments)
+        };
+        (0..service.scale()).map(start).collect()
+    };
+    let (billing, access) = (consumers(service("consumer-billing")), consumers(service("consumer-access")));
+    assert_eq!((billing.len(), access.len()), (1, 2), "one that gets everything, two that share it");
+
+    copy_for_prometheus(&here, service("prometheus"));
+    let mut arguments = here.texts(service("prometheus").command.as_ref().expect("it has one"));
+    arguments.push(format!("--web.listen-address={}", here.images.prometheus));
+    let health = service("prometheus").health_command().last().expect("an address").clone();
+    let url = here.text(health.strip_suffix("/-/ready").expect("it is asked whether it is ready"));
+    let prometheus = Prometheus::ready(Prometheus::program(|_| arguments), url).await;
+
+    let bootstrap = here.text("kafka:19092");
+    for (group, members) in [("billing", &billing), ("access", &access)] {
+        wait_until_stable(&bootstrap, group, members.len());
+    }
+    let sent = here.texts(service("send").command.as_ref().expect("it says what to send"));
+    let summary = out(&succeeds(program().envs(here.environment(service("send"))).args(sent)));
+    let posted = summary.split_whitespace().next().expect("a number").parse::<usize>().expect("how many");
+    assert!(posted > 200 && summary.contains(&format!("; {posted} events confirmed")), "{summary}");
+
+    let begun = Instant::now();
+    loop {
+        let all = |members: &[Guarded]| members.iter().flat_map(printed).collect::<BTreeSet<String>>();
+        let (by_billing, by_access) = (all(&billing), all(&access));
+        if by_billing.len() == posted && by_access == by_billing {
+            break;
+        }
+        let seen = (by_billing.len(), by_access.len());
+        assert!(begun.elapsed() < PATIENCE, "of {posted}, billing and access have printed {seen:?}");
+        pause(Duration::from_millis(100));
+    }
+    assert!(access.iter().all(|member| !printed(member).is_empty()), "both members have a part");
+    let line = billing[0].output();
+    let line = line.lines().find(|line| line.contains("ce_type:com.nexudus.BookingCreate ")).expect("a line");
+    assert!(line.starts_with("Partition:") && line.ends_with('}') && line.contains("   {"), "{line}");
+    for group in ["billing", "access"] {
+        let begun = Instant::now();
+        while usize::try_from(committed(&bootstrap, group)) != Ok(posted) {
+            assert!(begun.elapsed() < PATIENCE, "{group} has committed {}", committed(&bootstrap, group));
+            pause(Duration::from_millis(200));
+        }
+    }
+
+    prometheus_has_everything(&prometheus, posted).await;
+    here.all_used();
+}
+
+/// The target is up and is this bridge, and every rule of every file is loaded and works.
+async fn prometheus_has_everything(prometheus: &Prometheus, posted: usize) {
+    let counted = "sum(nexudus_bridge_events_confirmed_total and on (job, instance) up == 1)";
+    let begun = Instant::now();
+    loop {
+        let series = prometheus.query(counted, None).await.expect("a right query");
+        let value = series.first().and_then(|series| series["value"][1].as_str()).unwrap_or_default();
+        let rules = prometheus.rules().await;
+        let soon = |rule: &Value| rule["interval"].as_f64().is_some_and(|seconds| seconds <= 15.0);
+        let evaluated = rules.iter().filter(|rule| soon(rule)).all(|rule| rule["health"] == "ok");
+        if value == posted.to_string() && evaluated {
+            break;
+        }
+        assert!(begun.elapsed() < 2 * PATIENCE, "of {posted} Prometheus has {value:?}; {rules:#?}");
+        pause(Duration::from_millis(500));
+    }
+    let rules = prometheus.rules().await;
+    let mut loaded = BTreeMap::<&str, usize>::new();
+    for rule in &rules {
+        assert!(rule["health"] != "err" && rule["lastError"].as_str().is_none_or(str::is_empty), "{rule:#}");
+        let file = Path::new(rule["file"].as_str().expect("a path")).file_name().expect("a name");
+        *loaded.entry(file.to_str().expect("text")).or_default() += 1;
+    }
+    let ours = files(&repository().join("deploy/prometheus/rules"));
+    assert_eq!(loaded.len(), ours.len(), "{loaded:?}");
+    for file in ours {
+        let text = fs::read_to_string(&file).expect("readable");
+        let written = text.matches("- alert:").count() + text.matches("- record:").count();
+        assert_eq!(loaded[file.file_name().and_then(|name| name.to_str()).expect("text")], written);
+    }
+}
+
+#[test]
+fn every_image_has_its_full_version_and_kafka_that_of_the_tests() {
+    let compose = Compose::read();
+    let built: BTreeSet<&str> =
+        compose.services.values().filter(|one| one.build.is_some()).map(|one| one.image.as_str()).collect();
+    for (name, service) in &compose.services {
+        let (image, tag) = service.image.split_once(':').unwrap_or_else(|| panic!("{name} has no tag"));
+        if built.contains(service.image.as_str()) {
+            continue;
+        }
+        let numbers: Vec<&str> = tag.trim_start_matches('v').split('.').collect();
+        let full = numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u32>().is_ok());
+        assert!(full, "{name}: {image}:{tag}");
+        assert!(image != "apache/kafka" || tag == VERSION, "{name}: the tests have Kafka {VERSION}");
+    }
+}
+
+#[test]
+fn services_have_a_health_check_or_a_reason_no_more_rights_than_they_need_and_ports_on_loopback_only() {
+    let compose = Compose::read();
+    let mut ports = 0;
+    for (name, service) in &compose.services {
+        let checked = service.healthcheck.as_ref().is_some_and(|check| !check.test.is_empty());
+        assert!(checked != service.no_healthcheck.is_some(), "{name}: a health check, or why there is none");
+        assert_eq!(service.cap_drop, ["ALL"], "{name}");
+        assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
+        assert!(service.read_only || name == "kafka", "{name}: its image is writable");
+        for port in &service.ports {
+            assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
+            ports += 1;
+        }
+        for needed in service.depends_on.keys() {
+            assert!(compose.services.contains_key(needed), "{name} needs {needed}");
+        }
+    }
+    assert_eq!(ports, 5);
+}
+
+#[test]
+fn what_is_mounted_is_there_and_every_volume_is_used() {
+    let compose = Compose::read();
+    let mut named = BTreeSet::new();
+    for (name, service) in &compose.services {
+        let mounts = service.mounts();
+        for (path, _) in &mounts {
+            assert!(path.exists(), "{name}: {} is not there", path.display());
+        }
+        let others = service.volumes.iter().filter(|volume| !volume.starts_with("./"));
+        named.extend(others.map(|volume| volume.split(':').next().expect("a name").to_owned()));
+    }
+    assert_eq!(named, compose.volumes.into_keys().collect());
+}
+
+#[test]
+fn the_example_of_env_has_every_variable_with_its_default_and_no_other() {
+    let text = compose::text();
+    let used: BTreeMap<&str, &str> =
+        variables(&text).into_iter().map(|(name, default, _)| (name, default)).collect();
+    let example = fs::read_to_string(repository().join(".env.example")).expect("readable");
+    let shown: BTreeMap<&str, &str> = example
+        .lines()
+        .filter_map(|line| line.trim_start_matches(['#', ' ']).split_once('='))
+        .filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .map(|(name, value)| (name, value.trim_matches('\'')))
+        .collect();
+    assert!(used.len() > 10, "{used:?}");
+    assert_eq!(shown, used, "of .env.example, and of docker-compose.yml");
+}
+
+#[test]
+fn grafana_is_provisioned_with_what_the_compose_file_has() {
+    let compose = Compose::read();
+    let yaml = |path: &str| -> Value {
+        let text = fs::read_to_string(repository().join("deploy").join(path)).expect("readable");
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+    };
+    let source = &yaml("grafana/provisioning/datasources/prometheus.yml")["datasources"][0];
+    assert_eq!(source["url"], "http://prometheus:9090");
+    let published = &compose.service("prometheus").ports[0];
+    assert!(published.ends_with(":9090"), "{published}");
+    let scraped = &yaml("prometheus/prometheus.yml")["global"]["scrape_interval"];
+    assert_eq!(&source["jsonData"]["timeInterval"], scraped, "what $__rate_interval is made of");
+
+    let grafana = compose.service("grafana");
+    let provider = &yaml("grafana/provisioning/dashboards/nexudus-bridge.yml")["providers"][0];
+    let folder = provider["options"]["path"].as_str().expect("a path");
+    let mounts = grafana.mounts();
+    let (outside, _) = mounts.iter().find(|(_, inside)| *inside == folder).expect("it is mounted");
+    let home = &grafana.environment()["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"];
+    let below = Path::new(home).strip_prefix(folder).expect("one of the dashboards");
+    assert!(outside.join(below).is_file(), "{home}");
+    assert!(mounts.iter().any(|(_, inside)| *inside == "/etc/grafana/provisioning"));
+}
