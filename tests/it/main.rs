@@ -3,6 +3,7 @@
 mod admin;
 mod browser;
 mod cli;
+mod compose;
 mod connections;
 mod console;
 mod dashboard;

@@ -1,7 +1,8 @@
-//! `docker-compose.yml`: its files work with the real programs, and nothing in it is left to chance.
+//! `docker-compose.yml` works: what it and the files that it mounts say, said to the real programs.
 //!
-//! No container is started. The broker, the bridge, the consumers and Prometheus run on this machine with what the compose
-//! file and the files that it mounts say, word for word but for addresses and folders: [`Here::new`] lists these.
+//! No container is started. The broker, the bridge, the consumers and Prometheus run on this machine, with every word of the
+//! files as it is but for addresses and folders: [`Here::new`] lists these. What holds for the file as it stands is in
+//! `compose.rs`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +16,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use crate::support::bridge::{PATIENCE, http_client};
-use crate::support::compose::{self, Compose, Service, repository, variables};
+use crate::support::compose::{Compose, Service, repository};
 use crate::support::guarded::Guarded;
-use crate::support::kafka::{VERSION, free_port, java, pause};
+use crate::support::kafka::{free_port, java, pause};
 use crate::support::program::{Running, err, out, program};
 use crate::support::prometheus::Prometheus;
 
@@ -331,98 +332,4 @@ async fn prometheus_has_everything(prometheus: &Prometheus, posted: usize) {
         let written = text.matches("- alert:").count() + text.matches("- record:").count();
         assert_eq!(loaded[file.file_name().and_then(|name| name.to_str()).expect("text")], written);
     }
-}
-
-#[test]
-fn every_image_has_its_full_version_and_kafka_that_of_the_tests() {
-    let compose = Compose::read();
-    let built: BTreeSet<&str> =
-        compose.services.values().filter(|one| one.build.is_some()).map(|one| one.image.as_str()).collect();
-    for (name, service) in &compose.services {
-        let (image, tag) = service.image.split_once(':').unwrap_or_else(|| panic!("{name} has no tag"));
-        if built.contains(service.image.as_str()) {
-            continue;
-        }
-        let numbers: Vec<&str> = tag.trim_start_matches('v').split('.').collect();
-        let full = numbers.len() == 3 && numbers.iter().all(|number| number.parse::<u32>().is_ok());
-        assert!(full, "{name}: {image}:{tag}");
-        assert!(image != "apache/kafka" || tag == VERSION, "{name}: the tests have Kafka {VERSION}");
-    }
-}
-
-#[test]
-fn services_have_a_health_check_or_a_reason_no_more_rights_than_they_need_and_ports_on_loopback_only() {
-    let compose = Compose::read();
-    let mut ports = 0;
-    for (name, service) in &compose.services {
-        let checked = service.healthcheck.as_ref().is_some_and(|check| !check.test.is_empty());
-        assert!(checked != service.no_healthcheck.is_some(), "{name}: a health check, or why there is none");
-        assert_eq!(service.cap_drop, ["ALL"], "{name}");
-        assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
-        assert!(service.read_only || name == "kafka", "{name}: its image is writable");
-        for port in &service.ports {
-            assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
-            ports += 1;
-        }
-        for needed in service.depends_on.keys() {
-            assert!(compose.services.contains_key(needed), "{name} needs {needed}");
-        }
-    }
-    assert_eq!(ports, 5);
-}
-
-#[test]
-fn what_is_mounted_is_there_and_every_volume_is_used() {
-    let compose = Compose::read();
-    let mut named = BTreeSet::new();
-    for (name, service) in &compose.services {
-        let mounts = service.mounts();
-        for (path, _) in &mounts {
-            assert!(path.exists(), "{name}: {} is not there", path.display());
-        }
-        let others = service.volumes.iter().filter(|volume| !volume.starts_with("./"));
-        named.extend(others.map(|volume| volume.split(':').next().expect("a name").to_owned()));
-    }
-    assert_eq!(named, compose.volumes.into_keys().collect());
-}
-
-#[test]
-fn the_example_of_env_has_every_variable_with_its_default_and_no_other() {
-    let text = compose::text();
-    let used: BTreeMap<&str, &str> =
-        variables(&text).into_iter().map(|(name, default, _)| (name, default)).collect();
-    let example = fs::read_to_string(repository().join(".env.example")).expect("readable");
-    let shown: BTreeMap<&str, &str> = example
-        .lines()
-        .filter_map(|line| line.trim_start_matches(['#', ' ']).split_once('='))
-        .filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
-        .map(|(name, value)| (name, value.trim_matches('\'')))
-        .collect();
-    assert!(used.len() > 10, "{used:?}");
-    assert_eq!(shown, used, "of .env.example, and of docker-compose.yml");
-}
-
-#[test]
-fn grafana_is_provisioned_with_what_the_compose_file_has() {
-    let compose = Compose::read();
-    let yaml = |path: &str| -> Value {
-        let text = fs::read_to_string(repository().join("deploy").join(path)).expect("readable");
-        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
-    };
-    let source = &yaml("grafana/provisioning/datasources/prometheus.yml")["datasources"][0];
-    assert_eq!(source["url"], "http://prometheus:9090");
-    let published = &compose.service("prometheus").ports[0];
-    assert!(published.ends_with(":9090"), "{published}");
-    let scraped = &yaml("prometheus/prometheus.yml")["global"]["scrape_interval"];
-    assert_eq!(&source["jsonData"]["timeInterval"], scraped, "what $__rate_interval is made of");
-
-    let grafana = compose.service("grafana");
-    let provider = &yaml("grafana/provisioning/dashboards/nexudus-bridge.yml")["providers"][0];
-    let folder = provider["options"]["path"].as_str().expect("a path");
-    let mounts = grafana.mounts();
-    let (outside, _) = mounts.iter().find(|(_, inside)| *inside == folder).expect("it is mounted");
-    let home = &grafana.environment()["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"];
-    let below = Path::new(home).strip_prefix(folder).expect("one of the dashboards");
-    assert!(outside.join(below).is_file(), "{home}");
-    assert!(mounts.iter().any(|(_, inside)| *inside == "/etc/grafana/provisioning"));
 }

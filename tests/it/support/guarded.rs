@@ -8,7 +8,8 @@ use super::kafka::{GUARD_SCRIPT, Guard};
 
 /// A running program, with what it writes and a folder for its files. Dropping it kills it and removes the folder.
 pub(crate) struct Guarded {
-    guard: Guard,
+    /// None while it is dropped.
+    guard: Option<Guard>,
     folder: PathBuf,
 }
 
@@ -19,7 +20,7 @@ impl Guarded {
         let mut command = Command::new("sh");
         command.arg("-c").arg(GUARD_SCRIPT).arg("guard").arg(&folder).arg(program).args(arguments(&folder));
         let guard = Guard::start(command).unwrap_or_else(|reason| panic!("{reason}"));
-        Self { guard, folder }
+        Self { guard: Some(guard), folder }
     }
 
     /// What it has written so far.
@@ -31,8 +32,16 @@ impl Guarded {
     /// Fails with what it has written when it has ended.
     #[track_caller]
     pub(crate) fn is_still_running(&mut self) {
-        if let Some(status) = self.guard.ended() {
+        if let Some(status) = self.guard.as_mut().and_then(Guard::ended) {
             panic!("the program has ended ({status}):\n{}", self.output());
         }
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        // The guard did it, unless the program had ended by itself.
+        std::fs::remove_dir_all(&self.folder).ok();
     }
 }

@@ -1,0 +1,209 @@
+//! The bridge that the dashboard looks at: the real program with TLS on a broker behind a proxy, what is sent to it, and what
+//! happens to it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::SCRAPED_EVERY;
+use crate::support::bridge::{SECRET, http_client, sign};
+use crate::support::kafka::{OwnBroker, free_port};
+use crate::support::program::Running;
+use crate::support::proxy::Proxy;
+use crate::tls::{certificate, client};
+
+/// Deliveries at once, so that an outage fills them.
+const MAX_IN_FLIGHT: usize = 8;
+
+/// A delivery of the load begins this long after the last one.
+const PACE: Duration = Duration::from_millis(40);
+
+/// The real bridge, with TLS, on a broker behind a proxy.
+pub(super) struct Stage {
+    _broker: OwnBroker,
+    network: Proxy,
+    pub(super) folder: tempfile::TempDir,
+    /// None while it is started again.
+    bridge: Option<Running>,
+    ingress: u16,
+    pub(super) admin: u16,
+    client: reqwest::Client,
+}
+
+impl Stage {
+    pub(super) fn start() -> Self {
+        let network = Proxy::start(([127, 0, 0, 1], free_port()).into());
+        let broker = OwnBroker::start_behind(network.address(), &[]);
+        network.retarget(broker.behind_proxy());
+        let folder = tempfile::tempdir().expect("a folder");
+        let (chain, key) = certificate(2040);
+        fs::write(folder.path().join("tls.crt"), &chain).expect("written");
+        fs::write(folder.path().join("tls.key"), &key).expect("written");
+        let (ingress, admin) = (free_port(), free_port());
+        let file = folder.path().join("bridge.toml");
+        fs::write(&file, settings(folder.path(), ingress, admin, &network)).expect("written");
+        let bridge = Running::serve(&file);
+        bridge.line_with("topics were created");
+        // Not kept alive: what is sent while the bridge starts again must not wait for a connection that is gone.
+        let client = client(&chain).http1_only().pool_max_idle_per_host(0).build().expect("a client");
+        Self { _broker: broker, network, folder, bridge: Some(bridge), ingress, admin, client }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("bridge.toml")
+    }
+
+    /// Posts a record and hangs up before the answer.
+    async fn hang_up(&self, body: &str) {
+        let url = format!("https://localhost:{}/webhooks/BookingCreate", self.ingress);
+        let request = self.client.post(url).header("X-Nexudus-Hook-Signature", sign(body.as_bytes()));
+        // Answered after all: then it was overloaded.
+        request.body(body.to_owned()).timeout(Duration::from_millis(300)).send().await.ok();
+    }
+
+    /// How many retries were answered with an earlier attempt's confirmation.
+    async fn suppressed(&self) -> f64 {
+        let metrics = http_client().get(format!("http://127.0.0.1:{}/metrics", self.admin)).send().await;
+        let metrics = metrics.expect("answered").text().await.expect("text");
+        let series =
+            metrics.lines().filter(|line| line.starts_with("nexudus_bridge_redeliveries_suppressed_total"));
+        let values = series.map(|line| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()));
+        values.map(|value| value.expect("a number")).sum()
+    }
+
+    /// Ends the process and starts it again at the same addresses.
+    fn restart(&mut self) {
+        drop(self.bridge.take());
+        let bridge = Running::serve(&self.file());
+        bridge.line_with("the bridge is listening");
+        self.bridge = Some(bridge);
+    }
+
+    fn reload(&self, settings: &str, answer: &str) {
+        fs::write(self.file(), settings).expect("written");
+        let bridge = self.bridge.as_ref().expect("it runs");
+        bridge.signal("HUP");
+        bridge.line_with(answer);
+    }
+}
+
+fn settings(folder: &Path, ingress: u16, admin: u16, network: &Proxy) -> String {
+    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.join(name).display().to_string());
+    format!(
+        "[ingress]\nlisten = \"127.0.0.1:{ingress}\"\nmax_in_flight = {MAX_IN_FLIGHT}\ntls_cert = {certificate:?}\n\
+         tls_key = {key:?}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[kafka]\nbootstrap_servers = \"{}\"\n\
+         confirm_timeout = \"1s\"\n[topics]\npartitions = 1\n[sources.default]\nsecrets = [{SECRET:?}]\n\
+         [sources.north]\nsecrets = [{SECRET:?}]\n[sources.careful]\nsignature = \"warn\"\nsecrets = [{SECRET:?}]\n",
+        network.address()
+    )
+}
+
+/// Deliveries of every kind in turn, at a steady pace, until told to end.
+pub(super) struct Load {
+    ended: Arc<AtomicBool>,
+    sending: JoinHandle<BTreeMap<u16, usize>>,
+}
+
+impl Load {
+    pub(super) fn start(stage: &Stage) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let (client, port, told) = (stage.client.clone(), stage.ingress, Arc::clone(&ended));
+        let sending = tokio::spawn(async move {
+            let mut deliveries = JoinSet::new();
+            for number in 0_usize.. {
+                if told.load(Ordering::Acquire) {
+                    break;
+                }
+                let request = KINDS[number % KINDS.len()](&client, port, number);
+                // None: the bridge is away. That is for Nexudus to try again.
+                deliveries.spawn(async { request.send().await.ok().map(|reply| reply.status().as_u16()) });
+                tokio::time::sleep(PACE).await;
+            }
+            let mut answers = BTreeMap::new();
+            for status in deliveries.join_all().await.into_iter().flatten() {
+                *answers.entry(status).or_default() += 1;
+            }
+            answers
+        });
+        Self { ended, sending }
+    }
+
+    /// How often each status was answered.
+    pub(super) async fn end(self) -> BTreeMap<u16, usize> {
+        self.ended.store(true, Ordering::Release);
+        self.sending.await.expect("it does not panic")
+    }
+}
+
+type Kind = fn(&reqwest::Client, u16, usize) -> reqwest::RequestBuilder;
+
+/// What is sent in turn.
+const KINDS: [Kind; 10] = [
+    |client, port, number| signed(client, port, "BookingCreate", record(number)),
+    |client, port, number| signed(client, port, "north/CoworkerUpdate", record(number)),
+    |client, port, number| signed(client, port, "default/BookingUpdate", record(number)),
+    |client, port, number| unsigned(client, port, "BookingCreate", record(number)),
+    |client, port, number| wrong(client, port, "north/BookingCreate", record(number)),
+    |client, port, number| wrong(client, port, "careful/BookingCreate", record(number)),
+    |client, port, number| signed(client, port, "north/BookingCreate", format!("not json {number}")),
+    |client, port, number| signed(client, port, "BokingCreate", record(number)),
+    |client, port, number| signed(client, port, "nowhere/BookingCreate", record(number)),
+    |client, port, number| {
+        signed(client, port, "BookingCreate", record(number)).header("Content-Encoding", "gzip")
+    },
+];
+
+fn record(number: usize) -> String {
+    format!(r#"{{"Id":{number},"FullName":"José Ñandú","UpdatedOn":"2026-01-02T03:04:05Z"}}"#)
+}
+
+fn unsigned(client: &reqwest::Client, port: u16, path: &str, body: String) -> reqwest::RequestBuilder {
+    client.post(format!("https://localhost:{port}/webhooks/{path}")).body(body)
+}
+
+fn signed(client: &reqwest::Client, port: u16, path: &str, body: String) -> reqwest::RequestBuilder {
+    let signature = sign(body.as_bytes());
+    unsigned(client, port, path, body).header("X-Nexudus-Hook-Signature", signature)
+}
+
+fn wrong(client: &reqwest::Client, port: u16, path: &str, body: String) -> reqwest::RequestBuilder {
+    unsigned(client, port, path, body).header("X-Nexudus-Hook-Signature", sign(b"another body"))
+}
+
+/// Everything that a panel is about happens to the bridge.
+pub(super) async fn life(stage: &mut Stage) {
+    let calm = || tokio::time::sleep(4 * SCRAPED_EVERY);
+    calm().await;
+    stage.restart();
+    calm().await;
+    // Nobody answers; then nobody is there.
+    stage.network.stall();
+    tokio::time::sleep(3 * SCRAPED_EVERY).await;
+    stage.network.cut();
+    tokio::time::sleep(3 * SCRAPED_EVERY).await;
+    stage.network.restore();
+    calm().await;
+    // Confirmed, and nobody there to be answered: the retry is. On a busy machine the client may hang up too early or late.
+    let mut attempts = 0;
+    while stage.suppressed().await == 0.0 {
+        attempts += 1;
+        assert!(attempts < 10, "no retry was recognised");
+        let body = format!(r#"{{"Id":{}}}"#, 1_000_000 + attempts);
+        stage.network.hold_answers();
+        stage.hang_up(&body).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stage.network.restore();
+        tokio::time::sleep(2 * SCRAPED_EVERY).await;
+        let again = signed(&stage.client, stage.ingress, "BookingCreate", body).send().await;
+        assert_eq!(again.expect("answered").status(), 200, "the retry");
+    }
+    let right = fs::read_to_string(stage.file()).expect("readable");
+    stage.reload("[sources.default]\nsecret = 1\n", "not reloaded");
+    stage.reload(&right, "sources and secrets were taken over");
+    calm().await;
+}
