@@ -31,6 +31,7 @@ const LOG_LINES_TOLD: usize = 40;
 pub(crate) struct Bridge {
     child: Option<Child>,
     ingress: SocketAddr,
+    admin: SocketAddr,
     settings: String,
     directory: TempDir,
     stage: Arc<Stage>,
@@ -46,20 +47,24 @@ struct Memory {
 }
 
 impl Bridge {
-    /// Starts a bridge with these secrets and waits until it listens.
+    /// Starts a bridge with these secrets and waits until it listens. `shutdown_delay` is how long it still accepts when
+    /// told to stop.
     pub(crate) fn start(
         bootstrap: &str,
         prefix: &str,
         confirm_timeout: Duration,
+        shutdown_delay: Duration,
         secrets: &[&str],
         stage: Arc<Stage>,
     ) -> Self {
         let [ingress, admin] =
             [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let settings = format!(
-            "[ingress]\nlisten = \"{ingress}\"\nshutdown_grace = \"10s\"\n[admin]\nlisten = \"{admin}\"\n\
+            "[ingress]\nlisten = \"{ingress}\"\nshutdown_delay = \"{}ms\"\nshutdown_grace = \"10s\"\n\
+             [admin]\nlisten = \"{admin}\"\n\
              [kafka]\nbootstrap_servers = \"{bootstrap}\"\nconfirm_timeout = \"{}ms\"\n\
              [topics]\nprefix = \"{prefix}\"\ncreate = false\n",
+            shutdown_delay.as_millis(),
             confirm_timeout.as_millis()
         );
         let directory = tempfile::Builder::new().prefix("chaos-").tempdir().expect("a temporary directory");
@@ -72,7 +77,7 @@ impl Bridge {
                 pause(MEMORY_EVERY);
             }
         });
-        let mut bridge = Self { child: None, ingress, settings, directory, stage, memory };
+        let mut bridge = Self { child: None, ingress, admin, settings, directory, stage, memory };
         bridge.configure(secrets);
         bridge.launch();
         bridge
@@ -80,6 +85,12 @@ impl Bridge {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.ingress
+    }
+
+    /// Where metrics and readiness are.
+    #[allow(dead_code, reason = "the test of replicas asks for them")]
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// Writes the configuration with these secrets; the next start reads it.
@@ -158,10 +169,22 @@ impl Bridge {
 
     /// Tells it to stop (SIGTERM) and waits; anything but a clean end is a finding.
     pub(crate) fn stop(&mut self) {
+        self.tell_to_stop();
+        self.wait_for_end();
+    }
+
+    /// SIGTERM.
+    pub(crate) fn tell_to_stop(&self) {
         self.stage.bridge_goes();
         self.memory.look();
+        if self.child.is_some() {
+            self.signal("TERM");
+        }
+    }
+
+    /// Waits for the end of a bridge that was told to stop; anything but a clean one is a finding.
+    pub(crate) fn wait_for_end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        self.signal("TERM");
         let deadline = Instant::now() + ENDS_WITHIN;
         let ended = loop {
             match child.try_wait().expect("it is ours") {

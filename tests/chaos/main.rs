@@ -98,6 +98,7 @@ fn nothing_is_lost_whatever_breaks() {
     let sent_for = stage.now();
     let verdict = read(&scene, workload, &journals);
     let report = Report {
+        name: "chaos",
         seed,
         sent_for: Duration::from_nanos(sent_for),
         confirm_timeout: CONFIRM_TIMEOUT,
@@ -132,7 +133,14 @@ fn set_up(seed: u64) -> Scene {
     }
     let stage = Arc::new(Stage::new(SigningKey::new(&secret(0)).expect("not empty")));
     let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
-    let bridge = Bridge::start(&bootstrap, &prefix, CONFIRM_TIMEOUT, &[&secret(0)], Arc::clone(&stage));
+    let bridge = Bridge::start(
+        &bootstrap,
+        &prefix,
+        CONFIRM_TIMEOUT,
+        Duration::ZERO,
+        &[&secret(0)],
+        Arc::clone(&stage),
+    );
     Scene {
         cluster,
         proxies,

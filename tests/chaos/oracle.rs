@@ -92,6 +92,8 @@ pub(crate) struct Oracle<'a> {
     aside_from: Moment,
     /// When there was a fault.
     troubles: Vec<(Moment, Moment)>,
+    /// At how many bridges an attempt may arrive during a fault.
+    replicas: usize,
     /// Per connection and delivery, the place of its first event in `found`.
     firsts: Vec<Vec<u32>>,
     found: Vec<Vec<Found>>,
@@ -121,7 +123,13 @@ impl<'a> Oracle<'a> {
             found.push(vec![Found::default(); next as usize]);
         }
         let verdict = Verdict::default();
-        Self { workload, journals, aside_from, troubles, firsts, found, more: HashMap::new(), verdict }
+        let more = HashMap::new();
+        Self { workload, journals, aside_from, troubles, replicas: 1, firsts, found, more, verdict }
+    }
+
+    /// For bridges behind a proxy, which passes an attempt on to the next one where one is gone.
+    pub(crate) fn behind_proxy(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
     }
 
     /// Takes a message into account.
@@ -208,11 +216,12 @@ impl<'a> Oracle<'a> {
         for copy in &copies {
             *arrivals.entry(copy.received).or_default() += 1;
         }
-        let (mut unexplained, mut rewritten) = without_reason(entry, found.at_receipt, &arrivals);
-        let waited = |answered: Moment| {
+        let in_trouble = entry.answered.is_some_and(|answered| {
             self.troubles.iter().any(|(began, over)| *began <= answered && *over >= entry.sent)
-        };
-        if !entry.answered.is_some_and(waited) {
+        });
+        let times = if in_trouble { self.replicas } else { 1 };
+        let (mut unexplained, mut rewritten) = without_reason(entry, found.at_receipt, &arrivals, times);
+        if !in_trouble {
             unexplained += std::mem::take(&mut rewritten);
         }
         verdict.rewritten += rewritten;
@@ -225,8 +234,12 @@ impl<'a> Oracle<'a> {
         verdict.explained += (copies.len() as u64 - 1).saturating_sub(unexplained + rewritten);
         let ids = copies.iter().map(|copy| copy.id).collect::<BTreeSet<_>>().len();
         let signal = ACTIONS[self.workload.delivery(name).action].signal;
-        let wanted = if signal { arrivals.len() } else { 1 };
-        if ids != wanted {
+        let wanted = match (signal, times) {
+            (false, _) => 1..=1,
+            (true, 1) => arrivals.len()..=arrivals.len(),
+            (true, _) => arrivals.len()..=copies.len(), // two replicas may get it in the same millisecond
+        };
+        if !wanted.contains(&ids) {
             verdict.wrong_ids.add(|| format!("{name:?} record {index}: {} copies, {ids} ids", copies.len()));
         }
         found
@@ -236,15 +249,25 @@ impl<'a> Oracle<'a> {
 /// Of an event's copies, how many come of no attempt, and how many the attempt with the 2xx has beyond its one.
 ///
 /// The attempt with the 2xx is the one whose copy lies where the 2xx said. Each other arrival needs an attempt of its own
-/// that began before it and may have published; how often the Kafka client wrote that one does not matter.
-fn without_reason(entry: &Entry, acked: Option<Moment>, arrivals: &BTreeMap<Moment, u64>) -> (u64, u64) {
+/// that began before it and may have published; how often the Kafka client wrote that one does not matter. Each attempt
+/// may arrive so many `times`.
+fn without_reason(
+    entry: &Entry,
+    acked: Option<Moment>,
+    arrivals: &BTreeMap<Moment, u64>,
+    times: usize,
+) -> (u64, u64) {
     let (mut unexplained, mut rewritten) = (0, 0);
-    let mut open = entry.attempts.iter().filter(|(_, published)| *published).peekable();
+    let open = entry.attempts.iter().filter(|(_, published)| *published).map(|(began, _)| (*began, times));
+    let last = entry.attempts.last().map_or(entry.sent, |(began, _)| *began);
+    let with_2xx = entry.answered.map(|_| (last, times - 1));
+    let open = open.chain(with_2xx).flat_map(|(began, times)| std::iter::repeat_n(began, times));
+    let mut open = open.peekable();
     for (received, written) in arrivals {
         if acked == Some(*received) {
             rewritten += written - 1;
         // A time of receipt is cut to the millisecond.
-        } else if open.next_if(|(began, _)| *began < received + MILLISECOND).is_none() {
+        } else if open.next_if(|began| *began < received + MILLISECOND).is_none() {
             unexplained += written;
         }
     }
@@ -296,4 +319,5 @@ fn hash(text: &str) -> u64 {
 }
 
 #[cfg(test)]
+#[path = "oracle/tests.rs"] // another test takes this file in by its path
 mod tests;

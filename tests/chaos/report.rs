@@ -13,6 +13,8 @@ const MOST_MIB: f64 = 152.0;
 
 /// The figures of a run.
 pub(crate) struct Report {
+    /// Of the test.
+    pub(crate) name: &'static str,
     pub(crate) seed: u64,
     pub(crate) sent_for: Duration,
     pub(crate) confirm_timeout: Duration,
@@ -50,11 +52,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, seen, verdict, .. } = self;
+        let Self { name, seed, seen, verdict, .. } = self;
         let faults: u64 = seen.gaps.values().map(|gap| gap.times).sum();
         writeln!(
             f,
-            "\nchaos: seed {seed}, {faults} faults in {:.0} s of traffic",
+            "\n{name}: seed {seed}, {faults} faults in {:.0} s of traffic",
             self.sent_for.as_secs_f64()
         )?;
         writeln!(

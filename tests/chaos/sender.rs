@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the thread looks whether it is late itself.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// How attempts are counted that the sender ended itself.
+pub(crate) const HUNG_UP: &str = "the sender hung up";
+
 const CAUSES: [&str; 5] = ["timeout", "queue_full", "overloaded", "broker", "shutting_down"];
 
 /// Where to, what, and what is known of the bridge.
@@ -186,7 +189,7 @@ impl Sender {
                 self.judge(name, status, &body, from, to)
             }
             Posted::HungUp if hangs_up => {
-                seen.refused("the sender hung up");
+                seen.refused(HUNG_UP);
                 Attempt::Open { published: true }
             }
             Posted::HungUp => {

@@ -8,6 +8,7 @@ struct Run {
     journals: Vec<Journal>,
     log: Vec<Logged>,
     troubles: Vec<(Moment, Moment)>,
+    replicas: usize,
 }
 
 /// A message that can be changed before the oracle sees it.
@@ -26,8 +27,8 @@ struct Logged {
 impl Run {
     fn new() -> Self {
         let workload = Workload::new(11);
-        let mut run =
-            Self { workload, journals: vec![Journal::new(); 40], log: Vec::new(), troubles: Vec::new() };
+        let journals = vec![Journal::new(); 40];
+        let mut run = Self { workload, journals, log: Vec::new(), troubles: Vec::new(), replicas: 1 };
         let mut now = 100 * MILLISECOND;
         for number in 0..20 {
             for connection in [0, 1, 39] {
@@ -65,7 +66,8 @@ impl Run {
     }
 
     fn verdict_from(&self, aside_from: Moment) -> Verdict {
-        let mut oracle = Oracle::new(self.workload, &self.journals, aside_from, self.troubles.clone());
+        let oracle = Oracle::new(self.workload, &self.journals, aside_from, self.troubles.clone());
+        let mut oracle = oracle.behind_proxy(self.replicas);
         for logged in &self.log {
             oracle.see(&Message {
                 action: logged.action,
@@ -275,6 +277,26 @@ fn an_attempt_without_2xx_may_have_been_written_twice_by_the_kafka_client() {
     run.append(name, index, received - 6 * MILLISECOND);
     let verdict = run.verdict();
     assert_eq!((counts(&verdict), verdict.explained, verdict.rewritten), ([0; 6], 2, 0));
+}
+
+#[test]
+fn during_a_fault_a_proxy_may_take_an_attempt_to_each_replica_once() {
+    for signal in [false, true] {
+        let mut run = Run::new();
+        let one = run.one(signal);
+        let Logged { name, index, received, .. } = run.log[one].clone();
+        run.append(name, index, received + MILLISECOND);
+        run.replicas = 2;
+        assert_eq!(counts(&run.verdict()), [0, 0, 0, 0, 1, 0]);
+        run.troubles = vec![(received, received)];
+        let verdict = run.verdict();
+        assert_eq!((counts(&verdict), verdict.explained), ([0; 6], 1));
+        run.replicas = 1;
+        assert_eq!(counts(&run.verdict()), [0, 0, 0, 0, 1, 0]);
+        run.replicas = 2;
+        run.append(name, index, received + 2 * MILLISECOND);
+        assert_eq!(counts(&run.verdict()), [0, 0, 0, 0, 1, 0]);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! One broker process, which ends with the test process whatever happens to that.
+//! One broker process (or another server's), which ends with the test process whatever happens to that.
 //!
 //! The broker is a child of a few lines of shell (`tests/support-kafka/guard.sh`), which reads from a pipe
 //! whose other end is held here alone. When the test process ends, by itself or by SIGKILL, the pipe ends,

@@ -18,7 +18,7 @@
 mod certificates;
 mod client;
 mod cluster;
-mod guard;
+pub(crate) mod guard;
 mod own;
 mod ports;
 mod runtime;

@@ -1,0 +1,224 @@
+//! Two replicas behind nginx: none of their restarts, in order or not, costs a delivery.
+//!
+//! The real program twice, one real Kafka, the real nginx with the file that users take ([`nginx`]), and the senders and
+//! the oracle of the chaos test. Under steady load each replica is stopped in order and started again, as in a rolling
+//! update, then each is killed and started again. Senders go on until they have a 2xx; then every topic is read whole.
+//!
+//! `NEXUDUS_BRIDGE_REPLICAS_SEED` is the seed of an earlier run.
+
+#[path = "../chaos/bridge.rs"]
+#[allow(dead_code, reason = "the chaos test uses the rest")]
+mod bridge;
+#[path = "../chaos/journal.rs"]
+mod journal;
+#[path = "../it/support/kafka/mod.rs"]
+mod kafka;
+mod nginx;
+#[path = "../chaos/oracle.rs"]
+mod oracle;
+#[path = "../chaos/post.rs"]
+mod post;
+mod replica;
+#[path = "../chaos/report.rs"]
+mod report;
+#[path = "../chaos/sender.rs"]
+mod sender;
+#[path = "../chaos/stage.rs"]
+#[allow(dead_code, reason = "the chaos test uses the rest")]
+mod stage;
+#[path = "../chaos/workload.rs"]
+mod workload;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nexudus_bridge::signature::SigningKey;
+
+use crate::journal::{Journal, Place};
+use crate::kafka::{Client, pause, plain, unique};
+use crate::nginx::Nginx;
+use crate::oracle::{Message, Oracle, Verdict};
+use crate::replica::Replica;
+use crate::report::{Report, say};
+use crate::sender::Senders;
+use crate::stage::Stage;
+use crate::workload::{ACTIONS, Workload};
+
+const SECRET: &str = "replicas-secret";
+
+/// The default.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long each replica still accepts when told to stop: as before a load balancer that asks for readiness, and not at
+/// all, since nginx needs no warning.
+const SHUTDOWN_DELAYS: [Duration; 2] = [Duration::from_secs(2), Duration::ZERO];
+
+/// Traffic to both replicas before, between and after their restarts.
+const CALM: Duration = Duration::from_secs(3);
+
+/// How long a replica is away.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// How long readiness or traffic may take to come, or reading a topic.
+const WITHIN: Duration = Duration::from_secs(60);
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Of the deliveries with both replicas there, each has to have this share at least.
+const LEAST_SHARE: f64 = 0.25;
+
+/// What happens to a replica, with the name that the report gives it.
+#[derive(Clone, Copy, PartialEq)]
+enum Restart {
+    InOrder,
+    Killed,
+}
+
+impl Restart {
+    fn name(self) -> &'static str {
+        match self {
+            Self::InOrder => "a replica stopped in order (SIGTERM), and its return",
+            Self::Killed => "a replica killed (SIGKILL), and its return",
+        }
+    }
+}
+
+#[test]
+fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
+    let seed = std::env::var_os("NEXUDUS_BRIDGE_REPLICAS_SEED").filter(|seed| !seed.is_empty());
+    let seed = seed.map(|seed| seed.to_string_lossy().parse().expect("a seed is a number"));
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..u64::from(u32::MAX)));
+    let workload = Workload::new(seed);
+    let client = plain().client();
+    let prefix = format!("{}.", unique("replicas"));
+    for name in ACTIONS.iter().map(|action| action.name).chain(["quarantine"]) {
+        client.create_topic(&format!("{prefix}{name}"), 3, &[]);
+    }
+    let mut replicas = SHUTDOWN_DELAYS
+        .map(|delay| Replica::start(plain().bootstrap(), &prefix, CONFIRM_TIMEOUT, delay, SECRET));
+    let nginx = Nginx::start(replicas.each_ref().map(Replica::address));
+    let stage = Arc::new(Stage::new(SigningKey::new(SECRET).expect("not empty")));
+    let senders = Senders {
+        address: nginx.address(),
+        workload,
+        prefix: prefix.clone(),
+        confirm_timeout: CONFIRM_TIMEOUT,
+        stage: Arc::clone(&stage),
+        seed,
+    };
+    let sending = thread::spawn(|| senders.run());
+
+    let mut broken = Vec::new();
+    let shares = calm(&replicas);
+    say(&format!("replicas: seed {seed}, shares with both there: {:.2} and {:.2}", shares[0], shares[1]));
+    if shares.iter().any(|share| *share < LEAST_SHARE) {
+        broken.push(format!("one replica has too little of the traffic: {shares:?}"));
+    }
+    for restart in [Restart::InOrder, Restart::Killed] {
+        for replica in &mut replicas {
+            let (failed, passed_on) = (failed(&stage), nginx.passed_on());
+            stage.fault_begins(restart.name(), false);
+            happen(restart, replica);
+            pause(CALM);
+            stage.fault_is_over();
+            let (failed, passed_on) = (self::failed(&stage) - failed, nginx.passed_on() - passed_on);
+            let name = restart.name();
+            say(&format!(
+                "replicas: {name}: {failed} attempts failed, {passed_on} went to the other replica"
+            ));
+            if restart == Restart::InOrder && failed > 0 {
+                broken.push(format!("{name}: {failed} attempts failed"));
+            }
+            if passed_on == 0 {
+                broken.push(format!("{name}: nginx had nothing to do, so nothing was proved"));
+            }
+        }
+    }
+    stage.end();
+    let journals = sending.join().expect("the thread printed the reason");
+    let peak_mib = replicas.iter().filter_map(Replica::peak_mib).reduce(f64::max);
+    broken.extend(replicas.iter_mut().flat_map(Replica::stop));
+
+    let report = Report {
+        name: "replicas",
+        seed,
+        sent_for: Duration::from_nanos(stage.now()),
+        confirm_timeout: CONFIRM_TIMEOUT,
+        seen: stage.seen().clone(),
+        own_delay: stage.longest_own_delay(),
+        peak_mib,
+        verdict: read(&client, &prefix, workload, &journals, &stage),
+        stuck: None,
+    };
+    say(&report.to_string());
+    broken.extend(report.broken());
+    if report.seen.given_up > 0 {
+        broken.push(format!("{} deliveries were given up", report.seen.given_up));
+    }
+    assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
+}
+
+/// Each replica's share of the deliveries while both are there.
+fn calm(replicas: &[Replica; 2]) -> [f64; 2] {
+    for replica in replicas {
+        replica.wait_for_traffic();
+    }
+    let before = replicas.each_ref().map(Replica::confirmed);
+    pause(CALM);
+    let after = replicas.each_ref().map(Replica::confirmed);
+    let counts = [after[0] - before[0], after[1] - before[1]];
+    counts.map(|count| count / counts.iter().sum::<f64>())
+}
+
+/// Ends a replica, and starts it again until it has its part of the traffic.
+fn happen(restart: Restart, replica: &mut Replica) {
+    match restart {
+        Restart::InOrder => replica.drain(),
+        Restart::Killed => replica.kill(),
+    }
+    pause(AWAY);
+    replica.start_again();
+    replica.wait_for_traffic();
+}
+
+/// Attempts that failed without the sender having hung up.
+fn failed(stage: &Stage) -> u64 {
+    let refused = &stage.seen().refused;
+    refused.iter().filter(|(cause, _)| *cause != sender::HUNG_UP).map(|(_, count)| count).sum()
+}
+
+/// Shows the oracle every message of every topic.
+fn read(client: &Client, prefix: &str, workload: Workload, journals: &[Journal], stage: &Stage) -> Verdict {
+    let oracle = Oracle::new(workload, journals, 0, stage.troubles());
+    let mut oracle = oracle.behind_proxy(SHUTDOWN_DELAYS.len());
+    for (action, of) in ACTIONS.iter().enumerate() {
+        client.scan(&format!("{prefix}{}", of.name), WITHIN, |message| {
+            oracle.see(&Message {
+                action,
+                place: Place { partition: message.partition, offset: message.offset },
+                key: message.key.as_deref(),
+                value: &message.value,
+                id: message.header("ce_id").unwrap_or_default(),
+                received: stage.moment(message.header("ce_nexudusreceived").unwrap_or_default()),
+            });
+        });
+    }
+    let mut verdict = oracle.verdict();
+    client.scan(&format!("{prefix}quarantine"), WITHIN, |message| {
+        verdict
+            .invented
+            .add(|| format!("on the quarantine topic at {}/{}", message.partition, message.offset));
+    });
+    verdict
+}
+
+/// Waits until a condition holds.
+#[track_caller]
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {WITHIN:?} until {what}, in vain");
+        pause(LOOK_EVERY);
+    }
+}

@@ -1,0 +1,110 @@
+//! One of the bridges: the chaos test's, and what its admin listener says of it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nexudus_bridge::signature::SigningKey;
+
+use crate::bridge::Bridge;
+use crate::stage::Stage;
+use crate::wait_until;
+
+/// How long an answer of the admin listener may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Fewer could be the test's own.
+const TRAFFIC: f64 = 50.0;
+
+/// A bridge behind nginx.
+pub(crate) struct Replica {
+    bridge: Bridge,
+    /// Its own, so that the senders' stage knows of no time at which a connection may break.
+    stage: Arc<Stage>,
+    shutdown_delay: Duration,
+}
+
+impl Replica {
+    pub(crate) fn start(
+        bootstrap: &str,
+        prefix: &str,
+        confirm_timeout: Duration,
+        shutdown_delay: Duration,
+        secret: &str,
+    ) -> Self {
+        let stage = Arc::new(Stage::new(SigningKey::new(secret).expect("not empty")));
+        let bridge =
+            Bridge::start(bootstrap, prefix, confirm_timeout, shutdown_delay, &[secret], Arc::clone(&stage));
+        let replica = Self { bridge, stage, shutdown_delay };
+        replica.wait_until_ready();
+        replica
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.bridge.address()
+    }
+
+    /// Tells it to stop and waits for its end; during its `shutdown_delay` it has to say that it is not ready, and to
+    /// confirm deliveries all the same.
+    pub(crate) fn drain(&mut self) {
+        self.bridge.tell_to_stop();
+        if !self.shutdown_delay.is_zero() {
+            wait_until("it is not ready any more", || {
+                ask(self.bridge.admin(), "/readyz").is_some_and(|(status, _)| status == 503)
+            });
+            let before = self.confirmed();
+            wait_until("it confirms deliveries still", || self.confirmed() > before);
+        }
+        self.bridge.wait_for_end();
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.bridge.kill();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.bridge.start_again();
+        self.wait_until_ready();
+    }
+
+    /// Ends it, and gives what was wrong with this and every other end.
+    pub(crate) fn stop(&mut self) -> Vec<String> {
+        self.bridge.stop();
+        self.stage.seen().wrong.told.clone()
+    }
+
+    pub(crate) fn peak_mib(&self) -> Option<f64> {
+        self.bridge.peak_mib()
+    }
+
+    /// Deliveries that this life of it has confirmed, by its metrics.
+    pub(crate) fn confirmed(&self) -> f64 {
+        let (_, metrics) = ask(self.bridge.admin(), "/metrics").expect("it is running");
+        let of_confirmed = metrics.lines().filter(|line| {
+            line.starts_with("nexudus_bridge_deliveries_total{") && line.contains("outcome=\"confirmed\"")
+        });
+        of_confirmed.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
+    pub(crate) fn wait_for_traffic(&self) {
+        wait_until("a replica has traffic", || self.confirmed() > TRAFFIC);
+    }
+
+    fn wait_until_ready(&self) {
+        wait_until("a replica is ready", || {
+            ask(self.bridge.admin(), "/readyz").is_some_and(|(status, _)| status == 200)
+        });
+    }
+}
+
+/// Status and body of what the admin listener answers; none if it does not.
+fn ask(admin: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(admin).ok()?;
+    stream.set_read_timeout(Some(ANSWERS_WITHIN)).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
