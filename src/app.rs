@@ -94,6 +94,8 @@ impl App {
             tracing::warn!("{warning}");
         }
         let metrics = Arc::new(Metrics::new(&library_version()));
+        let Ingress { max_in_flight, max_in_flight_bytes, .. } = config.ingress;
+        metrics.limits(max_in_flight, max_in_flight_bytes, config.kafka.confirm_timeout);
         let status = Arc::new(Status::default());
         let certificate = config.ingress.tls.as_ref();
         let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));

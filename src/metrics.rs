@@ -277,6 +277,21 @@ impl Metrics {
         }
     }
 
+    /// Says once, at start, what other metrics come near to: the bounds of what is in flight, and of a confirmation's time.
+    pub fn limits(&self, deliveries: usize, bytes: usize, confirm_timeout: Duration) {
+        for (name, help, limit) in [
+            ("in_flight_deliveries_limit", "The most of them (ingress.max_in_flight).", deliveries as f64),
+            ("in_flight_bytes_limit", "The most of them (ingress.max_in_flight_bytes).", bytes as f64),
+            (
+                "confirm_timeout_seconds",
+                "How long a confirmation may take (kafka.confirm_timeout).",
+                confirm_timeout.as_secs_f64(),
+            ),
+        ] {
+            one(&self.registry, name, help, Gauge::with_opts).set(limit);
+        }
+    }
+
     /// Notes when the ingress's certificate expires, as Unix time. Without a certificate there is no such series.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         let name = "tls_certificate_not_after_timestamp_seconds";

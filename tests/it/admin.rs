@@ -28,6 +28,9 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         ("confirm_duration_seconds", "histogram"),
         ("in_flight_deliveries", "gauge"),
         ("in_flight_bytes", "gauge"),
+        ("in_flight_deliveries_limit", "gauge"),
+        ("in_flight_bytes_limit", "gauge"),
+        ("confirm_timeout_seconds", "gauge"),
         ("last_confirmed_timestamp_seconds", "gauge"),
         ("producer_queue_messages", "gauge"),
         ("producer_queue_bytes", "gauge"),
@@ -54,6 +57,9 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         (r#"delivery_duration_seconds_count{outcome="confirmed"}"#, 2.0),
         ("confirm_duration_seconds_count", 3.0),
         ("ready", 1.0),
+        ("in_flight_deliveries_limit", 4096.0),
+        ("in_flight_bytes_limit", 33_554_432.0),
+        ("confirm_timeout_seconds", 10.0),
     ] {
         assert_eq!(bridge.metric(&format!("nexudus_bridge_{series}")).await, value, "{series}");
     }
