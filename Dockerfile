@@ -1,16 +1,29 @@
 # syntax=docker/dockerfile:1
-# The bridge as a small image without a shell, run by a user without rights.
+# The bridge as one static program in an image that has nothing else to run, no shell either; for a user without rights.
 #
 #   docker build -t nexudus-bridge .
-#   docker run --rm -p 127.0.0.1:8080:8080 -e NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='["…"]' \
+#   docker run --rm --read-only -p 127.0.0.1:8080:8080 -e NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='["…"]' \
 #     -e NEXUDUS_BRIDGE__KAFKA__BOOTSTRAP_SERVERS=kafka:9092 nexudus-bridge
 #
-# librdkafka and OpenSSL are compiled in, so the last stage needs a C library and certificates only. For builds that
-# must not change under you, append the digests of both base images (`@sha256:…`).
+# Builds for the machine's own architecture (x86_64; arm64 in the same way, `--platform linux/arm64`, which nobody has
+# tried). For builds that must not change under you, append the digests of both base images (`@sha256:…`).
+#
+# Size: 24.5 MB the program, about 2 MiB the base (its README at github.com/GoogleContainerTools/distroless): 27 MB. Compressed,
+# the program has 9.4 MB.
 ARG RUST_VERSION=1.95.0
 
 FROM rust:${RUST_VERSION}-bookworm AS builder
 WORKDIR /build
+
+# All that the program needs is linked into it, the C library too: musl's, since glibc's cannot do without its shared
+# parts (it looks up names with them). The allocator is jemalloc either way, and it is as fast (see README.md, "Image").
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends musl-tools \
+    && rm -rf /var/lib/apt/lists/* \
+    && rustup target add "$(uname -m)-unknown-linux-musl"
+# librdkafka's own build asks for nothing else; else it would be compiled for glibc.
+ENV CC=musl-gcc
 
 # The dependencies first, with empty sources in the place of ours: this layer is built again only when they change.
 # Most of the time goes into it, and most of that into librdkafka and OpenSSL. Cargo wants the benchmarks that
@@ -20,16 +33,18 @@ COPY benches benches
 RUN mkdir src \
     && touch src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \
-    && cargo build --release --locked
+    && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl"
 
 COPY src src
 # Cargo judges by times, and ours may be older than the empty ones. Line numbers, most of the file, stay behind; the
 # names of functions stay in, for backtraces.
 RUN touch src/lib.rs src/main.rs \
-    && cargo build --release --locked --bin nexudus-bridge \
-    && strip --strip-debug target/release/nexudus-bridge
+    && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin nexudus-bridge \
+    && cp target/*-linux-musl/release/nexudus-bridge . \
+    && strip --strip-debug nexudus-bridge
 
-FROM gcr.io/distroless/cc-debian12:nonroot
+# Certificates of the public authorities, /etc/passwd, time zones, /tmp, and no libraries.
+FROM gcr.io/distroless/static-debian13:nonroot
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="nexudus-bridge" \
@@ -37,12 +52,12 @@ LABEL org.opencontainers.image.title="nexudus-bridge" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
+      org.opencontainers.image.base.name="gcr.io/distroless/static-debian13:nonroot"
 
-COPY --from=builder /build/target/release/nexudus-bridge /usr/local/bin/nexudus-bridge
+COPY --from=builder /build/nexudus-bridge /usr/local/bin/nexudus-bridge
 COPY LICENSE /usr/share/doc/nexudus-bridge/LICENSE
 
-# The image's own user, by number, so that Kubernetes can see that it is not root.
+# The image's own user, by number, so that Kubernetes can see that it is not root. Nothing is written: --read-only is fine.
 USER 65532:65532
 # A configuration file is looked for at /etc/nexudus-bridge/nexudus-bridge.toml; without one, the environment is enough.
 WORKDIR /etc/nexudus-bridge
