@@ -198,7 +198,7 @@ struct Stopping<'a> {
 impl Stopping<'_> {
     /// Stops accepting and waits for what is in flight; whether all of it was settled in time.
     async fn stop(self, config: &Ingress) -> bool {
-        tracing::info!(reasons = ?self.state.reasons(), "stopping");
+        tracing::info!(reason = self.state.reasons().join("; "), "stopping");
         tokio::time::sleep(config.shutdown_delay).await;
         let deadline = Instant::now() + config.shutdown_grace;
         self.bridge.admission().close();
@@ -249,13 +249,13 @@ fn topic_names(config: &Config) -> BTreeSet<String> {
 async fn prepare_topics(config: Config, watch: Arc<Watch>) {
     let topics = match Topics::new(&config) {
         Ok(topics) => topics,
-        Err(error) => return tracing::error!("topics cannot be looked at: {error}"),
+        Err(error) => return tracing::error!(%error, "topics cannot be looked at"),
     };
     let mut said = false;
     loop {
         match prepare_once(&topics, config.topics.create).await {
             Ok(()) => return watch.look(),
-            Err(error) if !said => tracing::warn!("topics cannot be looked at yet: {error}"),
+            Err(error) if !said => tracing::warn!(%error, "topics cannot be looked at yet"),
             Err(_) => {}
         }
         said = true;
@@ -271,7 +271,7 @@ async fn prepare_once(topics: &Topics, create: bool) -> Result<(), TopicsError> 
     }
     if !differences.is_empty() {
         tracing::warn!(
-            count = differences.len(),
+            topics = differences.len(),
             "topics differ from the configuration; `nexudus-bridge topics plan` shows how"
         );
     }
@@ -279,9 +279,9 @@ async fn prepare_once(topics: &Topics, create: bool) -> Result<(), TopicsError> 
         return Ok(());
     }
     let failed = topics.apply(&plan).await?;
-    tracing::info!(created = missing.len() - failed.len(), "topics were created");
+    tracing::info!(topics = missing.len() - failed.len(), "topics were created");
     if let Some(first) = failed.first() {
-        tracing::error!(count = failed.len(), "topics could not be created, such as {first}");
+        tracing::error!(topics = failed.len(), error = %first, "topics could not be created, such as this one");
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ impl Reloader {
             } else {
                 "the file of a secret or certificate has changed"
             };
-            tracing::info!("reloading sources and secrets: {because}");
+            tracing::info!(reason = because, "reloading sources and secrets");
             let load = Arc::clone(&load);
             match tokio::task::spawn_blocking(move || load()).await {
                 Ok(loaded) => self.take(loaded, files),
@@ -130,7 +130,7 @@ impl Reloader {
             }
             Err(Mistakes(mistakes)) => {
                 for mistake in &mistakes {
-                    tracing::error!("not reloaded: {mistake}");
+                    tracing::error!(error = %mistake, "not reloaded");
                 }
             }
         }
@@ -148,7 +148,7 @@ impl Reloader {
         match producer.sign_in(&oauth) {
             Ok(()) => *used = oauth,
             Err(error) => {
-                tracing::error!("not reloaded: [kafka.oauth] cannot be used: {error}");
+                tracing::error!(%error, "not reloaded: [kafka.oauth] cannot be used");
                 return false;
             }
         }
@@ -185,7 +185,7 @@ impl Reloader {
         changed.sort_unstable();
         changed.dedup();
         if !changed.is_empty() {
-            tracing::warn!("only a restart changes {}", changed.join(", "));
+            tracing::warn!(settings = changed.join(", "), "only a restart changes these settings");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::config::load::process_environment;
 use crate::config::{Config, Source};
 use crate::kafka::embedded::{EmbeddedBroker, Options};
 use crate::kafka::topics::wanted;
-use crate::telemetry;
+use crate::telemetry::log;
 
 /// How many partitions an embedded topic gets where the configuration leaves that to the cluster.
 const PARTITIONS: i32 = 3;
@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         config.admin.listen.set_port(port);
         config.overrule("admin.listen", format!("{:?}", config.admin.listen.to_string()), "--admin-port");
     }
-    telemetry::start(&config.log);
+    log::start(&config.log);
     let signals = Signals::listen()?;
     let broker = embed(&mut config, Some(args.kafka_port))?;
     let banner = Banner::new(&config);

@@ -11,12 +11,12 @@ use crate::app::reload::Reloader;
 use crate::app::{App, Ended};
 use crate::config::load;
 use crate::kafka::settings::check_property;
-use crate::telemetry;
+use crate::telemetry::log;
 
 /// Runs the bridge until SIGTERM or SIGINT; a second one ends it at once.
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = loaded(file)?;
-    telemetry::start(&loaded.config.log);
+    log::start(&loaded.config.log);
     match &loaded.file {
         Some(path) => tracing::info!(file = %path.display(), "configuration read"),
         None => tracing::info!("no configuration file; defaults and environment only"),

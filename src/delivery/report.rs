@@ -1,41 +1,68 @@
-//! What is worth a log line: refusals, but not each of a thousand.
+//! What is worth a log line: refusals and quarantines, but not each of a thousand.
 //!
 //! An outage or a scanner refuses deliveries by the thousand; the metrics count them all, the log gets one line for
-//! each kind of refusal every few seconds, with the number of those left out. Holds no body, secret or signature.
+//! each kind in a while, with the number of those left out. Holds no body, secret or signature.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use super::{Confirmed, Refusal};
+use crate::kafka::confirm::Unconfirmed;
+use crate::outcome::{Outcome, QuarantineReason};
+use crate::telemetry::limit::Limit;
 
-use super::Refusal;
-use crate::outcome::Outcome;
-
-/// How often the same kind of refusal may be in the log.
-const INTERVAL: Duration = Duration::from_secs(10);
-
-/// Writes refusals to the log.
+/// Writes what becomes of deliveries to the log.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
-    kinds: [Mutex<Kind>; Outcome::ALL.len()],
-}
-
-#[derive(Debug, Default)]
-struct Kind {
-    written: Option<Instant>,
-    left_out: u64,
+    refused: [Limit; Outcome::ALL.len()],
+    quarantined: [Limit; QuarantineReason::ALL.len()],
+    not_quarantined: [Limit; QuarantineReason::ALL.len()],
 }
 
 impl Reporter {
     /// Reports a refusal, or leaves it out if its kind was reported just now.
     pub(super) fn refused(&self, (source, action): (&str, &str), refusal: &Refusal) {
-        let mut kind = self.kinds[refusal.outcome as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        if kind.written.is_some_and(|written| written.elapsed() < INTERVAL) {
-            kind.left_out += 1;
-            return;
-        }
-        kind.written = Some(Instant::now());
-        let left_out = std::mem::take(&mut kind.left_out);
-        drop(kind);
+        let Some(left_out) = self.refused[refusal.outcome as usize].left_out() else { return };
         let (outcome, detail) = (refusal.outcome.label(), &refusal.detail);
-        tracing::warn!(source, action, outcome, left_out, "a delivery was refused: {detail}");
+        tracing::warn!(source, action, outcome, %detail, left_out, "a delivery was refused");
+    }
+
+    /// Reports a delivery that was kept whole on the quarantine topic.
+    pub(super) fn quarantined(
+        &self,
+        (source, action): (&str, &str),
+        reason: QuarantineReason,
+        Confirmed { stream, partition, offset, .. }: &Confirmed,
+    ) {
+        let Some(left_out) = self.quarantined[reason as usize].left_out() else { return };
+        let (reason, topic) = (reason.label(), &stream.topic);
+        tracing::warn!(
+            source,
+            action,
+            reason,
+            topic,
+            partition,
+            offset,
+            left_out,
+            "a delivery was kept on the quarantine topic"
+        );
+    }
+
+    /// Reports that not even the quarantine topic takes a delivery.
+    pub(super) fn not_quarantined(
+        &self,
+        (source, action): (&str, &str),
+        reason: QuarantineReason,
+        topic: &str,
+        unconfirmed: Unconfirmed,
+    ) {
+        let Some(left_out) = self.not_quarantined[reason as usize].left_out() else { return };
+        let (reason, error) = (reason.label(), unconfirmed.code);
+        tracing::error!(
+            source,
+            action,
+            reason,
+            topic,
+            ?error,
+            left_out,
+            "the quarantine topic refuses a delivery for good; check its max.message.bytes and cleanup.policy"
+        );
     }
 }

@@ -150,26 +150,21 @@ impl Bridge {
             Ok(pending) => self.confirm(&event, pending).await,
             Err(unconfirmed) => Err(unconfirmed),
         };
-        let source = &verified.origin.source.name;
         match confirmed {
             Ok(position) => {
+                let receipt = receipt_of(&event, position);
                 verified.origin.metrics.quarantined(reason);
-                tracing::warn!(
-                    %source, reason = reason.label(), partition = position.partition, offset = position.offset,
-                    "a delivery was kept on the quarantine topic"
-                );
+                self.reporter.quarantined(verified.labels(), reason, &receipt);
                 self.show(verified, &event, position);
                 if let Some(lately) = &self.lately {
                     lately.quarantined(verified.labels(), reason);
                 }
-                Ok(Receipt { outcome: Outcome::Quarantined, events: vec![receipt_of(&event, position)] })
+                Ok(Receipt { outcome: Outcome::Quarantined, events: vec![receipt] })
             }
             Err(unconfirmed) => {
                 if unconfirmed.verdict == Verdict::Refused {
-                    tracing::error!(
-                        %source, reason = reason.label(), error = ?unconfirmed.code,
-                        "the quarantine topic refuses a delivery for good; check its max.message.bytes and cleanup.policy"
-                    );
+                    let topic = &event.stream.topic;
+                    self.reporter.not_quarantined(verified.labels(), reason, topic, unconfirmed);
                 }
                 Err(self.refusal(unconfirmed))
             }

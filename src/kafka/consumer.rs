@@ -284,8 +284,10 @@ impl Reader {
                     return Err(ReadError::Client(reason));
                 }
                 Code::GroupAuthorizationFailed => {} // of the group that is never joined
-                Code::AllBrokersDown => tracing::warn!(%reason, "no Kafka broker is connected, still trying"),
-                _ => tracing::debug!(%reason, "the Kafka client reports an error and goes on"),
+                Code::AllBrokersDown => {
+                    tracing::warn!(error = %reason, "no Kafka broker is connected, still trying")
+                }
+                _ => tracing::debug!(error = %reason, "the Kafka client reports an error and goes on"),
             },
             KafkaError::MessageConsumptionFatal(_) => return Err(ReadError::Client(reason)),
             other => return Err(ReadError::Client(other.to_string())),
@@ -392,7 +394,7 @@ impl Listener {
 impl ClientContext for Listener {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility != "CONFWARN" {
-            tracing::debug!(target: "librdkafka", facility, "{message}"); // CONFWARN: of properties for producers
+            tracing::debug!(facility, "kafka client: {message}"); // CONFWARN: of properties for producers
         }
     }
 

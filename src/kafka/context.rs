@@ -20,20 +20,20 @@ pub(super) struct Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // A failure comes as an error too, and that one is not repeated every half second.
+        if facility == "FAIL" || matches!(level, RDKafkaLogLevel::Debug) {
+            return tracing::debug!(facility, "kafka client: {message}");
+        }
+        let Some(left_out) = self.status.said(facility) else { return };
         match level {
-            // The same failure comes as an error too, and that one is not repeated every half second.
-            _ if facility == "FAIL" => tracing::debug!(facility, "kafka client: {message}"),
+            RDKafkaLogLevel::Warning => tracing::warn!(facility, left_out, "kafka client: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::info!(facility, left_out, "kafka client: {message}")
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                tracing::error!(facility, "kafka client: {message}");
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(facility, "kafka client: {message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-                tracing::info!(facility, "kafka client: {message}")
-            }
-            RDKafkaLogLevel::Debug => tracing::debug!(facility, "kafka client: {message}"),
+            | RDKafkaLogLevel::Error => tracing::error!(facility, left_out, "kafka client: {message}"),
         }
     }
 

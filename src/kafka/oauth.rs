@@ -106,7 +106,7 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
         (self.tell)(Err(&error));
         self.failures += 1;
         if self.said.as_ref().is_none_or(|(said, at)| *said != error || at.elapsed() >= REPEAT) {
-            tracing::warn!(attempts = self.failures, words = error.words(), "no token for Kafka: {error}");
+            tracing::warn!(attempts = self.failures, detail = error.words(), "no token for Kafka: {error}");
             self.said = Some((error, Instant::now()));
         }
         retry_in(self.failures, fastrand::f64())
@@ -148,7 +148,7 @@ pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
     };
     if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         // Not in librdkafka's words: they may repeat the token.
-        tracing::warn!(?code, "the Kafka client does not take a token");
+        tracing::warn!(error = ?code, "the Kafka client does not take a token");
     }
 }
 

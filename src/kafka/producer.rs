@@ -25,6 +25,7 @@ use super::status::Status;
 use crate::config::{Config, OAuth};
 use crate::event::Event;
 use crate::metrics::Metrics;
+use crate::telemetry::limit::Limit;
 use crate::token::{TokenError, TokenServer};
 
 /// The waits before a dead client is replaced, when the last one lived shortly: from the first, doubled, up to the second.
@@ -61,6 +62,8 @@ struct Replacing {
     wait: Duration,
     /// Replaced clients. They end here, where that may block, once no request uses them any more.
     retired: Vec<(Arc<Clients>, Instant)>,
+    /// No new client could be made.
+    failed: Limit,
 }
 
 /// How long a request may use a client that it took just before that was replaced: a call of microseconds.
@@ -75,7 +78,12 @@ impl Producer {
         let message_timeout = config.kafka.confirm_timeout;
         let config = producer_config(config);
         let clients = Clients::new(&config, &status, &metrics).map_err(|error| describe(&error))?;
-        let replacing = Replacing { born: Instant::now(), wait: REPLACE_AFTER.0, retired: Vec::new() };
+        let replacing = Replacing {
+            born: Instant::now(),
+            wait: REPLACE_AFTER.0,
+            retired: Vec::new(),
+            failed: Limit::default(),
+        };
         Ok(Self {
             clients: ArcSwap::from_pointee(clients),
             replacing: Mutex::new(replacing),
@@ -158,14 +166,18 @@ impl Producer {
         if age < replacing.wait {
             return;
         }
-        tracing::error!("the Kafka producer has died and is replaced: {why}");
         match Clients::new(&self.config, &self.status, &self.metrics) {
             Ok(fresh) => {
+                tracing::error!(reason = %why, "the Kafka producer has died and is replaced");
                 self.take_over(&mut replacing, fresh);
                 let wait = if age > LIVED_WELL { REPLACE_AFTER.0 } else { replacing.wait * 2 };
                 replacing.wait = wait.min(REPLACE_AFTER.1);
             }
-            Err(error) => tracing::error!("no new Kafka producer can be made: {}", describe(&error)),
+            Err(error) => {
+                let Some(left_out) = replacing.failed.left_out() else { return };
+                let error = describe(&error);
+                tracing::error!(reason = %why, error, left_out, "the Kafka producer has died and no new one can be made");
+            }
         }
     }
 
@@ -178,7 +190,7 @@ impl Producer {
         if fresh.main.client().fetch_metadata(Some(probe), patience).is_err() {
             return false;
         }
-        tracing::warn!("the Kafka producer is replaced by a new one: {why}");
+        tracing::warn!(reason = why, "the Kafka producer is replaced by a new one");
         self.take_over(&mut replacing, fresh);
         true
     }

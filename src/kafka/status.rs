@@ -3,11 +3,14 @@
 //! Written by the client's callbacks and by the watch, read by readiness and by answers that must say *why* an event
 //! was not confirmed. [`ClientError`] names the library's error, never a host.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
+
+use crate::telemetry::limit::Limit;
 
 /// How long the cluster may be silent before the bridge is not ready: a few rounds of the watch.
 pub const SILENCE: Duration = Duration::from_secs(8);
@@ -19,6 +22,8 @@ const REPEAT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Status {
     inner: Mutex<Inner>,
+    /// The bounds on the client's own lines, by facility: its code has some dozens of those.
+    lines: Mutex<HashMap<String, Limit>>,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +146,15 @@ impl Status {
         !known && !inner.retired
     }
 
+    /// Whether a line of the client's may be in the log now, and how many of its facility were left out before it.
+    pub(super) fn said(&self, facility: &str) -> Option<u64> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        match lines.get(facility) {
+            Some(limit) => limit.left_out(),
+            None => lines.entry(facility.to_owned()).or_default().left_out(),
+        }
+    }
+
     /// Notes why there is no new token; `None` when one was fetched.
     pub(super) fn set_no_token(&self, why: Option<String>) {
         self.lock().no_token = why;
@@ -199,6 +213,13 @@ mod tests {
         assert!(trouble.contains("AllBrokersDown") && trouble.ends_with("reached"), "{trouble}");
         status.set_no_token(None);
         assert!(!status.trouble().unwrap().contains("token"));
+    }
+
+    #[test]
+    fn the_client_s_lines_are_bounded_by_facility() {
+        let status = Status::default();
+        let said = ["REQTMOUT", "REQTMOUT", "CONNECT", "REQTMOUT"].map(|facility| status.said(facility));
+        assert_eq!(said, [Some(0), None, Some(0), None]);
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Round {
         } else if count > 0 && !self.said {
             self.said = true;
             tracing::warn!(
-                count,
+                topics = count,
                 "topics are missing on the cluster; `nexudus-bridge topics plan` lists them"
             );
         }

@@ -13,6 +13,7 @@ mod faults;
 mod hostile;
 mod ingress;
 mod lasting;
+mod logs;
 mod pressure;
 mod quarantine;
 mod redelivery;

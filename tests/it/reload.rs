@@ -136,9 +136,9 @@ async fn a_broken_configuration_changes_nothing_and_says_what_is_wrong() {
     bridge.write("second", "");
     bridge.write_settings("signatur = \"off\"");
     bridge.program.signal("HUP");
-    let line = bridge.program.line_with("not reloaded: sources.default");
+    let line = bridge.program.line_with("not reloaded");
     assert!(!line.contains("old secret"), "{line}");
-    bridge.program.line_with("not reloaded: sources.default.signatur");
+    bridge.program.line_with("error=sources.default.signatur");
     assert_eq!(bridge.status("BookingCreate", "old secret", r#"{"Id":1}"#).await, 200);
     assert_eq!(bridge.status("BookingCreate", "new secret", r#"{"Id":1}"#).await, 401);
     assert_eq!((bridge.reloads("ok").await, bridge.reloads("failed").await), (0, 1));

@@ -14,8 +14,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &["action", "outcome", "signature"]),
     ("telemetry", &["config"]),
     ("token", &["config"]),
-    ("kafka", &["action", "event", "config", "metrics", "token"]),
-    ("delivery", &["action", "signature", "outcome", "event", "config", "metrics", "kafka", "lately"]),
+    ("kafka", &["action", "event", "config", "metrics", "token", "telemetry"]),
+    (
+        "delivery",
+        &["action", "signature", "outcome", "event", "config", "metrics", "kafka", "lately", "telemetry"],
+    ),
     ("sender", &["action", "signature"]),
     ("http", &["signature", "outcome", "event", "config", "metrics", "kafka", "lately", "delivery"]),
     ("app", &["config", "metrics", "token", "kafka", "delivery", "http"]),

@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
+use crate::telemetry::limit::Limit;
+
 /// Takes connections on the fixed port and passes their bytes on to the mock cluster's random one.
 pub(super) struct Forwarder {
     pub(super) listener: TcpListener,
@@ -18,6 +20,7 @@ impl Forwarder {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "the embedded broker cannot take connections"),
         };
+        let missed = Limit::default();
         loop {
             match listener.accept().await {
                 Ok((client, _)) => {
@@ -25,7 +28,9 @@ impl Forwarder {
                 }
                 // Out of file descriptors, or the client is gone already: others may still get through.
                 Err(error) => {
-                    tracing::warn!(%error, "the embedded broker missed a connection");
+                    if let Some(left_out) = missed.left_out() {
+                        tracing::warn!(%error, left_out, "the embedded broker missed a connection");
+                    }
                     tokio::task::yield_now().await;
                 }
             }
