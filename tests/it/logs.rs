@@ -182,9 +182,9 @@ async fn an_outage_under_load_writes_tens_of_lines() {
     drop(broker);
     bridge.wait_for("kafka client: ");
     let refused =
-        flood(&bridge, 200, Duration::from_secs(15), "BookingCreate", sign(b"[{}]"), "[{}]", 503).await;
+        flood(&bridge, 100, Duration::from_secs(12), "BookingCreate", sign(b"[{}]"), "[{}]", 503).await;
     let lines = bridge.stop();
-    say(&format!("{refused} deliveries refused in an outage of 15 s: {} lines", lines.len()));
+    say(&format!("{refused} deliveries refused in an outage of 12 s: {} lines", lines.len()));
     assert!(refused > 1000, "{refused} deliveries are no flood");
     assert!(lines.len() <= TENS, "{} lines:\n{}", lines.len(), lines.join("\n"));
     let left_out = lines.iter().filter_map(|line| object(line).get("left_out")?.as_u64()).sum::<u64>();
@@ -195,9 +195,9 @@ async fn an_outage_under_load_writes_tens_of_lines() {
 async fn floods_of_quarantined_deliveries_and_wrong_signatures_write_tens_of_lines() {
     let broker = broker();
     let bridge = Bridge::start(&broker, "");
-    let time = Duration::from_secs(5);
-    let kept = flood(&bridge, 64, time, "BookingCreate", sign(b"no json"), "no json", 200).await;
-    let wrong = flood(&bridge, 64, time, "BookingCreate", sign(b"other"), "[{}]", 401).await;
+    let time = Duration::from_secs(4);
+    let kept = flood(&bridge, 16, time, "BookingCreate", sign(b"no json"), "no json", 200).await;
+    let wrong = flood(&bridge, 16, time, "BookingCreate", sign(b"other"), "[{}]", 401).await;
     let scanned = scan(&bridge.ingress, 200).await;
     let lines = bridge.stop();
     say(&format!(
