@@ -26,10 +26,15 @@ use crate::kafka::status::Status;
 use crate::kafka::topics::{Plan, Topics, TopicsError, wanted};
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
+use crate::telemetry::trace::Traces;
 use crate::token::{TokenError, TokenServer};
 
 /// How long to wait before the cluster is asked again for its topics.
 const TOPICS_RETRY: Duration = Duration::from_secs(5);
+
+/// How long the last traces may take to reach the collector once all deliveries are settled: what is left of the grace
+/// period, but no less and no more than this.
+const LAST_TRACES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// Connections that may wait to be accepted; the system's own bound lies at 4096 on most.
 const BACKLOG: u32 = 2048;
@@ -47,6 +52,7 @@ pub struct App {
     bridge: Arc<Bridge>,
     producer: Arc<Producer>,
     watch: Arc<Watch>,
+    traces: Option<Arc<Traces>>,
 }
 
 /// Why a bridge cannot start.
@@ -68,6 +74,9 @@ pub enum BuildError {
     /// librdkafka refuses the configuration as a whole.
     #[error("[kafka] is refused by librdkafka: {0}")]
     Kafka(String),
+    /// Traces cannot be sent, wherever the collector is.
+    #[error("[telemetry] cannot be used: {0}")]
+    Telemetry(String),
     /// Tokens cannot be fetched, whatever the token server says.
     #[error("[kafka.oauth] cannot be used: {0}")]
     Token(#[from] TokenError),
@@ -100,6 +109,7 @@ impl App {
         let certificate = config.ingress.tls.as_ref();
         let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
         let certificate = certificate.transpose().map_err(BuildError::Tls)?.map(Arc::new);
+        let traces = start_traces(&config)?.map(Arc::new);
         let producer =
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
         let producer = Arc::new(producer);
@@ -108,7 +118,8 @@ impl App {
         }
         let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
         let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
-        let bridge = Arc::new(Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics)));
+        let bridge = Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics), traces.clone());
+        let bridge = Arc::new(bridge);
         let console = Console::new(&config, &bridge);
         let state =
             Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission()), console));
@@ -133,6 +144,7 @@ impl App {
             bridge,
             producer,
             watch,
+            traces,
         })
     }
 
@@ -148,7 +160,7 @@ impl App {
 
     /// Serves until `stop` is done, then stops in order; `abort` being done ends that at once.
     pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
-        let Self { config, mut ingress, admin, state, bridge, producer, watch, .. } = self;
+        let Self { config, mut ingress, admin, state, bridge, producer, watch, traces, .. } = self;
         tracing::info!(ingress = %self.ingress_address, admin = %self.admin_address, "the bridge is listening");
         let topics = tokio::spawn(prepare_topics(config.clone(), Arc::clone(&watch)));
         tokio::select! {
@@ -158,6 +170,7 @@ impl App {
                 return Ended::Failed;
             }
         }
+        let grace_ends = Instant::now() + config.ingress.shutdown_delay + config.ingress.shutdown_grace;
         state.stop();
         topics.abort();
         let stopping = Stopping { ingress: &ingress, bridge: &bridge, state: &state };
@@ -170,10 +183,15 @@ impl App {
         admin.stop(false).await;
         drop((admin, ingress, watch));
         let patience = if drained { Duration::from_secs(5) } else { Duration::ZERO };
-        // Flushing and destroying the client block.
+        let rest = grace_ends.saturating_duration_since(Instant::now());
+        let last_traces = if drained { rest.clamp(LAST_TRACES.0, LAST_TRACES.1) } else { Duration::ZERO };
+        // Flushing and destroying the client block, and so does sending the last traces.
         let closed = tokio::task::spawn_blocking(move || {
             let left = producer.close(patience);
             producer.status().retire();
+            if let Some(traces) = traces {
+                traces.stop(last_traces);
+            }
             left
         })
         .await;
@@ -213,14 +231,21 @@ impl Stopping<'_> {
 /// alone, and that the certificate can be used.
 ///
 /// # Errors
-/// [`BuildError::Kafka`], [`BuildError::Tls`], [`BuildError::Token`].
+/// [`BuildError::Kafka`], [`BuildError::Tls`], [`BuildError::Token`], [`BuildError::Telemetry`].
 pub fn check(config: &Config) -> Result<(), BuildError> {
     let metrics = Arc::new(Metrics::new(&library_version()));
     if let Some(files) = &config.ingress.tls {
         Certificate::read(files, Arc::clone(&metrics)).map_err(BuildError::Tls)?;
     }
     config.kafka.oauth.as_ref().map(TokenServer::new).transpose()?;
+    start_traces(config)?;
     Producer::new(config, Arc::default(), metrics).map(drop).map_err(BuildError::Kafka)
+}
+
+fn start_traces(config: &Config) -> Result<Option<Traces>, BuildError> {
+    let tls = config.ingress.tls.is_some();
+    let started = config.telemetry.as_ref().map(|telemetry| Traces::start(telemetry, tls));
+    started.transpose().map_err(BuildError::Telemetry)
 }
 
 fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {

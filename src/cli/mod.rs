@@ -128,6 +128,9 @@ fn loaded_from(file: Option<&Path>, environment: &Environment) -> Result<Loaded,
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let configuration = error.is::<Mistakes>()
-        || matches!(error.downcast_ref(), Some(BuildError::Kafka(_) | BuildError::Tls(_)));
+        || matches!(
+            error.downcast_ref(),
+            Some(BuildError::Kafka(_) | BuildError::Tls(_) | BuildError::Telemetry(_))
+        );
     ExitCode::from(if configuration || error.is::<output::Usage>() { 2 } else { 1 })
 }

@@ -11,6 +11,7 @@ mod setting;
 mod settings;
 pub mod show;
 mod source;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::oauth::OAuth;
 pub use self::setting::{Origin, Setting};
 pub use self::settings::{NO_SOURCE, PropertyCheck};
 pub use self::source::{SignaturePolicy, Source};
+pub use self::telemetry::{OtlpProtocol, Telemetry};
 
 /// Everything that the bridge needs to know.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct Config {
     pub sources: BTreeMap<Arc<str>, Arc<Source>>,
     /// `[log]`.
     pub log: Log,
+    /// `[telemetry]`, where traces are made.
+    pub telemetry: Option<Telemetry>,
     /// What is allowed and yet worth a word at start.
     pub warnings: Vec<String>,
     /// Every setting in force, in the order of the documentation; secrets redacted.

@@ -276,6 +276,20 @@ pub(super) fn integer(least: i64, most: i64) -> impl Fn(&Value) -> Read<i64> {
     }
 }
 
+/// A number within bounds; text from the environment is read as one.
+pub(super) fn number(least: f64, most: f64) -> impl Fn(&Value) -> Read<f64> {
+    move |value| {
+        let read = match &value.kind {
+            ValueKind::Float(number) => Some(*number),
+            ValueKind::I64(number) => number.to_string().parse().ok(),
+            ValueKind::String(text) if from_file(value).is_none() => text.parse().ok(),
+            _ => None,
+        };
+        read.filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("is not a number in bounds, expected {least} to {most}"))
+    }
+}
+
 /// `true` or `false`.
 pub(super) fn boolean(value: &Value) -> Read<bool> {
     match &value.kind {

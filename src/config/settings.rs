@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::oauth::{oauth, sign_in};
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
+use super::telemetry::telemetry;
 use super::{
     Admin, Config, Console, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source,
     Tls, Topics,
@@ -27,7 +28,8 @@ pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
                              or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
 
-const SECTIONS: [&str; 7] = ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "log"];
+const SECTIONS: [&str; 8] =
+    ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "log", "telemetry"];
 
 /// Reads every section; mistakes go to `notes`, and the result is only of use when there were none.
 pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: PropertyCheck) -> Config {
@@ -39,8 +41,20 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
     let redelivery = redelivery(Section::open(&mut root, "redelivery", notes));
     let sources = sources(&mut root, notes, &mut warnings);
     let log = log(Section::open(&mut root, "log", notes));
+    let telemetry = telemetry(Section::open(&mut root, "telemetry", notes));
     reader::close(root, &SECTIONS, notes);
-    Config { ingress, admin, kafka, topics, redelivery, sources, log, warnings, settings: Vec::new() }
+    Config {
+        ingress,
+        admin,
+        kafka,
+        topics,
+        redelivery,
+        sources,
+        log,
+        telemetry,
+        warnings,
+        settings: Vec::new(),
+    }
 }
 
 fn ingress(mut section: Section<'_>) -> Ingress {

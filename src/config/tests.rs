@@ -92,6 +92,10 @@ fn every_setting_of_the_documentation_is_taken() {
         [log]
         format = "json"
         level = "warn,nexudus_bridge=debug"
+        [telemetry]
+        otlp_endpoint = "https://collector:4317"
+        otlp_protocol = "http/protobuf"
+        sample_ratio = 1
         "#,
         &[],
     )
@@ -109,6 +113,9 @@ fn every_setting_of_the_documentation_is_taken() {
         config.sources["default"].accepts_token(Some("t")) && !config.sources["default"].accepts_token(None)
     );
     assert_eq!(config.log.format, LogFormat::Json);
+    let telemetry = config.telemetry.unwrap();
+    assert_eq!(telemetry.otlp_endpoint.as_str(), "https://collector:4317/");
+    assert_eq!((telemetry.otlp_protocol, telemetry.sample_ratio), (OtlpProtocol::HttpProtobuf, Some(1.0)));
     assert!(config.warnings.iter().any(|warning| warning.contains("north")), "{:?}", config.warnings);
 }
 

@@ -15,6 +15,7 @@ use crate::event::{Stream, Trace};
 use crate::metrics::SourceMetrics;
 use crate::outcome::Outcome;
 use crate::signature::Signature;
+use crate::telemetry::trace::DeliverySpan;
 
 /// A request as far as it is known before the body.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +62,7 @@ pub struct Addressed {
     pub(super) action: Target,
     pub(super) claim: Claim,
     pub(super) trace: Trace,
+    pub(super) span: DeliverySpan,
     pub(super) received_at: Timestamp,
     pub(super) started: Instant,
 }
@@ -110,8 +112,8 @@ impl Addressed {
         };
         let unknown = || Target::Unknown(shortened(request.action).into());
         let action = place.map_or_else(unknown, Target::Known);
-        let addressed =
-            Self { origin, action, claim, trace: request.trace, received_at: Timestamp::now(), started };
+        let (trace, span) = (request.trace, DeliverySpan::default());
+        let addressed = Self { origin, action, claim, trace, span, received_at: Timestamp::now(), started };
         match addressed.claim {
             Claim::Missing | Claim::Malformed if addressed.policy() == SignaturePolicy::Enforce => {
                 Err(addressed.unsigned())

@@ -40,6 +40,7 @@ use crate::kafka::producer::Producer;
 use crate::lately::Lately;
 use crate::metrics::{Metrics, SourceMetrics, UNKNOWN};
 use crate::outcome::Outcome;
+use crate::telemetry::trace::{DeliverySpan, Traces};
 
 /// How far the answer's deadline lies above the producer's, whose word is the better answer.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
@@ -96,6 +97,8 @@ pub struct Bridge {
     reporter: Reporter,
     /// Where there is a console to show it.
     lately: Option<Arc<Lately>>,
+    /// Where they are made.
+    traces: Option<Arc<Traces>>,
     memory: Arc<Memory>,
     key_field: String,
     confirm_timeout: Duration,
@@ -104,7 +107,12 @@ pub struct Bridge {
 
 impl Bridge {
     /// Puts a bridge together. What outlives its request goes on in the runtime that this is called in.
-    pub fn new(config: &Config, producer: Arc<Producer>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        config: &Config,
+        producer: Arc<Producer>,
+        metrics: Arc<Metrics>,
+        traces: Option<Arc<Traces>>,
+    ) -> Self {
         let router = Router::new(config);
         Self {
             origins: ArcSwap::from_pointee(origins(&config.sources, &router, &metrics)),
@@ -118,6 +126,7 @@ impl Bridge {
             metrics,
             reporter: Reporter::default(),
             lately: (config.admin.console != Console::Off).then(Arc::default),
+            traces,
             memory: Arc::new(Memory::new(&config.redelivery)),
             key_field: config.topics.key.clone(),
             confirm_timeout: config.kafka.confirm_timeout,
@@ -152,15 +161,21 @@ impl Bridge {
     /// The refusal, counted and reported.
     pub fn address(&self, request: Request<'_>) -> Result<Addressed, Refusal> {
         let started = Instant::now();
+        let traces = self.traces.as_ref();
+        let span = traces
+            .map(|traces| traces.delivery(request.source.is_some(), &request.trace))
+            .unwrap_or_default();
         let name = request.source.unwrap_or(Source::DEFAULT);
         let origins = self.origins.load();
         let Some(origin) = origins.get(name) else {
             let refusal = Refusal::new(Outcome::UnknownSource, "no source of this name is configured");
-            return Err(self.refused(&self.strangers, None, started, refusal));
+            return Err(self.refused(&self.strangers, None, &span, started, refusal));
         };
         let place = origin.source.actions.find(request.action);
-        Addressed::new(Arc::clone(origin), place, request, started)
-            .map_err(|refusal| self.refused(&origin.metrics, place, started, refusal))
+        match Addressed::new(Arc::clone(origin), place, request, started) {
+            Ok(addressed) => Ok(Addressed { span, ..addressed }),
+            Err(refusal) => Err(self.refused(&origin.metrics, place, &span, started, refusal)),
+        }
     }
 
     /// Refuses a request that is not a POST.
@@ -170,22 +185,25 @@ impl Bridge {
         let origin = origins.get(source.unwrap_or(Source::DEFAULT));
         let metrics = origin.map_or(&self.strangers, |origin| &origin.metrics);
         let place = origin.and_then(|origin| origin.source.actions.find(action));
-        self.refused(metrics, place, Instant::now(), refusal)
+        self.refused(metrics, place, &DeliverySpan::default(), Instant::now(), refusal)
     }
 
     /// Refuses an addressed delivery whose body could not be taken.
     pub fn refuse(&self, addressed: &Addressed, refusal: Refusal) -> Refusal {
-        self.refused(&addressed.origin.metrics, addressed.place(), addressed.started, refusal)
+        let Addressed { origin, span, started, .. } = addressed;
+        self.refused(&origin.metrics, addressed.place(), span, *started, refusal)
     }
 
     fn refused(
         &self,
         metrics: &SourceMetrics,
         place: Option<usize>,
+        span: &DeliverySpan,
         started: Instant,
         refusal: Refusal,
     ) -> Refusal {
         self.metrics.answered(metrics, place, refusal.outcome, started.elapsed());
+        span.answered(metrics.labels(place), refusal.outcome, &refusal.detail);
         self.report(metrics.labels(place), &refusal);
         refusal
     }

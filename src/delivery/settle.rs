@@ -15,6 +15,7 @@ use super::{Bridge, Confirmed, Receipt, Refusal};
 use crate::event::Event;
 use crate::kafka::confirm::{Pending, Position, Unconfirmed, Verdict};
 use crate::outcome::{Outcome, QuarantineReason};
+use crate::telemetry::trace::{DeliverySpan, Sending};
 
 /// Publishes what was routed, at once unless it repeats a `first` attempt, and gives back the wait for its confirmation,
 /// however long the client takes to give its word.
@@ -27,7 +28,7 @@ pub(super) fn settle(
 ) -> impl Future<Output = Settled> + Send {
     let begun = match first {
         Some(first) => Err(Box::new((first, routed))),
-        None => Ok(bridge.begin(routed)),
+        None => Ok(bridge.begin(&verified.span, routed)),
     };
     async move {
         let (result, recalled) = match begun {
@@ -50,15 +51,16 @@ enum Published {
 /// The events of a delivery, and what the Kafka client has taken of them.
 struct Batch {
     events: Vec<Event>,
-    /// In the same order; `None` was refused by the client itself for good.
-    pending: Vec<Option<Pending>>,
+    /// In the same order; an error is the client's own refusal for good.
+    pending: Vec<Result<Pending, Unconfirmed>>,
     failure: Option<Unconfirmed>,
+    sending: Sending,
 }
 
 impl Bridge {
-    fn begin(&self, routed: Routed) -> Published {
+    fn begin(&self, span: &DeliverySpan, routed: Routed) -> Published {
         match routed {
-            Routed::Events(events) => Published::Events(self.publish(events)),
+            Routed::Events(events) => Published::Events(self.publish(span, events)),
             Routed::Quarantined(reason, event) => Published::Quarantine(reason, event),
             Routed::Nothing => Published::Nothing,
         }
@@ -72,7 +74,7 @@ impl Bridge {
     ) -> (Result<Receipt, Refusal>, bool) {
         match first.receipt().await {
             Some(receipt) => (Ok(receipt), true),
-            None => (self.end(verified, self.begin(routed)).await, false),
+            None => (self.end(verified, self.begin(&verified.span, routed)).await, false),
         }
     }
 
@@ -84,46 +86,50 @@ impl Bridge {
         }
     }
 
-    fn publish(&self, events: Vec<Event>) -> Batch {
-        let mut batch = Batch { pending: Vec::with_capacity(events.len()), events, failure: None };
+    fn publish(&self, span: &DeliverySpan, mut events: Vec<Event>) -> Batch {
+        let sending = span.sending(&mut events);
+        let mut batch = Batch { pending: Vec::with_capacity(events.len()), events, failure: None, sending };
         for event in &batch.events {
             match self.producer.publish(event) {
-                Ok(pending) => batch.pending.push(Some(pending)),
-                Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => batch.pending.push(None),
-                Err(unconfirmed) => {
+                Err(unconfirmed) if unconfirmed.verdict != Verdict::Refused => {
                     batch.failure = Some(unconfirmed);
                     break; // the delivery will come again whole
                 }
+                pending => batch.pending.push(pending),
             }
         }
         batch
     }
 
     async fn confirm_all(&self, verified: &Verified, batch: Batch) -> Result<Receipt, Refusal> {
-        let Batch { events, pending, mut failure } = batch;
-        let mut refused = false;
+        let Batch { events, pending, mut failure, sending } = batch;
+        let mut refused = None;
         let mut confirmed = Vec::with_capacity(pending.len());
         for (event, pending) in events.iter().zip(pending) {
-            let Some(pending) = pending else {
-                refused = true;
-                continue;
+            let word = match pending {
+                Ok(pending) => self.confirm(event, pending).await,
+                Err(unconfirmed) => Err(unconfirmed),
             };
-            match self.confirm(event, pending).await {
+            match word {
                 Ok(position) => {
                     self.show(verified, event, position);
                     confirmed.push(receipt_of(event, position));
                 }
-                Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = true,
+                Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = Some(unconfirmed),
                 Err(unconfirmed) => failure = Some(unconfirmed),
             }
         }
         if !confirmed.is_empty() {
             self.metrics.confirmed(&verified.origin.metrics, verified.action.place(), confirmed.len());
         }
+        match failure.or(refused) {
+            Some(unconfirmed) => sending.failed(unconfirmed.code),
+            None => sending.confirmed(the_only_place(&confirmed)),
+        }
         if let Some(unconfirmed) = failure {
             return Err(self.refusal(unconfirmed));
         }
-        if refused {
+        if refused.is_some() {
             let event = self.router.quarantine(verified, QuarantineReason::Refused);
             return Box::pin(self.quarantine(verified, QuarantineReason::Refused, event)).await;
         }
@@ -144,8 +150,10 @@ impl Bridge {
         &self,
         verified: &Verified,
         reason: QuarantineReason,
-        event: Event,
+        mut event: Event,
     ) -> Result<Receipt, Refusal> {
+        let mut sending = verified.span.sending(std::slice::from_mut(&mut event));
+        sending.because(reason);
         let confirmed = match self.producer.publish(&event) {
             Ok(pending) => self.confirm(&event, pending).await,
             Err(unconfirmed) => Err(unconfirmed),
@@ -153,6 +161,7 @@ impl Bridge {
         match confirmed {
             Ok(position) => {
                 let receipt = receipt_of(&event, position);
+                sending.confirmed(the_only_place(std::slice::from_ref(&receipt)));
                 verified.origin.metrics.quarantined(reason);
                 self.reporter.quarantined(verified.labels(), reason, &receipt);
                 self.show(verified, &event, position);
@@ -162,6 +171,7 @@ impl Bridge {
                 Ok(Receipt { outcome: Outcome::Quarantined, events: vec![receipt] })
             }
             Err(unconfirmed) => {
+                sending.failed(unconfirmed.code);
                 if unconfirmed.verdict == Verdict::Refused {
                     let topic = &event.stream.topic;
                     self.reporter.not_quarantined(verified.labels(), reason, topic, unconfirmed);
@@ -207,4 +217,11 @@ impl Bridge {
 fn receipt_of(event: &Event, position: Position) -> Confirmed {
     let Position { partition, offset } = position;
     Confirmed { id: event.attributes.id, stream: Arc::clone(&event.stream), partition, offset }
+}
+
+fn the_only_place(confirmed: &[Confirmed]) -> Option<(i32, i64)> {
+    match confirmed {
+        [Confirmed { partition, offset, .. }] => Some((*partition, *offset)),
+        _ => None,
+    }
 }

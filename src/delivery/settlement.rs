@@ -17,11 +17,13 @@ use super::verify::Verified;
 use super::{Bridge, Receipt, Refusal};
 use crate::action::Kind;
 use crate::outcome::Outcome;
+use crate::telemetry::trace::DeliverySpan;
 
 /// Counts what became of a delivery: its answer, or the end of its settlement if nobody waits for an answer.
 pub(super) struct Tally {
     origin: Arc<Origin>,
     place: Option<usize>,
+    span: DeliverySpan,
     /// When the delivery arrived.
     started: Instant,
     /// The body of a delivery of a change action, by which its retry is recognised.
@@ -31,8 +33,9 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(addressed: &Addressed) -> Self {
-        let origin = Arc::clone(&addressed.origin);
-        Self { origin, place: addressed.place(), started: addressed.started, change: None, answered: false }
+        let (origin, span) = (Arc::clone(&addressed.origin), addressed.span.clone());
+        let (place, started) = (addressed.place(), addressed.started);
+        Self { origin, place, span, started, change: None, answered: false }
     }
 
     /// Keeps what a retry is recognised by, if byte-equal copies of the delivery say the same.
@@ -57,13 +60,15 @@ impl Tally {
         if std::mem::replace(&mut self.answered, true) {
             return;
         }
-        let outcome = match result {
-            Ok(receipt) => receipt.outcome,
+        let labels = self.origin.metrics.labels(self.place);
+        let (outcome, detail) = match result {
+            Ok(receipt) => (receipt.outcome, ""),
             Err(refusal) => {
-                bridge.report(self.origin.metrics.labels(self.place), refusal);
-                refusal.outcome
+                bridge.report(labels, refusal);
+                (refusal.outcome, &*refusal.detail)
             }
         };
+        self.span.answered(labels, outcome, detail);
         let took = now.saturating_duration_since(self.started);
         bridge.metrics.answered(&self.origin.metrics, self.place, outcome, took);
     }

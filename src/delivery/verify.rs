@@ -14,6 +14,7 @@ use super::replay::Kept;
 use crate::config::SignaturePolicy;
 use crate::event::Trace;
 use crate::outcome::SignatureWarning;
+use crate::telemetry::trace::DeliverySpan;
 
 /// A delivery that its source accepts: signed, or let through by `warn` or `off`.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Verified {
     pub(super) body: Bytes,
     pub(super) warning: Option<SignatureWarning>,
     pub(super) trace: Trace,
+    pub(super) span: DeliverySpan,
     pub(super) received_at: Timestamp,
 }
 
@@ -32,7 +34,7 @@ impl Verified {
     /// is trusted with that.
     pub(super) fn when_kept(origin: Arc<Origin>, action: Target, kept: Kept) -> Self {
         let Kept { body, warning, trace, received_at, .. } = kept;
-        Self { origin, action, body, warning, trace, received_at }
+        Self { origin, action, body, warning, trace, span: DeliverySpan::default(), received_at }
     }
 
     /// Its source and action, as the log and the metrics name them.
@@ -64,6 +66,6 @@ pub(super) fn verify(addressed: Addressed, body: Bytes) -> Result<Verified, Refu
     if let Some(warning) = warning {
         addressed.origin.metrics.warned(warning);
     }
-    let Addressed { origin, action, trace, received_at, .. } = addressed;
-    Ok(Verified { origin, action, body, warning, trace, received_at })
+    let Addressed { origin, action, trace, span, received_at, .. } = addressed;
+    Ok(Verified { origin, action, body, warning, trace, span, received_at })
 }

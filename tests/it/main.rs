@@ -28,4 +28,5 @@ mod support;
 mod tidy;
 mod tls;
 mod topics;
+mod traces;
 mod twice;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod browser;
+pub(crate) mod collector;
 pub(crate) mod compose;
 pub(crate) mod guarded;
 pub(crate) mod kafka;

@@ -25,8 +25,10 @@
 {{- printf "[%s]" (join ", " $items) }}
 {{- else if or (kindIs "string" .) (kindIs "bool" .) }}
 {{- toJson . }}
-{{- else }}
+{{- else if eq (float64 .) (float64 (int64 .)) }}
 {{- int64 . }}
+{{- else }}
+{{- float64 . }}
 {{- end }}
 {{- end }}
 

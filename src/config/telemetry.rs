@@ -1,0 +1,50 @@
+//! `[telemetry]`: whether traces are made, and where they go.
+
+use ::config::Value;
+use url::Url;
+
+use super::reader::{Read, Section, number, text, word};
+
+/// `[telemetry]` with an endpoint.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// The collector: http or https, without user, query or fragment.
+    pub otlp_endpoint: Url,
+    /// How it is spoken to.
+    pub otlp_protocol: OtlpProtocol,
+    /// The part of traces that are sampled of those that begin here, from 0 to 1; none leaves it to `OTEL_TRACES_SAMPLER`.
+    pub sample_ratio: Option<f64>,
+}
+
+/// `telemetry.otlp_protocol`, by the names of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// gRPC, on port 4317 by custom.
+    Grpc,
+    /// Protobuf over HTTP, on port 4318 by custom.
+    HttpProtobuf,
+}
+
+/// Reads the section; none without an endpoint.
+pub(super) fn telemetry(mut section: Section<'_>) -> Option<Telemetry> {
+    const PROTOCOLS: &[(&str, OtlpProtocol)] =
+        &[("grpc", OtlpProtocol::Grpc), ("http/protobuf", OtlpProtocol::HttpProtobuf)];
+    let otlp_endpoint = section.optional("otlp_endpoint", false, endpoint);
+    let otlp_protocol = section.get("otlp_protocol", "grpc", word(PROTOCOLS));
+    let sample_ratio = section.optional("sample_ratio", false, number(0.0, 1.0));
+    section.close();
+    Some(Telemetry { otlp_endpoint: otlp_endpoint?, otlp_protocol, sample_ratio })
+}
+
+fn endpoint(value: &Value) -> Read<Url> {
+    let wrong = || "is not the address of a collector, expected http://host:4317 or https://…".to_owned();
+    let url = Url::parse(&text(value).map_err(|_| wrong())?).map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(wrong());
+    }
+    let bare = url.username().is_empty() && url.password().is_none();
+    if !bare || url.query().is_some() || url.fragment().is_some() {
+        return Err("may hold neither a user nor a query, expected them in OTEL_EXPORTER_OTLP_HEADERS".into());
+    }
+    Ok(url)
+}

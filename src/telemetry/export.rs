@@ -1,0 +1,220 @@
+//! Spans on their way to a collector (OTLP): a bounded queue, a thread, and a runtime of their own.
+//!
+//! A delivery never waits for any of it: what finds the queue full is lost and counted, and so is what the collector
+//! does not take in time. The SDK's thread gathers batches; the connection lives on a runtime beside it, so that neither
+//! the kind of runtime around the bridge nor its end matters here. The SDK reads the standard `OTEL_…` variables itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::resource::{
+    EnvResourceDetector, ResourceDetector as _, SdkProvidedResourceDetector, TelemetryResourceDetector,
+};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor,
+};
+use tokio::runtime::{self, Runtime};
+use uuid::Uuid;
+
+use super::limit::Limit;
+use crate::config::{OtlpProtocol, Telemetry};
+
+/// How many finished spans may wait for the collector: some thousand deliveries, a few MB.
+const QUEUE: usize = 2048;
+
+/// How many spans the collector gets at once.
+const BATCH: usize = 512;
+
+/// How long a batch may take, repeated attempts included; the exporter's own bound (`OTEL_EXPORTER_OTLP_TIMEOUT`, 10 s)
+/// comes first.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes spans and sends them, until it is told to shut down.
+///
+/// # Errors
+/// What is wrong with the settings, the standard variables or the system's certificates.
+pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, String> {
+    // An error says that one is installed already.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let mut runtime = runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).thread_name("otlp").enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let collector = {
+        let _inside = runtime.enter();
+        collector(telemetry)?
+    };
+    let queue = Arc::new(Queue::default());
+    let exporter = Exporter { collector, runtime: Some(runtime), queue: Arc::clone(&queue) };
+    // What is handed over has passed our own bound, so the SDK's, which tells nobody, is never met.
+    let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE + BATCH);
+    let batches = batches.with_max_export_batch_size(BATCH).build();
+    let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+    let provider = SdkTracerProvider::builder()
+        .with_resource(resource())
+        .with_span_processor(Bounded { processor, queue });
+    let provider = match telemetry.sample_ratio {
+        Some(ratio) => {
+            provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
+        }
+        None => provider, // as OTEL_TRACES_SAMPLER says, else by the parent and all that has none
+    };
+    Ok(provider.build())
+}
+
+fn collector(telemetry: &Telemetry) -> Result<SpanExporter, String> {
+    let endpoint = telemetry.otlp_endpoint.as_str();
+    let secure = telemetry.otlp_endpoint.scheme() == "https";
+    let built = match telemetry.otlp_protocol {
+        OtlpProtocol::Grpc => {
+            let grpc = SpanExporter::builder().with_tonic().with_endpoint(endpoint.trim_end_matches('/'));
+            let tls = || ClientTlsConfig::new().with_native_roots();
+            if secure { grpc.with_tls_config(tls()).build() } else { grpc.build() }
+        }
+        OtlpProtocol::HttpProtobuf => {
+            let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+            if !secure {
+                client = client.tls_certs_only([]); // nothing to check
+            }
+            let client = client.timeout(PATIENCE).build().map_err(|error| error.to_string())?;
+            let path = if endpoint.ends_with("/v1/traces") { "" } else { "/v1/traces" };
+            let endpoint = format!("{}{path}", endpoint.trim_end_matches('/'));
+            SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint).build()
+        }
+    };
+    built.map_err(|error| error.to_string())
+}
+
+/// Who speaks: this program, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
+fn resource() -> Resource {
+    let ours = [
+        KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", Uuid::now_v7().to_string()),
+    ];
+    let resource = Resource::builder_empty()
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_attributes(ours)
+        .with_detector(Box::new(EnvResourceDetector::new()));
+    let named = SdkProvidedResourceDetector.detect().get(&"service.name".into());
+    match named.filter(|name| !name.as_str().starts_with("unknown_service")) {
+        Some(name) => resource.with_service_name(name).build(),
+        None => resource.build(),
+    }
+}
+
+/// What waits for the collector, and what was lost.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: AtomicUsize,
+    /// Since the last line of the log about it.
+    lost: AtomicU64,
+    failing: AtomicBool,
+    line: Limit,
+}
+
+impl Queue {
+    fn enter(&self) -> bool {
+        let room = |waiting| (waiting < QUEUE).then_some(waiting + 1);
+        let entered = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
+        if !entered {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        entered
+    }
+
+    fn leave(&self, spans: usize) {
+        self.waiting.fetch_sub(spans, Ordering::Relaxed);
+    }
+
+    fn sent(&self) {
+        if self.failing.swap(false, Ordering::Relaxed) {
+            let spans = self.lost.swap(0, Ordering::Relaxed);
+            tracing::info!(spans, "the collector takes traces again");
+        }
+    }
+
+    fn not_sent(&self, lost: usize, error: &OTelSdkError) {
+        self.failing.store(true, Ordering::Relaxed);
+        self.lost.fetch_add(lost as u64, Ordering::Relaxed);
+        if let Some(left_out) = self.line.left_out() {
+            let spans = self.lost.swap(0, Ordering::Relaxed);
+            tracing::warn!(%error, spans, left_out, "traces are lost, the collector does not take them");
+        }
+    }
+}
+
+/// The SDK's batches behind a queue that counts what it loses.
+#[derive(Debug)]
+struct Bounded {
+    processor: BatchSpanProcessor,
+    queue: Arc<Queue>,
+}
+
+impl SpanProcessor for Bounded {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if self.queue.enter() {
+            self.processor.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.processor.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.processor.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.processor.set_resource(resource);
+    }
+}
+
+/// The way to the collector. Used on the SDK's thread, which may block.
+#[derive(Debug)]
+struct Exporter {
+    collector: SpanExporter,
+    /// There until the end.
+    runtime: Option<Runtime>,
+    queue: Arc<Queue>,
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Exporter {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        self.queue.leave(spans);
+        let Some(runtime) = &self.runtime else { return Err(OTelSdkError::AlreadyShutdown) };
+        let sent = runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, self.collector.export(batch)).await })
+            .unwrap_or(Err(OTelSdkError::Timeout(PATIENCE)));
+        match &sent {
+            Ok(()) => self.queue.sent(),
+            Err(error) => self.queue.not_sent(spans, error),
+        }
+        sent
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.collector.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.collector.set_resource(resource);
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background(); // a collector that is silent holds nobody
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Traces of deliveries: a SERVER span for each, and below it a PRODUCER span for each attempt to publish its events.
+//!
+//! Names and attributes are OpenTelemetry's semantic conventions for HTTP and messaging. A trace goes on from the
+//! request's `traceparent` and into the messages' headers, so that consumers can go on with it. Nothing of a body, a key,
+//! a token or a query is in a span. Where traces are off there is no [`Traces`], each [`DeliverySpan`] is `None`, and
+//! nothing is allocated or made; headers stay as they came.
+
+use std::fmt::Debug;
+use std::str;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::{
+    Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
+};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+
+use super::export;
+use crate::config::Telemetry;
+use crate::event::{Event, Trace};
+use crate::outcome::{Outcome, QuarantineReason};
+
+/// The longest `tracestate` that is passed on; W3C asks for that much at least, and a stranger may send more.
+const STATE_BYTES: usize = 512;
+
+/// Makes spans, and sends them to the collector.
+#[derive(Debug)]
+pub struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    /// `http` or `https`, as the ingress speaks.
+    scheme: &'static str,
+}
+
+/// A delivery's span, shared by those who answer the delivery and those who publish its events. Its end is the answer.
+#[derive(Debug, Clone, Default)]
+pub struct DeliverySpan(Option<Arc<Delivery>>);
+
+#[derive(Debug)]
+struct Delivery {
+    tracer: SdkTracer,
+    context: Context,
+    /// The request came with a trace of its own.
+    continued: bool,
+}
+
+/// The span of an attempt to publish events to a topic, from the Kafka client's queue to the broker's word.
+#[derive(Debug, Default)]
+#[must_use = "it ends with the broker's word"]
+pub struct Sending(Option<Box<Span>>);
+
+impl Traces {
+    /// Starts sending spans to a collector, which need not be there yet.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, the standard variables or the system's certificates.
+    pub fn start(telemetry: &Telemetry, tls: bool) -> Result<Self, String> {
+        let provider = export::provider(telemetry)?;
+        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"));
+        let tracer = provider.tracer_with_scope(scope.with_version(env!("CARGO_PKG_VERSION")).build());
+        Ok(Self { provider, tracer, scheme: if tls { "https" } else { "http" } })
+    }
+
+    /// Begins the span of a delivery to `/webhooks/{action}` or `/webhooks/{source}/{action}`.
+    pub fn delivery(&self, of_a_source: bool, trace: &Trace) -> DeliverySpan {
+        let (name, route) = if of_a_source {
+            ("POST /webhooks/{source}/{action}", "/webhooks/{source}/{action}")
+        } else {
+            ("POST /webhooks/{action}", "/webhooks/{action}")
+        };
+        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Received(trace));
+        let span = self.tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes([
+            KeyValue::new("http.request.method", "POST"),
+            KeyValue::new("http.route", route),
+            KeyValue::new("url.scheme", self.scheme),
+        ]);
+        let span = span.start_with_context(&self.tracer, &parent);
+        let continued = parent.span().span_context().is_valid();
+        let context = Context::new().with_span(span);
+        DeliverySpan(Some(Arc::new(Delivery { tracer: self.tracer.clone(), context, continued })))
+    }
+
+    /// Sends what has not been sent yet, for no longer than `patience`; spans that end later are lost. Blocks.
+    pub fn stop(&self, patience: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(patience) {
+            tracing::warn!(%error, "the last traces are lost");
+        }
+    }
+}
+
+impl DeliverySpan {
+    /// Ends it with the answer. Where several end it, the first counts.
+    pub fn answered(&self, (source, action): (&str, &str), outcome: Outcome, detail: &str) {
+        let Some(delivery) = &self.0 else { return };
+        let span = delivery.context.span();
+        if !span.is_recording() {
+            return;
+        }
+        span.set_attribute(KeyValue::new("nexudus.source", source.to_owned()));
+        span.set_attribute(KeyValue::new("nexudus.action", action.to_owned()));
+        span.set_attribute(KeyValue::new("nexudus.outcome", outcome.label()));
+        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(outcome.status())));
+        // By the conventions, what is the client's fault is no error of a server's.
+        if outcome.status() >= 500 {
+            span.set_attribute(KeyValue::new("error.type", outcome.label()));
+            span.set_status(Status::error(detail.to_owned()));
+        }
+        span.end();
+    }
+
+    /// Begins the span of publishing these events, which are for one topic, and puts its context into their headers.
+    pub fn sending(&self, events: &mut [Event]) -> Sending {
+        let (Some(delivery), Some(first)) = (&self.0, events.first()) else { return Sending(None) };
+        let topic = first.stream.topic.clone();
+        let span = delivery.tracer.span_builder(format!("send {topic}")).with_kind(SpanKind::Producer);
+        let mut span = span.with_attributes([
+            KeyValue::new("messaging.system", "kafka"),
+            KeyValue::new("messaging.operation.name", "send"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("messaging.destination.name", topic),
+        ]);
+        if let (Some(attributes), true) = (&mut span.attributes, events.len() > 1) {
+            let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+            attributes.push(KeyValue::new("messaging.batch.message_count", count));
+        }
+        let span = span.start_with_context(&delivery.tracer, &delivery.context);
+        let context = span.span_context();
+        // Nobody will see this span: consumers go on from the one that the request named, if it named one.
+        let unseen = !context.is_sampled() && delivery.continued;
+        if context.is_valid() && !unseen {
+            let trace = passed_on(context);
+            events.iter_mut().for_each(|event| event.attributes.trace = trace.clone());
+        }
+        Sending(span.is_recording().then(|| Box::new(span)))
+    }
+}
+
+impl Sending {
+    /// Notes why the events are for the quarantine topic.
+    pub fn because(&mut self, reason: QuarantineReason) {
+        if let Some(span) = &mut self.0 {
+            span.set_attribute(KeyValue::new("nexudus.quarantine_reason", reason.label()));
+        }
+    }
+
+    /// Ends it: the broker has confirmed all events. `place` is the partition and offset of the only one.
+    pub fn confirmed(self, place: Option<(i32, i64)>) {
+        let Some(mut span) = self.0 else { return };
+        if let Some((partition, offset)) = place {
+            span.set_attribute(KeyValue::new("messaging.destination.partition.id", partition.to_string()));
+            span.set_attribute(KeyValue::new("messaging.kafka.offset", offset));
+        }
+        span.end();
+    }
+
+    /// Ends it: not all events were confirmed. `error` is the Kafka client's name for the reason.
+    pub fn failed(self, error: impl Debug) {
+        let Some(mut span) = self.0 else { return };
+        span.set_attribute(KeyValue::new("error.type", format!("{error:?}")));
+        span.set_status(Status::error(""));
+        span.end();
+    }
+}
+
+/// A span's context as a message's headers.
+fn passed_on(context: &SpanContext) -> Trace {
+    let context = Context::new().with_remote_span_context(context.clone());
+    let mut headers = Sent(Trace::default());
+    TraceContextPropagator::new().inject_context(&context, &mut headers);
+    headers.0
+}
+
+/// The headers of a request.
+struct Received<'a>(&'a Trace);
+
+impl Extractor for Received<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        let value = match key {
+            "traceparent" => self.0.parent.as_ref(),
+            "tracestate" => self.0.state.as_ref().filter(|state| state.len() <= STATE_BYTES),
+            _ => None,
+        };
+        str::from_utf8(value?).ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent", "tracestate"]
+    }
+}
+
+/// The headers of a message.
+struct Sent(Trace);
+
+impl Injector for Sent {
+    fn set(&mut self, key: &str, value: String) {
+        let value = Some(value.into()).filter(|value: &bytes::Bytes| !value.is_empty());
+        match key {
+            "traceparent" => self.0.parent = value,
+            "tracestate" => self.0.state = value,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A collector of traces: takes OTLP over gRPC and over HTTP, on one port, and keeps what it gets.
+//!
+//! gRPC is done by hand over HTTP/2: one message in, an empty one out, and the trailers that say that all is well.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Response};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::bridge::PATIENCE;
+
+/// A running collector; ends when dropped.
+pub(crate) struct Collector {
+    pub(crate) address: SocketAddr,
+    got: Arc<Mutex<Got>>,
+    task: AbortHandle,
+}
+
+/// What a collector got.
+#[derive(Clone, Default)]
+pub(crate) struct Got {
+    pub(crate) spans: Vec<Span>,
+    /// Of who sent the last ones.
+    pub(crate) resource: Vec<KeyValue>,
+    /// The last request's.
+    pub(crate) headers: HeaderMap,
+    pub(crate) path: String,
+}
+
+impl Collector {
+    /// Starts one.
+    pub(crate) async fn start() -> Self {
+        Self::serve(None).await
+    }
+
+    /// Starts one that speaks TLS only.
+    pub(crate) async fn with_tls(config: ServerConfig) -> Self {
+        Self::serve(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn serve(tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let got = Arc::new(Mutex::new(Got::default()));
+        let kept = Arc::clone(&got);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(connection(stream, tls.clone(), Arc::clone(&kept)));
+            }
+        });
+        Self { address, got, task: task.abort_handle() }
+    }
+
+    /// `telemetry.otlp_endpoint`.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it has so far.
+    pub(crate) fn got(&self) -> Got {
+        self.got.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for so many spans; more are a failure. They are given in the order in which they began.
+    pub(crate) async fn spans(&self, expected: usize) -> Vec<Span> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut spans = self.got().spans;
+            if spans.len() >= expected {
+                spans.sort_by_key(|span| span.start_time_unix_nano);
+                assert_eq!(spans.len(), expected, "{spans:#?}");
+                return spans;
+            }
+            assert!(Instant::now() < deadline, "{} of {expected} spans have come", spans.len());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An attribute as text; of numbers, their digits.
+pub(crate) fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
+    let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
+    match &attribute.value {
+        Some(AnyValue { value: Some(Value::StringValue(text)) }) => Some(text.clone()),
+        Some(AnyValue { value: Some(Value::IntValue(number)) }) => Some(number.to_string()),
+        other => panic!("{key} is {other:?}"),
+    }
+}
+
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, got: Arc<Mutex<Got>>) {
+    match tls {
+        Some(tls) => {
+            if let Ok(stream) = tls.accept(stream).await {
+                grpc(stream, &got).await;
+            }
+        }
+        None => {
+            let mut first = [0; 3];
+            stream.peek(&mut first).await.ok(); // an error comes again
+            if &first == b"PRI" {
+                grpc(stream, &got).await;
+            } else {
+                http(stream, &got).await;
+            }
+        }
+    }
+}
+
+async fn grpc(stream: impl AsyncRead + AsyncWrite + Unpin, got: &Mutex<Got>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut answer))) = connection.accept().await {
+        let (head, mut body) = request.into_parts();
+        let got = &got;
+        // The connection moves on only while it is asked for the next request; each comes whole with its first frames.
+        let mut whole = BytesMut::new();
+        let taking = async {
+            while let Some(Ok(chunk)) = body.data().await {
+                body.flow_control().release_capacity(chunk.len()).ok();
+                whole.extend_from_slice(&chunk);
+            }
+        };
+        tokio::select! {
+            () = taking => {}
+            _ = std::future::poll_fn(|context| connection.poll_closed(context)) => return,
+        }
+        keep(got, head.uri.path(), head.headers, &whole[5..]); // a flag and the length come first
+        let response = Response::builder().header("content-type", "application/grpc").body(());
+        let mut stream = answer.send_response(response.expect("it is right"), false).expect("it is open");
+        stream.send_data(Bytes::from_static(&[0; 5]), false).expect("it is open");
+        let trailers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            HeaderValue::from_static("0"),
+        )]);
+        stream.send_trailers(trailers).expect("it is open");
+    }
+}
+
+async fn http(mut stream: TcpStream, got: &Mutex<Got>) -> Option<()> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut request = httparse::Request::new(&mut headers);
+        if let Ok(httparse::Status::Complete(head)) = request.parse(&bytes) {
+            let pairs = request.headers.iter().map(|header| {
+                let name = http::HeaderName::from_bytes(header.name.as_bytes()).expect("a name");
+                (name, HeaderValue::from_bytes(header.value).expect("a value"))
+            });
+            let headers = HeaderMap::from_iter(pairs);
+            let length: usize = headers.get("content-length")?.to_str().ok()?.parse().ok()?;
+            if let Some(body) = bytes.get(head..head + length) {
+                keep(got, request.path?, headers, body);
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.ok()?;
+                bytes.drain(..head + length);
+                continue;
+            }
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+fn keep(got: &Mutex<Got>, path: &str, headers: HeaderMap, body: &[u8]) {
+    let request = ExportTraceServiceRequest::decode(body).expect("it is OTLP");
+    let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
+    for of_one in request.resource_spans {
+        got.resource = of_one.resource.expect("somebody sent it").attributes;
+        got.spans.extend(of_one.scope_spans.into_iter().flat_map(|scope| scope.spans));
+    }
+    (got.path, got.headers) = (path.to_owned(), headers);
+}
