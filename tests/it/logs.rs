@@ -182,7 +182,7 @@ async fn an_outage_under_load_writes_tens_of_lines() {
     drop(broker);
     bridge.wait_for("kafka client: ");
     let refused =
-        flood(&bridge, 100, Duration::from_secs(12), "BookingCreate", sign(b"[{}]"), "[{}]", 503).await;
+        flood(&bridge, 200, Duration::from_secs(12), "BookingCreate", sign(b"[{}]"), "[{}]", 503).await;
     let lines = bridge.stop();
     say(&format!("{refused} deliveries refused in an outage of 12 s: {} lines", lines.len()));
     assert!(refused > 1000, "{refused} deliveries are no flood");
