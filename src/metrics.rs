@@ -4,6 +4,8 @@
 //! source and action are looked up when its first delivery arrives ([`PairMetrics`]) and reached by index from then on,
 //! so the hot path does no look-up by string and `/metrics` does not list thousands of series that never moved.
 
+mod control;
+
 use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -13,6 +15,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
+pub use self::control::{ControlMetrics, WebhookSeries};
 use crate::action::Actions;
 use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
 use crate::signature::Form;
@@ -56,6 +59,8 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// Topics that the configuration asks for and the cluster does not have.
     pub topics_missing: IntGauge,
+    /// What is known of the webhooks in Nexudus.
+    pub control: ControlMetrics,
 }
 
 impl Metrics {
@@ -204,6 +209,7 @@ impl Metrics {
                 "Topics that the configuration asks for and the cluster does not have.",
                 IntGauge::with_opts,
             ),
+            control: ControlMetrics::new(&registry),
             registry,
         }
     }

@@ -61,6 +61,14 @@ impl Action {
         }
     }
 
+    /// Nexudus's number for it, where the catalogue has it.
+    pub fn number(&self) -> Option<u16> {
+        match self {
+            Self::Known(entry) => Some(entry.id),
+            Self::Extra(_) => None,
+        }
+    }
+
     /// Change or signal. What the catalogue does not know may be a signal, so it is treated as one.
     pub fn kind(&self) -> Kind {
         match self {

@@ -19,6 +19,7 @@ pub mod sign;
 pub mod tail;
 mod topics;
 pub mod verify;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ use clap::{Parser, Subcommand};
 use crate::app::BuildError;
 use crate::config::load::{self, Environment, Loaded, Mistakes};
 use crate::kafka::settings::check_property;
+use crate::webhooks::AccountError;
 
 /// The shared secret of `dev` and `demo`, where the environment sets no other. Known to everybody, hence loopback only.
 pub const DEV_SECRET: &str = "nexudus-bridge-dev-secret-not-for-production";
@@ -69,6 +71,9 @@ enum Command {
     /// Compare topics with the cluster, and create what is missing
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Compare the webhooks in Nexudus with the configuration, write what differs, show how they do
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -111,6 +116,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args, configured),
         Command::Actions(args) => actions::run(&args),
         Command::Topics(command) => topics::run(command, file).await,
+        Command::Webhooks(command) => webhooks::run(command, file).await,
         Command::Config(command) => config::run(&command, file),
         Command::Health(args) => health::run(args, file).await,
         Command::Completions(args) => completions::run(&args),
@@ -131,6 +137,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
         || matches!(
             error.downcast_ref(),
             Some(BuildError::Kafka(_) | BuildError::Tls(_) | BuildError::Telemetry(_))
-        );
+        )
+        || error.downcast_ref().is_some_and(AccountError::is_configuration);
     ExitCode::from(if configuration || error.is::<output::Usage>() { 2 } else { 1 })
 }

@@ -4,7 +4,9 @@
 //! the place it came from and what would be right. Nothing here is checked again later. Secrets are held as
 //! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`]s, whose `Debug` is redacted; [`show`] prints the effective settings without them.
 
+mod choice;
 pub mod load;
+mod nexudus;
 mod oauth;
 mod reader;
 mod setting;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::nexudus::{Credentials, Guardian, Nexudus, Pace};
 pub use self::oauth::OAuth;
 pub use self::setting::{Origin, Setting};
 pub use self::settings::{NO_SOURCE, PropertyCheck};
@@ -43,6 +46,8 @@ pub struct Config {
     pub redelivery: Redelivery,
     /// `[sources.*]`, by name.
     pub sources: BTreeMap<Arc<str>, Arc<Source>>,
+    /// `[nexudus]`: the API of Nexudus, where the bridge is to look after its webhooks.
+    pub nexudus: Option<Nexudus>,
     /// `[log]`.
     pub log: Log,
     /// `[telemetry]`, where traces are made.

@@ -1,15 +1,14 @@
 //! `[kafka.oauth]`: a token server, and what else must be set so that clients can sign in with its tokens.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ::config::Value;
 use secrecy::SecretString;
-use url::{Host, Url};
+use url::Url;
 
 use super::reader::{Read, Section, text};
-use super::settings::{not_empty, read_secret};
+use super::settings::{is_loopback, not_empty, read_secret};
 
 /// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
 #[derive(Debug, Clone)]
@@ -98,13 +97,4 @@ fn endpoint(value: &Value) -> Read<Url> {
         return Err("may hold neither a user nor a fragment, expected client_id and client_secret".into());
     }
     Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-        None => false,
-    }
 }

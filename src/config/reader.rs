@@ -111,6 +111,15 @@ impl<'a> Section<'a> {
         Some(Section { path, table, known: Vec::new(), notes: self.notes })
     }
 
+    /// The section below this one; empty if it is not there.
+    pub(super) fn inner(&mut self, key: &'static str) -> Section<'_> {
+        self.known.push(key);
+        let path = self.key(key);
+        let table =
+            self.table.remove(key).map(|value| table_of(&path, value, self.notes)).unwrap_or_default();
+        Section { path, table, known: Vec::new(), notes: self.notes }
+    }
+
     /// A list of texts; each that `check` refuses is a mistake and left out. `secret` lists are never shown.
     pub(super) fn list(
         &mut self,

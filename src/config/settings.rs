@@ -4,13 +4,17 @@
 //! types. What one key cannot tell alone (a body larger than all that may be in flight) is checked at the section's end.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::config::{Map, Value};
 use secrecy::{ExposeSecret, SecretString};
+use url::{Host, Url};
 
+use super::choice;
+use super::nexudus::nexudus;
 use super::oauth::{oauth, sign_in};
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
 use super::telemetry::telemetry;
@@ -28,8 +32,8 @@ pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
                              or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
 
-const SECTIONS: [&str; 8] =
-    ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "log", "telemetry"];
+const SECTIONS: [&str; 9] =
+    ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "nexudus", "log", "telemetry"];
 
 /// Reads every section; mistakes go to `notes`, and the result is only of use when there were none.
 pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: PropertyCheck) -> Config {
@@ -40,6 +44,9 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
     let topics = topics(Section::open(&mut root, "topics", notes));
     let redelivery = redelivery(Section::open(&mut root, "redelivery", notes));
     let sources = sources(&mut root, notes, &mut warnings);
+    let present = root.contains_key("nexudus");
+    let section = present.then(|| Section::open(&mut root, "nexudus", notes));
+    let nexudus = section.and_then(|section| nexudus(section, &mut warnings));
     let log = log(Section::open(&mut root, "log", notes));
     let telemetry = telemetry(Section::open(&mut root, "telemetry", notes));
     reader::close(root, &SECTIONS, notes);
@@ -50,6 +57,7 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
         topics,
         redelivery,
         sources,
+        nexudus,
         log,
         telemetry,
         warnings,
@@ -289,6 +297,11 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
     let extras = section.list("extra_actions", false, |name| {
         Actions::with_extras([name]).map(|_| ()).map_err(|error| format!("cannot be added: {error}"))
     });
+    let actions = Actions::with_extras(&extras).unwrap_or_default();
+    let business_id = section.optional("business_id", false, integer(1, i64::MAX));
+    let patterns = section
+        .has("actions")
+        .then(|| section.list("actions", false, |pattern| choice::check(pattern, &actions)));
     if secrets.is_empty() && all_read && policy == SignaturePolicy::Enforce {
         section.mistake(" enforces signatures but has no secret, expected secrets = [\"…\"] or secret_files, or signature = \"warn\" or \"off\"");
     }
@@ -309,7 +322,9 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
         policy,
         keys: secrets.iter().filter_map(|secret| SigningKey::new(secret.expose_secret()).ok()).collect(),
         url_tokens: url_tokens.into_iter().map(SecretString::from).collect(),
-        actions: Actions::with_extras(&extras).unwrap_or_default(),
+        wanted: choice::chosen(patterns.as_deref().unwrap_or(&["*".to_owned()]), &actions),
+        business_id,
+        actions,
         files: files.into_iter().map(PathBuf::from).collect(),
     }
 }
@@ -357,11 +372,21 @@ fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
     }
 }
 
+/// Whether an address leads to this machine only.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => false,
+    }
+}
+
 fn size(number: i64) -> usize {
     usize::try_from(number).expect("the bounds are positive")
 }
 
-const fn ms(milliseconds: u64) -> Duration {
+pub(super) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 

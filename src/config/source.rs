@@ -22,6 +22,10 @@ pub struct Source {
     pub url_tokens: Vec<SecretString>,
     /// The actions that it takes.
     pub actions: Actions,
+    /// Those of them, by their place, for which Nexudus is to have a webhook.
+    pub wanted: Vec<usize>,
+    /// The number of its location in Nexudus, where its webhooks are looked after.
+    pub business_id: Option<i64>,
     /// The files that secrets and tokens were read from.
     pub files: Vec<PathBuf>,
 }

@@ -1,0 +1,89 @@
+//! `webhooks apply`: writes what the plan shows.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Common, look, plan, plan_json, print_failed, print_json};
+use crate::cli::output::{HEADING, styled};
+use crate::webhooks::apply::{Applied, Scope};
+use crate::webhooks::plan::Pair;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Do not ask before writing
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Where the shared secret is typed: the API has no field for it.
+const SECRET: &str = "Nexudus signs with the shared secret of the location, which no API sets: type the one of the source in \
+                      Nexudus under Settings > Integrations > Webhooks.";
+
+/// Exit code 0 when everything is as it should be; 1 if something failed, or nobody wanted to go on.
+pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (account, look) = look(&args.common, file).await?;
+    let changes = look.comparison.changes().len();
+    if !args.common.json {
+        plan::print(&look)?;
+    }
+    if changes > 0 && !args.yes && !confirmed(changes)? {
+        anstream::eprintln!("Nothing was written.");
+        return Ok(ExitCode::FAILURE);
+    }
+    let bar = progress(changes);
+    let tell = |pair: &Pair| {
+        bar.set_message(format!("{} {}", pair.wanted.source.name, pair.wanted.action()));
+        bar.inc(1);
+    };
+    let applied = account.apply(&look.comparison.pairs, Scope::All, &tell).await;
+    bar.finish_and_clear();
+    let Applied { created, updated, failed } = &applied;
+    print_failed(failed);
+    if args.common.json {
+        let mut document = plan_json(&look);
+        document["created"] = json!(created);
+        document["updated"] = json!(updated);
+        document["failed"] = json!(failed);
+        print_json(&document)?;
+    } else if changes > 0 {
+        let summary = format!(
+            "Applied: {} created, {} changed, {} failed.",
+            created.len(),
+            updated.len(),
+            failed.len()
+        );
+        writeln!(anstream::stdout(), "{}", styled(HEADING, summary))?;
+    }
+    if !created.is_empty() {
+        anstream::eprintln!("{SECRET}");
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks on a terminal; elsewhere nobody could answer, and whoever wrote the command meant it.
+fn confirmed(changes: usize) -> io::Result<bool> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Ok(true);
+    }
+    let webhooks = if changes == 1 { "webhook" } else { "webhooks" };
+    anstream::eprint!("Write {changes} {webhooks} in Nexudus? [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// A bar on standard error, if that is a terminal and there is something to wait for.
+fn progress(changes: usize) -> ProgressBar {
+    if changes < 2 || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left  {msg}");
+    ProgressBar::new(changes as u64).with_style(style.expect("the template is right"))
+}

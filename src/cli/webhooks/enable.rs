@@ -1,0 +1,52 @@
+//! `webhooks enable`: switches on what is switched off, and changes nothing else.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Common, look, print_failed, print_json};
+use crate::cli::output::{ADDED, Usage, styled};
+use crate::webhooks::apply::{Done, Scope};
+use crate::webhooks::plan::Pair;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Only those of these actions, by name or number [default: all]
+    #[arg(value_name = "ACTION")]
+    actions: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Exit code 0 when all of them are switched on; 1 if one is not.
+pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (account, look) = look(&args.common, file).await?;
+    let mut pairs = look.comparison.pairs;
+    for action in &args.actions {
+        if !pairs.iter().any(|pair| is(pair, action)) {
+            let wrong =
+                format!("no webhook of the action {action:?} is asked for; `webhooks status` lists them");
+            return Err(Usage::new(wrong).into());
+        }
+    }
+    pairs.retain(|pair| args.actions.is_empty() || args.actions.iter().any(|action| is(pair, action)));
+    let applied = account.apply(&pairs, Scope::Enable, &|_| {}).await;
+    let (enabled, failed) = (applied.updated, applied.failed);
+    print_failed(&failed);
+    if args.common.json {
+        print_json(&json!({"enabled": enabled, "failed": failed}))?;
+    } else {
+        let mut out = anstream::stdout().lock();
+        for Done { source, action, webhook_id } in &enabled {
+            writeln!(out, "{} {source} {action} {webhook_id}", styled(ADDED, "enabled"))?;
+        }
+        writeln!(out, "Enabled: {}, {} failed.", enabled.len(), failed.len())?;
+    }
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is(pair: &Pair, action: &str) -> bool {
+    pair.wanted.source.actions.find(action) == Some(pair.wanted.place)
+}

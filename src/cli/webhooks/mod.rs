@@ -1,0 +1,127 @@
+//! `webhooks plan|apply|status|enable`: the webhook records in Nexudus, as the configuration wants them and as they are.
+
+mod apply;
+mod enable;
+mod plan;
+mod status;
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::loaded;
+use super::output::{ERROR, WARNING, styled};
+use crate::metrics::Metrics;
+use crate::webhooks::account::UnknownAction;
+use crate::webhooks::apply::Failure;
+use crate::webhooks::plan::Unwanted;
+use crate::webhooks::redact;
+use crate::webhooks::{Account, AccountError, Look};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what `apply` would write, and what is there that nobody asked for
+    Plan(plan::Args),
+    /// Create and change what differs; nothing is deleted, and others' webhooks are never touched
+    Apply(apply::Args),
+    /// Show how each webhook does: switched on or off, failures, last success
+    Status(status::Args),
+    /// Switch on again what Nexudus switched off; nothing else is changed
+    Enable(enable::Args),
+}
+
+/// What all of them take.
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Only this source; may be given several times
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Exit code with `--detailed-exitcode`: `plan` would change something, `status` found something that is not ok.
+const PENDING: u8 = 3;
+
+/// Runs `webhooks`.
+pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Plan(args) => plan::run(args, file).await,
+        Command::Apply(args) => apply::run(args, file).await,
+        Command::Status(args) => status::run(args, file).await,
+        Command::Enable(args) => enable::run(args, file).await,
+    }
+}
+
+/// The account of the configuration, once the locations are known to be there, and a first look at it.
+async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, Look)> {
+    let mut config = loaded(file)?.config;
+    if let Some(nexudus) = &mut config.nexudus {
+        nexudus.as_command();
+    }
+    for warning in config.warnings.iter().filter(|warning| warning.starts_with("nexudus.")) {
+        anstream::eprintln!("{} {warning}", styled(WARNING, "warning:"));
+    }
+    let account = Account::new(&config, Arc::new(Metrics::new("")))?;
+    account.check_locations(&common.source).await?;
+    let mut look = account.look().await.map_err(AccountError::from)?;
+    look.comparison = look.comparison.only(&common.source);
+    for warning in &look.warnings {
+        anstream::eprintln!("{} {warning}", styled(WARNING, "warning:"));
+    }
+    Ok((account, look))
+}
+
+fn print_unwanted(out: &mut impl io::Write, unwanted: &[Unwanted]) -> io::Result<()> {
+    unwanted.iter().try_for_each(|unwanted| writeln!(out, "{}", styled(WARNING, unwanted)))
+}
+
+fn print_unknown(out: &mut impl io::Write, unknown: &[UnknownAction]) -> io::Result<()> {
+    for UnknownAction { id, name } in unknown {
+        let name = super::output::one_line(name.as_bytes());
+        let note = format!("Nexudus has an action that is not in the catalogue: {id} {name}");
+        writeln!(out, "{}; to take it, add extra_actions = [{name:?}] to a source", styled(WARNING, note))?;
+    }
+    Ok(())
+}
+
+fn print_failed(failed: &[Failure]) {
+    for Failure { source, action, webhook_id, error } in failed {
+        let id = webhook_id.map(|id| format!(" {id}")).unwrap_or_default();
+        anstream::eprintln!("{} {source} {action}{id}: {error}", styled(ERROR, "failed:"));
+    }
+}
+
+fn print_json(document: &impl Serialize) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    serde_json::to_writer(&mut out, document)?;
+    writeln!(out)
+}
+
+/// The parts of a plan's JSON.
+fn plan_json(look: &Look) -> Value {
+    let unwanted = |unwanted: &Unwanted| {
+        json!({
+            "source": unwanted.source,
+            "action": unwanted.action,
+            "business_id": unwanted.found.business_id,
+            "webhook_id": unwanted.found.id,
+            "url": redact::tokens(&unwanted.found.url),
+            "reason": unwanted.reason,
+        })
+    };
+    let comparison = &look.comparison;
+    json!({
+        "changes": comparison.changes(),
+        "unchanged": comparison.unchanged(),
+        "unwanted": comparison.unwanted.iter().map(unwanted).collect::<Vec<_>>(),
+        "others": comparison.others,
+        "unknown_actions": look.unknown_actions,
+    })
+}

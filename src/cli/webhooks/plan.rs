@@ -1,0 +1,48 @@
+//! `webhooks plan`: what `apply` would write.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::{Common, PENDING, look, plan_json, print_json, print_unknown, print_unwanted};
+use crate::cli::output::{ADDED, WARNING, printed, styled};
+use crate::webhooks::Look;
+use crate::webhooks::plan::{Change, Op};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Exit with 3 when something would be written
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (_, look) = look(&args.common, file).await?;
+    let result = if args.common.json { print_json(&plan_json(&look)) } else { print(&look) };
+    let code = printed(result)?;
+    let pending = args.detailed_exitcode && !look.comparison.changes().is_empty();
+    Ok(if pending { ExitCode::from(PENDING) } else { code })
+}
+
+/// As people read it: the changes, what nobody asked for, and a line that sums up.
+pub(super) fn print(look: &Look) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let comparison = &look.comparison;
+    let changes = comparison.changes();
+    for change in &changes {
+        writeln!(out, "{}", styled(if change.op == Op::Create { ADDED } else { WARNING }, change))?;
+    }
+    print_unwanted(&mut out, &comparison.unwanted)?;
+    print_unknown(&mut out, &look.unknown_actions)?;
+    if comparison.others > 0 {
+        writeln!(out, "{} others are not ours and stay as they are.", comparison.others)?;
+    }
+    let unchanged = comparison.unchanged();
+    if changes.is_empty() {
+        return writeln!(out, "No changes. {unchanged} webhooks match the configuration.");
+    }
+    let create = changes.iter().filter(|Change { op, .. }| *op == Op::Create).count();
+    writeln!(out, "Plan: {create} to create, {} to change, {unchanged} unchanged.", changes.len() - create)
+}

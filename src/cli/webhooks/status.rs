@@ -1,0 +1,89 @@
+//! `webhooks status`: how each webhook does, as Nexudus sees it.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anstyle::Style;
+use serde_json::json;
+
+use super::{Common, PENDING, look, print_json, print_unknown};
+use crate::cli::output::{ADDED, ERROR, Table, WARNING, one_line, printed, styled};
+use crate::webhooks::Look;
+use crate::webhooks::status::{Row, State, rows};
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Exit with 3 when a webhook is not ok
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// The longest error that goes into the table; all of it is in the JSON.
+const LONGEST_ERROR: usize = 60;
+
+pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let (_, look) = look(&args.common, file).await?;
+    let rows = rows(&look.comparison);
+    let result = if args.common.json {
+        print_json(&json!({
+            "webhooks": rows,
+            "others": look.comparison.others,
+            "unknown_actions": look.unknown_actions,
+        }))
+    } else {
+        print(&look, &rows)
+    };
+    let code = printed(result)?;
+    let well = rows.iter().all(|row| row.state == State::Ok);
+    Ok(if args.detailed_exitcode && !well { ExitCode::from(PENDING) } else { code })
+}
+
+fn print(look: &Look, rows: &[Row]) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let mut table = Table::new(["SOURCE", "ACTION", "ID", "STATE", "ERRORS", "LAST_TRIGGER", "LAST_ERROR"]);
+    table.align_right(2);
+    table.align_right(4);
+    for row in rows {
+        let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
+        table.row([
+            row.source.clone(),
+            one_line(row.action.as_bytes()),
+            number(row.webhook_id),
+            styled(style(row.state), row.state.label()),
+            number(row.error_count),
+            row.last_trigger.as_deref().map(|text| one_line(text.as_bytes())).unwrap_or_default(),
+            row.last_error.as_deref().map(short).unwrap_or_default(),
+        ]);
+    }
+    if !rows.is_empty() {
+        writeln!(out, "{table}")?;
+    }
+    let count = |state| rows.iter().filter(|row| row.state == state).count();
+    let states = [State::Ok, State::Failing, State::Disabled, State::Missing, State::Unwanted];
+    let counted: Vec<String> = states
+        .into_iter()
+        .filter(|state| count(*state) > 0 || *state == State::Ok)
+        .map(|state| format!("{} {}", count(state), state.label()))
+        .collect();
+    writeln!(out, "{}; {} of others.", counted.join(", "), look.comparison.others)?;
+    print_unknown(&mut out, &look.unknown_actions)
+}
+
+fn short(error: &str) -> String {
+    let line = one_line(error.as_bytes());
+    match line.char_indices().nth(LONGEST_ERROR) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+fn style(state: State) -> Style {
+    match state {
+        State::Ok => ADDED,
+        State::Failing | State::Unwanted => WARNING,
+        State::Disabled | State::Missing => ERROR,
+    }
+}

@@ -1,0 +1,113 @@
+//! `sources.*.actions`: for which actions Nexudus is to have a webhook, as globs, names and numbers; `!` takes out.
+
+use globset::{Glob, GlobBuilder, GlobMatcher};
+
+use crate::action::Actions;
+
+/// Says whether a pattern means any action of the source; if not, which one was meant.
+pub(super) fn check(pattern: &str, actions: &Actions) -> Result<(), String> {
+    let bare = pattern.strip_prefix('!').unwrap_or(pattern);
+    if is_glob(bare) {
+        let matcher =
+            matcher(bare).ok_or("is not a pattern, expected a name in which * stands for anything")?;
+        return match actions.iter().any(|action| matcher.is_match(action.name())) {
+            true => Ok(()),
+            false => Err(format!("{pattern:?} matches no action; `nexudus-bridge actions` lists them")),
+        };
+    }
+    match (actions.find(bare), actions.nearest(bare)) {
+        (Some(_), _) => Ok(()),
+        (None, Some(nearest)) => Err(format!("{pattern:?} is not an action, did you mean {nearest}?")),
+        (None, None) => Err(format!(
+            "{pattern:?} is not an action; `nexudus-bridge actions` lists them, extra_actions adds one"
+        )),
+    }
+}
+
+/// The places of the actions that checked patterns choose: what any of them names, less what any `!` takes out. Where
+/// all of them take out, from everything.
+pub(super) fn chosen(patterns: &[String], actions: &Actions) -> Vec<usize> {
+    let (out, mut into): (Vec<&str>, Vec<&str>) =
+        patterns.iter().map(String::as_str).partition(|pattern| pattern.starts_with('!'));
+    if into.is_empty() && !out.is_empty() {
+        into.push("*");
+    }
+    let into: Vec<Pattern> = into.into_iter().filter_map(|pattern| Pattern::new(pattern, actions)).collect();
+    let out: Vec<Pattern> =
+        out.into_iter().filter_map(|pattern| Pattern::new(&pattern[1..], actions)).collect();
+    let names = actions.iter().map(|action| action.name()).enumerate();
+    let any =
+        |patterns: &[Pattern], place, name: &str| patterns.iter().any(|pattern| pattern.means(place, name));
+    names
+        .filter(|(place, name)| any(&into, *place, name) && !any(&out, *place, name))
+        .map(|(place, _)| place)
+        .collect()
+}
+
+enum Pattern {
+    Glob(GlobMatcher),
+    Place(usize),
+}
+
+impl Pattern {
+    fn new(text: &str, actions: &Actions) -> Option<Self> {
+        if is_glob(text) { matcher(text).map(Self::Glob) } else { actions.find(text).map(Self::Place) }
+    }
+
+    fn means(&self, place: usize, name: &str) -> bool {
+        match self {
+            Self::Glob(matcher) => matcher.is_match(name),
+            Self::Place(chosen) => *chosen == place,
+        }
+    }
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '[', '{'])
+}
+
+fn matcher(text: &str) -> Option<GlobMatcher> {
+    GlobBuilder::new(text).case_insensitive(true).build().as_ref().map(Glob::compile_matcher).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(patterns: &[&str]) -> Vec<String> {
+        let actions = Actions::with_extras(["BookingMoved"]).unwrap();
+        for pattern in patterns {
+            check(pattern, &actions).unwrap();
+        }
+        let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        chosen(&patterns, &actions).into_iter().map(|place| actions.get(place).name().to_owned()).collect()
+    }
+
+    #[test]
+    fn globs_names_and_numbers_choose_and_an_exclamation_mark_takes_out() {
+        assert_eq!(names(&["*"]).len(), 90);
+        assert_eq!(
+            names(&["Booking*", "!BookingDelete", "61"]),
+            ["BookingCreate", "BookingUpdate", "AccessControlUpdate", "BookingMoved"]
+        );
+        assert_eq!(
+            names(&["!BookingDelete", "booking*", "!bookingMOVED"]),
+            ["BookingCreate", "BookingUpdate"]
+        );
+        assert_eq!(names(&["!*Delete*"]).len(), 90 - 19);
+        assert_eq!(names(&["{Team,Visitor}*ed"]).len(), 5);
+        assert!(names(&["61", "!61"]).is_empty() && names(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_means_no_action_is_told_with_the_nearest_name() {
+        let actions = Actions::default();
+        assert!(check("BookngCreate", &actions).unwrap_err().ends_with("did you mean BookingCreate?"));
+        assert!(check("!TeamCreate", &actions).unwrap_err().ends_with("did you mean TeamCreated?"));
+        assert!(check("Dinner*", &actions).unwrap_err().contains("matches no action"));
+        assert!(check("[", &actions).unwrap_err().contains("is not a pattern"));
+        assert!(
+            check("1", &actions).is_err() && check("", &actions).is_err() && check("!", &actions).is_err()
+        );
+    }
+}

@@ -1,0 +1,268 @@
+//! `[nexudus]`: how to reach Nexudus's API, as whom, at what pace, and where Nexudus reaches the bridge.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::config::Value;
+use secrecy::SecretString;
+use url::Url;
+
+use super::reader::{Read, Section, boolean, duration, integer, text, word};
+use super::settings::{is_loopback, ms, not_empty, read_secret};
+
+/// `[nexudus]`: the control plane.
+#[derive(Debug, Clone)]
+pub struct Nexudus {
+    /// The origin of Nexudus's API, without the `/api` of its paths.
+    pub base_url: Url,
+    /// As whom.
+    pub credentials: Credentials,
+    /// Where Nexudus reaches the ingress; its path has no slash at the end, but for the root.
+    pub public_url: Url,
+    /// The bounds that requests keep.
+    pub pace: Pace,
+    /// The watch over the webhooks while the bridge serves.
+    pub guardian: Guardian,
+    /// The files that secrets were read from.
+    pub files: Vec<PathBuf>,
+}
+
+/// How Nexudus knows us.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// User and password, for which there is a token to be had.
+    Password {
+        /// The user's e-mail address.
+        username: String,
+        /// Its password.
+        password: SecretString,
+        /// The shared secret of its one-time passwords (RFC 6238), in base32, where it has them.
+        totp_secret: Option<SecretString>,
+        /// Whose refresh token it is; Nexudus keeps one for each.
+        client_id: String,
+    },
+    /// User and password with every request (RFC 7617).
+    Basic {
+        /// The user's e-mail address.
+        username: String,
+        /// Its password.
+        password: SecretString,
+    },
+    /// A token from elsewhere, never renewed.
+    Token(SecretString),
+}
+
+/// How many requests, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How long one answer may take.
+    pub request_timeout: Duration,
+    /// The most requests in any 60 s.
+    pub requests_per_minute: usize,
+    /// The most writes in any 60 s; they count as requests too.
+    pub writes_per_minute: usize,
+    /// The shortest time between two requests.
+    pub request_spacing: Duration,
+}
+
+/// `nexudus.guardian`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guardian {
+    /// How often it looks; zero: never.
+    pub interval: Duration,
+    /// Whether it switches on again what Nexudus switched off.
+    pub reenable: bool,
+}
+
+impl Nexudus {
+    /// For a command beside a bridge: a client id of its own, so that it does not void the refresh token of `serve`.
+    pub fn as_command(&mut self) {
+        if let Credentials::Password { client_id, .. } = &mut self.credentials {
+            client_id.push_str("/command");
+        }
+    }
+}
+
+/// Reads the section; none when something that is needed is absent or wrong.
+pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> Option<Nexudus> {
+    let mistakes_before = section.mistakes();
+    let base_url = section
+        .get("base_url", "https://spaces.nexudus.com", |value| origin(value, "https://spaces.nexudus.com"));
+    let mut files = Vec::new();
+    let credentials = credentials(&mut section, &mut files);
+    let public_url =
+        section.optional("public_url", false, |value| origin(value, "https://hooks.example.com"));
+    let pace = Pace {
+        request_timeout: section.get("request_timeout", "15s", duration(ms(100), ms(300_000))),
+        requests_per_minute: count(section.get("requests_per_minute", "120", integer(1, 100_000))),
+        writes_per_minute: count(section.get("writes_per_minute", "60", integer(1, 100_000))),
+        request_spacing: section.get("request_spacing", "100ms", duration(ms(0), ms(60_000))),
+    };
+    let mut inner = section.inner("guardian");
+    let guardian = Guardian {
+        interval: inner.get("interval", "60s", interval),
+        reenable: inner.get("reenable", "true", boolean),
+    };
+    inner.close();
+    if section.mistakes() == mistakes_before && public_url.is_none() {
+        section.mistake(
+            " is not complete, expected public_url = \"https://…\" too: where Nexudus reaches the bridge",
+        );
+    }
+    section.close();
+    let (credentials, public_url) = (credentials?, without_slash(public_url?));
+    let mut base_url = without_slash(base_url);
+    if let Some(path) = base_url.path().strip_suffix("/api").map(str::to_owned) {
+        base_url.set_path(&path);
+    }
+    if base_url.scheme() == "http" && !is_loopback(&base_url) {
+        warnings.push(
+            "nexudus.base_url: the credentials travel unencrypted, https would protect them".to_owned(),
+        );
+    }
+    if public_url.scheme() == "http" && !is_loopback(&public_url) {
+        warnings.push(
+            "nexudus.public_url: events and tokens would travel unencrypted, https would protect them"
+                .to_owned(),
+        );
+    }
+    Some(Nexudus { base_url, credentials, public_url, pace, guardian, files })
+}
+
+/// How the section says who we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Auth {
+    Bearer,
+    Basic,
+}
+
+fn credentials(section: &mut Section<'_>, files: &mut Vec<PathBuf>) -> Option<Credentials> {
+    const AUTH: &[(&str, Auth)] = &[("bearer", Auth::Bearer), ("basic", Auth::Basic)];
+    let mistakes_before = section.mistakes();
+    let filled = |value: &Value| text(value).and_then(not_empty);
+    let username = section.optional("username", false, filled);
+    let password = secret(section, ["password", "password_file"], files, Ok);
+    let auth = section.has("auth").then(|| section.get("auth", "bearer", word(AUTH)));
+    let totp_secret = secret(section, ["totp_secret", "totp_secret_file"], files, base32);
+    let client_id = section.optional("client_id", false, |value| filled(value).and_then(header_text));
+    let token = secret(section, ["token", "token_file"], files, header_text);
+    if section.mistakes() > mistakes_before {
+        return None;
+    }
+    if let Some(token) = token {
+        if username.is_some()
+            || password.is_some()
+            || auth.is_some()
+            || totp_secret.is_some()
+            || client_id.is_some()
+        {
+            section.mistake(
+                " has a token and more, expected either token or token_file alone, or username and password",
+            );
+            return None;
+        }
+        return Some(Credentials::Token(token));
+    }
+    let (Some(username), Some(password)) = (username, password) else {
+        section.mistake(
+            " is not complete, expected username and password_file or password, or token_file or token",
+        );
+        return None;
+    };
+    if auth == Some(Auth::Basic) {
+        if totp_secret.is_some() || client_id.is_some() {
+            section.mistake(".auth is \"basic\", which knows neither totp_secret nor client_id, expected auth = \"bearer\", or without them");
+            return None;
+        }
+        return Some(Credentials::Basic { username, password });
+    }
+    let client_id = client_id.unwrap_or_else(default_client_id);
+    Some(Credentials::Password { username, password, totp_secret, client_id })
+}
+
+/// A secret that is given as itself or as a file.
+fn secret(
+    section: &mut Section<'_>,
+    [key, file_key]: [&'static str; 2],
+    files: &mut Vec<PathBuf>,
+    check: fn(String) -> Read<String>,
+) -> Option<SecretString> {
+    let secret = section.optional(key, true, |value| text(value).and_then(not_empty).and_then(check));
+    let from_file = section.optional(file_key, false, |value| {
+        text(value).and_then(|path| Ok((check(read_secret(&path)?)?, PathBuf::from(path))))
+    });
+    if secret.is_some() && from_file.is_some() {
+        section.mistake(format!(" has both {key} and {file_key}, expected one of them"));
+    }
+    let (from_file, file) = from_file.unzip();
+    files.extend(file);
+    secret.or(from_file).map(SecretString::from)
+}
+
+/// What goes into a header as it is.
+fn header_text(text: String) -> Read<String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text)
+    } else {
+        Err("has characters that no header can hold, expected ASCII without spaces".into())
+    }
+}
+
+/// As authenticator apps show it: in either case, with or without spaces and padding.
+fn base32(text: String) -> Read<String> {
+    let bare: String = text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '=')).collect();
+    let bare = bare.to_ascii_uppercase();
+    // 80 bits: what common services give.
+    if bare.len() >= 16 && bare.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7')) {
+        Ok(bare)
+    } else {
+        Err("is not the secret of one-time passwords, expected at least 16 characters of base32 (A to Z, 2 to 7)".into())
+    }
+}
+
+/// Each host its own: a token request for a client id voids that id's older refresh tokens.
+fn default_client_id() -> String {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    format!("nexudus-bridge@{}", host.chars().filter(allowed).collect::<String>())
+}
+
+fn origin(value: &Value, example: &str) -> Read<Url> {
+    let wrong = || format!("is not an http address, expected one such as {example}");
+    let url = Url::parse(&text(value).map_err(|_| wrong())?).map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(wrong());
+    }
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(format!("may hold neither user, query nor fragment, expected one such as {example}"));
+    }
+    Ok(url)
+}
+
+fn without_slash(mut url: Url) -> Url {
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    url
+}
+
+/// Zero is "never".
+fn interval(value: &Value) -> Read<Duration> {
+    let read = duration(ms(0), ms(24 * 3_600_000))(value)?;
+    if read.is_zero() || read >= ms(100) {
+        Ok(read)
+    } else {
+        Err("is out of bounds, expected 100ms to 1day, or 0s for never".into())
+    }
+}
+
+fn count(number: i64) -> usize {
+    usize::try_from(number).expect("the bounds are positive")
+}
+
+#[cfg(test)]
+mod tests;

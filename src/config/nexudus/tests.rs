@@ -1,0 +1,132 @@
+use super::*;
+use crate::config::Config;
+use crate::config::load::{Environment, Mistakes, load};
+use crate::kafka::settings::check_property;
+use secrecy::ExposeSecret;
+
+const SOURCE: &str = "[sources.default]\nsecrets = [\"s\"]\nbusiness_id = 7\n";
+
+fn configured(nexudus: &str) -> Result<Config, Mistakes> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{SOURCE}[nexudus]\n{nexudus}")).unwrap();
+    load(Some(file.path()), &Environment::new(), check_property).map(|loaded| loaded.config)
+}
+
+fn section(nexudus: &str) -> Nexudus {
+    configured(nexudus).unwrap().nexudus.unwrap()
+}
+
+fn mistake(nexudus: &str) -> String {
+    let Mistakes(mistakes) = configured(nexudus).unwrap_err();
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    mistakes[0].clone()
+}
+
+const LEAST: &str = "public_url = \"https://hooks.example.com\"\ntoken = \"abc\"\n";
+const USER: &str =
+    "public_url = \"https://hooks.example.com\"\nusername = \"u@example.com\"\npassword = \"p w\"\n";
+
+#[test]
+fn without_the_section_there_is_none_and_without_more_the_pace_is_that_of_the_documentation() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), SOURCE).unwrap();
+    let config = load(Some(file.path()), &Environment::new(), check_property).unwrap().config;
+    assert!(config.nexudus.is_none());
+    let nexudus = section(LEAST);
+    assert_eq!(nexudus.base_url.as_str(), "https://spaces.nexudus.com/");
+    assert_eq!((nexudus.pace.requests_per_minute, nexudus.pace.writes_per_minute), (120, 60));
+    assert_eq!((nexudus.pace.request_spacing, nexudus.pace.request_timeout), (ms(100), ms(15_000)));
+    assert_eq!(nexudus.guardian, Guardian { interval: ms(60_000), reenable: true });
+    assert!(matches!(nexudus.credentials, Credentials::Token(token) if token.expose_secret() == "abc"));
+}
+
+#[test]
+fn addresses_are_taken_with_and_without_what_people_add_to_them() {
+    let url = |line: &str| section(&format!("{LEAST}{line}")).base_url.to_string();
+    assert_eq!(url("base_url = \"https://spaces.nexudus.com/api/\""), "https://spaces.nexudus.com/");
+    assert_eq!(url("base_url = \"http://127.0.0.1:8000/proxy/api\""), "http://127.0.0.1:8000/proxy");
+    let nexudus = section("public_url = \"https://example.com/bridge/\"\ntoken = \"abc\"");
+    assert_eq!(nexudus.public_url.as_str(), "https://example.com/bridge");
+    for wrong in ["ftp://x", "spaces.nexudus.com", "https://u:p@x", "https://x/?a=b", "https://x/#f"] {
+        assert!(mistake(&format!("{LEAST}base_url = {wrong:?}")).contains("nexudus.base_url"), "{wrong}");
+    }
+    let warnings = configured(&format!("{LEAST}base_url = \"http://nexudus.example.com\"")).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.contains("unencrypted")), "{warnings:?}");
+}
+
+#[test]
+fn there_are_four_ways_to_say_who_we_are() {
+    let credentials = |more: &str| section(&format!("{USER}{more}")).credentials;
+    let Credentials::Password { username, password, totp_secret, client_id } = credentials("") else {
+        panic!()
+    };
+    assert_eq!(
+        (username.as_str(), password.expose_secret(), totp_secret.is_none()),
+        ("u@example.com", "p w", true)
+    );
+    assert!(client_id.starts_with("nexudus-bridge@") && client_id.len() > 15, "{client_id}");
+    let more = "totp_secret = \"gezd gnbv gy3t qojq gezd gnbv gy3t qojq\"\nclient_id = \"mine\"";
+    let Credentials::Password { totp_secret, client_id, .. } = credentials(more) else { panic!() };
+    assert_eq!(totp_secret.unwrap().expose_secret(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+    assert_eq!(client_id, "mine");
+    assert!(matches!(credentials("auth = \"basic\""), Credentials::Basic { .. }));
+    assert!(matches!(section(LEAST).credentials, Credentials::Token(_)));
+}
+
+#[test]
+fn every_secret_may_be_in_a_file_that_is_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (password, totp, token) =
+        (file("password", "p w\n"), file("totp", "GEZDGNBVGY3TQOJQ\n"), file("token", "abc\r\n"));
+    let nexudus = section(&format!(
+        "public_url = \"https://h\"\nusername = \"u\"\npassword_file = {password:?}\ntotp_secret_file = {totp:?}"
+    ));
+    assert_eq!(nexudus.files, [password, totp]);
+    let nexudus = section(&format!("public_url = \"https://h\"\ntoken_file = {token:?}"));
+    assert!(matches!(nexudus.credentials, Credentials::Token(token) if token.expose_secret() == "abc"));
+}
+
+#[test]
+fn what_is_missing_or_too_much_is_one_mistake_each() {
+    for (section, told) in [
+        ("", "expected username and password_file or password, or token_file or token"),
+        ("public_url = \"https://h\"\nusername = \"u\"", "expected username and password_file"),
+        ("token = \"abc\"", "expected public_url"),
+        (&format!("{USER}token = \"abc\""), "has a token and more"),
+        (&format!("{USER}password_file = \"/no/such\""), "cannot be read"),
+        (&format!("{USER}auth = \"digest\""), "is not one of"),
+        (&format!("{USER}auth = \"basic\"\nclient_id = \"x\""), "knows neither totp_secret nor client_id"),
+        (&format!("{USER}totp_secret = \"hunter2\""), "is not the secret of one-time passwords"),
+        (&format!("{USER}client_id = \"a b\""), "no header can hold"),
+        (&format!("{LEAST}requests_per_minute = 0"), "expected 1 to 100000"),
+        (&format!("{LEAST}guardian = {{ interval = \"10ms\" }}"), "0s for never"),
+        (&format!("{LEAST}guardian = {{ interva = \"60s\" }}"), "did you mean interval?"),
+        (&format!("{LEAST}bas_url = \"x\""), "did you mean base_url?"),
+    ] {
+        let mistake = mistake(section);
+        assert!(mistake.contains(told), "{section}: {mistake}");
+        assert!(!mistake.contains("hunter2") && !mistake.contains("p w"), "{mistake}");
+    }
+}
+
+#[test]
+fn secrets_are_in_neither_the_settings_nor_debug() {
+    let config = configured(&format!("{USER}totp_secret = \"GEZDGNBVGY3TQOJQ\"")).unwrap();
+    let shown = format!("{:?} {:?}", config.settings, config.nexudus);
+    assert!(!shown.contains("p w") && !shown.contains("GEZD"), "{shown}");
+    assert!(shown.contains("nexudus.password") && shown.contains("nexudus.guardian.interval"), "{shown}");
+}
+
+#[test]
+fn a_command_has_a_client_id_of_its_own() {
+    let mut nexudus = section(&format!("{USER}client_id = \"mine\""));
+    nexudus.as_command();
+    assert!(
+        matches!(nexudus.credentials, Credentials::Password { client_id, .. } if client_id == "mine/command")
+    );
+}

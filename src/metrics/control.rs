@@ -1,0 +1,180 @@
+//! The metrics of the control plane: requests to Nexudus, and the webhooks as Nexudus has them.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
+
+use super::{one, unix_seconds, vec};
+
+/// What is known of Nexudus's side. Nothing of it shows before something is known.
+#[derive(Debug)]
+pub struct ControlMetrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    active: IntGaugeVec,
+    failures: IntGaugeVec,
+    last_trigger: GaugeVec,
+    reenabled: IntCounterVec,
+    missing: IntGaugeVec,
+    last_success: OnceLock<Gauge>,
+    shown: Mutex<Shown>,
+}
+
+/// The series that are there, by their labels.
+#[derive(Debug, Default)]
+struct Shown {
+    webhooks: BTreeSet<[String; 3]>,
+    triggered: BTreeSet<[String; 3]>,
+    sources: BTreeSet<String>,
+}
+
+/// A webhook as Nexudus has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhookSeries {
+    /// Source, action and the number of the webhook's record.
+    pub labels: [String; 3],
+    /// Whether it is switched on.
+    pub active: bool,
+    /// Failures since the last success.
+    pub failures: i64,
+    /// When it last succeeded, as Unix time in seconds.
+    pub last_trigger: Option<f64>,
+}
+
+const WEBHOOK: [&str; 3] = ["source", "action", "webhook_id"];
+
+impl ControlMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            requests: vec(
+                registry,
+                IntCounterVec::new,
+                "nexudus_requests_total",
+                "Requests to Nexudus's API, by operation and outcome.",
+                &["operation", "outcome"],
+            ),
+            active: vec(
+                registry,
+                IntGaugeVec::new,
+                "webhook_active",
+                "1 while the webhook is switched on in Nexudus.",
+                &WEBHOOK,
+            ),
+            failures: vec(
+                registry,
+                IntGaugeVec::new,
+                "webhook_consecutive_failures",
+                "Deliveries of the webhook that failed since its last success, as Nexudus counts them; it is switched off at the tenth.",
+                &WEBHOOK,
+            ),
+            last_trigger: vec(
+                registry,
+                GaugeVec::new,
+                "webhook_last_trigger_timestamp_seconds",
+                "When a delivery of the webhook last succeeded, as Nexudus says, as Unix time.",
+                &WEBHOOK,
+            ),
+            reenabled: vec(
+                registry,
+                IntCounterVec::new,
+                "webhook_reenabled_total",
+                "How often the guardian switched a webhook on again that Nexudus had switched off.",
+                &["source", "action"],
+            ),
+            missing: vec(
+                registry,
+                IntGaugeVec::new,
+                "webhooks_missing",
+                "Webhooks that the configuration asks for and Nexudus does not have.",
+                &["source"],
+            ),
+            last_success: OnceLock::new(),
+            shown: Mutex::default(),
+            registry: registry.clone(),
+        }
+    }
+
+    /// Counts a request to the API.
+    pub fn request(&self, operation: &str, outcome: &str) {
+        self.requests.with_label_values(&[operation, outcome]).inc();
+    }
+
+    /// Replaces what is known of the webhooks, and how many are missing by source; the guardian has looked just now.
+    pub fn looked<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = Shown::default();
+        for WebhookSeries { labels, active, failures, last_trigger } in webhooks {
+            let values: [&str; 3] = labels.each_ref().map(String::as_str);
+            self.active.with_label_values(&values).set((*active).into());
+            self.failures.with_label_values(&values).set(*failures);
+            if let Some(seconds) = last_trigger {
+                self.last_trigger.with_label_values(&values).set(*seconds);
+                now.triggered.insert(labels.clone());
+            }
+            now.webhooks.insert(labels.clone());
+        }
+        for (source, number) in missing {
+            self.missing.with_label_values(&[source]).set(i64::try_from(number).unwrap_or(i64::MAX));
+            now.sources.insert(source.to_owned());
+        }
+        for gone in shown.webhooks.difference(&now.webhooks) {
+            let values: [&str; 3] = gone.each_ref().map(String::as_str);
+            // Each of them was set before.
+            drop(self.active.remove_label_values(&values));
+            drop(self.failures.remove_label_values(&values));
+        }
+        for gone in shown.triggered.difference(&now.triggered) {
+            drop(self.last_trigger.remove_label_values(&gone.each_ref().map(String::as_str)));
+        }
+        for gone in shown.sources.difference(&now.sources) {
+            drop(self.missing.remove_label_values(&[gone]));
+        }
+        *shown = now;
+        let name = "guardian_last_success_timestamp_seconds";
+        let help = "When the guardian last saw all webhooks in Nexudus, as Unix time.";
+        let gauge = self.last_success.get_or_init(|| one(&self.registry, name, help, Gauge::with_opts));
+        gauge.set(unix_seconds());
+    }
+
+    /// Counts a webhook that was switched on again.
+    pub fn reenabled(&self, source: &str, action: &str) {
+        self.reenabled.with_label_values(&[source, action]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    #[test]
+    fn series_of_what_has_vanished_go_and_nothing_shows_before_something_is_known() {
+        let registry = Registry::new();
+        let metrics = ControlMetrics::new(&registry);
+        let text = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert_eq!(text(), "");
+        let webhook = |id: &str, last_trigger| WebhookSeries {
+            labels: ["north", "BookingCreate", id].map(str::to_owned),
+            active: true,
+            failures: 3,
+            last_trigger,
+        };
+        metrics.looked(
+            &[webhook("1", Some(5.0)), webhook("2", Some(6.0))],
+            [("north", 1), ("south", 0)].into_iter(),
+        );
+        metrics.looked(&[webhook("2", None)], [("north", 0)].into_iter());
+        let text = text();
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let labels = r#"{action="BookingCreate",source="north",webhook_id="2"}"#;
+        let expected = [
+            format!("nexudus_bridge_webhook_active{labels} 1"),
+            format!("nexudus_bridge_webhook_consecutive_failures{labels} 3"),
+            r#"nexudus_bridge_webhooks_missing{source="north"} 0"#.to_owned(),
+        ];
+        assert!(samples[0].starts_with("nexudus_bridge_guardian_last_success_timestamp_seconds 1"), "{text}");
+        assert_eq!(samples[1..], expected, "{text}");
+    }
+}

@@ -1,0 +1,221 @@
+//! As whom we ask: the header `Authorization`, and the tokens behind it.
+//!
+//! A token is fetched when the first request wants one, kept in memory, and renewed before it expires: by the refresh
+//! token where there is one, else by the password. Other processes of the same client id void our refresh token by
+//! fetching theirs; that costs a request and nothing else.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Request};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::time::Instant;
+use totp_rs::{Builder, Secret};
+use url::{Url, form_urlencoded};
+
+use crate::config::Credentials;
+
+/// Whose refresh token it is.
+const CLIENT_ID: HeaderName = HeaderName::from_static("client_id");
+
+/// How long before its end a token is renewed; for one that lives shorter than ten times this, at nine tenths.
+const EARLY: Duration = Duration::from_secs(60);
+
+/// How long a token is good for that does not say so.
+const ASSUMED_LIFETIME: Duration = Duration::from_secs(600);
+
+/// A one-time password is not used in the last seconds of its life: it could be over on arrival.
+const LAST_SECONDS: u64 = 3;
+
+/// Our word for who we are.
+pub(super) struct Auth {
+    credentials: Credentials,
+    access: Option<Access>,
+    refresh: Option<SecretString>,
+}
+
+struct Access {
+    header: HeaderValue,
+    renew: Instant,
+}
+
+/// What the next request needs first.
+pub(super) enum Next {
+    /// Nothing: this is its header.
+    Header(HeaderValue),
+    /// A token by the refresh token.
+    Refresh,
+    /// A token by the password.
+    Password,
+}
+
+/// The answer to a token request.
+#[derive(Deserialize)]
+pub(super) struct Given {
+    access_token: SecretString,
+    refresh_token: Option<SecretString>,
+    expires_in: Option<u64>,
+}
+
+impl Auth {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self { credentials, access: None, refresh: None }
+    }
+
+    pub(super) fn next(&self) -> Next {
+        let basic = |username: &str, password: &SecretString| {
+            secret_header(&format!(
+                "Basic {}",
+                BASE64_STANDARD.encode(format!("{username}:{}", password.expose_secret()))
+            ))
+        };
+        match &self.credentials {
+            Credentials::Token(token) => Next::Header(bearer(token)),
+            Credentials::Basic { username, password } => Next::Header(basic(username, password)),
+            Credentials::Password { .. } => match &self.access {
+                Some(access) if Instant::now() < access.renew => Next::Header(access.header.clone()),
+                _ if self.refresh.is_some() => Next::Refresh,
+                _ => Next::Password,
+            },
+        }
+    }
+
+    /// Whether a token that is not taken can be replaced by a new one.
+    pub(super) fn renews(&self) -> bool {
+        matches!(self.credentials, Credentials::Password { .. })
+    }
+
+    /// The token that was used is not taken.
+    pub(super) fn forget_access(&mut self) {
+        self.access = None;
+    }
+
+    /// The refresh token is not taken.
+    pub(super) fn forget_refresh(&mut self) {
+        self.refresh = None;
+    }
+
+    pub(super) fn given(&mut self, given: Given) -> bool {
+        let lifetime = given.expires_in.map_or(ASSUMED_LIFETIME, Duration::from_secs);
+        let early = EARLY.min(lifetime / 10);
+        let usable = is_header_text(&given.access_token);
+        if usable {
+            let renew = Instant::now() + lifetime.min(Duration::from_secs(365 * 86_400)) - early;
+            self.access = Some(Access { header: bearer(&given.access_token), renew });
+            self.refresh = given.refresh_token.filter(is_header_text);
+        }
+        usable
+    }
+
+    /// The request for a token.
+    pub(super) fn token_request(&self, mut url: Url, refresh: bool) -> Request {
+        url.set_path(&format!("{}/api/token", url.path().trim_end_matches('/')));
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Credentials::Password { username, password, totp_secret, client_id } = &self.credentials {
+            match self.refresh.as_ref().filter(|_| refresh) {
+                Some(token) => {
+                    form.append_pair("grant_type", "refresh_token");
+                    form.append_pair("refresh_token", token.expose_secret());
+                }
+                None => {
+                    form.append_pair("grant_type", "password");
+                    form.append_pair("username", username);
+                    form.append_pair("password", password.expose_secret());
+                    if let Some(secret) = totp_secret {
+                        form.append_pair("totp", &one_time_password(secret, now()));
+                    }
+                }
+            }
+            headers.extend(HeaderValue::from_str(client_id).map(|value| (CLIENT_ID, value)));
+        }
+        let mut request = Request::new(Method::POST, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(form.finish().into());
+        request
+    }
+
+    /// How long to wait so that a one-time password is still good when it arrives; zero without one.
+    pub(super) fn until_fresh(&self) -> Duration {
+        match &self.credentials {
+            Credentials::Password { totp_secret: Some(_), .. } => until_fresh(now()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Everything that must not be shown, as it is sent.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let (password, totp, token) = match &self.credentials {
+            Credentials::Token(token) => (None, None, Some(token)),
+            Credentials::Basic { password, .. } => (Some(password), None, None),
+            Credentials::Password { password, totp_secret, .. } => {
+                (Some(password), totp_secret.as_ref(), None)
+            }
+        };
+        let access =
+            self.access.as_ref().and_then(|access| access.header.to_str().ok()?.strip_prefix("Bearer "));
+        let kept = [password, totp, token, self.refresh.as_ref()].into_iter().flatten();
+        kept.map(|secret| secret.expose_secret()).chain(access)
+    }
+}
+
+/// The header with which a request shows who we are.
+pub(super) fn authorize(request: &mut Request, header: HeaderValue) {
+    request.headers_mut().insert(AUTHORIZATION, header);
+}
+
+fn bearer(token: &SecretString) -> HeaderValue {
+    secret_header(&format!("Bearer {}", token.expose_secret()))
+}
+
+fn secret_header(text: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(text).expect("tokens are checked and base64 is ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+fn is_header_text(token: &SecretString) -> bool {
+    let token = token.expose_secret();
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// RFC 6238 with what every service uses: six digits, half a minute, SHA-1.
+fn one_time_password(secret: &SecretString, now: u64) -> String {
+    let secret = Secret::try_from_base32(secret.expose_secret()).expect("the configuration has checked it");
+    Builder::new().with_secret(secret).build_noncompliant().generate(now).to_string()
+}
+
+fn until_fresh(now: u64) -> Duration {
+    let left = 30 - now % 30;
+    Duration::from_secs(if left <= LAST_SECONDS { left } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_time_passwords_are_those_of_rfc_6238() {
+        // Appendix B, whose eight digits end in these six; the secret is "12345678901234567890".
+        let secret = SecretString::from("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+        for (time, password) in
+            [(59, "287082"), (1_111_111_109, "081804"), (1_234_567_890, "005924"), (20_000_000_000, "353130")]
+        {
+            assert_eq!(one_time_password(&secret, time), password);
+        }
+    }
+
+    #[test]
+    fn a_one_time_password_is_not_used_when_it_is_nearly_over() {
+        let seconds = |now| until_fresh(now).as_secs();
+        assert_eq!([0, 15, 26, 27, 28, 29, 30].map(seconds), [0, 0, 0, 3, 2, 1, 0]);
+    }
+}

@@ -1,0 +1,268 @@
+use std::sync::Mutex as StdMutex;
+
+use actix_web::{HttpRequest, HttpResponse};
+use secrecy::SecretString;
+
+use super::*;
+use crate::config::{Credentials, Guardian, Pace};
+use crate::sender::double;
+
+fn nexudus(base: &str, credentials: Credentials) -> Nexudus {
+    Nexudus {
+        base_url: base.parse().unwrap(),
+        credentials,
+        public_url: "https://hooks.example.com".parse().unwrap(),
+        pace: Pace {
+            request_timeout: Duration::from_secs(5),
+            requests_per_minute: 1000,
+            writes_per_minute: 1000,
+            request_spacing: Duration::ZERO,
+        },
+        guardian: Guardian { interval: Duration::ZERO, reenable: false },
+        files: Vec::new(),
+    }
+}
+
+type Seen = Arc<StdMutex<Vec<String>>>;
+
+/// An API that answers as told, and what it was asked: method, path with query, `Authorization`, `client_id` and body.
+async fn api(
+    credentials: Credentials,
+    answer: impl Fn(u32, &str) -> HttpResponse + Send + Sync + 'static,
+) -> (Client, Seen) {
+    let seen = Seen::default();
+    let note = Arc::clone(&seen);
+    let base = double::start(move |number, request: &HttpRequest, body| {
+        let header = |name| request.headers().get(name).map_or("-", |value| value.to_str().unwrap());
+        let body = String::from_utf8_lossy(body);
+        let (auth, id) = (header("authorization"), header("client_id"));
+        note.lock().unwrap().push(format!("{} {} {auth} {id} {body}", request.method(), request.uri()));
+        answer(number, request.path())
+    })
+    .await;
+    (Client::new(&nexudus(&base, credentials), Arc::new(Metrics::new(""))).unwrap(), seen)
+}
+
+fn fixed() -> Credentials {
+    Credentials::Token("fixed-token".into())
+}
+
+fn password() -> Credentials {
+    Credentials::Password {
+        username: "bridge@example.com".to_owned(),
+        password: "open sesame".into(),
+        totp_secret: None,
+        client_id: "nexudus-bridge@here".to_owned(),
+    }
+}
+
+fn ok(json: &str) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(json.to_owned())
+}
+
+const RECORD: &str = r#"{"Id":7}"#;
+
+fn reading() -> Call<'static> {
+    Call::read("read", "/api/sys/webhooks/7", &[], "WebHook-Read")
+}
+
+fn writing() -> Call<'static> {
+    Call::update("/api/sys/webhooks", Bytes::from_static(RECORD.as_bytes()), "WebHook-Edit")
+}
+
+async fn read_id(client: &Client) -> Result<Option<i64>, ApiError> {
+    client.get::<Record>(&reading()).await.map(|record| record.id())
+}
+
+fn seen(seen: &Seen) -> Vec<String> {
+    seen.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_fixed_token_and_basic_credentials_go_with_every_request() {
+    let (client, asked) = api(fixed(), |_, _| ok(RECORD)).await;
+    assert_eq!(read_id(&client).await, Ok(Some(7)));
+    assert_eq!(seen(&asked), ["GET /api/sys/webhooks/7 Bearer fixed-token - "]);
+    let basic = Credentials::Basic { username: "u@x".to_owned(), password: SecretString::from("p:é") };
+    let (client, asked) = api(basic, |_, _| ok(RECORD)).await;
+    assert_eq!(read_id(&client).await, Ok(Some(7)));
+    let expected = format!("GET /api/sys/webhooks/7 Basic {} - ", base64(b"u@x:p:\xc3\xa9"));
+    assert_eq!(seen(&asked), [expected]);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use ::base64::Engine as _;
+    ::base64::prelude::BASE64_STANDARD.encode(bytes)
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_and_renewed_by_its_refresh_token_then_by_the_password() {
+    let (client, asked) = api(password(), |number, path| match (number, path) {
+        (1, "/api/token") => {
+            ok(r#"{"access_token":"a1","token_type":"bearer","expires_in":604799,"refresh_token":"r1"}"#)
+        }
+        (4, _) | (7, _) => HttpResponse::Unauthorized().finish(),
+        (5, "/api/token") => {
+            ok(r#"{"access_token":"a2","token_type":"bearer","expires_in":604799,"refresh_token":"r2"}"#)
+        }
+        (8, "/api/token") => HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#),
+        (9, "/api/token") => ok(r#"{"access_token":"a3","token_type":"bearer","expires_in":604799}"#),
+        (_, "/api/token") => panic!("no token was asked for at {number}"),
+        _ => ok(RECORD),
+    })
+    .await;
+    for _ in 0..4 {
+        assert_eq!(read_id(&client).await, Ok(Some(7)));
+    }
+    let get = |token: &str| format!("GET /api/sys/webhooks/7 Bearer {token} - ");
+    let token = |form: &str| format!("POST /api/token - nexudus-bridge@here {form}");
+    let by_password = "grant_type=password&username=bridge%40example.com&password=open+sesame";
+    assert_eq!(
+        seen(&asked),
+        [
+            token(by_password),
+            get("a1"),
+            get("a1"),
+            get("a1"),
+            token("grant_type=refresh_token&refresh_token=r1"),
+            get("a2"),
+            get("a2"),
+            token("grant_type=refresh_token&refresh_token=r2"),
+            token(by_password),
+            get("a3"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_second_401_names_the_role_and_refused_credentials_are_never_tried_again() {
+    let (client, asked) = api(password(), |_, path| match path {
+        "/api/token" => ok(r#"{"access_token":"a","expires_in":60}"#),
+        _ => HttpResponse::Unauthorized().finish(),
+    })
+    .await;
+    let error = read_id(&client).await.unwrap_err();
+    assert!(error.to_string().ends_with("needs API access and the role WebHook-Read"), "{error}");
+    assert_eq!(seen(&asked).len(), 4); // token, 401, token, 401
+
+    let refuse = |_: u32, _: &str| {
+        let words = r#"{"error":"invalid_grant","error_description":"bad open sesame"}"#;
+        HttpResponse::BadRequest().body(words)
+    };
+    let (client, asked) = api(password(), refuse).await;
+    for _ in 0..3 {
+        let error = read_id(&client).await.unwrap_err();
+        assert_eq!(error.to_string(), "Nexudus refuses the credentials of [nexudus]: invalid_grant: bad ***");
+    }
+    assert_eq!(seen(&asked).len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
+    let (client, asked) = api(fixed(), |number, _| match number {
+        1 => HttpResponse::Conflict().insert_header(("Retry-After", "1")).finish(),
+        2 => HttpResponse::TooManyRequests()
+            .insert_header(("Retry-After", "Thu, 01 Jan 1970 00:00:00 GMT"))
+            .finish(),
+        _ => ok(r#"{"WasSuccessful":true,"Value":{"Id":7}}"#),
+    })
+    .await;
+    let begun = Instant::now();
+    assert_eq!(client.write(&writing()).await, Ok(Some(7)));
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert_eq!(seen(&asked).len(), 3);
+    let metrics = client.metrics.render();
+    for (outcome, count) in [("throttled", 2), ("ok", 1)] {
+        let line = format!(r#"nexudus_requests_total{{operation="update",outcome="{outcome}"}} {count}"#);
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+
+    let long = |_: u32, _: &str| HttpResponse::Conflict().insert_header(("Retry-After", "301")).finish();
+    let (client, _) = api(fixed(), long).await;
+    assert_eq!(read_id(&client).await, Err(ApiError::Throttled(Some(Duration::from_secs(301)))));
+}
+
+#[tokio::test]
+async fn reading_is_repeated_where_there_is_no_sense_in_an_answer_and_writing_is_not() {
+    let answer = |number: u32, _: &str| match number {
+        1 => HttpResponse::InternalServerError().body(r#"{"Message":"An error has occurred."}"#),
+        2 => ok("<html>"),
+        _ => ok(RECORD),
+    };
+    let (client, asked) = api(fixed(), answer).await;
+    assert_eq!(read_id(&client).await, Ok(Some(7)));
+    assert_eq!(seen(&asked).len(), 3);
+
+    let (client, asked) = api(fixed(), answer).await;
+    for words in ["it answers 500", "its answer cannot be understood"] {
+        let error = client.write(&writing()).await.unwrap_err();
+        assert_eq!(error, ApiError::Unavailable(words.to_owned()));
+        assert!(error.is_unclear());
+    }
+    assert_eq!(seen(&asked)[0], format!("PUT /api/sys/webhooks Bearer fixed-token - {RECORD}"));
+    assert_eq!(seen(&asked).len(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_in_the_api_s_own_words_whatever_its_status() {
+    let words = r#"{"Message":"Name: is a required field","Value":null,"Errors":[{"AttemptedValue":null,"Message":"is a required field","PropertyName":"Name"},{"Message":"has\nfixed-token","PropertyName":"URL"}],"WasSuccessful":false}"#;
+    let (client, asked) = api(fixed(), move |number, _| match number {
+        1 => ok(words),
+        2 => HttpResponse::BadRequest().body(words),
+        3 => HttpResponse::NotFound().body("\"Not found\""),
+        _ => HttpResponse::Found().insert_header(("Location", "/elsewhere")).finish(),
+    })
+    .await;
+    for refusal in [
+        "Nexudus refuses with 200: Name: is a required field; URL: has ***",
+        "Nexudus refuses with 400: Name: is a required field; URL: has ***",
+        "Nexudus refuses with 404",
+        "Nexudus refuses with 302: a redirect; is nexudus.base_url right?",
+    ] {
+        assert_eq!(client.write(&writing()).await.unwrap_err().to_string(), refusal);
+    }
+    assert_eq!(seen(&asked).len(), 4);
+}
+
+#[tokio::test]
+async fn an_api_that_is_not_there_is_told_without_its_address_and_debug_holds_no_secret() {
+    let credentials = password();
+    let mut config = nexudus("http://127.0.0.1:9", credentials);
+    config.pace.request_timeout = Duration::from_millis(200);
+    let client = Client::new(&config, Arc::new(Metrics::new(""))).unwrap();
+    let shown = format!("{client:?}");
+    assert!(!shown.contains("sesame") && shown.contains("bridge@example.com"), "{shown}");
+    let error = client.write(&writing()).await.unwrap_err();
+    assert!(error.is_unclear() && !error.to_string().contains("127.0.0.1:9"), "{error}");
+}
+
+#[tokio::test]
+async fn all_pages_are_read_and_read_again_when_records_moved_meanwhile() {
+    use crate::nexudus::listing::Collection;
+    const THINGS: Collection = Collection { entity: "Thing", path: "/api/things", page_size: 2 };
+    let page = |ids: &[u32], total: usize, more: bool| {
+        let records: Vec<String> = ids.iter().map(|id| format!(r#"{{"Id":{id}}}"#)).collect();
+        ok(&format!(r#"{{"Records":[{}],"HasNextPage":{more},"TotalItems":{total}}}"#, records.join(",")))
+    };
+    // After the first page its first record is deleted: what was the third comes second, and is not seen.
+    let (client, asked) = api(fixed(), move |number, _| match number {
+        1 => page(&[1, 2], 4, true),
+        2 => page(&[4], 3, false),
+        3 => page(&[2, 3], 3, true),
+        _ => page(&[4], 3, false),
+    })
+    .await;
+    let ids: Vec<i64> =
+        client.list(THINGS, &[("Thing_X", "a b".to_owned())]).await.unwrap().into_keys().collect();
+    assert_eq!(ids, [2, 3, 4]);
+    assert_eq!(seen(&asked)[1], "GET /api/things?page=2&size=2&orderBy=Id&Thing_X=a+b Bearer fixed-token - ");
+    assert_eq!(seen(&asked).len(), 4);
+
+    let (client, asked) = api(fixed(), move |_, _| page(&[1, 2], 9, true)).await;
+    let error = client.list(THINGS, &[]).await.unwrap_err();
+    assert!(error.to_string().contains("has no end"), "{error}");
+    assert!(seen(&asked).len() < 10);
+    // The total may count what this user does not see.
+    let (client, _) = api(fixed(), move |_, _| page(&[1, 2], 9, false)).await;
+    assert_eq!(client.list(THINGS, &[]).await.unwrap().len(), 2);
+}

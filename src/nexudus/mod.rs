@@ -1,0 +1,16 @@
+//! Nexudus's REST API, as far as the bridge needs it: who we are, at what pace we ask, what an answer means.
+//!
+//! In reading order: [`pace`] says when the next request may go out, `auth` as whom, [`client`] sends it and judges the
+//! answer, [`record`] holds one that came back, [`listing`] reads all pages of them. Facts about the API that look odd
+//! here (throttling by 409, failure with status 200, updates by PUT on the collection) are documented by Nexudus. What
+//! webhooks there should be is the business of [`webhooks`](crate::webhooks).
+
+mod auth;
+pub mod client;
+mod error;
+pub mod listing;
+pub mod pace;
+pub mod record;
+
+pub use self::client::Client;
+pub use self::error::ApiError;

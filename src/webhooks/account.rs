@@ -1,0 +1,244 @@
+//! The account in Nexudus: the configuration's wishes and the API's answers in one place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::observed::{Observed, WEBHOOKS};
+use super::plan::Comparison;
+use super::wanted::wanted;
+use crate::action::Action;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::nexudus::ApiError;
+use crate::nexudus::client::{Call, Client, ClientError};
+use crate::nexudus::listing::Collection;
+use crate::nexudus::record::Record;
+
+const BUSINESSES: Collection = Collection { entity: "Business", path: "/api/sys/businesses", page_size: 100 };
+
+/// What Nexudus calls the first value of its enum of actions: no action.
+const NO_ACTION: i64 = 1;
+
+/// Nexudus, as the configuration wants it and knows it.
+#[derive(Debug)]
+pub struct Account {
+    client: Client,
+    config: Config,
+}
+
+/// What one look at the account has shown.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// What there is against what there should be.
+    pub comparison: Comparison,
+    /// Actions that Nexudus has and nobody here has heard of.
+    pub unknown_actions: Vec<UnknownAction>,
+    /// What is worth a word, and no failure.
+    pub warnings: Vec<String>,
+}
+
+/// A value of Nexudus's enum that neither the catalogue nor any source's `extra_actions` has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct UnknownAction {
+    /// Its number.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+}
+
+/// A location of the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Its number, for `business_id`.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+}
+
+/// Why nothing can be said of the account.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// There is no `[nexudus]`.
+    #[error(
+        "[nexudus] is not configured, expected it with public_url, username and password_file, or token_file"
+    )]
+    NotConfigured,
+    /// No source names a location.
+    #[error("no source has a business_id, so there is nowhere for webhooks to be{}", seen(.0))]
+    NoLocation(Option<Vec<Location>>),
+    /// A source names a location that the account does not have.
+    #[error("sources.{source_name}.business_id = {id} is not a location that the user of [nexudus] sees{}", seen(.locations))]
+    UnseenLocation {
+        /// The source.
+        source_name: String,
+        /// The number that it names.
+        id: i64,
+        /// What there is instead.
+        locations: Option<Vec<Location>>,
+    },
+    /// `--source` names one that there is not.
+    #[error("no source is called {0:?}, expected one of {1}")]
+    NoSource(String, String),
+    /// There is no way to ask.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Nexudus does not say.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+impl AccountError {
+    /// Whether the configuration is at fault.
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::Client(_) | Self::Api(_))
+    }
+}
+
+impl Account {
+    /// The account of `[nexudus]`. Asks nothing yet.
+    ///
+    /// # Errors
+    /// [`AccountError::NotConfigured`], [`AccountError::Client`].
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, AccountError> {
+        let nexudus = config.nexudus.as_ref().ok_or(AccountError::NotConfigured)?;
+        Ok(Self { client: Client::new(nexudus, metrics)?, config: config.clone() })
+    }
+
+    /// The API.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The configuration that it was made with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Checks that these sources (none: all) name locations that the account has. Where the user may not list
+    /// locations, only that one is named at all.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub async fn check_locations(&self, chosen: &[String]) -> Result<(), AccountError> {
+        if let Some(unknown) = chosen.iter().find(|name| !self.config.sources.contains_key(name.as_str())) {
+            let known: Vec<&str> = self.config.sources.keys().map(|name| &**name).collect();
+            return Err(AccountError::NoSource(unknown.clone(), known.join(", ")));
+        }
+        let sources = self.config.sources.values();
+        let named =
+            sources.filter(|source| chosen.is_empty() || chosen.iter().any(|name| **name == *source.name));
+        let placed: Vec<_> = named.filter_map(|source| Some((&source.name, source.business_id?))).collect();
+        let locations = match self.locations().await {
+            Ok(locations) => Some(locations),
+            Err(ApiError::Unauthorized { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if placed.is_empty() {
+            return Err(AccountError::NoLocation(locations));
+        }
+        let Some(known) = &locations else { return Ok(()) };
+        match placed.iter().find(|(_, id)| known.iter().all(|location| location.id != *id)) {
+            Some((name, id)) => {
+                Err(AccountError::UnseenLocation { source_name: name.to_string(), id: *id, locations })
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn locations(&self) -> Result<Vec<Location>, ApiError> {
+        let records = self.client.list(BUSINESSES, &[]).await?;
+        let name = |record: &Record| record.get("Name").unwrap_or_default();
+        Ok(records.iter().map(|(id, record)| Location { id: *id, name: name(record) }).collect())
+    }
+
+    /// Looks at every webhook of the account.
+    ///
+    /// # Errors
+    /// [`ApiError`]. That the enum of actions cannot be read is only a warning.
+    pub async fn look(&self) -> Result<Look, ApiError> {
+        let mut warnings = Vec::new();
+        let actions = self.actions().await.unwrap_or_else(|error| {
+            warnings.push(format!("Nexudus's list of actions cannot be read: {error}"));
+            Vec::new()
+        });
+        let numbers = actions.iter().map(|action| (action.name.to_ascii_lowercase(), action.id)).collect();
+        let comparison = self.compare(&numbers).await?;
+        for pair in &comparison.pairs {
+            if pair.wanted.action_id.is_none() {
+                warnings.push(format!(
+                    "source {}: Nexudus has told no number for the action {}, so no webhook can be made for it",
+                    pair.wanted.source.name,
+                    pair.wanted.action()
+                ));
+            }
+        }
+        warnings.extend(actions.iter().filter_map(renamed));
+        Ok(Look { comparison, unknown_actions: self.unknown(actions), warnings })
+    }
+
+    /// Compares again, with the numbers of actions as they are known.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn compare(&self, numbers: &BTreeMap<String, i64>) -> Result<Comparison, ApiError> {
+        let nexudus = self.client.config();
+        let records = self.client.list(WEBHOOKS, &[]).await?;
+        let wanted = wanted(&self.config, nexudus, &[], numbers);
+        Ok(Comparison::new(
+            &self.config,
+            &nexudus.public_url,
+            wanted,
+            records.values().filter_map(Observed::read).collect(),
+        ))
+    }
+
+    async fn actions(&self) -> Result<Vec<UnknownAction>, ApiError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Value {
+            id: i64,
+            name: String,
+        }
+        let query = [("name", "eWebhookAction".to_owned())];
+        let call = Call::read("enums", "/api/utils/enums", &query, "of a user with API access");
+        let values: Vec<Value> = self.client.get(&call).await?;
+        Ok(values.into_iter().map(|Value { id, name }| UnknownAction { id, name }).collect())
+    }
+
+    fn unknown(&self, actions: Vec<UnknownAction>) -> Vec<UnknownAction> {
+        let configured = |name: &str| {
+            self.config.sources.values().any(|source| source.actions.find(name).is_some() && !name.is_empty())
+        };
+        let known = |action: &UnknownAction| {
+            action.id == NO_ACTION
+                || Action::known(&action.id.to_string()).is_some()
+                || configured(&action.name)
+        };
+        let mut unknown: Vec<UnknownAction> = actions.into_iter().filter(|action| !known(action)).collect();
+        unknown.sort();
+        unknown
+    }
+}
+
+/// A word about an action that Nexudus calls by another name than the catalogue does.
+fn renamed(action: &UnknownAction) -> Option<String> {
+    let entry = Action::known(&action.id.to_string())?;
+    let same = entry.name.eq_ignore_ascii_case(&action.name);
+    (!same).then(|| {
+        format!("Nexudus calls action {} {:?} now; the catalogue has {}", action.id, action.name, entry.name)
+    })
+}
+
+fn seen(locations: &Option<Vec<Location>>) -> String {
+    match locations.as_deref() {
+        None => "; its user may not list them (role Business-List)".to_owned(),
+        Some([]) => "; the user of [nexudus] sees none".to_owned(),
+        Some(locations) => {
+            let lines =
+                locations.iter().map(|Location { id, name }| format!("\n  business_id = {id}  # {name}"));
+            format!("; it sees{}", lines.collect::<String>())
+        }
+    }
+}

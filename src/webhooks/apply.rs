@@ -1,0 +1,271 @@
+//! Writing what differs: creates and updates, one record after the other, each looked at again where an answer was lost.
+//!
+//! A refusal is that record's own and stops no other. When Nexudus is away, or knows us no more, the rest is not tried.
+//! Everything is a matter of state, so running it again goes on where it stopped.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::account::Account;
+use super::observed::{Observed, WEBHOOKS};
+use super::plan::{Comparison, Pair, differences};
+use super::redact;
+use super::wanted::Wanted;
+use crate::nexudus::ApiError;
+use crate::nexudus::client::{ATTEMPTS, Call, Client, back_off};
+use crate::nexudus::record::Record;
+
+/// What is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything that differs.
+    All,
+    /// Only that what is switched off is switched on.
+    Enable,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Applied {
+    /// New records.
+    pub created: Vec<Done>,
+    /// Changed records.
+    pub updated: Vec<Done>,
+    /// What could not be done.
+    pub failed: Vec<Failure>,
+}
+
+/// A record that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// The source.
+    pub source: String,
+    /// The action's name.
+    pub action: String,
+    /// The record's number.
+    pub webhook_id: i64,
+}
+
+/// A record that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The source.
+    pub source: String,
+    /// The action's name.
+    pub action: String,
+    /// The record's number; none where there is no record.
+    pub webhook_id: Option<i64>,
+    /// Why, in the API's own words where there are any.
+    pub error: String,
+}
+
+/// Why one record was not written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// Nexudus did not do it.
+    #[error("{0}")]
+    Api(#[from] ApiError),
+    /// There is no number to write.
+    #[error("Nexudus has told no number for this action")]
+    NoNumber,
+    /// It is not what it was when it was listed.
+    #[error("the record was changed meanwhile, run it again")]
+    Changed,
+}
+
+/// A record in the middle of the work: told before it is written, for a progress bar.
+pub type Progress<'a> = dyn Fn(&Pair) + Send + Sync + 'a;
+
+impl Account {
+    /// Writes what differs in `pairs`, then lists again: what still differs counts as failed, and so does what could not
+    /// be looked at.
+    pub async fn apply(&self, pairs: &[Pair], scope: Scope, progress: &Progress<'_>) -> Applied {
+        let mut applied = Applied::default();
+        let mut stopped: Option<String> = None;
+        for pair in pairs.iter().filter(|pair| scope.concerns(pair)) {
+            progress(pair);
+            if let Some(why) = &stopped {
+                applied.failed.push(failure(pair, format!("not tried, since {why}")));
+                continue;
+            }
+            let result = match &pair.found {
+                None => self.create(&pair.wanted).await.map(|id| applied.created.push(done(pair, id))),
+                Some(found) => self
+                    .update(&pair.wanted, found, scope)
+                    .await
+                    .map(|()| applied.updated.push(done(pair, found.id))),
+            };
+            if let Err(error) = result {
+                if let WriteError::Api(api) = &error
+                    && stops(api)
+                {
+                    stopped = Some(api.to_string());
+                }
+                applied.failed.push(failure(pair, redact::tokens(&error.to_string())));
+            }
+        }
+        if stopped.is_none() && !(applied.created.is_empty() && applied.updated.is_empty()) {
+            self.look_again(pairs, scope, &mut applied).await;
+        }
+        applied
+    }
+
+    async fn look_again(&self, pairs: &[Pair], scope: Scope, applied: &mut Applied) {
+        let known = |pair: &Pair| Some((pair.wanted.action().to_ascii_lowercase(), pair.wanted.action_id?));
+        let numbers: BTreeMap<String, i64> = pairs.iter().filter_map(known).collect();
+        let now = match self.compare(&numbers).await {
+            Ok(now) => now,
+            Err(error) => {
+                let unseen = format!("written, but it could not be looked at again: {error}");
+                let written = applied.created.drain(..).chain(applied.updated.drain(..));
+                applied.failed.extend(written.map(|done| Failure {
+                    source: done.source,
+                    action: done.action,
+                    webhook_id: Some(done.webhook_id),
+                    error: unseen.clone(),
+                }));
+                return;
+            }
+        };
+        for list in [&mut applied.created, &mut applied.updated] {
+            list.retain(|done| match still_differs(&now, done, scope) {
+                None => true,
+                Some(error) => {
+                    let Done { source, action, webhook_id } = done.clone();
+                    applied.failed.push(Failure { source, action, webhook_id: Some(webhook_id), error });
+                    false
+                }
+            });
+        }
+    }
+
+    /// Makes a record, and gives its number. Where the answer was lost, it looks for the record before it tries again.
+    async fn create(&self, wanted: &Wanted) -> Result<i64, WriteError> {
+        let number = wanted.action_id.ok_or(WriteError::NoNumber)?;
+        let source = &wanted.source.name;
+        let body = json!({
+            "BusinessId": wanted.business_id,
+            "Name": format!("nexudus-bridge {source} {}", wanted.action()),
+            "Action": number,
+            "URL": wanted.url.as_str(),
+            "Description": format!(
+                "Kept by nexudus-bridge for its source {source}: events of {} go to Kafka.", wanted.action()
+            ),
+            "Active": true,
+        });
+        let body = bytes::Bytes::from(body.to_string());
+        for attempt in 1..=ATTEMPTS {
+            let call = Call::create(WEBHOOKS.path, body.clone(), "WebHook-Create");
+            let error = match self.client().write(&call).await {
+                Ok(Some(id)) => return Ok(id),
+                Ok(None) => ApiError::Unavailable("its answer names no Id".to_owned()),
+                Err(error) if error.is_unclear() => error,
+                Err(error) => return Err(error.into()),
+            };
+            // It may be there all the same, or be there in a moment; a second one would deliver everything twice.
+            back_off(attempt).await;
+            match self.find(wanted).await {
+                Ok(Some(id)) => return Ok(id),
+                Ok(None) if attempt < ATTEMPTS => {}
+                Ok(None) | Err(_) => return Err(error.into()),
+            }
+        }
+        Err(ApiError::Unavailable("it does not answer".to_owned()).into())
+    }
+
+    async fn find(&self, wanted: &Wanted) -> Result<Option<i64>, ApiError> {
+        let comparison = self.compare(&BTreeMap::new()).await?;
+        let same =
+            |pair: &&Pair| pair.wanted.source.name == wanted.source.name && pair.wanted.place == wanted.place;
+        let found = comparison.pairs.iter().find(same).and_then(|pair| pair.found.as_ref());
+        Ok(found.map(|found| found.id))
+    }
+
+    /// Changes the fields of ours in a record as it is now, unless they are right already.
+    pub(super) async fn update(
+        &self,
+        wanted: &Wanted,
+        found: &Observed,
+        scope: Scope,
+    ) -> Result<(), WriteError> {
+        for attempt in 1.. {
+            let mut record = read(self.client(), found.id).await?;
+            let now = Observed::read(&record).ok_or(WriteError::Changed)?;
+            let same_path = |a: &str, b: &str| a.split('?').next() == b.split('?').next();
+            if now.id != found.id || now.business_id != found.business_id || !same_path(&now.url, &found.url)
+            {
+                return Err(WriteError::Changed);
+            }
+            let fields = scope.of(wanted, &now);
+            if fields.is_empty() {
+                return Ok(());
+            }
+            for (name, value) in fields {
+                record.set(name, value);
+            }
+            let call = Call::update(WEBHOOKS.path, record.to_json(), "WebHook-Edit");
+            match self.client().write(&call).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_unclear() && attempt < ATTEMPTS => back_off(attempt).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+}
+
+async fn read(client: &Client, id: i64) -> Result<Record, ApiError> {
+    let path = format!("{}/{id}", WEBHOOKS.path);
+    client.get(&Call::read("read", &path, &[], "WebHook-Read")).await
+}
+
+impl Scope {
+    fn concerns(self, pair: &Pair) -> bool {
+        match (self, &pair.found) {
+            (Self::All, None) => true,
+            (Self::Enable, None) => false,
+            (_, Some(found)) => !self.of(&pair.wanted, found).is_empty(),
+        }
+    }
+
+    /// The fields to write, with their new values.
+    fn of(self, wanted: &Wanted, found: &Observed) -> Vec<(&'static str, serde_json::Value)> {
+        let mut fields = differences(wanted, found);
+        if self == Self::Enable {
+            fields.retain(|name, _| *name == "Active");
+        }
+        fields.into_iter().map(|(name, [_, new])| (name, new)).collect()
+    }
+}
+
+/// Whether an error concerns the records after this one too.
+fn stops(error: &ApiError) -> bool {
+    error.is_general() || matches!(error, ApiError::Shifting(_))
+}
+
+fn still_differs(now: &Comparison, done: &Done, scope: Scope) -> Option<String> {
+    let same = |pair: &&Pair| *pair.wanted.source.name == *done.source && pair.wanted.action() == done.action;
+    let pair = now.pairs.iter().find(same)?;
+    let Some(found) = &pair.found else {
+        return Some("Nexudus took it, and yet there is no such webhook".to_owned());
+    };
+    let differing: Vec<&str> = scope.of(&pair.wanted, found).into_iter().map(|(name, _)| name).collect();
+    (!differing.is_empty())
+        .then(|| format!("Nexudus took it, and yet it differs in {}", differing.join(", ")))
+}
+
+fn done(pair: &Pair, webhook_id: i64) -> Done {
+    let source = pair.wanted.source.name.to_string();
+    Done { source, action: pair.wanted.action().to_owned(), webhook_id }
+}
+
+fn failure(pair: &Pair, error: String) -> Failure {
+    Failure {
+        source: pair.wanted.source.name.to_string(),
+        action: pair.wanted.action().to_owned(),
+        webhook_id: pair.found.as_ref().map(|found| found.id),
+        error,
+    }
+}

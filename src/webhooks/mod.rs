@@ -1,0 +1,15 @@
+//! The webhooks that Nexudus should have, and what is done about it: reconciliation by level.
+//!
+//! In reading order: [`wanted`] says which webhooks the configuration asks for, [`observed`] reads those that there are
+//! and tells whose they are, [`plan`] compares the two, [`apply`] writes the difference, [`status`] shows how each one does.
+//! Nothing here deletes a record, and records that are not ours are never written to.
+
+pub mod account;
+pub mod apply;
+pub mod observed;
+pub mod plan;
+pub mod redact;
+pub mod status;
+pub mod wanted;
+
+pub use self::account::{Account, AccountError, Look};

@@ -1,0 +1,136 @@
+//! The webhooks that there are: what their records say, and which of them are ours.
+
+use url::Url;
+
+use super::redact;
+use crate::config::Source;
+use crate::nexudus::listing::Collection;
+use crate::nexudus::record::Record;
+
+/// Where Nexudus keeps webhooks. Their records are small, so most accounts have one page of them.
+pub const WEBHOOKS: Collection = Collection { entity: "WebHook", path: "/api/sys/webhooks", page_size: 1000 };
+
+/// A webhook's record, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// Its `Id`.
+    pub id: i64,
+    /// Its location.
+    pub business_id: Option<i64>,
+    /// The number of its action.
+    pub action_id: Option<i64>,
+    /// Where it posts to, as it is written there; it can hold a token.
+    pub url: String,
+    /// Whether it is switched on.
+    pub active: bool,
+    /// Failures since the last success.
+    pub error_count: i64,
+    /// The last failure, in Nexudus's words, without tokens.
+    pub last_error: Option<String>,
+    /// The last success, as Nexudus writes it.
+    pub last_trigger: Option<String>,
+    /// When it was created, as Nexudus writes it.
+    pub created_on: Option<String>,
+}
+
+impl Observed {
+    /// Reads a record; none without an `Id`.
+    pub fn read(record: &Record) -> Option<Self> {
+        let text = |name| record.get::<String>(name).filter(|text| !text.is_empty());
+        Some(Self {
+            id: record.id()?,
+            business_id: record.get("BusinessId"),
+            action_id: record.get("Action"),
+            url: text("URL").unwrap_or_default(),
+            active: record.get("Active").unwrap_or(false),
+            error_count: record.get("ErrorCount").unwrap_or(0),
+            last_error: text("LastError").map(|error| redact::tokens(&error)),
+            last_trigger: text("LastTrigger"),
+            created_on: text("CreatedOn"),
+        })
+    }
+}
+
+/// A source and an action, as the path of a URL of ours names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// The source's name.
+    pub source: String,
+    /// The action, in any of the ways that the ingress understands.
+    pub action: String,
+}
+
+/// What a webhook's URL leads to, if it has the shape of ours under `public_url`: scheme and host in any case, any query.
+pub fn address(public_url: &Url, url: &str) -> Option<Address> {
+    let url = Url::parse(url.trim()).ok()?;
+    let same_origin = url.scheme() == public_url.scheme()
+        && url.host() == public_url.host()
+        && url.port_or_known_default() == public_url.port_or_known_default();
+    let below =
+        url.path().strip_prefix(public_url.path().trim_end_matches('/'))?.strip_prefix("/webhooks/")?;
+    let segments: Vec<&str> = below.split('/').collect();
+    let (source, action) = match segments[..] {
+        [action] => (Source::DEFAULT, action),
+        [source, action] => (source, action),
+        _ => return None,
+    };
+    let named = same_origin && !source.is_empty() && !action.is_empty();
+    named.then(|| Address { source: source.to_owned(), action: action.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_are_the_urls_of_our_shape_under_the_public_url() {
+        let leads = |public_url: &str, url: &str| {
+            let found = address(&public_url.parse().unwrap(), url);
+            found.map(|Address { source, action }| format!("{source} {action}"))
+        };
+        let bare = |url| leads("https://hooks.example.com", url);
+        assert_eq!(
+            bare("https://hooks.example.com/webhooks/TeamUpdated").as_deref(),
+            Some("default TeamUpdated")
+        );
+        assert_eq!(
+            bare("HTTPS://Hooks.Example.COM:443/webhooks/north/6?a=b&token=x").as_deref(),
+            Some("north 6")
+        );
+        for other in [
+            "http://hooks.example.com/webhooks/TeamUpdated",
+            "https://hooks.example.com:8443/webhooks/TeamUpdated",
+            "https://hooks.example.com.evil.org/webhooks/TeamUpdated",
+            "https://hooks.example.com/WebHooks/TeamUpdated",
+            "https://hooks.example.com/webhooks/",
+            "https://hooks.example.com/webhooks//x",
+            "https://hooks.example.com/webhooks/a/b/c",
+            "https://hooks.example.com/bridge/webhooks/TeamUpdated",
+            "hooks.example.com/webhooks/TeamUpdated",
+            "",
+        ] {
+            assert_eq!(bare(other), None, "{other}");
+        }
+        let below = |url| leads("https://example.com/bridge", url);
+        assert_eq!(below("https://example.com/bridge/webhooks/X").as_deref(), Some("default X"));
+        assert_eq!(below("https://example.com/webhooks/X"), None);
+        assert_eq!(below("https://example.com/bridge2/webhooks/X"), None);
+    }
+
+    #[test]
+    fn a_record_is_read_without_its_tokens_and_with_whatever_is_missing() {
+        let record = serde_json::from_str(
+            r#"{"Id":5,"BusinessId":7,"Action":6,"URL":"https:\/\/h\/x?token=t","Active":true,"ErrorCount":2,"LastError":"POST https://h/x?token=t: 503","LastTrigger":null}"#,
+        );
+        let observed = Observed::read(&record.unwrap()).unwrap();
+        assert_eq!(observed.url, "https://h/x?token=t");
+        assert_eq!(observed.last_error.as_deref(), Some("POST https://h/x?token=*** 503"));
+        assert!(observed.active && observed.last_trigger.is_none());
+        let bare = Observed::read(&serde_json::from_str(r#"{"Id":5}"#).unwrap()).unwrap();
+        assert_eq!(
+            (bare.active, bare.error_count, bare.business_id, bare.url.as_str()),
+            (false, 0, None, "")
+        );
+        assert_eq!(Observed::read(&serde_json::from_str("{}").unwrap()), None);
+    }
+}

@@ -1,0 +1,233 @@
+//! What there is against what there should be. Nothing here talks to Nexudus.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::observed::{Address, Observed, address};
+use super::redact;
+use super::wanted::Wanted;
+use crate::config::Config;
+
+/// The webhooks of an account, sorted by what is to be done about them.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// Every webhook that is wanted, and the record that is it, if there is one.
+    pub pairs: Vec<Pair>,
+    /// Ours, but not asked for. They are left alone.
+    pub unwanted: Vec<Unwanted>,
+    /// How many records are somebody else's.
+    pub others: usize,
+}
+
+/// A webhook that is wanted.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// What there should be.
+    pub wanted: Wanted,
+    /// What there is.
+    pub found: Option<Observed>,
+}
+
+/// A webhook of ours that nobody asked for.
+#[derive(Debug, Clone)]
+pub struct Unwanted {
+    /// What there is.
+    pub found: Observed,
+    /// The source in its URL.
+    pub source: String,
+    /// The action in its URL, by its name where it is known.
+    pub action: String,
+    /// Why it is not wanted.
+    pub reason: &'static str,
+}
+
+/// What has to be written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// Create or update.
+    pub op: Op,
+    /// The source.
+    pub source: String,
+    /// The action's name.
+    pub action: String,
+    /// The action's number, where it is known.
+    pub action_id: Option<i64>,
+    /// The location.
+    pub business_id: i64,
+    /// The record to change.
+    pub webhook_id: Option<i64>,
+    /// Where it posts to, without the token.
+    pub url: String,
+    /// The fields that change: from what to what.
+    pub fields: BTreeMap<&'static str, [Value; 2]>,
+}
+
+/// How a change is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// A new record.
+    Create,
+    /// Fields of a record that there is.
+    Update,
+}
+
+impl Comparison {
+    /// Compares all of `wanted` with all records of the account. A record is a wanted one's if its URL leads to the same
+    /// source and action and it belongs to the same location; of several, the one that delivers, else the oldest.
+    pub fn new(config: &Config, public_url: &Url, wanted: Vec<Wanted>, mut records: Vec<Observed>) -> Self {
+        let mut pairs: Vec<Pair> = wanted.into_iter().map(|wanted| Pair { wanted, found: None }).collect();
+        let index: BTreeMap<(String, usize, i64), usize> =
+            pairs.iter().enumerate().map(|(at, pair)| (key(&pair.wanted), at)).collect();
+        let (mut unwanted, mut others) = (Vec::new(), 0);
+        records.sort_by_key(|record| (!record.active, record.id));
+        for found in records {
+            let Some(Address { source, action }) = address(public_url, &found.url) else {
+                others += 1;
+                continue;
+            };
+            let known = config.sources.get(source.as_str());
+            let place = known.and_then(|source| source.actions.find(&action));
+            let pair = place
+                .zip(found.business_id)
+                .and_then(|(place, business)| index.get(&(source.clone(), place, business)));
+            let reason = match pair {
+                Some(&at) if pairs[at].found.is_none() => {
+                    pairs[at].found = Some(found);
+                    continue;
+                }
+                Some(_) => "a second one of the same",
+                None => match (known, place) {
+                    (None, _) => "no such source",
+                    (_, None) => "no such action",
+                    (Some(source), Some(place)) if !source.wanted.contains(&place) => {
+                        "the action is not asked for"
+                    }
+                    (Some(source), _) if source.business_id.is_none() => "the source has no location",
+                    _ => "another location",
+                },
+            };
+            let name = known.zip(place).map(|(source, place)| source.actions.get(place).name().to_owned());
+            unwanted.push(Unwanted { found, source, action: name.unwrap_or(action), reason });
+        }
+        unwanted.sort_by_key(|unwanted| unwanted.found.id);
+        Self { pairs, unwanted, others }
+    }
+
+    /// Keeps what concerns these sources; none named: all.
+    pub fn only(mut self, sources: &[String]) -> Self {
+        if !sources.is_empty() {
+            self.pairs.retain(|pair| sources.iter().any(|name| **name == *pair.wanted.source.name));
+            self.unwanted.retain(|unwanted| sources.contains(&unwanted.source));
+        }
+        self
+    }
+
+    /// What has to be written so that everything is as it should be.
+    pub fn changes(&self) -> Vec<Change> {
+        self.pairs.iter().filter_map(Pair::change).collect()
+    }
+
+    /// How many webhooks are as they should be.
+    pub fn unchanged(&self) -> usize {
+        self.pairs.iter().filter(|pair| pair.change().is_none()).count()
+    }
+}
+
+fn key(wanted: &Wanted) -> (String, usize, i64) {
+    (wanted.source.name.to_string(), wanted.place, wanted.business_id)
+}
+
+impl Pair {
+    /// What has to be written, if anything.
+    pub fn change(&self) -> Option<Change> {
+        let Wanted { source, business_id, action_id, url, .. } = &self.wanted;
+        let (op, fields, webhook_id, url) = match &self.found {
+            None => (Op::Create, BTreeMap::new(), None, url.as_str()),
+            Some(found) => {
+                let fields = differences(&self.wanted, found);
+                if fields.is_empty() {
+                    return None;
+                }
+                (Op::Update, fields, Some(found.id), found.url.as_str())
+            }
+        };
+        let shown = |value: Value| match value {
+            Value::String(text) => redact::tokens(&text).into(),
+            other => other,
+        };
+        Some(Change {
+            op,
+            source: source.name.to_string(),
+            action: self.wanted.action().to_owned(),
+            action_id: *action_id,
+            business_id: *business_id,
+            webhook_id,
+            url: redact::tokens(url),
+            fields: fields.into_iter().map(|(name, values)| (name, values.map(shown))).collect(),
+        })
+    }
+}
+
+/// The fields of ours that differ: from what to what, tokens included. Not to be shown as they are.
+pub(super) fn differences(wanted: &Wanted, found: &Observed) -> BTreeMap<&'static str, [Value; 2]> {
+    let mut fields = BTreeMap::new();
+    if let Some(number) = wanted.action_id.filter(|number| found.action_id != Some(*number)) {
+        fields.insert("Action", [json!(found.action_id), json!(number)]);
+    }
+    if !found.active {
+        fields.insert("Active", [json!(false), json!(true)]);
+    }
+    let (base, query) = match found.url.split_once('?') {
+        Some((base, query)) => (base, Some(query)),
+        None => (found.url.as_str(), None),
+    };
+    if query != wanted.url.query() {
+        let url = wanted.url.query().map_or(base.to_owned(), |query| format!("{base}?{query}"));
+        fields.insert("URL", [json!(found.url), json!(url)]);
+    }
+    fields
+}
+
+/// As `plan` prints it: `+ source action url`, `~ source action id field: old -> new`.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { op, source, action, webhook_id, url, fields, .. } = self;
+        match op {
+            Op::Create => write!(f, "+ {source} {action} {url}"),
+            Op::Update => {
+                write!(f, "~ {source} {action} {}", webhook_id.unwrap_or_default())?;
+                for (place, (name, [old, new])) in fields.iter().enumerate() {
+                    let comma = if place > 0 { "," } else { "" };
+                    // A URL that gains a token and one that had another look alike.
+                    let note = if old == new { " (another token)" } else { "" };
+                    write!(f, "{comma} {name}: {} -> {}{note}", plain(old), plain(new))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// `? source action id url: reason`.
+impl fmt::Display for Unwanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { found, source, action, reason } = self;
+        write!(f, "? {source} {action} {} {}: {reason}", found.id, redact::tokens(&found.url))
+    }
+}
+
+#[cfg(test)]
+mod tests;

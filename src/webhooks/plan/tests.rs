@@ -1,0 +1,161 @@
+use super::*;
+use crate::config::load::{Environment, load};
+use crate::kafka::settings::check_property;
+use crate::webhooks::wanted::wanted;
+
+const TOML: &str = r#"
+[nexudus]
+token = "t"
+public_url = "https://hooks.example.com/b"
+[sources.default]
+secrets = ["s"]
+business_id = 7
+actions = ["TeamCreated", "TeamUpdated"]
+[sources.north]
+secrets = ["s"]
+business_id = 8
+url_tokens = ["new one", "old"]
+actions = ["TeamCreated", "Brandnew"]
+extra_actions = ["Brandnew"]
+"#;
+
+fn config() -> Config {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), TOML).unwrap();
+    load(Some(file.path()), &Environment::new(), check_property).unwrap().config
+}
+
+fn compared(records: Vec<Observed>) -> Comparison {
+    let config = config();
+    let nexudus = config.nexudus.as_ref().unwrap();
+    let wanted = wanted(&config, nexudus, &[], &BTreeMap::from([("brandnew".to_owned(), 101)]));
+    Comparison::new(&config, &nexudus.public_url, wanted, records)
+}
+
+fn record(id: i64, business_id: i64, action_id: i64, url: &str) -> Observed {
+    Observed {
+        id,
+        business_id: Some(business_id),
+        action_id: Some(action_id),
+        url: url.to_owned(),
+        active: true,
+        error_count: 0,
+        last_error: None,
+        last_trigger: None,
+        created_on: None,
+    }
+}
+
+fn lines(comparison: &Comparison) -> Vec<String> {
+    let changes = comparison.changes().into_iter().map(|change| change.to_string());
+    changes.chain(comparison.unwanted.iter().map(ToString::to_string)).collect()
+}
+
+const BASE: &str = "https://hooks.example.com/b/webhooks";
+
+fn all() -> Vec<Observed> {
+    vec![
+        record(1, 7, 57, &format!("{BASE}/TeamCreated")),
+        record(2, 7, 58, &format!("{BASE}/TeamUpdated")),
+        record(3, 8, 57, &format!("{BASE}/north/TeamCreated?token=new+one")),
+        record(4, 8, 101, &format!("{BASE}/north/Brandnew?token=new+one")),
+    ]
+}
+
+#[test]
+fn an_empty_account_gets_a_record_for_every_action_of_every_source() {
+    let comparison = compared(Vec::new());
+    assert_eq!(
+        lines(&comparison),
+        [
+            format!("+ default TeamCreated {BASE}/TeamCreated"),
+            format!("+ default TeamUpdated {BASE}/TeamUpdated"),
+            format!("+ north TeamCreated {BASE}/north/TeamCreated?token=***"),
+            format!("+ north Brandnew {BASE}/north/Brandnew?token=***"),
+        ]
+    );
+    let numbers: Vec<_> =
+        comparison.changes().iter().map(|change| (change.business_id, change.action_id)).collect();
+    assert_eq!(numbers, [(7, Some(57)), (7, Some(58)), (8, Some(57)), (8, Some(101))]);
+    assert_eq!(comparison.pairs[2].wanted.url.query(), Some("token=new+one"));
+}
+
+#[test]
+fn records_that_are_as_they_should_be_are_left_alone() {
+    let comparison = compared(all());
+    assert!(lines(&comparison).is_empty());
+    assert_eq!((comparison.unchanged(), comparison.others), (4, 0));
+}
+
+#[test]
+fn only_the_fields_of_ours_are_changed() {
+    let mut records = all();
+    records[0].active = false;
+    records[1].action_id = Some(3);
+    records[2].url = format!("{BASE}/north/57?token=old");
+    records[3].url = format!("HTTPS://hooks.example.com/b/webhooks/north/brandNEW");
+    assert_eq!(
+        lines(&compared(records)),
+        [
+            "~ default TeamCreated 1 Active: false -> true".to_owned(),
+            "~ default TeamUpdated 2 Action: 3 -> 58".to_owned(),
+            format!(
+                "~ north TeamCreated 3 URL: {BASE}/north/57?token=*** -> {BASE}/north/57?token=*** (another token)"
+            ),
+            format!(
+                "~ north Brandnew 4 URL: HTTPS://hooks.example.com/b/webhooks/north/brandNEW -> HTTPS://hooks.example.com/b/webhooks/north/brandNEW?token=***"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn what_nobody_asked_for_is_named_and_what_is_not_ours_only_counted() {
+    let mut records = all();
+    records.push(record(20, 7, 57, &format!("{BASE}/default/TeamCreated")));
+    records.push(record(21, 9, 57, &format!("{BASE}/TeamCreated")));
+    records.push(record(22, 7, 59, &format!("{BASE}/TeamDeleted?token=secret")));
+    records.push(record(23, 7, 59, &format!("{BASE}/south/TeamDeleted")));
+    records.push(record(24, 7, 1, &format!("{BASE}/Nonsense")));
+    records.push(record(25, 7, 57, "https://elsewhere.example.com/webhooks/TeamCreated"));
+    records.push(record(26, 7, 57, "not a URL"));
+    let comparison = compared(records);
+    assert_eq!(
+        lines(&comparison),
+        [
+            format!("? default TeamCreated 20 {BASE}/default/TeamCreated: a second one of the same"),
+            format!("? default TeamCreated 21 {BASE}/TeamCreated: another location"),
+            format!("? default TeamDeleted 22 {BASE}/TeamDeleted?token=***: the action is not asked for"),
+            format!("? south TeamDeleted 23 {BASE}/south/TeamDeleted: no such source"),
+            format!("? default Nonsense 24 {BASE}/Nonsense: no such action"),
+        ]
+    );
+    assert_eq!(comparison.others, 2);
+    let north = comparison.only(&["north".to_owned()]);
+    assert_eq!((north.pairs.len(), north.unwanted.len(), north.others), (2, 0, 2));
+}
+
+#[test]
+fn of_two_records_for_one_action_the_one_that_delivers_is_the_one() {
+    let mut records = all();
+    records[0].active = false;
+    records.push(record(30, 7, 57, &format!("{BASE}/TeamCreated")));
+    let comparison = compared(records);
+    assert_eq!(
+        lines(&comparison),
+        [format!("? default TeamCreated 1 {BASE}/TeamCreated: a second one of the same")]
+    );
+    assert_eq!(comparison.pairs[0].found.as_ref().unwrap().id, 30);
+}
+
+#[test]
+fn no_token_is_in_the_json_of_a_change() {
+    let mut records = all();
+    records[2].url = format!("{BASE}/north/TeamCreated?token=old-secret");
+    let json = serde_json::to_string(&compared(records).changes()).unwrap();
+    assert!(!json.contains("old-secret") && !json.contains("new"), "{json}");
+    assert!(
+        json.contains(r#""op":"update","source":"north","action":"TeamCreated","action_id":57"#),
+        "{json}"
+    );
+}

@@ -1,0 +1,74 @@
+//! Which webhooks there should be: for every source with a location, one for each of its actions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use url::Url;
+
+use crate::config::{Config, Nexudus, Source};
+
+/// A webhook that the configuration asks for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Whose deliveries these are.
+    pub source: Arc<Source>,
+    /// The place of its action among those of the source.
+    pub place: usize,
+    /// The location.
+    pub business_id: i64,
+    /// The action's number in Nexudus; none where neither the catalogue nor Nexudus has told it.
+    pub action_id: Option<i64>,
+    /// Where Nexudus is to post, with the source's first token.
+    pub url: Url,
+}
+
+impl Wanted {
+    /// The action's name.
+    pub fn action(&self) -> &str {
+        self.source.actions.get(self.place).name()
+    }
+}
+
+/// Every webhook that `config` asks for, of the sources that `chosen` names (none: of all), ordered by source and action.
+/// `numbers` are the actions as Nexudus numbers them, by name in lower case; the catalogue's own are known without.
+pub fn wanted(
+    config: &Config,
+    nexudus: &Nexudus,
+    chosen: &[String],
+    numbers: &BTreeMap<String, i64>,
+) -> Vec<Wanted> {
+    let named = |source: &&Arc<Source>| chosen.is_empty() || chosen.iter().any(|name| **name == *source.name);
+    let mut wanted = Vec::new();
+    for source in config.sources.values().filter(named) {
+        let Some(business_id) = source.business_id else { continue };
+        wanted.extend(source.wanted.iter().map(|&place| {
+            let action = source.actions.get(place);
+            let number = action.number().map(i64::from);
+            Wanted {
+                place,
+                business_id,
+                action_id: number.or_else(|| numbers.get(&action.name().to_ascii_lowercase()).copied()),
+                url: url(&nexudus.public_url, source, action.name()),
+                source: Arc::clone(source),
+            }
+        }));
+    }
+    wanted
+}
+
+/// `{public_url}/webhooks/{action}` for the source `default`, else `{public_url}/webhooks/{source}/{action}`; then the token.
+fn url(public_url: &Url, source: &Source, action: &str) -> Url {
+    let mut url = public_url.clone();
+    let base = url.path().trim_end_matches('/');
+    let path = if *source.name == *Source::DEFAULT {
+        format!("{base}/webhooks/{action}")
+    } else {
+        format!("{base}/webhooks/{}/{action}", source.name)
+    };
+    url.set_path(&path);
+    if let Some(token) = source.url_tokens.first() {
+        url.query_pairs_mut().append_pair("token", token.expose_secret());
+    }
+    url
+}
