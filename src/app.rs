@@ -28,6 +28,7 @@ use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
 use crate::telemetry::trace::Traces;
 use crate::token::{TokenError, TokenServer};
+use crate::webhooks::guardian::Guardian;
 
 /// How long to wait before the cluster is asked again for its topics.
 const TOPICS_RETRY: Duration = Duration::from_secs(5);
@@ -53,6 +54,7 @@ pub struct App {
     producer: Arc<Producer>,
     watch: Arc<Watch>,
     traces: Option<Arc<Traces>>,
+    guardian: Arc<Guardian>,
 }
 
 /// Why a bridge cannot start.
@@ -132,6 +134,8 @@ impl App {
                 .map_err(failed("ingress.listen", ingress_address))?;
         let admin =
             serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
+        let is_ready = Arc::clone(&state);
+        let guardian = Arc::new(Guardian::start(&config, Arc::clone(&metrics), move || is_ready.is_ready()));
         Ok(Self {
             config,
             ingress,
@@ -145,6 +149,7 @@ impl App {
             producer,
             watch,
             traces,
+            guardian,
         })
     }
 
@@ -160,7 +165,7 @@ impl App {
 
     /// Serves until `stop` is done, then stops in order; `abort` being done ends that at once.
     pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
-        let Self { config, mut ingress, admin, state, bridge, producer, watch, traces, .. } = self;
+        let Self { config, mut ingress, admin, state, bridge, producer, watch, traces, guardian, .. } = self;
         tracing::info!(ingress = %self.ingress_address, admin = %self.admin_address, "the bridge is listening");
         let topics = tokio::spawn(prepare_topics(config.clone(), Arc::clone(&watch)));
         tokio::select! {
@@ -173,6 +178,7 @@ impl App {
         let grace_ends = Instant::now() + config.ingress.shutdown_delay + config.ingress.shutdown_grace;
         state.stop();
         topics.abort();
+        guardian.stop();
         let stopping = Stopping { ingress: &ingress, bridge: &bridge, state: &state };
         let drained = tokio::select! {
             drained = stopping.stop(&config.ingress) => drained,

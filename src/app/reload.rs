@@ -1,4 +1,5 @@
-//! Reload: sources, their secrets and tokens, the certificate, and `[kafka.oauth]` taken over while deliveries go on.
+//! Reload: sources, their secrets and tokens, the certificate, `[nexudus]` and `[kafka.oauth]` taken over while deliveries
+//! go on.
 //!
 //! Because it was asked for (SIGHUP), or because the file of a secret or certificate has another content. The whole
 //! configuration is read anew and checked as at start; with any mistake everything stays as it was, and the log says
@@ -22,6 +23,7 @@ use crate::http::tls::Certificate;
 use crate::kafka::producer::Producer;
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
+use crate::webhooks::guardian::Guardian;
 
 /// How often the files of secrets and certificates are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -33,6 +35,7 @@ pub struct Reloader {
     producer: Weak<Producer>,
     metrics: Arc<Metrics>,
     watch: Weak<Watch>,
+    guardian: Arc<Guardian>,
     state: Arc<State>,
     certificate: Option<Arc<Certificate>>,
     /// In force.
@@ -55,6 +58,7 @@ impl Reloader {
             producer: Arc::downgrade(&app.producer),
             metrics: Arc::clone(&app.metrics),
             watch: Arc::downgrade(&app.watch),
+            guardian: Arc::clone(&app.guardian),
             state: Arc::clone(&app.state),
             certificate: app.certificate.clone(),
             files: contents(&app.config),
@@ -118,6 +122,8 @@ impl Reloader {
                 let topics = topic_names(&self.config);
                 bridge.adopt(&loaded.config.sources);
                 self.config.sources = loaded.config.sources;
+                self.config.nexudus = loaded.config.nexudus;
+                self.guardian.adopt(&self.config);
                 let wanted = topic_names(&self.config);
                 if wanted != topics {
                     watch.want(wanted);
@@ -192,13 +198,15 @@ impl Reloader {
 
 /// Whether a reload takes a setting over; those of `[kafka.oauth]` only where `tokens` are used before and after it.
 fn is_taken_over(key: &str, tokens: bool) -> bool {
-    key.starts_with("sources.") || tokens && key.starts_with("kafka.oauth.")
+    key.starts_with("sources.") || key.starts_with("nexudus.") || tokens && key.starts_with("kafka.oauth.")
 }
 
 fn contents(config: &Config) -> Contents {
     let tls = config.ingress.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
     let oauth = config.kafka.oauth.iter().flat_map(|oauth| &oauth.client_secret_file);
-    let files = config.sources.values().flat_map(|source| &source.files).chain(tls).chain(oauth);
+    let nexudus = config.nexudus.iter().flat_map(|nexudus| &nexudus.files);
+    let files =
+        config.sources.values().flat_map(|source| &source.files).chain(tls).chain(oauth).chain(nexudus);
     let hash = |path: &PathBuf| {
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(path).ok()?);

@@ -63,6 +63,11 @@ impl State {
         Readiness { ready: reasons.is_empty(), reasons, missing_topics: self.status.missing_topics() }
     }
 
+    /// Whether `/readyz` answers 200.
+    pub fn is_ready(&self) -> bool {
+        !self.stopping.load(Ordering::Acquire) && self.status.trouble().is_none()
+    }
+
     /// Why the bridge is not ready; empty while it is.
     pub fn reasons(&self) -> Vec<String> {
         let stopping = self.stopping.load(Ordering::Acquire).then(|| "shutting down".to_owned());
@@ -99,6 +104,6 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.in_flight_deliveries.set(gauge(state.admission.deliveries()));
     metrics.in_flight_bytes.set(gauge(state.admission.bytes()));
-    metrics.ready.set(state.reasons().is_empty().into());
+    metrics.ready.set(state.is_ready().into());
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics.render())
 }

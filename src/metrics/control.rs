@@ -1,7 +1,7 @@
 //! The metrics of the control plane: requests to Nexudus, and the webhooks as Nexudus has them.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
@@ -17,7 +17,7 @@ pub struct ControlMetrics {
     last_trigger: GaugeVec,
     reenabled: IntCounterVec,
     missing: IntGaugeVec,
-    last_success: OnceLock<Gauge>,
+    last_success: Mutex<Option<Gauge>>,
     shown: Mutex<Shown>,
 }
 
@@ -89,7 +89,7 @@ impl ControlMetrics {
                 "Webhooks that the configuration asks for and Nexudus does not have.",
                 &["source"],
             ),
-            last_success: OnceLock::new(),
+            last_success: Mutex::default(),
             shown: Mutex::default(),
             registry: registry.clone(),
         }
@@ -102,6 +102,19 @@ impl ControlMetrics {
 
     /// Replaces what is known of the webhooks, and how many are missing by source; the guardian has looked just now.
     pub fn looked<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
+        self.show(webhooks, missing);
+        self.seen();
+    }
+
+    /// Shows nothing of the webhooks any more: nobody looks.
+    pub fn forget(&self) {
+        self.show(&[], std::iter::empty());
+        if let Some(gauge) = self.last_success.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            drop(self.registry.unregister(Box::new(gauge)));
+        }
+    }
+
+    fn show<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut now = Shown::default();
         for WebhookSeries { labels, active, failures, last_trigger } in webhooks {
@@ -131,10 +144,13 @@ impl ControlMetrics {
             drop(self.missing.remove_label_values(&[gone]));
         }
         *shown = now;
+    }
+
+    fn seen(&self) {
         let name = "guardian_last_success_timestamp_seconds";
         let help = "When the guardian last saw all webhooks in Nexudus, as Unix time.";
-        let gauge = self.last_success.get_or_init(|| one(&self.registry, name, help, Gauge::with_opts));
-        gauge.set(unix_seconds());
+        let mut gauge = self.last_success.lock().unwrap_or_else(PoisonError::into_inner);
+        gauge.get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts)).set(unix_seconds());
     }
 
     /// Counts a webhook that was switched on again.
@@ -153,8 +169,8 @@ mod tests {
     fn series_of_what_has_vanished_go_and_nothing_shows_before_something_is_known() {
         let registry = Registry::new();
         let metrics = ControlMetrics::new(&registry);
-        let text = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        assert_eq!(text(), "");
+        let render = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert_eq!(render(), "");
         let webhook = |id: &str, last_trigger| WebhookSeries {
             labels: ["north", "BookingCreate", id].map(str::to_owned),
             active: true,
@@ -166,7 +182,7 @@ mod tests {
             [("north", 1), ("south", 0)].into_iter(),
         );
         metrics.looked(&[webhook("2", None)], [("north", 0)].into_iter());
-        let text = text();
+        let text = render();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let labels = r#"{action="BookingCreate",source="north",webhook_id="2"}"#;
         let expected = [
@@ -176,5 +192,7 @@ mod tests {
         ];
         assert!(samples[0].starts_with("nexudus_bridge_guardian_last_success_timestamp_seconds 1"), "{text}");
         assert_eq!(samples[1..], expected, "{text}");
+        metrics.forget();
+        assert_eq!(render(), "");
     }
 }

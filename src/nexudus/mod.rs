@@ -11,6 +11,7 @@ mod error;
 pub mod listing;
 pub mod pace;
 pub mod record;
+pub mod time;
 
 pub use self::client::Client;
 pub use self::error::ApiError;

@@ -95,7 +95,7 @@ impl Account {
                 Some(found) => self
                     .update(&pair.wanted, found, scope)
                     .await
-                    .map(|()| applied.updated.push(done(pair, found.id))),
+                    .map(|_| applied.updated.push(done(pair, found.id))),
             };
             if let Err(error) = result {
                 if let WriteError::Api(api) = &error
@@ -183,13 +183,14 @@ impl Account {
         Ok(found.map(|found| found.id))
     }
 
-    /// Changes the fields of ours in a record as it is now, unless they are right already.
+    /// Changes the fields of ours in a record as it is now, unless they are right already. Tells whether it wrote.
     pub(super) async fn update(
         &self,
         wanted: &Wanted,
         found: &Observed,
         scope: Scope,
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
+        let mut wrote = false;
         for attempt in 1.. {
             let mut record = read(self.client(), found.id).await?;
             let now = Observed::read(&record).ok_or(WriteError::Changed)?;
@@ -200,17 +201,18 @@ impl Account {
             }
             let fields = scope.of(wanted, &now);
             if fields.is_empty() {
-                return Ok(());
+                return Ok(wrote);
             }
             for (name, value) in fields {
                 record.set(name, value);
             }
             let call = Call::update(WEBHOOKS.path, record.to_json(), "WebHook-Edit");
             match self.client().write(&call).await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(error) if error.is_unclear() && attempt < ATTEMPTS => back_off(attempt).await,
                 Err(error) => return Err(error.into()),
             }
+            wrote = true; // perhaps; then the next look shows it
         }
         unreachable!("the last attempt returns")
     }

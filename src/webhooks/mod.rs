@@ -1,11 +1,13 @@
 //! The webhooks that Nexudus should have, and what is done about it: reconciliation by level.
 //!
 //! In reading order: [`wanted`] says which webhooks the configuration asks for, [`observed`] reads those that there are
-//! and tells whose they are, [`plan`] compares the two, [`apply`] writes the difference, [`status`] shows how each one does.
+//! and tells whose they are, [`plan`] compares the two, [`apply`] writes the difference, [`status`] shows how each one does, [`guardian`]
+//! watches over them while the bridge serves.
 //! Nothing here deletes a record, and records that are not ours are never written to.
 
 pub mod account;
 pub mod apply;
+pub mod guardian;
 pub mod observed;
 pub mod plan;
 pub mod redact;
