@@ -52,6 +52,8 @@ pub struct Attributes {
     pub received: ReceivedAt,
     /// `nexudus-signature`: set where a source's `signature = "warn"` let the delivery through.
     pub warning: Option<SignatureWarning>,
+    /// `ce_nexuduscatchup`: the run of `catch-up` that read the record back, where it came in no delivery.
+    pub catch_up: Option<Arc<str>>,
     /// `traceparent` and `tracestate` of the request.
     pub trace: Trace,
     /// Set on the quarantine topic only.
@@ -184,6 +186,9 @@ impl Event {
         put("ce_nexudusfingerprint", &attributes.fingerprint.0);
         if let Some(warning) = attributes.warning {
             put("nexudus-signature", warning.label().as_bytes());
+        }
+        if let Some(run) = &attributes.catch_up {
+            put("ce_nexuduscatchup", run.as_bytes());
         }
         if let Some(quarantine) = &attributes.quarantine {
             put("quarantine-reason", quarantine.reason.label().as_bytes());

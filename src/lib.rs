@@ -18,6 +18,7 @@
 
 pub mod action;
 pub mod app;
+pub mod catch_up;
 pub mod cli;
 pub mod config;
 pub mod delivery;

@@ -4,12 +4,14 @@
 //! standard error.
 
 pub mod actions;
+mod catch_up;
 mod client;
 pub mod completions;
 mod config;
 mod demo;
 mod dev;
 mod health;
+mod moment;
 mod open_files;
 pub mod output;
 mod quarantine;
@@ -74,6 +76,8 @@ enum Command {
     /// Compare the webhooks in Nexudus with the configuration, write what differs, show how they do
     #[command(subcommand)]
     Webhooks(webhooks::Command),
+    /// Read what changed in Nexudus while webhooks were off, and publish it, marked
+    CatchUp(catch_up::Args),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::Command),
@@ -117,6 +121,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Actions(args) => actions::run(&args),
         Command::Topics(command) => topics::run(command, file).await,
         Command::Webhooks(command) => webhooks::run(command, file).await,
+        Command::CatchUp(args) => catch_up::run(args, file).await,
         Command::Config(command) => config::run(&command, file),
         Command::Health(args) => health::run(args, file).await,
         Command::Completions(args) => completions::run(&args),

@@ -1,4 +1,5 @@
-//! Replay: what was kept on the quarantine topic, through the stages once more: decode, route, publish, confirm.
+//! Replay: what was kept on the quarantine topic, or read back from Nexudus, through the stages once more: decode, route,
+//! publish, confirm.
 //!
 //! The events are those that a live delivery would have made: the time of receipt, the trace context and the mark of a
 //! signature that was not right come from the kept message. Replaying a message twice makes byte-equal copies with equal
@@ -129,6 +130,30 @@ impl Replayer {
             Routed::Events(events) => Ok(events),
             Routed::Nothing => Ok(Vec::new()),
             Routed::Quarantined(reason, _) => Err(Unroutable::Unreadable(reason)),
+        }
+    }
+
+    /// The event of a record that `catch-up` read from Nexudus's API in its run `run`, as a live delivery of the source's
+    /// action at `place` would make it; none where the source is not configured or the record is none.
+    pub fn route_fetched(&self, source: &str, place: usize, record: Bytes, run: &Arc<str>) -> Option<Event> {
+        let origin = self.origins.get(source)?;
+        let kept = Kept {
+            source: source.to_owned(),
+            action: origin.source.actions.get(place).name().to_owned(),
+            body: record,
+            warning: None,
+            trace: Trace::default(),
+            received_at: Timestamp::now(),
+        };
+        let content = decode::decode(&kept.body, &self.key_field);
+        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(place), kept);
+        match self.router.route(&verified, content, Uuid::now_v7) {
+            Routed::Events(mut events) if events.len() == 1 => {
+                let mut event = events.pop()?;
+                event.attributes.catch_up = Some(Arc::clone(run));
+                Some(event)
+            }
+            _ => None,
         }
     }
 

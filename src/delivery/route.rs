@@ -116,6 +116,7 @@ fn attributes(verified: &Verified, id: EventId, fingerprint: Fingerprint) -> Att
         time: None,
         received: ReceivedAt::new(verified.received_at),
         warning: verified.warning,
+        catch_up: None,
         trace: verified.trace.clone(),
         quarantine: None,
     }

@@ -10,6 +10,7 @@ fn event(key: Option<&str>) -> Event {
         time: None,
         received: ReceivedAt::new(Timestamp::now()),
         warning: None,
+        catch_up: None,
         trace: Trace::default(),
         quarantine: None,
     };

@@ -67,6 +67,15 @@ impl Client {
         Err(ApiError::Shifting(collection.entity))
     }
 
+    /// How many records pass the filters, as the API says; where it does not say, those of the first page.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn total(&self, collection: Collection, filters: &[(&str, String)]) -> Result<usize, ApiError> {
+        let page = self.page(Collection { page_size: 1, ..collection }, 1, filters).await?;
+        Ok(page.total_items.unwrap_or(page.records.len()))
+    }
+
     async fn pass(&self, collection: Collection, filters: &[(&str, String)]) -> Result<Pass, ApiError> {
         let mut records = BTreeMap::new();
         let (mut announced, mut shrunk, mut barren) = (Vec::new(), false, 0);

@@ -1,0 +1,131 @@
+//! The kinds of records, as data beside the catalogue: where each is listed, which actions tell of it, where its location is.
+//!
+//! Paths are the catalogue's. That lists can be filtered by `from_{Entity}_UpdatedOn` is documented for webhooks and
+//! follows from naming for the others; what comes is filtered again here, so nothing depends on it. Location fields are those of
+//! Nexudus's API pages on each entity; where a record has none, the record that it belongs to has it.
+
+use crate::action::catalogue::{ENTRIES, Entry};
+
+/// Where a record's location is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Location {
+    /// In this field.
+    Field(&'static str),
+    /// In the first field; else in the second, a list, if it names one only.
+    FieldOrOnly(&'static str, &'static str),
+    /// The record is the location.
+    Itself,
+    /// In the record of another kind whose `Id` this field holds.
+    Of(&'static str, &'static str),
+}
+
+/// A kind of record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entity {
+    /// Its name, as the API's filters have it.
+    pub name: &'static str,
+    /// Where the API keeps its records.
+    pub path: &'static str,
+    /// Where a record's location is.
+    pub location: Location,
+}
+
+use Location::{Field, FieldOrOnly, Itself, Of};
+
+#[rustfmt::skip]
+static ENTITIES: [Entity; 27] = [
+    entity("BlogPost", "/api/content/blogposts", Field("BusinessId")),
+    entity("Booking", "/api/spaces/bookings", Of("ResourceId", "Resource")),
+    entity("Business", "/api/sys/businesses", Itself),
+    entity("CalendarEvent", "/api/content/calendarevents", Field("BusinessId")),
+    entity("Checkin", "/api/spaces/checkins", Field("BusinessId")),
+    entity("CommunityGroup", "/api/community/communitygroups", Field("BusinessId")),
+    entity("CommunityMessage", "/api/community/communitymessages", Of("CommunityThreadId", "CommunityThread")),
+    entity("CommunityThread", "/api/community/communitythreads", Field("BusinessId")),
+    entity("Coworker", "/api/spaces/coworkers", FieldOrOnly("InvoicingBusinessId", "Businesses")),
+    entity("CoworkerContract", "/api/billing/coworkercontracts", Field("IssuedById")),
+    entity("CoworkerDelivery", "/api/spaces/coworkerdeliveries", Field("BusinessId")),
+    entity("CoworkerInvoice", "/api/billing/coworkerinvoices", Field("BusinessId")),
+    entity("CoworkerLedgerEntry", "/api/billing/coworkerledgerentries", Field("BusinessId")),
+    entity("CoworkerMessage", "/api/spaces/coworkermessages", Of("CoworkerId", "Coworker")),
+    entity("CoworkerPaymentMethod", "/api/billing/coworkerpaymentmethods", Field("BusinessId")),
+    entity("CoworkerProduct", "/api/billing/coworkerproducts", Field("BusinessId")),
+    entity("EventAttendee", "/api/content/eventattendees", Field("BusinessId")),
+    entity("FloorPlan", "/api/sys/floorplans", Field("BusinessId")),
+    entity("FloorPlanDesk", "/api/sys/floorplandesks", Field("FloorPlanBusinessId")),
+    entity("GlobalChatMessage", "/api/support/globalchatmessages", Field("BusinessId")),
+    entity("HelpDeskComment", "/api/support/helpdeskcomments", Of("HelpDeskMessageId", "HelpDeskMessage")),
+    entity("HelpDeskMessage", "/api/support/helpdeskmessages", Field("BusinessId")),
+    entity("NewsLetterSubscriber", "/api/content/newslettersubscribers", Field("BusinessId")),
+    entity("Product", "/api/billing/products", Field("BusinessId")),
+    entity("Proposal", "/api/billing/proposals", Field("IssuedById")),
+    entity("Tariff", "/api/billing/tariffs", Field("BusinessId")),
+    entity("Team", "/api/spaces/teams", Field("BusinessId")),
+];
+
+/// Kinds that no action tells of, but that others belong to.
+static PARENTS: [Entity; 1] = [entity("Resource", "/api/spaces/resources", Field("BusinessId"))];
+
+/// Visitors, whose first action is called *registered*.
+static VISITOR: Entity = entity("Visitor", "/api/spaces/visitors", Field("BusinessId"));
+
+const fn entity(name: &'static str, path: &'static str, location: Location) -> Entity {
+    Entity { name, path, location }
+}
+
+/// Every kind of record that an action tells of.
+pub fn all() -> impl Iterator<Item = &'static Entity> {
+    ENTITIES.iter().chain([&VISITOR])
+}
+
+/// A kind by its name, in any case; also of those that others belong to.
+pub fn named(name: &str) -> Option<&'static Entity> {
+    all().chain(&PARENTS).find(|entity| entity.name.eq_ignore_ascii_case(name))
+}
+
+impl Entity {
+    /// The action that tells of a new record, if there is one.
+    pub fn created(&self) -> Option<&'static Entry> {
+        self.action("created").or_else(|| self.action("registered"))
+    }
+
+    /// The action that tells of a changed record, if there is one.
+    pub fn updated(&self) -> Option<&'static Entry> {
+        self.action("updated")
+    }
+
+    fn action(&self, verb: &str) -> Option<&'static Entry> {
+        ENTRIES.iter().find(|entry| entry.entity == self.name && entry.verb == verb)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::action::Kind;
+
+    #[test]
+    fn the_kinds_and_their_paths_are_those_of_the_catalogue() {
+        let known: BTreeSet<_> = all().map(|entity| (entity.name, entity.path)).collect();
+        let catalogue: BTreeSet<_> = ENTRIES.iter().map(|entry| (entry.entity, entry.api_path)).collect();
+        assert_eq!(known, catalogue);
+    }
+
+    #[test]
+    fn what_can_be_read_back_are_changes_and_every_parent_is_known() {
+        let entries = all().flat_map(|entity| [entity.created(), entity.updated()]).flatten();
+        let entries: Vec<&Entry> = entries.collect();
+        assert!(entries.iter().all(|entry| entry.kind == Kind::Change));
+        assert_eq!(entries.len(), 43);
+        for entity in all() {
+            if let Of(_, parent) = entity.location {
+                let parent = named(parent).unwrap();
+                assert!(!matches!(parent.location, Of(..)), "{}", entity.name);
+            }
+        }
+        assert_eq!(named("visitor").unwrap().created().unwrap().name, "VisitorRegistered");
+        assert_eq!(named("Business").unwrap().created(), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! The survey: which records have changed since, before any of them is read in full.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::entities::{self, Entity};
+use super::window::Window;
+use crate::nexudus::listing::Collection;
+use crate::nexudus::record::Record;
+use crate::nexudus::{ApiError, Client, time};
+
+/// How much earlier than asked the API is asked: it does not say in which time zone its filter counts.
+const ZONES: Duration = Duration::from_secs(24 * 3600);
+
+/// How many records to ask for at once; they can be long.
+const PAGE: usize = 100;
+
+/// A record that may be of interest.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its kind.
+    pub entity: &'static Entity,
+    /// Its `Id`.
+    pub id: i64,
+    /// When it was last changed, as the list says.
+    pub updated_on: Option<Timestamp>,
+    /// When it was created, as the list says.
+    pub created_on: Option<Timestamp>,
+}
+
+/// Why there is no survey.
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// There is more than was asked for.
+    #[error(
+        "{entity} alone has {total} records since then, which makes more than --max-records {most}; raise it, choose a later --since, or read some with --entity"
+    )]
+    TooMany {
+        /// The kind of records.
+        entity: &'static str,
+        /// How many of them there are.
+        total: usize,
+        /// The bound on all kinds together.
+        most: usize,
+    },
+    /// Nexudus does not say.
+    #[error("{entity}: {error}")]
+    Api {
+        /// The kind of records.
+        entity: &'static str,
+        /// Why not.
+        error: ApiError,
+    },
+}
+
+/// Finds the records of these kinds that have changed in the window, the one that changed longest ago first.
+///
+/// # Errors
+/// [`SurveyError`]: nothing was published yet.
+pub async fn survey(
+    client: &Client,
+    kinds: &[&'static Entity],
+    window: &Window,
+    most: usize,
+) -> Result<Vec<Candidate>, SurveyError> {
+    let mut found = Vec::new();
+    let mut left = most;
+    for entity in entities::all().filter(|entity| kinds.is_empty() || kinds.contains(entity)) {
+        let Some(begin) = window.begin(entity) else { continue };
+        let api = |error| SurveyError::Api { entity: entity.name, error };
+        let filter = format!("from_{}_UpdatedOn", entity.name);
+        let asked = [(filter.as_str(), minute(begin - SignedDuration::from_secs(ZONES.as_secs() as i64)))];
+        let collection = Collection { entity: entity.name, path: entity.path, page_size: PAGE };
+        let total = client.total(collection, &asked).await.map_err(api)?;
+        left = left.checked_sub(total).ok_or(SurveyError::TooMany { entity: entity.name, total, most })?;
+        if total == 0 {
+            continue;
+        }
+        let records = client.list(collection, &asked).await.map_err(api)?;
+        found.extend(
+            records.into_iter().filter_map(|(id, record)| candidate(entity, id, &record, begin, window)),
+        );
+    }
+    found.sort_by_key(|candidate| (candidate.updated_on, candidate.entity.name, candidate.id));
+    Ok(found)
+}
+
+fn candidate(
+    entity: &'static Entity,
+    id: i64,
+    record: &Record,
+    begin: Timestamp,
+    window: &Window,
+) -> Option<Candidate> {
+    let moment = |name: &str| record.get::<String>(name).as_deref().and_then(time::read);
+    let (updated_on, created_on) = (moment("UpdatedOn"), moment("CreatedOn"));
+    let within = |time: Timestamp| time >= begin && window.until().is_none_or(|until| time <= until);
+    // Lists leave some fields out; then the record itself tells.
+    updated_on.is_none_or(within).then_some(Candidate { entity, id, updated_on, created_on })
+}
+
+/// As the API's filters take a time.
+fn minute(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M").to_string()
+}
