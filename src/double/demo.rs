@@ -1,0 +1,40 @@
+//! A small network to begin with: for `dev --nexudus`, and for tests that need some records and not certain ones.
+
+use super::state::World;
+use super::token::Account;
+
+/// The e-mail address of the demo's administrator.
+pub const EMAIL: &str = "admin@example.com";
+
+/// The administrator's password, known to everybody.
+pub const PASSWORD: &str = "nexudus-double";
+
+/// The top of the network.
+pub const NETWORK: i64 = 1_999_000_000;
+
+/// The locations below it.
+pub const LOCATIONS: [i64; 2] = [1_999_000_001, 1_999_000_002];
+
+/// Entities that each location has a record of.
+const ENTITIES: [&str; 6] = ["Coworker", "Booking", "CoworkerContract", "Team", "Visitor", "Tariff"];
+
+/// The demo's administrator.
+pub fn administrator() -> Account {
+    Account::administrator(EMAIL, PASSWORD)
+}
+
+impl World {
+    /// Adds the demo's network: three businesses, six records at each of the two locations, and their shared secret if
+    /// there is one. Silently; there are no webhooks yet.
+    pub fn populate(&self, secret: Option<&str>) {
+        self.add_business(NETWORK, "Example Spaces", None);
+        for (business_id, name) in LOCATIONS.into_iter().zip(["Espacio Ñandú", "Example North"]) {
+            self.add_business(business_id, name, Some(NETWORK));
+            self.set_secret(business_id, secret);
+            for entity in ENTITIES {
+                let example = self.example(entity, business_id).expect("the catalogue has it");
+                self.add(entity, business_id, example).expect("the catalogue has it");
+            }
+        }
+    }
+}

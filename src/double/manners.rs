@@ -1,0 +1,122 @@
+//! The manners of Nexudus that its documentation leaves open, or on which its pages disagree, as switches.
+//!
+//! A client is right only if it is right under every one of them. The defaults are the likeliest reading.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// How this Nexudus behaves where the documentation does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manners {
+    /// The status of `invalid_grant`: 400 in the newer page, 401 in the older one.
+    pub invalid_grant_status: u16,
+    /// `expires_in`, and how long an access token works.
+    pub token_lifetime: Duration,
+    /// How long a refresh token works.
+    pub refresh_lifetime: Duration,
+    /// Whether a one-time password works only once, as RFC 6238 asks.
+    pub totp_once: bool,
+    /// How `Entity_Field=text` is compared.
+    pub text_filters: TextFilters,
+    /// Whether `from_…` and `to_…` work on the lists of entities; documented for webhooks only. Else they are ignored.
+    pub entity_ranges: bool,
+    /// The zone of the times in `from_…` and `to_…`, as its distance from UTC; their `Z` is not looked at.
+    pub range_zone: SignedDuration,
+    /// Whether `dir=1` means descending, as in the pages that know 0 and 1; in those that know 1 and -1 it does not.
+    pub dir_one_is_descending: bool,
+    /// Whether listings leave fields null. `Description` of webhooks always is.
+    pub partial_listings: bool,
+    /// What `Value` is in the answer to a create.
+    pub created_value: CreatedValue,
+    /// What `Active` is in a create that leaves it out.
+    pub active_by_default: bool,
+    /// Whether a webhook that is switched on again begins with `ErrorCount` 0.
+    pub reenabling_resets_errors: bool,
+    /// The answer for an id that is not there.
+    pub missing: Missing,
+    /// Which values of `eWebhookAction` the enum endpoint lists.
+    pub enum_values: EnumValues,
+    /// Values of `eWebhookAction` behind the 90: new ones, as numbers and names.
+    pub extra_actions: Vec<(i64, String)>,
+    /// Whether the enum endpoint wants a token.
+    pub enums_need_token: bool,
+    /// Whether records that are read over the API have `UpdatedOn` and `CreatedOn` to the second, as a database would,
+    /// while deliveries have them with 7 digits.
+    pub times_to_the_second: bool,
+    /// How a delivery's text is written on the wire; its signature is the same in all of them.
+    pub wire: Wire,
+}
+
+/// How text filters compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextFilters {
+    /// The whole text, without regard to case.
+    Exact,
+    /// A part of it, without regard to case.
+    Contains,
+}
+
+/// `Value` of a create's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreatedValue {
+    /// `{"Id":…}`, as documented.
+    Id,
+    /// The whole new record, as seen.
+    Record,
+}
+
+/// The answer for an id that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// 404 with the text `Not found`.
+    NotFound,
+    /// 500 with a message, as seen.
+    Error,
+}
+
+/// What the enum endpoint lists, apart from the extras.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnumValues {
+    /// All 90, `None` included.
+    All,
+    /// Those up to 62, as in the legacy documentation.
+    First62,
+}
+
+/// How a delivery's text is written on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// As UTF-8.
+    Utf8,
+    /// As UTF-8 behind a byte order mark.
+    Utf8WithMark,
+    /// Folded to ASCII: `?` for all else.
+    Folded,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            invalid_grant_status: 400,
+            token_lifetime: Duration::from_secs(604_799),
+            refresh_lifetime: DAY * 15,
+            totp_once: false,
+            text_filters: TextFilters::Contains,
+            entity_ranges: true,
+            range_zone: SignedDuration::ZERO,
+            dir_one_is_descending: false,
+            partial_listings: true,
+            created_value: CreatedValue::Id,
+            active_by_default: false,
+            reenabling_resets_errors: false,
+            missing: Missing::NotFound,
+            enum_values: EnumValues::All,
+            extra_actions: Vec::new(),
+            enums_need_token: true,
+            times_to_the_second: false,
+            wire: Wire::Utf8,
+        }
+    }
+}

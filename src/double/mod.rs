@@ -1,0 +1,164 @@
+//! A double of Nexudus: its REST API with the manners that are documented or were seen, and the sender of its webhooks
+//! with retries, `ErrorCount` and switching-off. For tests, and for `dev`. No real Nexudus is ever asked.
+//!
+//! [`Nexudus::start`] gives a server on loopback; it derefs to its [`World`], which is what tests and `dev` act on:
+//!
+//! ```no_run
+//! use nexudus_bridge::double::{Fault, Effect, Limits, Matching, Nexudus, Options, demo};
+//!
+//! let nexudus = Nexudus::start(Options { limits: Limits::NONE, ..Options::default() })?;
+//! nexudus.populate(Some("shared secret"));
+//! nexudus.add_webhook(demo::LOCATIONS[0], "BookingCreate", "http://127.0.0.1:8080/webhooks/BookingCreate", true)?;
+//! let booking = nexudus.example("Booking", demo::LOCATIONS[0])?;
+//! nexudus.create("Booking", demo::LOCATIONS[0], booking)?; // is posted to the webhook
+//! nexudus.fault(Matching::post("/api/sys/webhooks"), Fault::Cut(Effect::Done)); // the next create's answer is lost
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In reading order: `state` is what it knows, behind one lock; `records` and `webhooks` what can be done to it; `api`
+//! answers requests with `token`, `limits`, `list`; `faults` and `journal` are for tests; `send` is the sender; `server`
+//! knows HTTP. Where the documentation is silent or its pages disagree, [`Manners`] has a switch.
+
+mod api;
+mod clock;
+pub mod demo;
+mod faults;
+mod journal;
+mod limits;
+mod list;
+mod manners;
+mod message;
+mod record;
+mod records;
+mod send;
+mod server;
+mod state;
+mod token;
+mod webhooks;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Deref;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use actix_web::rt::System;
+use tokio::sync::oneshot;
+
+pub use self::faults::{Effect, Fault, Matching, RetryAfter};
+pub use self::journal::{Entry, Journal};
+pub use self::limits::{Client, Limits};
+pub use self::manners::{CreatedValue, EnumValues, Manners, Missing, TextFilters, Wire};
+pub use self::record::{NotARecord, Record};
+pub use self::records::Unknown;
+pub use self::send::{Attempt, Happened, Missed, Sending, Why};
+pub use self::state::World;
+pub use self::token::{Account, Roles};
+pub use self::webhooks::Webhook;
+
+/// How a double begins. The default is Nexudus as documented, with the demo's administrator and nothing in it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The port on 127.0.0.1; 0 for any.
+    pub port: u16,
+    /// Who may ask.
+    pub accounts: Vec<Account>,
+    /// The manners that the documentation leaves open.
+    pub manners: Manners,
+    /// Throttling.
+    pub limits: Limits,
+    /// How deliveries are sent.
+    pub sending: Sending,
+    /// Whether the journal leaves out passwords and tokens of the API. URLs of webhooks are always as they were sent.
+    pub redact: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            accounts: vec![demo::administrator()],
+            manners: Manners::default(),
+            limits: Limits::DOCUMENTED,
+            sending: Sending::default(),
+            redact: true,
+        }
+    }
+}
+
+/// A running double. Dropping it stops it, without waiting for that.
+pub struct Nexudus {
+    world: Arc<World>,
+    address: SocketAddr,
+    /// Dropping it is the signal.
+    stop: oneshot::Sender<()>,
+    stopped: oneshot::Receiver<()>,
+}
+
+impl Nexudus {
+    /// Starts one, on a thread of its own; it takes requests when this returns.
+    ///
+    /// # Errors
+    /// The port is taken, or a thread or client cannot be made.
+    pub fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
+        let address = listener.local_addr()?;
+        let client = crate::sender::client(options.sending.timeout).map_err(io::Error::other)?;
+        let (queue, deliveries) = tokio::sync::mpsc::unbounded_channel();
+        let world = Arc::new(World::new(options, queue));
+        let (stop, is_stopped) = oneshot::channel::<()>();
+        let (has_stopped, stopped) = oneshot::channel();
+        let (started, has_started) = mpsc::sync_channel(1);
+        let inside = Arc::clone(&world);
+        thread::Builder::new().name("nexudus-double".to_owned()).spawn(move || {
+            System::new().block_on(async move {
+                let server = match server::server(listener, Arc::clone(&inside)) {
+                    Ok(server) => server,
+                    Err(error) => return drop(started.send(Err(error))),
+                };
+                started.send(Ok(())).ok(); // whoever waits is there
+                let handle = server.handle();
+                let serving = actix_web::rt::spawn(server);
+                tokio::select! {
+                    _ = is_stopped => {} // an error says that the double was dropped
+                    () = send::run(inside, client, deliveries) => {}
+                }
+                handle.stop(false).await;
+                serving.await.ok(); // it has ended
+                has_stopped.send(()).ok(); // whoever dropped it does not wait
+            });
+        })?;
+        has_started.recv().map_err(io::Error::other)??;
+        Ok(Self { world, address, stop, stopped })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The origin for `nexudus.base_url`, such as `http://127.0.0.1:12345`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What it knows, to keep beside it.
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world)
+    }
+
+    /// Stops it and waits until it takes no request and sends no delivery any more.
+    pub async fn stop(self) {
+        let Self { stop, stopped, .. } = self;
+        drop(stop);
+        stopped.await.ok(); // an error says that its thread has ended
+    }
+}
+
+impl Deref for Nexudus {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}

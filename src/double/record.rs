@@ -1,0 +1,163 @@
+//! A record as ordered fields, each value kept as the text that it came in.
+//!
+//! Nexudus writes numbers such as `0.09000` and escapes of its own; a record that was parsed and printed anew would have
+//! other bytes. So a change of a field replaces that field's text and leaves every other byte where it was.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::sender::payloads::wire_body;
+
+/// A record: its fields in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    fields: Vec<(String, String)>,
+}
+
+/// Text that is no JSON object, nor an array of one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a record, expected a JSON object or an array of one: {0}")]
+pub struct NotARecord(String);
+
+impl Record {
+    /// Reads an object, or an array of one such as a delivery's body. White space between tokens is dropped.
+    ///
+    /// # Errors
+    /// [`NotARecord`] for all else.
+    pub fn parse(json: impl AsRef<[u8]>) -> Result<Self, NotARecord> {
+        let text = std::str::from_utf8(json.as_ref()).map_err(|error| NotARecord(error.to_string()))?;
+        let compact = wire_body(text);
+        let wrong = |error: serde_json::Error| NotARecord(error.to_string());
+        if compact.starts_with(b"[") {
+            let [record]: [Self; 1] = serde_json::from_slice(&compact).map_err(wrong)?;
+            return Ok(record);
+        }
+        serde_json::from_slice(&compact).map_err(wrong)
+    }
+
+    /// The record's bytes, compact.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = vec![b'{'];
+        for (place, (name, value)) in self.fields.iter().enumerate() {
+            if place > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(quoted(name).as_bytes());
+            json.push(b':');
+            json.extend_from_slice(value.as_bytes());
+        }
+        json.push(b'}');
+        json
+    }
+
+    /// The fields in their order, values as JSON text.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// A field's value as JSON text.
+    pub fn get(&self, field: &str) -> Option<&str> {
+        self.fields().find(|(name, _)| *name == field).map(|(_, value)| value)
+    }
+
+    /// A field that is a string.
+    pub fn text(&self, field: &str) -> Option<String> {
+        serde_json::from_str(self.get(field)?).ok()
+    }
+
+    /// A field that is a whole number.
+    pub fn number(&self, field: &str) -> Option<i64> {
+        self.get(field)?.parse().ok()
+    }
+
+    /// Whether a field is `true`.
+    pub fn is_true(&self, field: &str) -> bool {
+        self.get(field) == Some("true")
+    }
+
+    /// The field `Id`; 0 where there is none.
+    pub fn id(&self) -> i64 {
+        self.number("Id").unwrap_or_default()
+    }
+
+    /// Replaces a field's value, or adds the field at the end. `json` is written as it is.
+    pub fn set(&mut self, field: &str, json: impl Into<String>) {
+        let json = json.into();
+        match self.fields.iter_mut().find(|(name, _)| name == field) {
+            Some((_, value)) => *value = json,
+            None => self.fields.push((field.to_owned(), json)),
+        }
+    }
+
+    /// [`Record::set`] with a string.
+    pub fn set_text(&mut self, field: &str, text: &str) {
+        self.set(field, quoted(text));
+    }
+}
+
+/// A JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("strings can be written")
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Record;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
+                let mut record = Record::default();
+                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    record.fields.push((name, value.get().to_owned()));
+                }
+                Ok(record)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::action::catalogue::ENTRIES;
+    use crate::sender::payloads::payload;
+
+    #[test]
+    fn every_fixture_keeps_its_bytes() {
+        for entry in &ENTRIES {
+            let body = wire_body(payload(entry.name).unwrap());
+            let record = Record::parse(&body).unwrap();
+            assert_eq!([b"[", record.to_json().as_slice(), b"]"].concat(), body, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_change_touches_one_field_only() {
+        let mut record =
+            Record::parse(r#"{ "Rate": 0.09000, "N": "a\u2028/é", "Id": 7, "L": [1, 2] }"#).unwrap();
+        assert_eq!((record.id(), record.text("N").as_deref()), (7, Some("a\u{2028}/é")));
+        record.set("Id", "8");
+        record.set_text("More", "\"");
+        assert_eq!(
+            String::from_utf8(record.to_json()).unwrap(),
+            r#"{"Rate":0.09000,"N":"a\u2028/é","Id":8,"L":[1,2],"More":"\""}"#
+        );
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for json in ["", "[]", "[{},{}]", "[1]", "\"x\"", "{\"a\":}"] {
+            assert!(Record::parse(json).is_err(), "{json}");
+        }
+        assert!(Record::parse(b"\xff").is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! The records of the entities, and what happens to them: with or without an event.
+//!
+//! `add`, `change` and `remove` are silent. `create`, `update` and `delete` do the same and let the action of the
+//! catalogue happen that fits, if there is one.
+
+use super::clock;
+use super::record::{NotARecord, Record};
+use super::send::Happened;
+use super::state::{Located, State, World};
+use crate::action::catalogue::{ENTRIES, Entry};
+use crate::sender::payloads::payload;
+
+/// The fields that name a record's business, where it has one.
+const LOCATION_FIELDS: [&str; 4] = ["BusinessId", "IssuedById", "InvoicingBusinessId", "FloorPlanBusinessId"];
+
+/// Something that the double was told to do and cannot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// The catalogue has no such entity.
+    #[error("{0:?} is not an entity, expected one such as Booking or Coworker")]
+    Entity(String),
+    /// Neither the catalogue nor `extra_actions` has such an action.
+    #[error("{0:?} is not an action, expected one such as BookingCreate")]
+    Action(String),
+    /// There is no such record.
+    #[error("there is no {0} with Id {1}")]
+    Record(String, i64),
+    /// The text is no record.
+    #[error(transparent)]
+    Text(#[from] NotARecord),
+}
+
+impl World {
+    /// A record of an entity to begin with: the fixture of its action, with an id, a `UniqueId` and times of its own,
+    /// at this business. It is not yet in Nexudus.
+    ///
+    /// # Errors
+    /// [`Unknown::Entity`].
+    pub fn example(&self, entity: &str, business_id: i64) -> Result<Record, Unknown> {
+        let entry = action_of(entity, &["created", "registered"]).or_else(|| entry_of(entity));
+        let entry = entry.ok_or_else(|| Unknown::Entity(entity.to_owned()))?;
+        let mut record = Record::parse(payload(entry.name).expect("every action has a fixture"))?;
+        let mut state = self.lock();
+        let now = clock::text(state.clock.now());
+        for field in ["UpdatedOn", "CreatedOn"] {
+            record.set_text(field, &now);
+        }
+        record.set("Id", state.new_id().to_string());
+        record.set_text("UniqueId", &uuid::Uuid::now_v7().to_string());
+        let located = LOCATION_FIELDS.into_iter().find(|field| record.get(field).is_some());
+        if let Some(field) = located {
+            record.set(field, business_id.to_string());
+        }
+        Ok(record)
+    }
+
+    /// Puts a record at a business, silently, in place of the one of the same `Id` if there is one. Returns that `Id`.
+    ///
+    /// # Errors
+    /// [`Unknown::Entity`].
+    pub fn add(&self, entity: &str, business_id: i64, record: Record) -> Result<i64, Unknown> {
+        let entity = entity_of(entity)?;
+        let id = record.id();
+        let located = Located { business_id, record };
+        self.lock().records.entry(entity).or_default().insert(id, located);
+        Ok(id)
+    }
+
+    /// Changes fields of a record, silently; values are JSON text. `UpdatedOn` moves to now.
+    ///
+    /// # Errors
+    /// [`Unknown::Entity`], [`Unknown::Record`].
+    pub fn change(&self, entity: &str, id: i64, fields: &[(&str, &str)]) -> Result<Record, Unknown> {
+        let mut state = self.lock();
+        let now = clock::text(state.clock.now());
+        let located = state.located(entity, id)?;
+        located.record.set_text("UpdatedOn", &now);
+        for (field, json) in fields {
+            located.record.set(field, *json);
+        }
+        Ok(located.record.clone())
+    }
+
+    /// Takes a record away, silently, and returns it as it last was.
+    ///
+    /// # Errors
+    /// [`Unknown::Entity`], [`Unknown::Record`].
+    pub fn remove(&self, entity: &str, id: i64) -> Result<Record, Unknown> {
+        let name = entity_of(entity)?;
+        let removed = self.lock().records.get_mut(name).and_then(|records| records.remove(&id));
+        removed.map(|located| located.record).ok_or_else(|| Unknown::Record(name.to_owned(), id))
+    }
+
+    /// [`World::add`], and the entity's *created* action happens.
+    ///
+    /// # Errors
+    /// [`Unknown::Entity`].
+    pub fn create(&self, entity: &str, business_id: i64, record: Record) -> Result<Happened, Unknown> {
+        let id = self.add(entity, business_id, record)?;
+        self.happened_to(entity, id, &["created", "registered"])
+    }
+
+    /// [`World::change`], and the entity's *updated* action happens.
+    ///
+    /// # Errors
+    /// [`Unknown::Entity`], [`Unknown::Record`].
+    pub fn update(&self, entity: &str, id: i64, fields: &[(&str, &str)]) -> Result<Happened, Unknown> {
+        self.change(entity, id, fields)?;
+        self.happened_to(entity, id, &["updated"])
+    }
+
+    /// [`World::remove`], and the entity's *deleted* action happens with the record as it last was.
+    ///
+    /// # Errors
+    /// [`Unknown::Entity`], [`Unknown::Record`].
+    pub fn delete(&self, entity: &str, id: i64) -> Result<Happened, Unknown> {
+        let business_id = self.lock().located(entity, id)?.business_id;
+        let record = self.remove(entity, id)?;
+        self.happened_at(entity, business_id, id, &record, &["deleted"])
+    }
+
+    /// The ids of an entity's records, in order.
+    pub fn ids(&self, entity: &str) -> Vec<i64> {
+        self.lock().records.get(entity).map(|records| records.keys().copied().collect()).unwrap_or_default()
+    }
+
+    /// A record as it is.
+    pub fn record(&self, entity: &str, id: i64) -> Option<Record> {
+        self.lock().located(entity, id).ok().map(|located| located.record.clone())
+    }
+
+    /// Adds a business: a location under `root`, or the top of a network.
+    pub fn add_business(&self, id: i64, name: &str, root: Option<i64>) {
+        let mut record = self.example("Business", id).expect("the catalogue has it");
+        record.set("Id", id.to_string());
+        record.set_text("Name", name);
+        record.set_text("ToStringText", name);
+        record.set_text("WebAddress", &name.to_lowercase().replace(' ', "-"));
+        record.set("RootLocationId", root.map_or("null".to_owned(), |root| root.to_string()));
+        self.add("Business", id, record).expect("the catalogue has it");
+    }
+
+    fn happened_to(&self, entity: &str, id: i64, verbs: &[&str]) -> Result<Happened, Unknown> {
+        let (business_id, record) = {
+            let mut state = self.lock();
+            let located = state.located(entity, id)?;
+            (located.business_id, located.record.clone())
+        };
+        self.happened_at(entity, business_id, id, &record, verbs)
+    }
+
+    fn happened_at(
+        &self,
+        entity: &str,
+        business_id: i64,
+        id: i64,
+        record: &Record,
+        verbs: &[&str],
+    ) -> Result<Happened, Unknown> {
+        match action_of(entity, verbs) {
+            Some(entry) => {
+                let happened = self.happened(entry.name, business_id, record.to_json())?;
+                Ok(Happened { record_id: Some(id), ..happened })
+            }
+            None => Ok(Happened { action: None, record_id: Some(id), webhooks: Vec::new() }),
+        }
+    }
+}
+
+impl State {
+    fn located(&mut self, entity: &str, id: i64) -> Result<&mut Located, Unknown> {
+        let entity = entity_of(entity)?;
+        let found = self.records.get_mut(entity).and_then(|records| records.get_mut(&id));
+        found.ok_or_else(|| Unknown::Record(entity.to_owned(), id))
+    }
+}
+
+/// An entity as the catalogue writes it.
+fn entity_of(name: &str) -> Result<&'static str, Unknown> {
+    entry_of(name).map(|entry| entry.entity).ok_or_else(|| Unknown::Entity(name.to_owned()))
+}
+
+fn entry_of(entity: &str) -> Option<&'static Entry> {
+    ENTRIES.iter().find(|entry| entry.entity == entity)
+}
+
+fn action_of(entity: &str, verbs: &[&str]) -> Option<&'static Entry> {
+    ENTRIES.iter().find(|entry| entry.entity == entity && verbs.contains(&entry.verb))
+}

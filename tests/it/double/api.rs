@@ -1,0 +1,324 @@
+//! The API: webhooks, locations, the enum, entities; pages, filters, errors, limits.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use nexudus_bridge::action::catalogue::ENTRIES;
+use nexudus_bridge::double::{
+    CreatedValue, EnumValues, Limits, Matching, Missing, Options, Record, TextFilters, demo,
+};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::{Asker, WEBHOOKS, nexudus, sent, started, webhook};
+
+const BOOKINGS: &str = "/api/spaces/bookings";
+
+#[tokio::test]
+async fn a_webhook_is_created_listed_without_its_description_and_read_with_it() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let answer = api.post(&webhook("mine")).await;
+    let done = answer.json();
+    assert_eq!((answer.status, &done["WasSuccessful"], &done["Errors"]), (200, &true.into(), &().into()));
+    assert_eq!(done["Value"].as_object().unwrap().len(), 1, "Id only");
+    let id = done["Value"]["Id"].as_i64().unwrap();
+    let listed = api.get(WEBHOOKS).await.json()["Records"][0].clone();
+    assert_eq!(
+        (&listed["Id"], &listed["Description"], &listed["Name"]),
+        (&id.into(), &().into(), &"mine".into())
+    );
+    let single = api.get(&format!("{WEBHOOKS}/{id}")).await.json();
+    assert_eq!(single["Description"], "made by a test");
+    assert_eq!(
+        (&single["Action"], &single["Active"], &single["ErrorCount"]),
+        (&6.into(), &true.into(), &0.into())
+    );
+    assert_eq!(single["LastTrigger"], Value::Null);
+    nexudus.adjust(|manners| manners.created_value = CreatedValue::Record);
+    let value = api.post(&webhook("second")).await.json()["Value"].clone();
+    assert_eq!((&value["Name"], &value["IsNew"]), (&"second".into(), &false.into()));
+    assert_eq!(nexudus.journal().writes().len(), 2);
+}
+
+#[tokio::test]
+async fn active_left_out_is_as_this_nexudus_has_it() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    for active in [false, true] {
+        nexudus.adjust(|manners| manners.active_by_default = active);
+        api.post(&webhook("x").replace(r#","Active":true"#, "")).await;
+        assert_eq!(nexudus.webhooks().last().unwrap().active, active);
+    }
+}
+
+#[tokio::test]
+async fn missing_fields_are_400_with_the_documented_document_and_a_strange_location_is_200_and_refused() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let answer = api.post(&webhook("").replace(r#""Action":6"#, r#""Action":null"#)).await;
+    let said = answer.json();
+    assert_eq!((answer.status, &said["WasSuccessful"], &said["Value"]), (400, &false.into(), &().into()));
+    assert_eq!(said["Message"], "Name: is a required field, Action: is a required field");
+    assert_eq!(said["Errors"][0]["PropertyName"], "Name");
+    assert_eq!(said["Errors"][0]["Message"], "is a required field");
+    assert_eq!(api.post(&webhook("x").replace(r#""Action":6"#, r#""Action":91"#)).await.status, 400);
+    assert_eq!(
+        api.post(&webhook("x").replace(r#""Action":6"#, r#""Action":"BookingCreate""#)).await.status,
+        400
+    );
+    let strange = api.post(&webhook("x").replace(&demo::LOCATIONS[0].to_string(), "5")).await;
+    assert_eq!((strange.status, &strange.json()["WasSuccessful"]), (200, &false.into()));
+    assert_eq!(nexudus.webhooks(), []);
+}
+
+#[tokio::test]
+async fn an_update_clears_what_it_leaves_out_and_keeps_strange_fields_that_are_sent() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let business_id = demo::LOCATIONS[0];
+    let id = nexudus.add_webhook(business_id, "BookingCreate", "http://127.0.0.1:9/a", true).unwrap();
+    nexudus
+        .change_webhook(
+            id,
+            &[("Description", "\"d\""), ("Odd", "0.09000"), ("ErrorCount", "4"), ("Other", "1")],
+        )
+        .unwrap();
+    let before = nexudus.webhook(id).unwrap();
+    let all = String::from_utf8(before.record.to_json()).unwrap();
+    assert_eq!(api.put(&all.replace("9/a", "9/b")).await.json()["Value"]["Id"], id);
+    let after = nexudus.webhook(id).unwrap();
+    assert_eq!((after.url.as_str(), after.record.get("Odd")), ("http://127.0.0.1:9/b", Some("0.09000")));
+    assert_eq!((after.active, after.action, after.description.as_deref()), (true, 6, Some("d")));
+    assert_ne!(after.record.get("UpdatedOn"), before.record.get("UpdatedOn"));
+
+    let part = format!(
+        r#"{{"Id":{id},"BusinessId":{business_id},"Name":"n","URL":"http://x/","ErrorCount":0,"Odd":0.10}}"#
+    );
+    assert_eq!(api.put(&part).await.status, 200);
+    let after = nexudus.webhook(id).unwrap();
+    assert_eq!((after.active, after.action, after.description.as_deref()), (false, 1, None), "cleared");
+    assert_eq!((after.record.get("Odd"), after.record.get("Other")), (Some("0.10"), Some("null")));
+    assert_eq!(after.error_count, 4, "read-only");
+
+    assert_eq!(api.put(&part.replace(r#""Name":"n","#, "")).await.status, 400);
+    assert_eq!(api.put(&part.replace(&format!(r#""Id":{id}"#), r#""Id":9"#)).await.status, 404);
+    let in_path = api.request(Method::PUT, &format!("{WEBHOOKS}/{id}")).body(part);
+    assert_eq!(sent(in_path).await.unwrap().status, 405);
+}
+
+#[tokio::test]
+async fn switching_on_again_resets_the_errors_or_not() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    for (resets, errors) in [(false, 10), (true, 0)] {
+        nexudus.adjust(|manners| manners.reenabling_resets_errors = resets);
+        let id = nexudus.add_webhook(demo::LOCATIONS[0], "7", "http://127.0.0.1:9/", false).unwrap();
+        nexudus.change_webhook(id, &[("ErrorCount", "10")]).unwrap();
+        let record = String::from_utf8(nexudus.webhook(id).unwrap().record.to_json()).unwrap();
+        api.put(&record.replace(r#""Active":false"#, r#""Active":true"#)).await;
+        let after = nexudus.webhook(id).unwrap();
+        assert_eq!((after.active, after.error_count), (true, errors));
+    }
+}
+
+#[tokio::test]
+async fn a_delete_works_and_stands_in_the_journal() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let id = nexudus.add_webhook(demo::LOCATIONS[0], "7", "http://127.0.0.1:9/", true).unwrap();
+    assert!(nexudus.journal().deletes().is_empty());
+    let answer = sent(api.request(Method::DELETE, &format!("{WEBHOOKS}/{id}"))).await.unwrap().json();
+    assert_eq!((&answer["WasSuccessful"], &answer["Value"]), (&true.into(), &().into()));
+    assert_eq!(nexudus.webhook(id), None);
+    let journal = nexudus.journal();
+    let [delete] = journal.deletes()[..] else { panic!("{journal:?}") };
+    assert_eq!((delete.line(), delete.status), (format!("DELETE {WEBHOOKS}/{id}"), Some(200)));
+}
+
+#[tokio::test]
+async fn webhooks_are_paged_filtered_and_found_by_several_ids() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let add = |entry: usize, location: usize| {
+        let url = format!("http://127.0.0.1:9/{}", ENTRIES[entry].name);
+        nexudus
+            .add_webhook(demo::LOCATIONS[location], ENTRIES[entry].name, &url, entry.is_multiple_of(2))
+            .unwrap()
+    };
+    let ids: Vec<i64> = (0..89).map(|entry| add(entry, entry % 2)).collect();
+    let mut seen = Vec::new();
+    for page in 1.. {
+        let answer = api.get(&format!("{WEBHOOKS}?page={page}&size=40")).await;
+        seen.extend(answer.ids());
+        assert_eq!(answer.json()["TotalPages"], 3);
+        if answer.json()["HasNextPage"] == false {
+            break;
+        }
+    }
+    assert_eq!(seen, ids);
+    assert_eq!(api.get(WEBHOOKS).await.json()["PageSize"], 25);
+    let found = async |query: &str| api.get(&format!("{WEBHOOKS}?size=100&{query}")).await.ids().len();
+    assert_eq!(found(&format!("WebHook_Business={}", demo::LOCATIONS[1])).await, 44);
+    assert_eq!(found("WebHook_Active=true").await, 45);
+    assert_eq!(found("WebHook_Action=6").await, 1);
+    assert_eq!(found("WebHook_Name=BookingC").await, 1);
+    assert_eq!(found("UpdatedSince=2030-01-01").await, 89, "unknown filters are ignored");
+    nexudus.adjust(|manners| manners.text_filters = TextFilters::Exact);
+    assert_eq!(found("WebHook_Name=BookingC").await, 0);
+    nexudus.change_webhook(ids[3], &[("ErrorCount", "7")]).unwrap();
+    assert_eq!(found("from_WebHook_ErrorCount=1").await, 1);
+    let several = api.get(&format!("{WEBHOOKS}/?id=[{},{}]", ids[5], ids[2])).await.json();
+    assert_eq!(several.as_array().unwrap().len(), 2, "a bare array");
+}
+
+#[tokio::test]
+async fn locations_show_their_network() {
+    let nexudus = nexudus();
+    let list = Asker::of(&nexudus).get("/api/sys/businesses").await;
+    assert_eq!(list.ids(), [demo::NETWORK, demo::LOCATIONS[0], demo::LOCATIONS[1]]);
+    let records = &list.json()["Records"];
+    assert_eq!(
+        (&records[0]["RootLocationId"], &records[1]["RootLocationId"]),
+        (&().into(), &demo::NETWORK.into())
+    );
+    assert_eq!(records[1]["Name"], "Espacio Ñandú");
+}
+
+#[tokio::test]
+async fn the_enum_lists_ninety_values_or_sixty_two_and_extras() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let values = async |api: &Asker| api.get("/api/utils/enums?name=eWebhookAction").await.json();
+    let all = values(&api).await;
+    assert_eq!(
+        (all.as_array().unwrap().len(), &all[0]["Name"], &all[5]["Id"]),
+        (90, &"None".into(), &6.into())
+    );
+    nexudus.adjust(|manners| {
+        manners.enum_values = EnumValues::First62;
+        manners.extra_actions = vec![(91, "SomethingNew".to_owned())];
+        manners.enums_need_token = false;
+    });
+    let some = values(&Asker::with(&nexudus, "")).await;
+    assert_eq!((some.as_array().unwrap().len(), &some[62]["Name"]), (63, &"SomethingNew".into()));
+}
+
+#[tokio::test]
+async fn a_single_record_has_its_bytes_and_a_listing_only_part_of_them() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    for entry in &ENTRIES {
+        let record = nexudus.example(entry.entity, demo::LOCATIONS[1]).unwrap();
+        let id = nexudus.add(entry.entity, demo::LOCATIONS[1], record.clone()).unwrap();
+        let single = api.get(&format!("{}/{id}", entry.api_path)).await;
+        assert_eq!(single.body.as_bytes(), record.to_json(), "{}", entry.entity);
+        let list = api.get(&format!("{}?size=1&orderBy=Id&dir=-1", entry.api_path)).await;
+        let listed = list.json()["Records"][0].clone();
+        assert!(listed["Id"].is_i64() && listed["UpdatedOn"].is_string(), "{}", entry.entity);
+        assert_ne!(listed, single.json(), "{}", entry.entity);
+    }
+    let several = api.get(&format!("{BOOKINGS}/?id=[{},1]", nexudus.ids("Booking")[0])).await.json();
+    assert_eq!(several.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn numbers_and_escapes_stay_as_they_are_when_a_record_changes() {
+    let nexudus = nexudus();
+    let bytes =
+        r#"{"Rate":0.09000,"Text":"a\u2028b/é","Zero":0.0,"UpdatedOn":"2026-01-01T00:00:00Z","Id":77}"#;
+    nexudus.add("Tariff", demo::LOCATIONS[0], Record::parse(bytes).unwrap()).unwrap();
+    let changed = nexudus.change("Tariff", 77, &[("Zero", "1.50")]).unwrap();
+    let single = Asker::of(&nexudus).get("/api/billing/tariffs/77").await.body;
+    assert!(
+        single.starts_with(r#"{"Rate":0.09000,"Text":"a\u2028b/é","Zero":1.50,"UpdatedOn":"2"#),
+        "{single}"
+    );
+    assert_eq!(single.as_bytes(), changed.to_json());
+    assert!(!single.contains("2026-01-01"), "UpdatedOn has moved: {single}");
+    nexudus.adjust(|manners| manners.times_to_the_second = true);
+    let second = Record::parse(Asker::of(&nexudus).get("/api/billing/tariffs/77").await.body).unwrap();
+    assert_eq!(second.text("UpdatedOn").unwrap().len(), "2026-01-01T00:00:00Z".len());
+}
+
+#[tokio::test]
+async fn entities_are_found_by_when_they_changed_unless_that_filter_is_ignored() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let [old, new] = nexudus.ids("Booking")[..] else { panic!("one at each location") };
+    nexudus.shift_clock(SignedDuration::from_hours(2));
+    let since = nexudus.now();
+    nexudus.change("Booking", new, &[]).unwrap();
+    let since = since.strftime("%Y-%m-%dT%H:%M");
+    let changed = format!("{BOOKINGS}?from_Booking_UpdatedOn={since}");
+    assert_eq!(api.get(&changed).await.ids(), [new]);
+    nexudus.adjust(|manners| manners.entity_ranges = false);
+    assert_eq!(api.get(&changed).await.ids(), [old, new]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404_or_500() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    for path in ["/api/sys/webhooks/5", "/api/spaces/bookings/5"] {
+        let answer = api.get(path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (404, "Not found"));
+    }
+    nexudus.adjust(|manners| manners.missing = Missing::Error);
+    for path in ["/api/sys/webhooks/5", "/api/spaces/bookings/5"] {
+        let answer = api.get(path).await;
+        assert_eq!((answer.status, &answer.json()["Message"]), (500, &"An error has occurred.".into()));
+    }
+    assert_eq!(api.get("/api/spaces/nothing").await.status, 404);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_409_with_retry_after_and_an_empty_body() {
+    let window = Duration::from_secs(600); // longer than the test takes on any machine
+    let limits = Limits { spacing: Duration::ZERO, window, requests: 6, writes: 2, ..Limits::DOCUMENTED };
+    let nexudus = started(Options { limits, ..Options::default() });
+    let api = Asker::of(&nexudus);
+    assert_eq!(api.post(&webhook("a")).await.status, 200);
+    assert_eq!(api.post(&webhook("b")).await.status, 200);
+    let third = api.post(&webhook("c")).await;
+    assert_eq!((third.status, third.body.as_str()), (409, ""));
+    let wait: u64 = third.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=600).contains(&wait), "{wait}");
+    assert_eq!(nexudus.webhooks().len(), 2, "it had no effect");
+    for _ in 0..4 {
+        assert_eq!(api.get(WEBHOOKS).await.status, 200, "writes have a limit of their own");
+    }
+    assert_eq!(api.get(WEBHOOKS).await.status, 409);
+    let journal = nexudus.journal();
+    assert_eq!((journal.answered(409).len(), journal.most_writes_in(window), journal.len()), (2, 3, 8));
+
+    let limits = Limits { spacing: window, status: 429, ..Limits::DOCUMENTED };
+    nexudus.set_limits(limits);
+    assert_eq!(api.get(WEBHOOKS).await.status, 200);
+    assert_eq!(api.get(WEBHOOKS).await.status, 429, "too close");
+}
+
+#[tokio::test]
+async fn records_can_shift_between_pages_and_change_between_get_and_put() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let ids: Vec<i64> = (0..4)
+        .map(|_| nexudus.add_webhook(demo::LOCATIONS[0], "6", "http://127.0.0.1:9/", true).unwrap())
+        .collect();
+    let (first, last) = (ids[0], ids[3]);
+    nexudus.meanwhile(Matching::get(WEBHOOKS).containing("page=1"), move |world| {
+        assert!(world.remove_webhook(first));
+    });
+    let mut seen = api.get(&format!("{WEBHOOKS}?page=1&size=2")).await.ids();
+    seen.extend(api.get(&format!("{WEBHOOKS}?page=2&size=2")).await.ids());
+    assert_eq!(seen, [ids[0], ids[1], ids[3]], "one has slipped past");
+
+    nexudus.meanwhile(Matching::get(&format!("{WEBHOOKS}/*")), move |world| {
+        world.change_webhook(last, &[("Name", "\"somebody else's\"")]).unwrap();
+    });
+    let read = api.get(&format!("{WEBHOOKS}/{last}")).await.body;
+    assert_eq!(nexudus.webhook(last).unwrap().name, "somebody else's");
+    assert!(!read.contains("somebody else's"));
+    assert_eq!(api.put(&read).await.status, 200);
+    assert_eq!(nexudus.webhook(last).unwrap().name, "6", "the other's change is overwritten");
+}
