@@ -105,6 +105,16 @@ async fn sent(request: RequestBuilder) -> reqwest::Result<Answer> {
     Ok(Answer { status, headers, body: response.text().await? })
 }
 
+/// Waits until something is so.
+async fn until(so: impl Fn() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it becomes so in time");
+}
+
 fn basic(email: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{email}:{password}")))
 }

@@ -31,3 +31,4 @@ mod tls;
 mod topics;
 mod traces;
 mod twice;
+mod webhooks;

@@ -93,7 +93,7 @@ fn only_the_fields_of_ours_are_changed() {
     records[0].active = false;
     records[1].action_id = Some(3);
     records[2].url = format!("{BASE}/north/57?token=old");
-    records[3].url = format!("HTTPS://hooks.example.com/b/webhooks/north/brandNEW");
+    records[3].url = "HTTPS://hooks.example.com/b/webhooks/north/brandNEW".to_owned();
     assert_eq!(
         lines(&compared(records)),
         [
@@ -102,9 +102,7 @@ fn only_the_fields_of_ours_are_changed() {
             format!(
                 "~ north TeamCreated 3 URL: {BASE}/north/57?token=*** -> {BASE}/north/57?token=*** (another token)"
             ),
-            format!(
-                "~ north Brandnew 4 URL: HTTPS://hooks.example.com/b/webhooks/north/brandNEW -> HTTPS://hooks.example.com/b/webhooks/north/brandNEW?token=***"
-            ),
+            "~ north Brandnew 4 URL: HTTPS://hooks.example.com/b/webhooks/north/brandNEW -> HTTPS://hooks.example.com/b/webhooks/north/brandNEW?token=***".to_owned(),
         ]
     );
 }

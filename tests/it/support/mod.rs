@@ -6,6 +6,7 @@ pub(crate) mod collector;
 pub(crate) mod compose;
 pub(crate) mod guarded;
 pub(crate) mod kafka;
+pub(crate) mod nexudus;
 pub(crate) mod program;
 pub(crate) mod prometheus;
 pub(crate) mod promql;

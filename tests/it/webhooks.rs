@@ -1,0 +1,346 @@
+//! `webhooks plan|apply|status|enable` bring Nexudus to what the configuration asks for, and touch nothing else.
+
+mod credentials;
+mod faults;
+mod never;
+
+use nexudus_bridge::double::{Effect, Fault, Matching, Record, demo};
+use serde_json::json;
+
+use crate::support::nexudus::{PUBLIC, SOURCES, Tenant, WANTED};
+use crate::support::program::err;
+
+const WEBHOOKS: &str = "/api/sys/webhooks";
+
+#[test]
+fn a_plan_names_what_it_would_create_and_writes_nothing() {
+    let tenant = Tenant::with(SOURCES);
+    let plan = tenant.prints(&["webhooks", "plan"], 0);
+    let expected: Vec<String> = WANTED
+        .iter()
+        .map(|(source, action)| match *source {
+            "default" => format!("+ default {action} {PUBLIC}/webhooks/{action}"),
+            _ => format!("+ north {action} {PUBLIC}/webhooks/north/{action}?token=***"),
+        })
+        .chain(["Plan: 5 to create, 0 to change, 0 unchanged.".to_owned()])
+        .collect();
+    assert_eq!(plan.lines().collect::<Vec<_>>(), expected);
+    tenant.prints(&["webhooks", "plan", "--detailed-exitcode"], 3);
+    let document = tenant.json(&["webhooks", "plan", "--source", "north"], 0);
+    let change = json!({
+        "op": "create", "source": "north", "action": "BookingCreate", "action_id": 6,
+        "business_id": demo::LOCATIONS[1], "webhook_id": null,
+        "url": format!("{PUBLIC}/webhooks/north/BookingCreate?token=***"), "fields": {},
+    });
+    let rest =
+        json!({"changes": [change], "unchanged": 0, "unwanted": [], "others": 0, "unknown_actions": []});
+    assert_eq!(document, rest);
+    assert!(tenant.asked().writes().is_empty() && tenant.nexudus.webhooks().is_empty());
+}
+
+#[test]
+fn an_apply_creates_active_webhooks_and_the_second_one_writes_nothing() {
+    let tenant = Tenant::with(SOURCES);
+    let output = tenant.run(&["webhooks", "apply"]);
+    assert!(output.status.success(), "{}", err(&output));
+    let told = err(&output);
+    assert!(told.contains("Settings > Integrations > Webhooks"), "{told}");
+    let webhooks = tenant.nexudus.webhooks();
+    assert_eq!(webhooks.len(), 5);
+    let north = webhooks.iter().find(|webhook| webhook.business_id == demo::LOCATIONS[1]).expect("made");
+    assert_eq!(north.url, format!("{PUBLIC}/webhooks/north/BookingCreate?token=t0ken"));
+    assert_eq!((north.action, north.active, north.name.is_empty()), (6, true, false));
+    assert!(!format!("{webhooks:?}").contains("test-secret"), "the record has no field for the secret");
+
+    tenant.asked();
+    let again = tenant.prints(&["webhooks", "apply"], 0);
+    assert!(again.ends_with("No changes. 5 webhooks match the configuration.\n"), "{again}");
+    assert!(tenant.asked().writes().is_empty());
+    tenant.prints(&["webhooks", "plan", "--detailed-exitcode"], 0);
+    let applied = tenant.json(&["webhooks", "apply"], 0);
+    assert_eq!(
+        (&applied["created"], &applied["updated"], &applied["failed"]),
+        (&json!([]), &json!([]), &json!([]))
+    );
+}
+
+#[test]
+fn an_update_changes_the_fields_of_ours_and_every_other_one_stays_byte_for_byte() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    let (team, north) = (tenant.webhook("/TeamUpdated"), tenant.webhook("/north/BookingCreate"));
+    let own = [("Name", "\"Unser \\u00dc\""), ("NewInTheApi", "{\"a\":1.50,\"b\":[1.0]}")];
+    tenant.nexudus.change_webhook(team, &own).expect("there");
+    tenant
+        .nexudus
+        .change_webhook(team, &[("Active", "false"), ("Action", "57"), ("ErrorCount", "4")])
+        .expect("there");
+    let with_before = format!("\"{PUBLIC}/webhooks/north/BookingCreate?token=before\"");
+    tenant.nexudus.change_webhook(north, &[("URL", &with_before)]).expect("there");
+    let before = tenant.nexudus.webhook(team).expect("there").record;
+    let plan = tenant.prints(&["webhooks", "plan"], 0);
+    assert!(
+        plan.contains(&format!("~ default TeamUpdated {team} Action: 57 -> 58, Active: false -> true\n")),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("(another token)") && !plan.contains("t0ken") && !plan.contains("=before"),
+        "{plan}"
+    );
+    assert!(plan.ends_with("Plan: 0 to create, 2 to change, 3 unchanged.\n"), "{plan}");
+    tenant.asked();
+    let applied = tenant.json(&["webhooks", "apply"], 0);
+    assert_eq!(applied["updated"].as_array().expect("a list").len(), 2);
+    let after = tenant.nexudus.webhook(team).expect("there").record;
+    assert_eq!((after.number("Action"), after.is_true("Active")), (Some(58), true));
+    let kept = |record: &Record| -> Vec<(String, String)> {
+        let moved = ["Action", "Active", "UpdatedOn", "UpdatedBy", "IsNew", "ToStringText"];
+        let fields = record.fields().filter(|(name, _)| !moved.contains(name));
+        fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    };
+    assert_eq!(kept(&after), kept(&before));
+    let journal = tenant.asked();
+    let writes: Vec<String> = journal.writes().iter().map(|entry| entry.line()).collect();
+    assert_eq!(
+        writes,
+        [format!("PUT {WEBHOOKS}"), format!("PUT {WEBHOOKS}")],
+        "to the path of the collection"
+    );
+    assert!(tenant.nexudus.webhook(north).expect("there").url.ends_with("?token=t0ken"));
+}
+
+#[test]
+fn what_is_not_asked_for_is_named_and_neither_it_nor_others_are_ever_written_to() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    let location = demo::LOCATIONS[0];
+    let add =
+        |action: &str, url: &str| tenant.nexudus.add_webhook(location, action, url, false).expect("known");
+    let mine = [
+        add("TeamCreated", &format!("{PUBLIC}/webhooks/TeamCreated?token=hush")),
+        add("TeamUpdated", &format!("{PUBLIC}/webhooks/TeamUpdated")),
+        add("TeamUpdated", &format!("{PUBLIC}/webhooks/gone/TeamUpdated")),
+    ];
+    add("TeamUpdated", "https://elsewhere.example.com/webhooks/TeamUpdated");
+    let before = tenant.nexudus.webhooks();
+    let plan = tenant.json(&["webhooks", "plan"], 0);
+    let reasons: Vec<_> =
+        plan["unwanted"].as_array().expect("a list").iter().map(|it| it["reason"].as_str()).collect();
+    let expected = ["the action is not asked for", "a second one of the same", "no such source"].map(Some);
+    assert_eq!((reasons, &plan["others"]), (expected.to_vec(), &json!(1)));
+    tenant.asked();
+    let told = tenant.prints(&["webhooks", "apply"], 0);
+    assert!(
+        told.contains(&format!("? default TeamCreated {} {PUBLIC}/webhooks/TeamCreated?token=***", mine[0])),
+        "{told}"
+    );
+    tenant.prints(&["webhooks", "enable"], 0);
+    assert!(tenant.asked().writes().is_empty());
+    assert_eq!(tenant.nexudus.webhooks(), before);
+}
+
+#[test]
+fn a_refusal_is_told_in_the_api_s_words_stops_no_other_and_the_next_run_goes_on() {
+    let tenant = Tenant::with(SOURCES);
+    let refusal = Fault::Refused("URL: token=t0ken is not \u{1b}[31mliked".to_owned());
+    tenant.nexudus.fault(Matching::post(WEBHOOKS).containing("north"), refusal);
+    let status = r#"{"Message":"Name: is a required field","WasSuccessful":false}"#.to_owned();
+    tenant.nexudus.fault(Matching::post(WEBHOOKS).containing("BookingUpdate"), Fault::Status(400, status));
+    let applied = tenant.json(&["webhooks", "apply"], 1);
+    assert_eq!(applied["created"].as_array().expect("a list").len(), 3);
+    let errors: Vec<_> =
+        applied["failed"].as_array().expect("a list").iter().map(|it| it["error"].as_str()).collect();
+    let expected = [
+        "Nexudus refuses with 400: Name: is a required field",
+        "Nexudus refuses with 200: URL: token=*** is not  [31mliked",
+    ];
+    assert_eq!(errors, expected.map(Some));
+    let again = tenant.prints(&["webhooks", "apply"], 0);
+    assert!(again.contains("Applied: 2 created, 0 changed, 0 failed."), "{again}");
+}
+
+#[test]
+fn what_nexudus_takes_and_does_not_keep_counts_as_failed() {
+    let tenant = Tenant::with(SOURCES);
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::post(WEBHOOKS).containing("north"), move |_| {
+        let made = world.webhooks().into_iter().find(|webhook| webhook.action == 8).expect("made");
+        world.change_webhook(made.id, &[("Active", "false")]).expect("there");
+    });
+    let applied = tenant.json(&["webhooks", "apply"], 1);
+    assert_eq!(applied["failed"][0]["error"], "Nexudus took it, and yet it differs in Active");
+    assert_eq!(
+        (&applied["failed"][0]["action"], applied["created"].as_array().map(Vec::len)),
+        (&json!("BookingDelete"), Some(4))
+    );
+}
+
+#[test]
+fn the_status_tells_how_each_webhook_does_and_hides_tokens() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    tenant.prints(&["webhooks", "status", "--detailed-exitcode"], 0);
+    let [create, update, delete] =
+        ["Create", "Update", "Delete"].map(|end| tenant.webhook(&format!("/webhooks/Booking{end}")));
+    tenant
+        .nexudus
+        .change_webhook(create, &[("ErrorCount", "3"), ("LastError", "\"503 from https://h/x?token=hush\"")])
+        .expect("there");
+    tenant
+        .nexudus
+        .change_webhook(
+            update,
+            &[("Active", "false"), ("ErrorCount", "10"), ("LastTrigger", "\"2026-01-02T03:04:05Z\"")],
+        )
+        .expect("there");
+    tenant.nexudus.remove_webhook(delete);
+    let url = format!("{PUBLIC}/webhooks/TeamDeleted");
+    let extra = tenant.nexudus.add_webhook(demo::LOCATIONS[0], "TeamDeleted", &url, true).expect("known");
+    let status = tenant.json(&["webhooks", "status", "--detailed-exitcode"], 3);
+    let states: Vec<(String, String)> = status["webhooks"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| [&row["action"], &row["state"]].map(|text| text.as_str().expect("text").to_owned()).into())
+        .collect();
+    let expected = [
+        ("BookingCreate", "failing"),
+        ("BookingUpdate", "disabled"),
+        ("BookingDelete", "missing"),
+        ("TeamUpdated", "ok"),
+        ("BookingCreate", "ok"),
+        ("TeamDeleted", "unwanted"),
+    ];
+    assert_eq!(states, expected.map(|(action, state)| (action.to_owned(), state.to_owned())));
+    let first = json!({
+        "source": "default", "action": "BookingCreate", "business_id": demo::LOCATIONS[0], "webhook_id": create,
+        "state": "failing", "active": true, "error_count": 3, "last_error": "503 from https://h/x?token=***",
+        "last_trigger": null, "url": format!("{PUBLIC}/webhooks/BookingCreate"),
+    });
+    assert_eq!(status["webhooks"][0], first);
+    let table = tenant.prints(&["webhooks", "status"], 0);
+    assert!(table.starts_with("SOURCE   ACTION         "), "{table}");
+    assert!(table.contains("disabled      10  2026-01-02T03:04:05Z"), "{table}");
+    assert!(
+        table.contains("2 ok, 1 failing, 1 disabled, 1 missing, 1 unwanted; 0 of others.")
+            && !table.contains("hush"),
+        "{table}"
+    );
+    assert!(table.contains(&extra.to_string()), "{table}");
+}
+
+#[test]
+fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    let (create, team) = (tenant.webhook("/webhooks/BookingCreate"), tenant.webhook("/TeamUpdated"));
+    for id in [create, team] {
+        tenant
+            .nexudus
+            .change_webhook(id, &[("Active", "false"), ("Action", "57"), ("ErrorCount", "10")])
+            .expect("there");
+    }
+    let enabled = tenant.json(&["webhooks", "enable", "58"], 0);
+    assert_eq!(
+        enabled,
+        json!({"enabled": [{"source": "default", "action": "TeamUpdated", "webhook_id": team}], "failed": []})
+    );
+    let webhook = tenant.nexudus.webhook(team).expect("there");
+    assert_eq!(
+        (webhook.active, webhook.action, tenant.nexudus.webhook(create).expect("there").active),
+        (true, 57, false)
+    );
+    let told = tenant.prints(&["webhooks", "enable"], 0);
+    assert_eq!(told, format!("enabled default BookingCreate {create}\nEnabled: 1, 0 failed.\n"));
+    let output = tenant.run(&["webhooks", "enable", "TeamCreated"]);
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+}
+
+#[test]
+fn what_the_configuration_gets_wrong_is_exit_code_2_with_what_would_be_right() {
+    let tenant = Tenant::with(SOURCES);
+    let section = tenant.section("");
+    let source = "[sources.default]\nsecrets = [\"s\"]\n";
+    for (toml, told) in [
+        (source.to_owned(), "[nexudus] is not configured"),
+        (format!("[nexudus]\ntoken = \"t\"\n{source}"), "nexudus is not complete, expected public_url"),
+        (format!("{section}{source}"), "no source has a business_id"),
+        (format!("{section}{source}"), "business_id = 1999000001  # Espacio Ñandú"),
+        (format!("{section}{source}business_id = 5\n"), "sources.default.business_id = 5 is not a location"),
+        (format!("{section}{source}business_id = 5\n"), "business_id = 1999000002  # Example North"),
+        (format!("{section}{source}actions = [\"BookngCreate\"]\n"), "did you mean BookingCreate?"),
+    ] {
+        tenant.configure(&toml);
+        for command in ["plan", "apply", "status", "enable"] {
+            let output = tenant.run(&["webhooks", command]);
+            assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+            assert!(err(&output).contains(told), "{}", err(&output));
+        }
+    }
+    tenant.configure(&format!("{section}{SOURCES}"));
+    let output = tenant.run(&["webhooks", "plan", "--source", "south"]);
+    assert!(
+        output.status.code() == Some(2) && err(&output).contains("expected one of default, north"),
+        "{}",
+        err(&output)
+    );
+}
+
+#[test]
+fn actions_that_are_new_in_nexudus_are_told_and_extra_actions_get_their_number_there() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.nexudus.adjust(|manners| {
+        manners.extra_actions = vec![(91, "DeskBooked".to_owned()), (92, "DeskFreed".to_owned())];
+    });
+    let extra = SOURCES.replacen("\"TeamUpdated\"]", "\"DeskBooked\"]\nextra_actions = [\"DeskBooked\"]", 1);
+    tenant.configure(&format!("{}{extra}", tenant.section("")));
+    let plan = tenant.json(&["webhooks", "plan"], 0);
+    assert_eq!(plan["unknown_actions"], json!([{"id": 92, "name": "DeskFreed"}]));
+    let told = tenant.prints(&["webhooks", "status"], 0);
+    assert!(
+        told.contains("not in the catalogue: 92 DeskFreed; to take it, add extra_actions = [\"DeskFreed\"]"),
+        "{told}"
+    );
+    tenant.apply();
+    assert_eq!(tenant.nexudus.webhook(tenant.webhook("/DeskBooked")).expect("there").action, 91);
+
+    // A shorter list removes nothing, and without a list the catalogue's actions are planned all the same.
+    let enums = Matching::get("/api/utils/enums").always();
+    tenant.nexudus.fault(enums, Fault::Status(404, "\"Not found\"".to_owned()));
+    let output = tenant.run(&["webhooks", "plan"]);
+    assert!(
+        output.status.success() && err(&output).contains("list of actions cannot be read"),
+        "{}",
+        err(&output)
+    );
+    tenant.nexudus.remove_webhook(tenant.webhook("/DeskBooked"));
+    let applied = tenant.json(&["webhooks", "apply"], 1);
+    assert_eq!(applied["failed"][0]["error"], "Nexudus has told no number for this action");
+}
+
+#[test]
+fn without_the_role_to_list_locations_that_check_is_left_out() {
+    let tenant = Tenant::with(SOURCES);
+    let roles = ["WebHook-List", "WebHook-Read", "WebHook-Create", "WebHook-Edit"];
+    let account =
+        nexudus_bridge::double::Account::administrator(demo::EMAIL, demo::PASSWORD).with_roles(&roles);
+    tenant.nexudus.set_account(account);
+    tenant.prints(&["webhooks", "apply"], 0);
+    assert_eq!(tenant.nexudus.webhooks().len(), 5);
+}
+
+#[test]
+fn a_create_whose_answer_was_lost_is_not_made_twice() {
+    for fault in [
+        Fault::Cut(Effect::Done),
+        Fault::HalfBody,
+        Fault::Cut(Effect::NotDone),
+        Fault::Html(502),
+        Fault::Status(500, r#"{"Message":"An error has occurred."}"#.to_owned()),
+    ] {
+        let tenant = Tenant::with(SOURCES);
+        tenant.nexudus.fault(Matching::post(WEBHOOKS).containing("north"), fault.clone());
+        tenant.prints(&["webhooks", "apply"], 0);
+        assert_eq!(tenant.nexudus.webhooks().len(), 5, "{fault:?}");
+    }
+}

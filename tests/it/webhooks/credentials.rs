@@ -1,0 +1,77 @@
+//! As whom: every way to authenticate works, and credentials that are refused are not tried again.
+
+use nexudus_bridge::double::{Account, demo};
+
+use crate::support::nexudus::{SOURCES, Tenant};
+use crate::support::program::{err, out};
+
+#[test]
+fn a_password_a_one_time_password_a_token_and_basic_are_all_taken() {
+    const TOTP: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let tenant = Tenant::with(SOURCES);
+    let user = format!("username = {:?}\npassword = {:?}", demo::EMAIL, demo::PASSWORD);
+    let file = tenant.folder().join("totp");
+    std::fs::write(&file, format!("{}\n", TOTP.to_lowercase())).expect("written");
+    let administrator = || Account::administrator(demo::EMAIL, demo::PASSWORD);
+    for (account, who) in [
+        (administrator(), user.clone()),
+        (administrator(), format!("{user}\nauth = \"basic\"")),
+        (administrator().with_totp(TOTP), format!("{user}\ntotp_secret_file = {file:?}")),
+        (administrator().with_token("a-fixed-token"), "token = \"a-fixed-token\"".to_owned()),
+    ] {
+        tenant.nexudus.set_account(account);
+        tenant.configure(&format!("{}{SOURCES}", tenant.section_as(&who, "")));
+        tenant.prints(&["webhooks", "plan"], 0);
+    }
+}
+
+#[test]
+fn refused_credentials_are_tried_once_and_no_output_holds_them() {
+    let tenant = Tenant::with(SOURCES);
+    for status in [400, 401] {
+        tenant.nexudus.adjust(|manners| manners.invalid_grant_status = status);
+        let who = format!("username = {:?}\npassword = \"wrong-password\"", demo::EMAIL);
+        tenant.configure(&format!("{}{SOURCES}", tenant.section_as(&who, "")));
+        tenant.asked();
+        let output = tenant.run(&["webhooks", "apply"]);
+        assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+        assert!(err(&output).contains("Nexudus refuses the credentials of [nexudus]"), "{}", err(&output));
+        assert!(!(err(&output) + &out(&output)).contains("wrong-password"));
+        assert_eq!(tenant.asked().len(), 1);
+    }
+}
+
+#[test]
+fn a_missing_role_is_named_after_one_new_token() {
+    let tenant = Tenant::with(SOURCES);
+    let account =
+        Account::administrator(demo::EMAIL, demo::PASSWORD).with_roles(&["WebHook-List", "Business-List"]);
+    tenant.nexudus.set_account(account);
+    let output = tenant.run(&["webhooks", "apply"]);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(err(&output).contains("needs API access and the role WebHook-Create"), "{}", err(&output));
+    let journal = tenant.asked();
+    assert_eq!(
+        (journal.token_requests().len(), journal.writes().len()),
+        (2, 2),
+        "one more token, and no further record"
+    );
+    assert!(err(&output).contains("not tried"), "{}", err(&output));
+}
+
+#[test]
+fn a_token_that_expires_on_the_way_is_renewed() {
+    let tenant = Tenant::with(SOURCES);
+    let world = tenant.nexudus.world();
+    let posts = nexudus_bridge::double::Matching::post("/api/sys/webhooks").after(2);
+    tenant.nexudus.meanwhile(posts, move |_| world.end_access_tokens());
+    tenant.prints(&["webhooks", "apply"], 0);
+    let grants: Vec<bool> = tenant
+        .asked()
+        .token_requests()
+        .iter()
+        .map(|entry| entry.body.contains("grant_type=refresh_token"))
+        .collect();
+    assert_eq!(grants, [false, true]);
+    assert_eq!(tenant.nexudus.webhooks().len(), 5);
+}

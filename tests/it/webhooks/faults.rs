@@ -1,0 +1,120 @@
+//! Nexudus throttles, falls silent and answers nonsense: what can be done is done, and what cannot is told.
+
+use std::time::{Duration, Instant};
+
+use nexudus_bridge::double::{Effect, Fault, Limits, Matching, Options, RetryAfter};
+
+use crate::support::nexudus::{SOURCES, Tenant};
+use crate::support::program::err;
+
+const WEBHOOKS: &str = "/api/sys/webhooks";
+
+#[test]
+fn throttling_is_obeyed_whatever_its_status_and_form() {
+    for (status, retry_after, least) in [
+        (409, RetryAfter::Seconds(2), 2),
+        (429, RetryAfter::DateIn(2), 1),
+        (409, RetryAfter::Absent, 0),
+        (429, RetryAfter::Text("soon".to_owned()), 0),
+    ] {
+        let tenant = Tenant::with(SOURCES);
+        tenant.nexudus.fault(Matching::post(WEBHOOKS), Fault::Throttled(status, retry_after.clone()));
+        let begun = Instant::now();
+        tenant.prints(&["webhooks", "apply"], 0);
+        assert!(begun.elapsed() >= Duration::from_secs(least), "{retry_after:?}");
+        let journal = tenant.asked();
+        assert_eq!((journal.writes().len(), tenant.nexudus.webhooks().len()), (6, 5), "{retry_after:?}");
+    }
+}
+
+#[test]
+fn nexudus_s_own_limits_are_kept_by_the_default_pace() {
+    let tenant = Tenant::with_options(SOURCES, Options { limits: Limits::DOCUMENTED, ..Options::default() });
+    let paceless: Vec<String> = tenant
+        .section("")
+        .lines()
+        .filter(|line| !line.contains("_minute") && !line.contains("spacing"))
+        .map(str::to_owned)
+        .collect();
+    tenant.configure(&format!("{}\n{SOURCES}", paceless.join("\n")));
+    tenant.prints(&["webhooks", "apply"], 0);
+    let journal = tenant.asked();
+    assert!(journal.answered(409).is_empty());
+    assert!(journal.shortest_gap().expect("several") >= Duration::from_millis(100));
+}
+
+#[test]
+fn a_nexudus_that_is_away_is_told_and_the_rest_is_not_tried() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.nexudus.fault(Matching::post(WEBHOOKS).after(2).always(), Fault::Cut(Effect::NotDone));
+    let output = tenant.run(&["webhooks", "apply"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = err(&output);
+    assert_eq!(told.matches("failed:").count(), 3, "{told}");
+    assert_eq!(told.matches("not tried, since Nexudus is not available").count(), 2, "{told}");
+    assert_eq!(tenant.asked().writes().len(), 2 + 5, "five attempts for one record");
+    tenant.nexudus.heal();
+    tenant.prints(&["webhooks", "apply"], 0);
+    assert_eq!(tenant.nexudus.webhooks().len(), 5);
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_waited_for_no_longer_than_configured() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"500ms\"")));
+    tenant.nexudus.fault(Matching::get(WEBHOOKS), Fault::Late(Duration::from_secs(60), Effect::NotDone));
+    tenant.prints(&["webhooks", "plan"], 0);
+    assert_eq!(tenant.asked().of("GET", WEBHOOKS).len(), 2);
+}
+
+#[test]
+fn a_record_that_somebody_changes_meanwhile_keeps_their_change() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    let id = tenant.webhook("/TeamUpdated");
+    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
+    // The PUT does not happen, and before the next one somebody renames the record.
+    tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Cut(Effect::NotDone));
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+        world.change_webhook(id, &[("Name", "\"renamed\"")]).expect("there");
+    });
+    tenant.prints(&["webhooks", "enable"], 0);
+    let webhook = tenant.nexudus.webhook(id).expect("there");
+    assert_eq!((webhook.active, webhook.name.as_str()), (true, "renamed"));
+
+    // A record that leads elsewhere by now is not ours any more.
+    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::get(WEBHOOKS), move |_| {
+        world.change_webhook(id, &[("URL", "\"https://elsewhere.example.com\"")]).expect("there");
+    });
+    let told = tenant.json(&["webhooks", "enable"], 1);
+    assert_eq!(told["failed"][0]["error"], "the record was changed meanwhile, run it again");
+    assert!(!tenant.nexudus.webhook(id).expect("there").active);
+}
+
+#[test]
+fn a_list_whose_records_shift_between_pages_is_read_again() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    // More than one page of others before ours.
+    let first = tenant.nexudus.webhooks()[0].business_id;
+    let others: Vec<i64> = (0..1100)
+        .map(|n| {
+            tenant
+                .nexudus
+                .add_webhook(first, "TeamUpdated", &format!("https://x.example.com/{n}"), true)
+                .expect("known")
+        })
+        .collect();
+    let world = tenant.nexudus.world();
+    let mine = tenant.webhook("/TeamUpdated");
+    let first_page = Matching::get(WEBHOOKS).containing("page=1");
+    tenant.nexudus.meanwhile(first_page, move |_| {
+        world.remove_webhook(others[0]);
+    });
+    let plan = tenant.json(&["webhooks", "plan"], 0);
+    assert_eq!((&plan["unchanged"], &plan["others"]), (&5.into(), &1099.into()));
+    assert!(tenant.asked().of("GET", WEBHOOKS).len() >= 4 && mine > 0);
+}
