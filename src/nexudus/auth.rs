@@ -111,8 +111,7 @@ impl Auth {
     }
 
     /// The request for a token.
-    pub(super) fn token_request(&self, mut url: Url, refresh: bool) -> Request {
-        url.set_path(&format!("{}/api/token", url.path().trim_end_matches('/')));
+    pub(super) fn token_request(&self, url: Url, refresh: bool) -> Request {
         let mut form = form_urlencoded::Serializer::new(String::new());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));

@@ -1,9 +1,9 @@
 //! Nexudus's REST API, as far as the bridge needs it: who we are, at what pace we ask, what an answer means.
 //!
-//! In reading order: [`pace`] says when the next request may go out, `auth` as whom, [`client`] sends it and judges the
-//! answer, [`record`] holds one that came back, [`listing`] reads all pages of them. Facts about the API that look odd
+//! In reading order: [`pace`] says when the next request may go out, `auth` as whom, `session` makes an answer of it,
+//! [`client`] is what others ask, [`record`] holds one that came back, [`listing`] reads all pages of them. Facts about the API that look odd
 //! here (throttling by 409, failure with status 200, updates by PUT on the collection) are documented by Nexudus. What
-//! webhooks there should be is the business of [`webhooks`](crate::webhooks).
+//! webhooks there should be is the business of `webhooks`.
 
 mod auth;
 pub mod client;
@@ -11,6 +11,7 @@ mod error;
 pub mod listing;
 pub mod pace;
 pub mod record;
+mod session;
 pub mod time;
 
 pub use self::client::Client;

@@ -3,6 +3,8 @@ use std::sync::Mutex as StdMutex;
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::SecretString;
 
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::config::{Credentials, Guardian, Pace};
 use crate::sender::double;
@@ -171,7 +173,7 @@ async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
     assert_eq!(client.write(&writing()).await, Ok(Some(7)));
     assert!(begun.elapsed() >= Duration::from_secs(1));
     assert_eq!(seen(&asked).len(), 3);
-    let metrics = client.metrics.render();
+    let metrics = client.session.lock().await.metrics().render();
     for (outcome, count) in [("throttled", 2), ("ok", 1)] {
         let line = format!(r#"nexudus_requests_total{{operation="update",outcome="{outcome}"}} {count}"#);
         assert!(metrics.contains(&line), "{metrics}");

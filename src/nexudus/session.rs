@@ -1,0 +1,295 @@
+//! What requests wait for one another for: the pace, the token, and how one request becomes an answer.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, HeaderValue, RETRY_AFTER, USER_AGENT};
+use reqwest::{Request, Response, StatusCode, redirect};
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::Url;
+
+use super::auth::{Auth, Given, Next};
+use super::error::ApiError;
+use super::pace::Pacer;
+use crate::config::Nexudus;
+use crate::metrics::Metrics;
+
+/// How often a request is sent that gets no answer.
+pub const ATTEMPTS: u32 = 5;
+
+/// How often a request is sent again that was throttled.
+const THROTTLED: u32 = 20;
+
+/// The longest wait that Nexudus may ask for.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// The waits between attempts: from the first, doubled, up to the second; chance takes up to half of each away.
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The most that is read of an answer: a page of a thousand long records.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most that is passed on of the API's own words.
+const MAX_WORDS: usize = 300;
+
+/// One user's requests to the API, one at a time.
+pub(super) struct Session {
+    http: reqwest::Client,
+    base_url: Url,
+    metrics: Arc<Metrics>,
+    pacer: Pacer,
+    pub(super) auth: Auth,
+    /// Why the credentials were refused; then nothing is sent any more.
+    refused: Option<ApiError>,
+}
+
+/// Why there is no answer that could be judged.
+pub(super) enum Failed {
+    Throttled(Option<Duration>),
+    Unavailable(String),
+}
+
+impl Session {
+    /// One that connects when it is first asked. What is wrong, where there is no HTTP client to be had.
+    pub(super) fn new(config: &Nexudus, metrics: Arc<Metrics>) -> Result<Self, String> {
+        // An error says that one is installed already.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let mut http = reqwest::Client::builder()
+            .redirect(redirect::Policy::none()) // the credentials are for nobody else
+            .timeout(config.pace.request_timeout);
+        if config.base_url.scheme() == "http" {
+            http = http.tls_certs_only([]); // nothing to check
+        }
+        Ok(Self {
+            http: http.build().map_err(|error| innermost(&error))?,
+            base_url: config.base_url.clone(),
+            metrics,
+            pacer: Pacer::new(config.pace),
+            auth: Auth::new(config.credentials.clone()),
+            refused: None,
+        })
+    }
+
+    /// The address of a path of the API.
+    pub(super) fn url(&self, path: &str) -> Url {
+        let mut url = self.base_url.clone();
+        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+        url
+    }
+
+    #[cfg(test)]
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self, operation: &str, outcome: &str) {
+        self.metrics.control.request(operation, outcome);
+    }
+
+    /// The header for the next request, with a new token if the last one is over.
+    pub(super) async fn header(&mut self) -> Result<HeaderValue, ApiError> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone());
+        }
+        let (mut throttled, mut attempt) = (0, 1);
+        loop {
+            let refresh = match self.auth.next() {
+                Next::Header(header) => return Ok(header),
+                Next::Refresh => true,
+                Next::Password => false,
+            };
+            if !refresh {
+                tokio::time::sleep(self.auth.until_fresh()).await;
+            }
+            let url = self.url("/api/token");
+            let answer = self.exchange("token", true, |auth| auth.token_request(url.clone(), refresh)).await;
+            match answer {
+                Err(Failed::Throttled(wait)) => self.throttled(wait, &mut throttled)?,
+                Err(Failed::Unavailable(words)) if attempt >= ATTEMPTS => {
+                    return Err(ApiError::Unavailable(self.clean(&words)));
+                }
+                Err(Failed::Unavailable(_)) => {
+                    back_off(attempt).await;
+                    attempt += 1;
+                }
+                Ok((StatusCode::OK, body)) => {
+                    let given: Option<Given> = serde_json::from_slice(&body).ok();
+                    if !given.is_some_and(|given| self.auth.given(given)) {
+                        self.count("token", "unavailable");
+                        return Err(ApiError::Unavailable(
+                            "its answer to a token request holds no token".to_owned(),
+                        ));
+                    }
+                    self.count("token", "ok");
+                }
+                Ok((StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _))
+                    if refresh =>
+                {
+                    self.count("token", "refused");
+                    self.auth.forget_refresh();
+                }
+                Ok((status, body)) => {
+                    self.count("token", "refused");
+                    let error = self.token_refusal(status, &body);
+                    self.refused = matches!(error, ApiError::Credentials(_)).then(|| error.clone());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// One request and its answer, when the pace allows it.
+    pub(super) async fn exchange(
+        &mut self,
+        operation: &str,
+        write: bool,
+        request: impl Fn(&Auth) -> Request,
+    ) -> Result<(StatusCode, Bytes), Failed> {
+        if let Some(at) = self.pacer.next(write) {
+            tokio::time::sleep_until(at).await;
+        }
+        let mut request = request(&self.auth);
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("nexudus-bridge/", env!("CARGO_PKG_VERSION"))),
+        );
+        let answer = answer(&self.http, request).await;
+        self.pacer.ended(write, Instant::now());
+        let outcome = match &answer {
+            Err(Failed::Throttled(_)) => "throttled",
+            Err(Failed::Unavailable(_)) => "unavailable",
+            Ok(_) => return answer,
+        };
+        self.count(operation, outcome);
+        answer
+    }
+
+    /// Notes a wait that Nexudus asks for, unless it is too long or comes too often.
+    pub(super) fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
+        *times += 1;
+        let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
+        if *times > most || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
+            return Err(ApiError::Throttled(wait));
+        }
+        self.pacer.hold(wait.unwrap_or_else(|| wait_after(*times)), Instant::now());
+        Ok(())
+    }
+
+    fn token_refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Problem {
+            error: String,
+            error_description: String,
+        }
+        let Problem { error, error_description } = serde_json::from_slice(body).unwrap_or_default();
+        let credentials =
+            error == "invalid_grant" || (error.is_empty() && status == StatusCode::UNAUTHORIZED);
+        let words: Vec<String> =
+            [error, error_description].into_iter().filter(|words| !words.is_empty()).collect();
+        let words = self.clean(&words.join(": "));
+        if credentials {
+            ApiError::Credentials(words)
+        } else {
+            let words = format!("no token from /api/token; {words}");
+            ApiError::Refused { status: status.as_u16(), words: words.trim_end_matches("; ").to_owned() }
+        }
+    }
+
+    /// What the API says about a refusal: its message, and those of single fields.
+    pub(super) fn refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "PascalCase")]
+        struct Problem {
+            message: Option<String>,
+            errors: Option<Vec<FieldProblem>>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "PascalCase")]
+        struct FieldProblem {
+            message: Option<String>,
+            property_name: Option<String>,
+        }
+        let Problem { message, errors } = serde_json::from_slice(body).unwrap_or_default();
+        let mut words = message.unwrap_or_default();
+        for FieldProblem { message, property_name } in errors.unwrap_or_default() {
+            let (Some(message), Some(name)) = (message, property_name) else { continue };
+            let problem = format!("{name}: {message}");
+            if !words.contains(&problem) {
+                words = if words.is_empty() { problem } else { format!("{words}; {problem}") };
+            }
+        }
+        if words.is_empty() && status.is_redirection() {
+            "a redirect; is nexudus.base_url right?".clone_into(&mut words);
+        }
+        ApiError::Refused { status: status.as_u16(), words: self.clean(&words) }
+    }
+
+    /// Words from elsewhere on one line, of bounded length, without a secret that they may repeat.
+    pub(super) fn clean(&self, words: &str) -> String {
+        let mut words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        for secret in self.auth.secrets() {
+            words = words.replace(secret, "***");
+        }
+        words.chars().take(MAX_WORDS).collect()
+    }
+}
+
+async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode, Bytes), Failed> {
+    let no_answer = |error: reqwest::Error| {
+        Failed::Unavailable(if error.is_timeout() {
+            "it does not answer in time".to_owned()
+        } else {
+            innermost(&error.without_url())
+        })
+    };
+    let mut response = http.execute(request).await.map_err(no_answer)?;
+    let status = response.status();
+    if matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS) {
+        return Err(Failed::Throttled(retry_after(&response, SystemTime::now())));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(Failed::Unavailable(format!("an answer has more than {MAX_ANSWER_BYTES} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
+        return Err(Failed::Unavailable(format!("it answers {}", status.as_u16())));
+    }
+    Ok((status, body.into()))
+}
+
+/// `Retry-After` in both of its forms (RFC 9110, section 10.2.3).
+fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
+    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = || value.parse().ok().map(Duration::from_secs);
+    let moment =
+        || httpdate::parse_http_date(value).ok().map(|at| at.duration_since(now).unwrap_or_default());
+    seconds().or_else(moment)
+}
+
+/// Waits before the attempt after this one.
+pub async fn back_off(attempt: u32) {
+    tokio::time::sleep(wait_after(attempt)).await;
+}
+
+fn wait_after(attempt: u32) -> Duration {
+    let doubled = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
+    doubled.min(BACK_OFF.1).mul_f64(1.0 - fastrand::f64() / 2.0)
+}
+
+/// What was wrong, without the layers that say only that something was.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

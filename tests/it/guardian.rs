@@ -1,0 +1,279 @@
+//! The guardian of a running bridge shows how webhooks do, and switches on what Nexudus switched off: nothing else.
+
+use std::time::Duration;
+
+use nexudus_bridge::double::{Fault, Matching, Webhook, demo};
+
+use crate::support::bridge::{PATIENCE, TestBridge};
+use crate::support::nexudus::{PUBLIC, Tenant};
+use crate::support::program::{Running, field};
+
+const WEBHOOKS: &str = "/api/sys/webhooks";
+
+const SOURCE: &str = "[sources.default]\nsecrets = [\"test-secret\"]\nbusiness_id = 1999000001\n\
+                      actions = [\"BookingCreate\", \"TeamUpdated\"]\n";
+
+/// A bridge on an embedded broker that watches over a tenant's webhooks.
+async fn guarded(tenant: &Tenant, settings: &[(&str, &str)]) -> TestBridge {
+    let base_url = tenant.nexudus.base_url();
+    let actions = "[\"BookingCreate\", \"TeamUpdated\"]";
+    let mut all = vec![
+        ("nexudus.base_url", base_url.as_str()),
+        ("nexudus.username", demo::EMAIL),
+        ("nexudus.password", demo::PASSWORD),
+        ("nexudus.public_url", PUBLIC),
+        ("nexudus.requests_per_minute", "100000"),
+        ("nexudus.writes_per_minute", "100000"),
+        ("nexudus.request_spacing", "0s"),
+        ("nexudus.guardian.interval", "200ms"),
+        ("sources.default.business_id", "1999000001"),
+        ("sources.default.actions", actions),
+    ];
+    all.extend(settings);
+    TestBridge::on_embedded(&["BookingCreate", "TeamUpdated"], &all).await
+}
+
+/// A tenant with both webhooks.
+fn tenant() -> Tenant {
+    let tenant = Tenant::with(SOURCE);
+    tenant.apply();
+    tenant
+}
+
+fn series(name: &str, action: &str, id: i64) -> String {
+    format!("nexudus_bridge_{name}{{action=\"{action}\",source=\"default\",webhook_id=\"{id}\"}}")
+}
+
+fn switch_off(tenant: &Tenant, id: i64, errors: &str) {
+    let off =
+        [("Active", "false"), ("ErrorCount", errors), ("LastError", "\"503 from https://h/x?token=hush\"")];
+    tenant.nexudus.change_webhook(id, &off).expect("there");
+}
+
+/// Waits until a webhook is as wanted.
+async fn wait_for(tenant: &Tenant, id: i64, wanted: impl Fn(&Webhook) -> bool) {
+    let begun = std::time::Instant::now();
+    while !tenant.nexudus.webhook(id).is_some_and(|webhook| wanted(&webhook)) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", tenant.nexudus.webhook(id));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until the guardian has looked so many times from now on.
+async fn wait_for_looks(tenant: &Tenant, looks: usize) {
+    let count = || tenant.nexudus.journal().of("GET", WEBHOOKS).len();
+    let (begun, before) = (std::time::Instant::now(), count());
+    while count() < before + looks {
+        assert!(begun.elapsed() < PATIENCE, "the guardian does not look");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gauges_show_each_webhook_and_the_series_of_a_vanished_one_go() {
+    let tenant = tenant();
+    let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
+    let more = [("ErrorCount", "4"), ("LastTrigger", "\"2026-01-02T03:04:05.5Z\"")];
+    tenant.nexudus.change_webhook(team, &more).expect("there");
+    let bridge = guarded(&tenant, &[]).await;
+    bridge.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 1.0).await;
+    bridge.wait_for_metric(&series("webhook_consecutive_failures", "TeamUpdated", team), 4.0).await;
+    let time = bridge.metric(&series("webhook_last_trigger_timestamp_seconds", "TeamUpdated", team)).await;
+    assert_eq!(time, 1_767_323_045.5);
+    assert_eq!(bridge.metric("nexudus_bridge_webhooks_missing{source=\"default\"}").await, 0.0);
+    assert!(bridge.metric("nexudus_bridge_guardian_last_success_timestamp_seconds").await > 1.7e9);
+    let requests = |operation| {
+        format!("nexudus_bridge_nexudus_requests_total{{operation=\"{operation}\",outcome=\"ok\"}}")
+    };
+    assert_eq!(
+        (bridge.metric(&requests("token")).await, bridge.metric(&requests("enums")).await),
+        (1.0, 1.0)
+    );
+    assert!(bridge.metric(&requests("list")).await >= 1.0);
+
+    tenant.nexudus.remove_webhook(booking);
+    bridge.wait_for_metric("nexudus_bridge_webhooks_missing{source=\"default\"}", 1.0).await;
+    let text = String::from_utf8(bridge.admin("/metrics").await.body).expect("text");
+    assert!(!text.contains(&format!("webhook_id=\"{booking}\"")), "{text}");
+    assert!(text.contains(&series("webhook_active", "TeamUpdated", team)));
+    wait_for_looks(&tenant, 3).await;
+    assert!(tenant.nexudus.journal().writes().is_empty(), "it creates nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nexudus_switched_off_is_switched_on_and_what_was_switched_off_by_hand_is_not() {
+    let tenant = tenant();
+    let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
+    switch_off(&tenant, team, "0");
+    switch_off(&tenant, booking, "10");
+    tenant.nexudus.change_webhook(booking, &[("Action", "7"), ("Name", "\"mine\"")]).expect("there");
+    let bridge = guarded(&tenant, &[]).await;
+    wait_for(&tenant, booking, |webhook| webhook.active).await;
+    let webhook = tenant.nexudus.webhook(booking).expect("there");
+    assert_eq!((webhook.action, webhook.name.as_str()), (7, "mine"), "it changes nothing else");
+    let counted = "nexudus_bridge_webhook_reenabled_total{action=\"BookingCreate\",source=\"default\"}";
+    bridge.wait_for_metric(counted, 1.0).await;
+    wait_for_looks(&tenant, 3).await;
+    assert!(!tenant.nexudus.webhook(team).expect("there").active);
+
+    let only_looks = guarded(&tenant, &[("nexudus.guardian.reenable", "false")]).await;
+    drop(bridge);
+    switch_off(&tenant, booking, "11");
+    only_looks.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 0.0).await;
+    tenant.asked();
+    wait_for_looks(&tenant, 3).await;
+    assert!(tenant.nexudus.journal().writes().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_is_not_ready_switches_nothing_on_and_one_that_becomes_ready_does_at_once() {
+    let tenant = tenant();
+    let booking = tenant.webhook("/BookingCreate");
+    // Looks seldom: what happens soon happens because the bridge became ready.
+    let bridge = guarded(&tenant, &[("nexudus.guardian.interval", "1h")]).await;
+    bridge.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 1.0).await;
+    bridge.broker().down();
+    bridge.wait_until_ready_is(503).await;
+    switch_off(&tenant, booking, "10");
+    tenant.asked();
+    bridge.broker().up();
+    bridge.wait_until_ready_is(200).await;
+    wait_for(&tenant, booking, |webhook| webhook.active).await;
+
+    let watchful = guarded(&tenant, &[]).await;
+    watchful.broker().down();
+    watchful.wait_until_ready_is(503).await;
+    bridge.broker().down();
+    bridge.wait_until_ready_is(503).await;
+    switch_off(&tenant, booking, "10");
+    tenant.asked();
+    wait_for_looks(&tenant, 5).await;
+    assert!(tenant.nexudus.journal().writes().is_empty(), "not ready, nothing switched on");
+    watchful.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 0.0).await;
+    watchful.broker().up();
+    wait_for(&tenant, booking, |webhook| webhook.active).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_fails_again_without_a_success_is_switched_on_at_growing_distances() {
+    let tenant = tenant();
+    let booking = tenant.webhook("/BookingCreate");
+    switch_off(&tenant, booking, "10");
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS).always(), move |_| {
+        world.change_webhook(booking, &[("Active", "false")]).expect("there");
+    });
+    let bridge = guarded(&tenant, &[]).await;
+    let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
+    let begun = std::time::Instant::now();
+    while puts() < 5 {
+        assert!(begun.elapsed() < PATIENCE, "{} in vain", puts());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let journal = tenant.nexudus.journal();
+    let times: Vec<_> = journal.of("PUT", WEBHOOKS).iter().map(|entry| entry.instant).collect();
+    for (number, pair) in times.windows(2).enumerate() {
+        let least = Duration::from_millis(200) * 2_u32.pow(u32::try_from(number).expect("few"));
+        assert!(pair[1] - pair[0] >= least, "distance {number}: {:?}", pair[1] - pair[0]);
+    }
+    // A success ends it: the next failure is met at once.
+    tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("there");
+    let (begun, before) = (std::time::Instant::now(), puts());
+    while puts() == before {
+        assert!(begun.elapsed() < Duration::from_millis(200 * 16), "as if there had been no success");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(bridge);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nexudus_being_away_touches_neither_readiness_nor_ingress() {
+    let tenant = tenant();
+    let bridge = guarded(&tenant, &[("nexudus.request_timeout", "1s")]).await;
+    bridge.wait_until_ready_is(200).await;
+    tenant.nexudus.fault(Matching::any().always(), Fault::Html(503));
+    let failed = "nexudus_bridge_nexudus_requests_total{operation=\"list\",outcome=\"unavailable\"}";
+    bridge.wait_until_admin("/metrics", |reply| String::from_utf8_lossy(&reply.body).contains(failed)).await;
+    assert_eq!(bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.status, 200);
+    assert_eq!(bridge.admin("/readyz").await.status, 200);
+    tenant.nexudus.heal();
+    let booking = tenant.webhook("/BookingCreate");
+    switch_off(&tenant, booking, "10");
+    wait_for(&tenant, booking, |webhook| webhook.active).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_guardians_meet_on_one_record_without_harm() {
+    let tenant = tenant();
+    let ids = [tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated")];
+    // Both have read the record before either writes.
+    tenant.nexudus.fault(
+        Matching::put(WEBHOOKS),
+        Fault::Late(Duration::from_millis(300), nexudus_bridge::double::Effect::NotDone),
+    );
+    let before: Vec<_> = ids.iter().map(|id| tenant.nexudus.webhook(*id).expect("there")).collect();
+    for id in ids {
+        switch_off(&tenant, id, "10");
+    }
+    let (one, other) = tokio::join!(guarded(&tenant, &[]), guarded(&tenant, &[]));
+    for id in ids {
+        wait_for(&tenant, id, |webhook| webhook.active).await;
+    }
+    wait_for_looks(&tenant, 6).await;
+    for (id, before) in ids.into_iter().zip(before) {
+        let after = tenant.nexudus.webhook(id).expect("there");
+        assert_eq!(
+            (after.active, &after.name, &after.url, after.action),
+            (true, &before.name, &before.url, before.action)
+        );
+    }
+    assert_eq!(tenant.nexudus.webhooks().len(), 2);
+    assert!(tenant.nexudus.journal().writes().len() <= 4, "each of them wrote each record once at most");
+    drop((one, other));
+}
+
+#[test]
+fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_nexudus_over() {
+    let tenant = tenant();
+    tenant.nexudus.adjust(|manners| manners.extra_actions = vec![(91, "DeskBooked".to_owned())]);
+    let booking = tenant.webhook("/BookingCreate");
+    switch_off(&tenant, booking, "10");
+    let broker =
+        nexudus_bridge::kafka::embedded::EmbeddedBroker::start(nexudus_bridge::kafka::embedded::Options {
+            port: None,
+            topics: vec![("nexudus.quarantine".to_owned(), 1)],
+        })
+        .expect("an embedded broker starts");
+    let rest = format!(
+        "[ingress]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[topics]\ncreate = false\n\
+         [kafka]\nbootstrap_servers = {:?}\n{SOURCE}",
+        broker.bootstrap_servers()
+    );
+    let wrong = tenant.section_as(
+        &format!("username = {:?}\npassword = \"wrong-password\"", demo::EMAIL),
+        "guardian = { interval = \"200ms\" }",
+    );
+    tenant.configure(&format!("{wrong}{rest}"));
+    let running = Running::serve(&tenant.file());
+    let line = running.line_with("the webhooks in Nexudus cannot be seen: Nexudus refuses the credentials");
+    assert!(line.contains("WARN"), "{line}");
+    tenant.configure(&format!("{}{rest}", tenant.section("guardian = { interval = \"200ms\" }")));
+    running.signal("HUP");
+    let line = running.line_with("Nexudus has an action that is not in the catalogue");
+    assert_eq!((field(&line, "id"), field(&line, "name")), ("91", "\"DeskBooked\""), "{line}");
+    let line = running.line_with("a webhook that Nexudus had switched off is on again");
+    assert!(line.contains("last_error=\"503 from https://h/x?token=***\""), "{line}");
+    assert_eq!(
+        (field(&line, "webhook_id"), field(&line, "failures")),
+        (booking.to_string().as_str(), "10"),
+        "{line}"
+    );
+    assert_eq!(tenant.nexudus.journal().token_requests().len(), 2, "wrong credentials are tried once");
+    running.signal("TERM");
+    let (status, rest) = running.ended(PATIENCE);
+    assert!(status.success(), "{rest}");
+    assert!(
+        !rest.contains("DeskBooked") && !rest.contains("on again") && !rest.contains("wrong-password"),
+        "{rest}"
+    );
+}

@@ -1,0 +1,167 @@
+//! The whole story: Kafka dies, Nexudus switches webhooks off, Kafka returns, the guardian switches them on, and `catch-up`
+//! brings what was missed.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use nexudus_bridge::double::{Limits, Nexudus, Options, Sending, demo};
+use nexudus_bridge::sender::post::Retry;
+use serde_json::Value;
+
+use crate::support::bridge::{PATIENCE, SECRET};
+use crate::support::kafka::{OwnBroker, free_port, pause};
+use crate::support::program::{Running, err, field, out, program};
+use crate::support::say;
+
+/// A record as it was when something happened to it.
+type Version = (&'static str, i64, Vec<u8>);
+
+const LOCATION: i64 = demo::LOCATIONS[0];
+
+/// What happens at the location.
+struct Life<'a> {
+    nexudus: &'a Nexudus,
+    /// What every topic must hold in the end, by action.
+    happened: BTreeMap<&'static str, Vec<Version>>,
+}
+
+impl Life<'_> {
+    fn note(&mut self, action: &'static str, entity: &'static str, id: i64) {
+        let record = self.nexudus.record(entity, id).expect("there").to_json();
+        self.happened.entry(action).or_default().push((entity, id, record));
+    }
+
+    fn create(&mut self, action: &'static str, entity: &'static str) -> i64 {
+        let record = self.nexudus.example(entity, LOCATION).expect("known");
+        let id = record.id();
+        self.nexudus.create(entity, LOCATION, record).expect("known");
+        self.note(action, entity, id);
+        id
+    }
+
+    fn update(&mut self, action: &'static str, entity: &'static str, id: i64, text: &str) {
+        self.nexudus.update(entity, id, &[("ToStringText", &format!("{text:?}"))]).expect("there");
+        self.note(action, entity, id);
+    }
+}
+
+fn wait_until(what: &str, within: Duration, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < within, "{what}: not within {within:?}");
+        pause(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its_topic() {
+    let broker = OwnBroker::start();
+    let retry = Retry { limit: 10, shortest: Duration::from_millis(50), longest: Duration::from_millis(200) };
+    let sending = Sending { retry, ..Sending::default() };
+    let nexudus =
+        Nexudus::start(Options { limits: Limits::NONE, sending, ..Options::default() }).expect("free ports");
+    nexudus.populate(Some(SECRET));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bridge.toml");
+    let ingress = format!("127.0.0.1:{}", free_port());
+    let settings = format!(
+        "[ingress]\nlisten = {ingress:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [kafka]\nbootstrap_servers = {:?}\nconfirm_timeout = \"1s\"\n[topics]\npartitions = 1\n\
+         [nexudus]\nbase_url = {:?}\nusername = {:?}\npassword = {:?}\npublic_url = \"http://{ingress}\"\n\
+         requests_per_minute = 100000\nwrites_per_minute = 100000\nrequest_spacing = \"0s\"\n\
+         guardian = {{ interval = \"1s\" }}\n\
+         [sources.default]\nsecrets = [{SECRET:?}]\nbusiness_id = {LOCATION}\n",
+        broker.bootstrap(),
+        nexudus.base_url(),
+        demo::EMAIL,
+        demo::PASSWORD,
+    );
+    std::fs::write(&file, settings).expect("written");
+    let command = |arguments: &[&str]| {
+        let output = program().args(arguments).arg("--config").arg(&file).output().expect("it runs");
+        assert!(output.status.success(), "{arguments:?}: {}{}", out(&output), err(&output));
+        out(&output)
+    };
+
+    let bridge = Running::serve(&file);
+    bridge.line_with("topics were created");
+    let applied = command(&["webhooks", "apply"]);
+    assert!(applied.contains("Applied: 89 created, 0 changed, 0 failed."), "{applied}");
+
+    // An ordinary day.
+    let mut life = Life { nexudus: &nexudus, happened: BTreeMap::new() };
+    let booking = life.create("BookingCreate", "Booking");
+    life.update("BookingUpdate", "Booking", booking, "moved");
+    wait_until("the day's events are delivered", PATIENCE, || nexudus.pending() == 0);
+    assert!(nexudus.missed().is_empty());
+
+    // Kafka dies. Ten failures later Nexudus has switched off what had something to tell.
+    broker.kill();
+    let died = Instant::now();
+    let lost = life.create("BookingCreate", "Booking");
+    life.update("TeamUpdated", "Team", nexudus.ids("Team")[0], "renamed");
+    let visitor = life.create("VisitorRegistered", "Visitor");
+    let off =
+        |action: i64| nexudus.webhooks().iter().any(|webhook| webhook.action == action && !webhook.active);
+    wait_until("webhooks are switched off", Duration::from_secs(120), || off(6) && off(58) && off(42));
+    say(&format!("after {:?}: Nexudus has switched off three webhooks", died.elapsed()));
+    // From now on nothing is even tried: these are missed by everybody.
+    let silent = life.create("BookingCreate", "Booking");
+    nexudus.delete("Booking", booking).expect("there");
+    wait_until("the deletion is given up", Duration::from_secs(120), || off(8));
+    let checkin = nexudus.record("Visitor", visitor).expect("there").to_json();
+    nexudus.happened("VisitorNotification", LOCATION, checkin).expect("known");
+    wait_until("so is the signal", Duration::from_secs(120), || off(38) && nexudus.pending() == 0);
+    let status = command(&["webhooks", "status"]);
+    assert!(status.contains("84 ok, 5 disabled; 0 of others."), "{status}");
+
+    // Kafka returns, and so does everything else by itself.
+    broker.restart();
+    let returned = Instant::now();
+    wait_until("the guardian switches them on", Duration::from_secs(90), || {
+        nexudus.webhooks().iter().all(|webhook| webhook.active)
+    });
+    say(&format!("{:?} after Kafka's return all webhooks are on again", returned.elapsed()));
+    let line = bridge.line_with("a webhook that Nexudus had switched off is on again");
+    assert!(field(&line, "failures").parse::<u32>().is_ok_and(|failures| failures >= 10), "{line}");
+    life.update("BookingUpdate", "Booking", lost, "after the outage");
+    wait_until("new events are delivered", PATIENCE, || nexudus.pending() == 0);
+
+    // What was missed is read back.
+    let dry: Value =
+        serde_json::from_str(&command(&["catch-up", "--since", "last-trigger", "--dry-run", "--json"]))
+            .expect("JSON");
+    let told = command(&["catch-up", "--since", "last-trigger"]);
+    say(&told);
+    let published = |action: &str| {
+        let rows = dry["published"].as_array().expect("a list");
+        rows.iter().find(|row| row["action"] == action).and_then(|row| row["records"].as_u64()).unwrap_or(0)
+    };
+    assert!(published("BookingCreate") >= 2 && published("TeamUpdated") >= 1, "{dry}");
+    for unreadable in ["BookingDelete", "VisitorNotification", "CoworkerCheckin"] {
+        assert!(told.contains(unreadable), "{unreadable} is named: {told}");
+    }
+
+    let topics = broker.client();
+    for (action, versions) in &life.happened {
+        let messages = topics.read_to_end(&format!("nexudus.{action}"));
+        for (entity, id, record) in versions {
+            // What was changed again since is read back as it is now.
+            let now = nexudus.record(entity, *id).map(|record| record.to_json());
+            let whole = |value: &[u8]| value == record.as_slice() || now.as_deref() == Some(value);
+            assert!(messages.iter().any(|message| whole(&message.value)), "{action} {id} is on its topic");
+        }
+    }
+    let messages = topics.read_to_end("nexudus.BookingCreate");
+    let marked = |id: i64| {
+        messages.iter().any(|message| {
+            message.key.as_deref() == Some(id.to_string().as_bytes())
+                && message.header("ce_nexuduscatchup").is_some()
+        })
+    };
+    assert!(marked(silent), "what nobody tried to deliver came by catch-up");
+    assert!(topics.read_to_end("nexudus.BookingDelete").is_empty(), "a deletion cannot be read back");
+    bridge.signal("TERM");
+    let (status, log) = bridge.ended(PATIENCE);
+    assert!(status.success(), "{log}");
+}
