@@ -166,8 +166,8 @@ impl Watcher {
             look.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             for UnknownAction { id, name } in &look.unknown_actions {
                 tracing::warn!(
-                    id,
-                    name,
+                    action_id = id,
+                    action = name,
                     "Nexudus has an action that is not in the catalogue; extra_actions takes it"
                 );
             }
@@ -202,7 +202,7 @@ impl Watcher {
         self.metrics.control.looked(&series, missing.into_iter());
         if total > 0 && total != self.missing {
             tracing::warn!(
-                count = total,
+                webhooks = total,
                 "webhooks are missing in Nexudus; `nexudus-bridge webhooks apply` creates them"
             );
         }

@@ -260,7 +260,7 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     tenant.configure(&format!("{}{rest}", tenant.section("guardian = { interval = \"200ms\" }")));
     running.signal("HUP");
     let line = running.line_with("Nexudus has an action that is not in the catalogue");
-    assert_eq!((field(&line, "id"), field(&line, "name")), ("91", "\"DeskBooked\""), "{line}");
+    assert_eq!((field(&line, "action_id"), field(&line, "action")), ("91", "\"DeskBooked\""), "{line}");
     let line = running.line_with("a webhook that Nexudus had switched off is on again");
     assert!(line.contains("last_error=\"503 from https://h/x?token=***\""), "{line}");
     assert_eq!(
