@@ -61,7 +61,7 @@ impl Client {
             if complete || before.is_some_and(|before| before.keys().eq(records.keys())) {
                 return Ok(records);
             }
-            tracing::debug!(entity = collection.entity, "a list changed while it was read; reading it again");
+            tracing::debug!("the list of {} changed while it was read; reading it again", collection.entity);
             before = Some(records);
         }
         Err(ApiError::Shifting(collection.entity))

@@ -2,7 +2,7 @@
 //!
 //! Nexudus switches a webhook off after ten failures in a row and tells nobody. The guardian looks at start, at its
 //! interval, and as soon as the bridge is ready again. It switches on only while the bridge is ready, only what has
-//! failures (what has none was switched off by hand), and waits longer each time for a webhook that fails again without a
+//! failures, now or at the last look (what has none was switched off by hand), and waits longer each time for a webhook that fails again without a
 //! success between. It creates nothing. What happens to it touches neither readiness nor ingress. Several guardians may
 //! meet on one record: each reads it first, and writes the same.
 
@@ -106,6 +106,8 @@ struct Watcher {
     reenable: bool,
     /// The webhooks that were switched on again, by their number.
     tries: BTreeMap<i64, Tries>,
+    /// Those that had failures at the last look.
+    failing: BTreeSet<i64>,
     /// Those that are off by hand, as the log has said.
     by_hand: BTreeSet<i64>,
     missing: usize,
@@ -139,6 +141,7 @@ impl Watcher {
             interval: guardian.interval,
             reenable: guardian.reenable,
             tries: BTreeMap::new(),
+            failing: BTreeSet::new(),
             by_hand: BTreeSet::new(),
             missing: 0,
             actions_compared: false,
@@ -179,6 +182,9 @@ impl Watcher {
             tracing::info!("the webhooks in Nexudus can be seen again");
         }
         self.refusals = 0;
+        let failing =
+            |pair: &Pair| pair.found.as_ref().filter(|found| found.error_count > 0).map(|found| found.id);
+        let failing = comparison.pairs.iter().filter_map(failing).collect();
         for pair in &comparison.pairs {
             if let Some(found) = &pair.found
                 && self.is_due(pair, found)
@@ -187,6 +193,7 @@ impl Watcher {
                 self.reenable(pair, found).await?;
             }
         }
+        self.failing = failing;
         Ok(())
     }
 
@@ -215,7 +222,9 @@ impl Watcher {
         if self.tries.get(&found.id).is_some_and(succeeded) {
             self.tries.remove(&found.id);
         }
-        let off_by_hand = !found.active && found.error_count <= 0;
+        // A delivery that was on its way when Nexudus switched the webhook off may succeed, and end the count of failures.
+        let failing = found.error_count > 0 || self.failing.contains(&found.id);
+        let off_by_hand = !found.active && !failing;
         if !off_by_hand {
             self.by_hand.remove(&found.id);
         } else if self.by_hand.insert(found.id) {

@@ -116,6 +116,12 @@ async fn what_nexudus_switched_off_is_switched_on_and_what_was_switched_off_by_h
     wait_for_looks(&tenant, 3).await;
     assert!(!tenant.nexudus.webhook(team).expect("there").active);
 
+    // A delivery that succeeds late ends the count of failures of a webhook that Nexudus has switched off meanwhile.
+    tenant.nexudus.change_webhook(booking, &[("ErrorCount", "9")]).expect("there");
+    wait_for_looks(&tenant, 2).await;
+    switch_off(&tenant, booking, "0");
+    wait_for(&tenant, booking, |webhook| webhook.active).await;
+
     let only_looks = guarded(&tenant, &[("nexudus.guardian.reenable", "false")]).await;
     drop(bridge);
     switch_off(&tenant, booking, "11");

@@ -3,7 +3,7 @@
 //! A real Prometheus scrapes the real bridge on a real broker, every second and not every 15, for less than a minute. Then
 //! every query of the dashboard is asked, its variables replaced as Grafana would, and every expression of the rules, as it
 //! is but for times that would take too long ([`RULES_SOONER`]). A query that is refused, an empty panel, a metric or a
-//! label's value that nobody has: each is named at the end. Only what metrics of `rules::LATER` alone can show is excepted.
+//! label's value that nobody has: each is named at the end.
 
 mod stage;
 mod variables;
@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::rules::LATER;
 use crate::support::compose::repository;
 use crate::support::prometheus::{Prometheus, Seconds};
 use crate::support::promql::{Selector, selectors};
@@ -88,10 +87,6 @@ fn numbers(series: &[Value]) -> impl Iterator<Item = f64> {
     points.map(|point| text(&point[1]).parse::<f64>().expect("a number")).filter(|number| number.is_finite())
 }
 
-fn is_later(selector: &Selector) -> bool {
-    selector.metric.strip_prefix("nexudus_bridge_").is_some_and(|name| LATER.contains(&name))
-}
-
 /// What is wrong, and how much was asked.
 #[derive(Default)]
 struct Findings {
@@ -107,7 +102,7 @@ impl Findings {
         if read.is_empty() {
             self.wrong.push(format!("{place}: reads no metric: {expression}"));
         }
-        for selector in read.iter().filter(|one| !is_later(one)).flat_map(Selector::alternatives) {
+        for selector in read.iter().flat_map(Selector::alternatives) {
             let written = selector.written();
             if self.selectors.contains_key(&written) {
                 continue;
@@ -139,21 +134,19 @@ impl Findings {
                     prometheus.query_range(&expression, variables.range, STEP).await
                 };
                 self.queries += 1;
-                let later = selectors(&expression).iter().all(is_later);
                 match found {
                     Err(error) => self.wrong.push(format!("{title}: {error}: {expression}")),
-                    Ok(found) if numbers(&found).next().is_none() && !later => {
+                    Ok(found) if numbers(&found).next().is_none() => {
                         self.wrong.push(format!("{title} is empty: {expression}"));
                     }
                     Ok(found) => {
                         largest = numbers(&found).fold(largest, f64::max);
-                        series.push(if later { "later".to_owned() } else { found.len().to_string() });
+                        series.push(found.len().to_string());
                     }
                 }
                 self.reads(title, &expression, prometheus).await;
             }
-            let shows = largest > 0.0 || ZERO.contains(&title) || series.iter().all(|count| count == "later");
-            if !shows {
+            if largest <= 0.0 && !ZERO.contains(&title) {
                 self.wrong.push(format!("{title} shows nothing but 0"));
             }
             let panel = format!("{title:<52} {:>7}  {:<10} {largest:>14.3}", series.len(), series.join(" "));

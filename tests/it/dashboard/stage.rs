@@ -6,13 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nexudus_bridge::double::{Limits, Nexudus, Options, demo};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::SCRAPED_EVERY;
-use crate::support::bridge::{SECRET, http_client, sign};
+use crate::support::bridge::{PATIENCE, SECRET, http_client, sign};
 use crate::support::kafka::{OwnBroker, free_port};
+use crate::support::nexudus::PUBLIC;
 use crate::support::program::Running;
 use crate::support::proxy::Proxy;
 use crate::tls::{certificate, client};
@@ -33,6 +35,9 @@ pub(super) struct Stage {
     ingress: u16,
     pub(super) admin: u16,
     client: reqwest::Client,
+    nexudus: Nexudus,
+    /// A webhook of the source `default`.
+    webhook: i64,
 }
 
 impl Stage {
@@ -45,13 +50,45 @@ impl Stage {
         fs::write(folder.path().join("tls.crt"), &chain).expect("written");
         fs::write(folder.path().join("tls.key"), &key).expect("written");
         let (ingress, admin) = (free_port(), free_port());
+        let nexudus =
+            Nexudus::start(Options { limits: Limits::NONE, ..Options::default() }).expect("free ports");
+        nexudus.populate(Some(SECRET));
+        let url = format!("{PUBLIC}/webhooks/BookingCreate");
+        let webhook = nexudus.add_webhook(demo::LOCATIONS[0], "BookingCreate", &url, true).expect("known");
+        let triggered = [("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
+        nexudus.change_webhook(webhook, &triggered).expect("there");
+        // This one is off by hand, and that for BookingDelete is missing.
+        let url = format!("{PUBLIC}/webhooks/BookingUpdate");
+        nexudus.add_webhook(demo::LOCATIONS[0], "BookingUpdate", &url, false).expect("known");
         let file = folder.path().join("bridge.toml");
-        fs::write(&file, settings(folder.path(), ingress, admin, &network)).expect("written");
+        let sources = settings(folder.path(), ingress, admin, &network);
+        fs::write(&file, format!("{sources}{}", watched(&nexudus))).expect("written");
         let bridge = Running::serve(&file);
         bridge.line_with("topics were created");
         // Not kept alive: what is sent while the bridge starts again must not wait for a connection that is gone.
         let client = client(&chain).http1_only().pool_max_idle_per_host(0).build().expect("a client");
-        Self { _broker: broker, network, folder, bridge: Some(bridge), ingress, admin, client }
+        Self {
+            _broker: broker,
+            network,
+            folder,
+            bridge: Some(bridge),
+            ingress,
+            admin,
+            client,
+            nexudus,
+            webhook,
+        }
+    }
+
+    /// Nexudus switches the webhook off, and the bridge switches it on again.
+    async fn switch_off(&self) {
+        let off = [("Active", "false"), ("ErrorCount", "10")];
+        self.nexudus.change_webhook(self.webhook, &off).expect("there");
+        let begun = Instant::now();
+        while !self.nexudus.webhook(self.webhook).expect("there").active {
+            assert!(begun.elapsed() < PATIENCE, "the guardian does not switch it on");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -97,9 +134,21 @@ fn settings(folder: &Path, ingress: u16, admin: u16, network: &Proxy) -> String 
     format!(
         "[ingress]\nlisten = \"127.0.0.1:{ingress}\"\nmax_in_flight = {MAX_IN_FLIGHT}\ntls_cert = {certificate:?}\n\
          tls_key = {key:?}\n[admin]\nlisten = \"127.0.0.1:{admin}\"\n[kafka]\nbootstrap_servers = \"{}\"\n\
-         confirm_timeout = \"1s\"\n[topics]\npartitions = 1\n[sources.default]\nsecrets = [{SECRET:?}]\n\
+         confirm_timeout = \"1s\"\n[topics]\npartitions = 1\n[sources.default]\nsecrets = [{SECRET:?}]\nbusiness_id = {}\nactions = [\"Booking*\"]\n\
          [sources.north]\nsecrets = [{SECRET:?}]\n[sources.careful]\nsignature = \"warn\"\nsecrets = [{SECRET:?}]\n",
-        network.address()
+        network.address(),
+        demo::LOCATIONS[0],
+    )
+}
+
+/// `[nexudus]`: a guardian that looks as often as Prometheus does.
+fn watched(nexudus: &Nexudus) -> String {
+    format!(
+        "[nexudus]\nbase_url = {:?}\nusername = {:?}\npassword = {:?}\npublic_url = {PUBLIC:?}\n\
+         requests_per_minute = 100000\nguardian = {{ interval = \"1s\" }}\n",
+        nexudus.base_url(),
+        demo::EMAIL,
+        demo::PASSWORD,
     )
 }
 
@@ -181,6 +230,7 @@ pub(super) async fn life(stage: &mut Stage) {
     calm().await;
     stage.restart();
     calm().await;
+    stage.switch_off().await;
     // Nobody answers; then nobody is there.
     stage.network.stall();
     tokio::time::sleep(3 * SCRAPED_EVERY).await;
