@@ -15,8 +15,12 @@ pub const NETWORK: i64 = 1_999_000_000;
 /// The locations below it.
 pub const LOCATIONS: [i64; 2] = [1_999_000_001, 1_999_000_002];
 
-/// Entities that each location has a record of.
-const ENTITIES: [&str; 6] = ["Coworker", "Booking", "CoworkerContract", "Team", "Visitor", "Tariff"];
+/// Their names.
+const NAMES: [&str; 2] = ["Espacio Ñandú", "Example North"];
+
+/// Entities that each location has a record of; first the room that bookings belong to.
+const ENTITIES: [&str; 7] =
+    ["Resource", "Coworker", "Booking", "CoworkerContract", "Team", "Visitor", "Tariff"];
 
 /// The demo's administrator.
 pub fn administrator() -> Account {
@@ -24,17 +28,22 @@ pub fn administrator() -> Account {
 }
 
 impl World {
-    /// Adds the demo's network: three businesses, six records at each of the two locations, and their shared secret if
+    /// Adds the demo's network: three businesses, seven records at each of the two locations, and their shared secret if
     /// there is one. Silently; there are no webhooks yet.
     pub fn populate(&self, secret: Option<&str>) {
         self.add_business(NETWORK, "Example Spaces", None);
-        for (business_id, name) in LOCATIONS.into_iter().zip(["Espacio Ñandú", "Example North"]) {
-            self.add_business(business_id, name, Some(NETWORK));
+        for (business_id, name) in LOCATIONS.into_iter().zip(NAMES) {
+            self.add_location(business_id, name);
             self.set_secret(business_id, secret);
-            for entity in ENTITIES {
-                let example = self.example(entity, business_id).expect("the catalogue has it");
-                self.add(entity, business_id, example).expect("the catalogue has it");
-            }
+        }
+    }
+
+    /// Adds a location to the demo's network, with records of its own.
+    pub fn add_location(&self, business_id: i64, name: &str) {
+        self.add_business(business_id, name, Some(NETWORK));
+        for entity in ENTITIES {
+            let example = self.example(entity, business_id).expect("it is a kind of record");
+            self.add(entity, business_id, example).expect("it is a kind of record");
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Manners {
     pub active_by_default: bool,
     /// Whether a webhook that is switched on again begins with `ErrorCount` 0.
     pub reenabling_resets_errors: bool,
+    /// Whether a delivery that was on its way when its webhook was switched off, and arrives, sets `ErrorCount` to 0 then.
+    pub late_success_resets_errors: bool,
     /// The answer for an id that is not there.
     pub missing: Missing,
     /// Which values of `eWebhookAction` the enum endpoint lists.
@@ -111,6 +113,7 @@ impl Default for Manners {
             created_value: CreatedValue::Id,
             active_by_default: false,
             reenabling_resets_errors: false,
+            late_success_resets_errors: true,
             missing: Missing::NotFound,
             enum_values: EnumValues::All,
             extra_actions: Vec::new(),

@@ -54,6 +54,10 @@ impl Reply {
         Self { status, reason: None, retry_after: None, content_type: "", body: Vec::new() }
     }
 
+    pub(super) fn text(status: u16, body: String) -> Self {
+        Self { content_type: "text/plain; charset=utf-8", body: body.into_bytes(), ..Self::empty(status) }
+    }
+
     pub(super) fn with_status(self, status: u16) -> Self {
         Self { status, ..self }
     }

@@ -16,14 +16,17 @@
 //! ```
 //!
 //! In reading order: `state` is what it knows, behind one lock; `records` and `webhooks` what can be done to it; `api`
-//! answers requests with `token`, `limits`, `list`; `faults` and `journal` are for tests; `send` is the sender; `server`
-//! knows HTTP. Where the documentation is silent or its pages disagree, [`Manners`] has a switch.
+//! answers requests with `token`, `limits`, `list`; `faults` and `journal` are for tests, `life` and `levers` for `dev`;
+//! `send` is the sender; `server` knows HTTP. Where the documentation is silent or its pages disagree, [`Manners`] has a switch.
 
 mod api;
 mod clock;
 pub mod demo;
 mod faults;
 mod journal;
+mod kinds;
+mod levers;
+mod life;
 mod limits;
 mod list;
 mod manners;
@@ -47,6 +50,7 @@ use tokio::sync::oneshot;
 
 pub use self::faults::{Effect, Fault, Matching, RetryAfter};
 pub use self::journal::{Entry, Journal};
+pub use self::levers::{Lever, is_at};
 pub use self::limits::{Client, Limits};
 pub use self::manners::{CreatedValue, EnumValues, Manners, Missing, TextFilters, Wire};
 pub use self::record::{NotARecord, Record};

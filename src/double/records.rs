@@ -3,12 +3,10 @@
 //! `add`, `change` and `remove` are silent. `create`, `update` and `delete` do the same and let the action of the
 //! catalogue happen that fits, if there is one.
 
-use super::clock;
 use super::record::{NotARecord, Record};
 use super::send::Happened;
 use super::state::{Located, State, World};
-use crate::action::catalogue::{ENTRIES, Entry};
-use crate::sender::payloads::payload;
+use super::{clock, kinds};
 
 /// The fields that name a record's business, where it has one.
 const LOCATION_FIELDS: [&str; 4] = ["BusinessId", "IssuedById", "InvoicingBusinessId", "FloorPlanBusinessId"];
@@ -32,14 +30,14 @@ pub enum Unknown {
 
 impl World {
     /// A record of an entity to begin with: the fixture of its action, with an id, a `UniqueId` and times of its own,
-    /// at this business. It is not yet in Nexudus.
+    /// at this business; if it has no field for that, it belongs to the first record there that has one, such as a booking
+    /// to a room. It is not yet in Nexudus.
     ///
     /// # Errors
     /// [`Unknown::Entity`].
     pub fn example(&self, entity: &str, business_id: i64) -> Result<Record, Unknown> {
-        let entry = action_of(entity, &["created", "registered"]).or_else(|| entry_of(entity));
-        let entry = entry.ok_or_else(|| Unknown::Entity(entity.to_owned()))?;
-        let mut record = Record::parse(payload(entry.name).expect("every action has a fixture"))?;
+        let text = kinds::example(entity).ok_or_else(|| Unknown::Entity(entity.to_owned()))?;
+        let mut record = Record::parse(text)?;
         let mut state = self.lock();
         let now = clock::text(state.clock.now());
         for field in ["UpdatedOn", "CreatedOn"] {
@@ -50,6 +48,10 @@ impl World {
         let located = LOCATION_FIELDS.into_iter().find(|field| record.get(field).is_some());
         if let Some(field) = located {
             record.set(field, business_id.to_string());
+        } else if let Some((field, parent)) = kinds::parent_of(entity)
+            && let Some(id) = state.ids_at(parent, business_id).first()
+        {
+            record.set(field, id.to_string());
         }
         Ok(record)
     }
@@ -157,7 +159,7 @@ impl World {
         record: &Record,
         verbs: &[&str],
     ) -> Result<Happened, Unknown> {
-        match action_of(entity, verbs) {
+        match kinds::action_of(entity, verbs) {
             Some(entry) => {
                 let happened = self.happened(entry.name, business_id, record.to_json())?;
                 Ok(Happened { record_id: Some(id), ..happened })
@@ -168,6 +170,12 @@ impl World {
 }
 
 impl State {
+    /// The ids of an entity's records at a business, in order.
+    pub(super) fn ids_at(&self, entity: &str, business_id: i64) -> Vec<i64> {
+        let records = self.records.get(entity).into_iter().flatten();
+        records.filter(|(_, it)| it.business_id == business_id).map(|(id, _)| *id).collect()
+    }
+
     fn located(&mut self, entity: &str, id: i64) -> Result<&mut Located, Unknown> {
         let entity = entity_of(entity)?;
         let found = self.records.get_mut(entity).and_then(|records| records.get_mut(&id));
@@ -177,13 +185,5 @@ impl State {
 
 /// An entity as the catalogue writes it.
 fn entity_of(name: &str) -> Result<&'static str, Unknown> {
-    entry_of(name).map(|entry| entry.entity).ok_or_else(|| Unknown::Entity(name.to_owned()))
-}
-
-fn entry_of(entity: &str) -> Option<&'static Entry> {
-    ENTRIES.iter().find(|entry| entry.entity == entity)
-}
-
-fn action_of(entity: &str, verbs: &[&str]) -> Option<&'static Entry> {
-    ENTRIES.iter().find(|entry| entry.entity == entity && verbs.contains(&entry.verb))
+    kinds::named(name).ok_or_else(|| Unknown::Entity(name.to_owned()))
 }

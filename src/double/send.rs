@@ -20,10 +20,10 @@ use super::manners::Wire;
 use super::records::Unknown;
 use super::state::{State, World};
 use crate::sender::post::Retry;
-use crate::signature::{self, BYTE_ORDER_MARK, SigningKey};
+use crate::signature::{self, BYTE_ORDER_MARK};
 
 /// How many attempts and how many missed events are remembered; older ones are forgotten.
-const KEPT: usize = 100_000;
+const KEPT: usize = 20_000;
 
 /// How many bytes of an answer are read, so that its connection can be used again.
 const READ_BYTES: usize = 64 * 1024;
@@ -215,8 +215,7 @@ impl World {
         pending.posting = true;
         pending.attempts += 1;
         let text = [b"[", pending.record.as_ref(), b"]"].concat();
-        let key = state.secrets.get(&pending.business_id).and_then(|secret| SigningKey::new(secret).ok());
-        let signature = key.map(|key| key.sign(&text));
+        let signature = state.secrets.get(&pending.business_id).map(|key| key.sign(&text));
         let url = webhook.text("URL").unwrap_or_default();
         Some(Post { url, body: on_the_wire(text, state.manners.wire), signature })
     }
@@ -232,9 +231,12 @@ impl World {
         let arrived = attempt.answer.as_ref().is_ok_and(|status| (200..300).contains(status));
         if arrived {
             state.deliveries.end(delivery);
+            let resets = state.manners.late_success_resets_errors;
             if let Some(webhook) = state.webhooks.get_mut(&webhook_id) {
                 webhook.set_text("LastTrigger", &clock::text(at));
-                webhook.set("ErrorCount", "0");
+                if webhook.is_true("Active") || resets {
+                    webhook.set("ErrorCount", "0");
+                }
             }
             state.deliveries.note(attempt);
             return None;

@@ -13,12 +13,14 @@ use super::api;
 use super::clock::Clock;
 use super::faults::{Fault, Faults, Matching};
 use super::journal::Journal;
+use super::levers::Lever;
 use super::limits::{Limits, Taken};
 use super::manners::Manners;
 use super::message::{Asked, Reply};
 use super::record::Record;
 use super::send::{Deliveries, Queue, Sending};
 use super::token::{Account, Tokens};
+use crate::signature::SigningKey;
 
 /// The first id that is given. Real ones come near 2^31, and these soon go over it.
 const FIRST_ID: i64 = 2_147_483_600;
@@ -42,9 +44,10 @@ pub(super) struct State {
     /// By entity and id.
     pub(super) records: BTreeMap<&'static str, BTreeMap<i64, Located>>,
     /// The shared secret of each business that has one.
-    pub(super) secrets: HashMap<i64, String>,
+    pub(super) secrets: HashMap<i64, SigningKey>,
     pub(super) sending: Sending,
     pub(super) deliveries: Deliveries,
+    pub(super) levers: Vec<Lever>,
     next_id: i64,
 }
 
@@ -77,6 +80,7 @@ impl World {
             secrets: HashMap::new(),
             sending,
             deliveries: Deliveries::new(queue),
+            levers: Vec::new(),
             next_id: FIRST_ID,
         };
         Self { state: Mutex::new(state) }
@@ -131,9 +135,14 @@ impl World {
 
     /// Sets the shared secret of a business, or takes it away: deliveries have no signature then.
     pub fn set_secret(&self, business_id: i64, secret: Option<&str>) {
+        self.set_key(business_id, secret.and_then(|secret| SigningKey::new(secret).ok()));
+    }
+
+    /// [`World::set_secret`] with a secret that is a key already.
+    pub fn set_key(&self, business_id: i64, key: Option<SigningKey>) {
         let mut state = self.lock();
-        match secret {
-            Some(secret) => state.secrets.insert(business_id, secret.to_owned()),
+        match key {
+            Some(key) => state.secrets.insert(business_id, key),
             None => state.secrets.remove(&business_id),
         };
     }

@@ -1,25 +1,23 @@
-//! Lists and single records of every entity of the catalogue, locations (`Business`) included. They are read only here;
+//! Lists and single records of every entity of the catalogue, locations (`Business`) included, and of rooms. They are read only here;
 //! tests and `dev` change them through [`World`](super::super::World).
 
-use super::super::clock;
 use super::super::list::Query;
 use super::super::manners::Manners;
 use super::super::message::{Asked, Reply};
 use super::super::record::Record;
 use super::super::state::State;
 use super::super::token::Account;
+use super::super::{clock, kinds};
 use super::{array, ids, missing, with_role};
-use crate::action::catalogue::ENTRIES;
 
 /// Text that listings leave out: fields whose names end so. What listings really leave null is not documented.
 const LONG_TEXTS: [&str; 8] =
     ["Description", "Notes", "Body", "Text", "Message", "Introduction", "AboutUs", "ProfileSummary"];
 
 pub(super) fn answer(state: &State, asked: &Asked, account: &Account, path: &str) -> Reply {
-    let at = |path: &str| ENTRIES.iter().find(|entry| entry.api_path == path).map(|entry| entry.entity);
-    let (entity, id) = match (at(path), path.rsplit_once('/')) {
+    let (entity, id) = match (kinds::at(path), path.rsplit_once('/')) {
         (Some(entity), _) => (entity, None),
-        (None, Some((parent, id))) if let Some(entity) = at(parent) => (entity, Some(id)),
+        (None, Some((parent, id))) if let Some(entity) = kinds::at(parent) => (entity, Some(id)),
         _ => return Reply::not_found(),
     };
     if asked.method != "GET" {
@@ -78,6 +76,7 @@ fn listed(record: &Record, manners: &Manners) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::catalogue::ENTRIES;
     use crate::sender::payloads::payload;
 
     #[test]

@@ -214,6 +214,25 @@ async fn one_poison_event_is_given_up_after_ten_retries_where_eleven_failures_sw
 }
 
 #[tokio::test]
+async fn a_success_that_comes_after_its_webhook_was_switched_off_may_set_its_errors_to_0_or_not() {
+    for (resets, errors) in [(true, 0), (false, 1)] {
+        let receiver = Receiver::start(503, 1, Duration::from_millis(300));
+        let nexudus = nexudus(quick(10, 1));
+        nexudus.adjust(|manners| manners.late_success_resets_errors = resets);
+        let id = nexudus.add_webhook(HERE, "6", &receiver.url, true).unwrap();
+        nexudus.happened("6", HERE, "{}").unwrap();
+        until(|| receiver.got().len() == 1).await;
+        nexudus.happened("6", HERE, "{}").unwrap();
+        settled(&nexudus).await;
+        let answers: Vec<_> = nexudus.attempts().into_iter().map(|attempt| attempt.answer).collect();
+        assert_eq!(answers, [Ok(503), Ok(204)]);
+        let webhook = nexudus.webhook(id).unwrap();
+        assert_eq!((webhook.active, webhook.error_count), (false, errors));
+        assert!(webhook.last_trigger.is_some());
+    }
+}
+
+#[tokio::test]
 async fn what_waits_for_its_next_attempt_is_lost_when_somebody_switches_the_webhook_off_or_deletes_it() {
     let receiver = Receiver::start(503, usize::MAX, Duration::ZERO);
     let slow = Retry { limit: 10, shortest: Duration::from_millis(500), longest: Duration::from_millis(500) };
