@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
-use super::loaded;
+use super::client::control;
 use super::moment::moment;
 use super::output::{ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, styled};
 use crate::app::BuildError;
@@ -74,7 +74,7 @@ fn kind(text: &str) -> Result<&'static Entity, String> {
 
 /// Exit code 0 when everything that can be read back is published; 1 if something is left.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut config = loaded(file)?.config;
+    let mut config = control(file).await?;
     if let Some(nexudus) = &mut config.nexudus {
         nexudus.as_command();
     }

@@ -1,9 +1,10 @@
-//! The configuration as the commands see it that talk to a bridge or a cluster from outside (`send`, `tail`): where no
-//! source is configured, as with `dev`, they need not be told `dev`'s secret.
+//! The configuration as the commands see it that talk to a bridge, a cluster or Nexudus from outside (`send`, `tail`,
+//! `webhooks`): where no source is configured, as with `dev`, they need not be told `dev`'s secret, nor where its double is.
 
 use std::path::Path;
 
-use super::{DEV_SECRET, loaded_from};
+use super::output::{WARNING, styled};
+use super::{DEV_SECRET, dev, loaded_from};
 use crate::config::load::{Environment, Mistakes, process_environment};
 use crate::config::{Config, NO_SOURCE};
 
@@ -13,6 +14,32 @@ use crate::config::{Config, NO_SOURCE};
 /// All mistakes in it but that one.
 pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
     Ok(configuration_from(file, process_environment())?)
+}
+
+/// The configuration of the process's environment for the commands that talk to Nexudus; where nothing at all is configured
+/// and `dev --nexudus` runs, they talk to its double.
+///
+/// # Errors
+/// All mistakes in it.
+pub(super) async fn control(file: Option<&Path>) -> anyhow::Result<Config> {
+    let mut environment = process_environment();
+    let mistakes = match loaded_from(file, &environment) {
+        Ok(loaded) => return Ok(loaded.config),
+        Err(mistakes) => mistakes,
+    };
+    let is_nothing = mistakes.0 == [NO_SOURCE]
+        && configuration_from(file, environment.clone()).is_ok_and(|config| config.nexudus.is_none());
+    if !is_nothing {
+        return Err(mistakes.into());
+    }
+    let Some(running) = dev::nexudus::running().await else {
+        let hint = format!("{NO_SOURCE}; or a running `nexudus-bridge dev --nexudus`, to try it");
+        return Err(Mistakes(vec![hint]).into());
+    };
+    environment.extend(running);
+    let note = "nothing is configured: this is about the double of Nexudus that `dev --nexudus` runs";
+    anstream::eprintln!("{} {note}", styled(WARNING, "note:"));
+    Ok(loaded_from(file, &environment)?.config)
 }
 
 fn configuration_from(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {

@@ -16,6 +16,7 @@ use super::dev::{ANY_PORT, configuration, embed};
 use super::output;
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::app::{App, Ended};
+use crate::config::load::Environment;
 use crate::config::{Config, Source};
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 use crate::sender::delivery::{Delivery, Target};
@@ -36,7 +37,7 @@ struct Row {
 /// Exit code 0 when every delivery was confirmed and came back byte for byte.
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let mut config = configuration(file)?;
+    let mut config = configuration(file, Environment::new())?;
     config.ingress.listen = ANY_PORT.into();
     config.admin.listen = ANY_PORT.into();
     let broker = embed(&mut config, None)?;

@@ -1,16 +1,20 @@
 //! `dev`: the bridge with an embedded broker and a known secret, and what to try with it.
 
+pub(super) mod nexudus;
+
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 
 use anyhow::ensure;
 
+use self::nexudus::Beside;
 use super::serve::{Signals, until_signal};
 use super::{DEV_SECRET, loaded_from, output};
 use crate::app::App;
-use crate::config::load::process_environment;
+use crate::config::load::{Environment, process_environment};
 use crate::config::{Config, Source};
 use crate::kafka::embedded::{EmbeddedBroker, Options};
 use crate::kafka::topics::wanted;
@@ -30,11 +34,40 @@ pub(super) struct Args {
     /// The admin listener's port on 127.0.0.1 [default: 9464, or the configured one]
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
+    #[command(flatten)]
+    double: nexudus::Double,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut config = configuration(file)?;
+    let mut config = configured(&args, file, Environment::new())?;
+    let mut nexudus = Beside::start(&args, &config)?;
+    if let Some(nexudus) = &mut nexudus {
+        config = configured(&args, file, nexudus.environment())?;
+        nexudus.settle(&mut config);
+    }
+    log::start(&config.log);
+    let signals = Signals::listen()?;
+    let broker = embed(&mut config, Some(args.kafka_port))?;
+    let kafka = broker.bootstrap_servers().to_owned();
+    let banner = Banner::new(&config);
+    let app = App::build(config)?;
+    let broker = Arc::new(Mutex::new(broker));
+    if let Some(nexudus) = &mut nexudus {
+        nexudus.live(&args, &broker);
+    }
+    banner.print(&app, &kafka, nexudus.as_ref(), file)?;
+    let code = until_signal(app, signals).await;
+    if let Some(nexudus) = nexudus {
+        nexudus.stop().await;
+    }
+    drop(broker);
+    Ok(code)
+}
+
+/// The configuration with what the arguments decide, and with `more` variables.
+fn configured(args: &Args, file: Option<&Path>, more: Environment) -> anyhow::Result<Config> {
+    let mut config = configuration(file, more)?;
     if let Some(port) = args.port {
         config.ingress.listen.set_port(port);
         config.overrule("ingress.listen", format!("{:?}", config.ingress.listen.to_string()), "--port");
@@ -43,26 +76,18 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         config.admin.listen.set_port(port);
         config.overrule("admin.listen", format!("{:?}", config.admin.listen.to_string()), "--admin-port");
     }
-    log::start(&config.log);
-    let signals = Signals::listen()?;
-    let broker = embed(&mut config, Some(args.kafka_port))?;
-    let banner = Banner::new(&config);
-    let app = App::build(config)?;
-    banner.print(&app, &broker)?;
-    let code = until_signal(app, signals).await;
-    drop(broker);
-    Ok(code)
+    Ok(config)
 }
 
 /// The configuration of `dev` and `demo`: the file if one is named, the environment, and for the rest what makes the
-/// bridge run at once. Listens on loopback only, since the secret is known.
-pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
+/// bridge run at once; `more` are variables over those of the environment. Listens on loopback only, since the secret is
+/// known.
+pub(super) fn configuration(file: Option<&Path>, more: Environment) -> anyhow::Result<Config> {
     const SECRETS: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
     let mut environment = process_environment();
     // Files that lie around are for `serve`; only one that is named is meant.
     environment.remove("NEXUDUS_BRIDGE_CONFIG");
-    let sourced = environment.keys().any(|name| name.starts_with("NEXUDUS_BRIDGE__SOURCES__"));
-    if file.is_none() && !sourced {
+    if !has_sources(file, &environment) {
         environment.insert(SECRETS.to_owned(), format!("[{DEV_SECRET:?}]"));
     }
     let loopback = [("NEXUDUS_BRIDGE__INGRESS__LISTEN", "127.0.0.1:8080")];
@@ -71,6 +96,7 @@ pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
             environment.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
     }
+    environment.extend(more);
     let config = match file {
         Some(file) => loaded_from(Some(file), &environment)?.config,
         None => crate::config::load::load(None, &environment, crate::kafka::settings::check_property)?.config,
@@ -84,6 +110,11 @@ pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
         );
     }
     Ok(config)
+}
+
+/// Whether the user has sources of his own.
+fn has_sources(file: Option<&Path>, environment: &Environment) -> bool {
+    file.is_some() || environment.keys().any(|name| name.starts_with("NEXUDUS_BRIDGE__SOURCES__"))
 }
 
 /// Starts a broker inside the process, with every topic on it, and points the configuration at it.
@@ -136,19 +167,34 @@ impl Banner {
         }
     }
 
-    fn print(&self, app: &App, broker: &EmbeddedBroker) -> std::io::Result<()> {
+    fn print(
+        &self,
+        app: &App,
+        kafka: &str,
+        nexudus: Option<&Beside>,
+        file: Option<&Path>,
+    ) -> std::io::Result<()> {
         let mut out = anstream::stdout().lock();
-        let (ingress, admin, kafka) =
-            (app.ingress_address(), app.admin_address(), broker.bootstrap_servers());
+        let (ingress, admin) = (app.ingress_address(), app.admin_address());
         let program = program();
         let Self { source, token, prefix, .. } = self;
         let bold = output::HEADING;
         let head = |text: &str| format!("{}{text}{}", bold.render(), bold.render_reset());
-        writeln!(out, "\n{}", head("The bridge is running, with a Kafka broker inside."))?;
+        let besides = if nexudus.is_some() { " and a double of Nexudus" } else { "" };
+        writeln!(out, "\n{}", head(&format!("The bridge is running, with a Kafka broker inside{besides}.")))?;
         writeln!(out, "  webhooks   http://{ingress}/webhooks/{source}{{action}}{token}")?;
         writeln!(out, "  console    http://{admin}/")?;
         writeln!(out, "  admin      http://{admin}/metrics   /healthz   /readyz")?;
         writeln!(out, "  Kafka      {kafka}   topics {prefix}{{action}}, {prefix}quarantine")?;
+        if let Some(nexudus) = nexudus {
+            writeln!(
+                out,
+                "  Nexudus    {}   a double: no account, no real data, no limits",
+                nexudus.base_url()
+            )?;
+            nexudus.tour(&mut out, has_sources(file, &process_environment()), file)?;
+            return self.print_end(&mut out);
+        }
         writeln!(out, "\n{}", head("Send a delivery, signed as Nexudus signs:"))?;
         writeln!(out, "  curl -sS 'http://{ingress}/webhooks/{source}CoworkerCreate{token}' \\")?;
         if let Some(signature) = &self.signature {
@@ -164,6 +210,10 @@ impl Banner {
             head("Point kcat, or a client built on librdkafka (Python, Go, .NET, Node.js), at it:")
         )?;
         writeln!(out, "  kcat -b {kafka} -C -t {prefix}CoworkerCreate -f '%k %h\\n%s\\n'")?;
+        self.print_end(&mut out)
+    }
+
+    fn print_end(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
         writeln!(
             out,
             "\nEvents live in this process only, about the last 5 MiB of each partition. Ctrl-C ends it.\n"

@@ -8,6 +8,7 @@ mod connections;
 mod console;
 mod dashboard;
 mod deadlines;
+mod dev;
 mod double;
 mod events;
 mod faults;

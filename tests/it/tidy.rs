@@ -40,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "webhooks",
             "catch_up",
             "sender",
+            "double",
             "app",
             "telemetry",
         ],

@@ -14,7 +14,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::loaded;
+use super::client::control;
 use super::output::{ERROR, WARNING, styled};
 use crate::metrics::Metrics;
 use crate::webhooks::account::UnknownAction;
@@ -61,7 +61,7 @@ pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result
 
 /// The account of the configuration, once the locations are known to be there, and a first look at it.
 async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, Look)> {
-    let mut config = loaded(file)?.config;
+    let mut config = control(file).await?;
     if let Some(nexudus) = &mut config.nexudus {
         nexudus.as_command();
     }
