@@ -94,6 +94,11 @@ impl Entity {
         self.action("updated")
     }
 
+    /// Whether this action tells of a new or changed record.
+    pub fn told_by(&self, action: &Entry) -> bool {
+        [self.created(), self.updated()].contains(&Some(action))
+    }
+
     fn action(&self, verb: &str) -> Option<&'static Entry> {
         ENTRIES.iter().find(|entry| entry.entity == self.name && entry.verb == verb)
     }
@@ -118,7 +123,9 @@ mod tests {
         let entries = all().flat_map(|entity| [entity.created(), entity.updated()]).flatten();
         let entries: Vec<&Entry> = entries.collect();
         assert!(entries.iter().all(|entry| entry.kind == Kind::Change));
-        assert_eq!(entries.len(), 43);
+        let verbs = ["created", "registered", "updated"];
+        let told = ENTRIES.iter().filter(|entry| verbs.contains(&entry.verb));
+        assert_eq!((entries.len(), told.count()), (46, 46));
         for entity in all() {
             if let Of(_, parent) = entity.location {
                 let parent = named(parent).unwrap();

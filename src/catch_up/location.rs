@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::entities::{self, Entity, Location};
-use crate::nexudus::client::Call;
+use super::fetch::{Fetched, fetch};
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client};
 
@@ -13,37 +13,51 @@ pub struct Locations {
     parents: BTreeMap<(&'static str, i64), Option<i64>>,
 }
 
+/// What is known of a record's location.
+#[derive(Debug)]
+pub enum Placed {
+    /// Its number.
+    At(i64),
+    /// Nobody knows it.
+    Nowhere,
+    /// Nexudus does not give the record that has it.
+    Unreadable(ApiError),
+}
+
 impl Locations {
-    /// The number of a record's location; none where nobody knows it.
+    /// The location of a record. A parent that is gone is no error.
     ///
     /// # Errors
-    /// [`ApiError`] when Nexudus does not say. A parent that is gone is no error.
+    /// [`ApiError`] when Nexudus does not answer.
     pub async fn of(
         &mut self,
         client: &Client,
         entity: &Entity,
         record: &Record,
-    ) -> Result<Option<i64>, ApiError> {
-        let Location::Of(field, parent) = entity.location else { return Ok(own(entity, record)) };
+    ) -> Result<Placed, ApiError> {
+        let Location::Of(field, parent) = entity.location else { return Ok(placed(own(entity, record))) };
         let (Some(id), Some(parent)) = (record.get::<i64>(field), entities::named(parent)) else {
-            return Ok(None);
+            return Ok(Placed::Nowhere);
         };
         if let Some(known) = self.parents.get(&(parent.name, id)) {
-            return Ok(*known);
+            return Ok(placed(*known));
         }
-        let path = format!("{}/{id}", parent.path);
-        let call = Call::read("read", &path, &[], format!("{}-Read", parent.name));
-        let location = match client.get::<Record>(&call).await {
-            Ok(record) => own(parent, &record),
-            Err(ApiError::Refused { .. }) => None,
-            Err(error) => return Err(error),
+        let location = match fetch(client, parent, id).await? {
+            Fetched::Whole(_, record) => own(parent, &record),
+            Fetched::Gone => None,
+            Fetched::Unreadable(error) => return Ok(Placed::Unreadable(error)),
         };
         self.parents.insert((parent.name, id), location);
-        Ok(location)
+        Ok(placed(location))
     }
 }
 
-fn own(entity: &Entity, record: &Record) -> Option<i64> {
+fn placed(location: Option<i64>) -> Placed {
+    location.map_or(Placed::Nowhere, Placed::At)
+}
+
+/// The location that a record itself names.
+pub fn own(entity: &Entity, record: &Record) -> Option<i64> {
     match entity.location {
         Location::Itself => record.id(),
         Location::Field(field) => record.get(field),

@@ -1,11 +1,12 @@
 //! Catch-up: what changed in Nexudus while webhooks were off, read back over its API and published, marked.
 //!
 //! In reading order: [`entities`] is data (where the records of each action are, and to which location they belong),
-//! [`window`] says from when on each action is of interest, [`survey`] finds the records that changed since, [`location`]
-//! tells to which location one belongs, [`run`] reads each in full and publishes it. Deletions and signals leave no record that could be read; the
+//! [`window`] says from when on each action is of interest, [`survey`] finds the records that changed since, [`fetch`] reads
+//! one in full, [`location`] tells to which location it belongs, [`run`] publishes each. Deletions and signals leave no record that could be read; the
 //! summary names them.
 
 pub mod entities;
+pub mod fetch;
 pub mod location;
 pub mod run;
 pub mod survey;

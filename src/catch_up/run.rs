@@ -1,9 +1,10 @@
 //! The run: each record in full, as an event of the action that tells of its change.
 //!
 //! Records go out in the order in which they changed, so a run that breaks can be gone on with from a moment. That moment
-//! is not later than the creation of any new record that is left, lest it count as merely changed the next time.
+//! is not later than the creation of any new record that the next run finds, lest it count as merely changed then.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,14 +12,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::location::Locations;
+use super::fetch::{Fetched, fetch};
+use super::location::{Locations, Placed};
 use super::survey::Candidate;
 use super::window::{Meaning, Window};
 use crate::config::Source;
 use crate::delivery::Refusal;
 use crate::delivery::replay::Replayer;
-use crate::nexudus::client::Call;
-use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client, time};
 use crate::outcome::Outcome;
 
@@ -41,12 +41,14 @@ pub struct Summary {
     pub outside: usize,
     /// Records that were deleted since they were listed.
     pub gone: usize,
-    /// Records that Kafka does not take.
+    /// Records that Kafka does not take, or Nexudus does not give.
     pub failed: Vec<Failed>,
-    /// Wanted actions whose events leave nothing to be read: deletions, signals, transitions.
-    pub unreadable: Vec<&'static str>,
+    /// Wanted actions whose events leave nothing to be read: deletions, signals, transitions, what is not in the catalogue.
+    pub unreadable: Vec<String>,
     /// Wanted actions that have no webhook, so that nobody knows since when they are missing.
     pub unknown_since: Vec<String>,
+    /// What ended the run before its time.
+    pub error: Option<String>,
     /// Where to go on, if it is not all done.
     pub go_on_since: Option<String>,
 }
@@ -59,16 +61,18 @@ pub struct Published {
     /// The action's name.
     pub action: String,
     /// How many.
-    pub records: usize,
+    pub events: usize,
 }
 
-/// A record that Kafka does not take.
+/// A record that Kafka does not take, or Nexudus does not give.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failed {
-    /// The action's name.
-    pub action: String,
-    /// The record's `Id`.
+    /// Its kind.
+    pub entity: &'static str,
+    /// Its `Id`.
     pub id: i64,
+    /// The source and action under which Kafka does not take it.
+    pub event: Option<String>,
     /// Why.
     pub error: String,
 }
@@ -82,6 +86,9 @@ pub enum Broken {
     /// Kafka does not confirm.
     #[error("{0}")]
     Kafka(String),
+    /// Somebody wants it to end.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Publishes what was found.
@@ -111,83 +118,103 @@ impl<'a> Run<'a> {
         Self { client, window, replayer, id: id.into(), locations, published, summary }
     }
 
-    /// Publishes all candidates, in their order, and tells of each when it is done. What came of it, and what broke it.
-    pub async fn all(mut self, candidates: &[Candidate], told: impl Fn()) -> (Summary, Option<Broken>) {
-        let (mut broken, mut left) = (None, candidates.len());
-        for candidate in candidates {
-            if let Err(error) = self.one(candidate).await {
-                broken = Some(error);
+    /// Publishes all candidates, in their order, until all are done or `stop` is, and tells of each that is done. What came
+    /// of it.
+    pub async fn all(
+        mut self,
+        candidates: &[Candidate],
+        stop: impl Future<Output = ()>,
+        told: impl Fn(),
+    ) -> Summary {
+        let mut stop = pin!(stop);
+        let mut left = Vec::new();
+        for (at, candidate) in candidates.iter().enumerate() {
+            let failed = self.summary.failed.len();
+            let result = tokio::select! {
+                biased;
+                () = &mut stop => Err(Broken::Interrupted),
+                result = self.one(candidate) => result,
+            };
+            if let Err(broken) = result {
+                self.summary.error = Some(broken.to_string());
+                left.extend(&candidates[at..]);
                 break;
             }
-            left -= 1;
+            if self.summary.failed.len() > failed {
+                left.push(candidate);
+            }
             told();
         }
         let Self { window, published, mut summary, .. } = self;
-        let undone = candidates[candidates.len() - left..].iter();
-        let failed = |candidate: &&Candidate| summary.failed.iter().any(|failed| failed.id == candidate.id);
-        let go_on =
-            undone.chain(candidates.iter().filter(failed)).filter_map(|left| begin(left, &window)).min();
-        summary.go_on_since = go_on.map(|time| time.to_string());
+        summary.go_on_since = go_on(&left, candidates, &window).map(|time| time.to_string());
         summary.published = published
             .into_iter()
-            .map(|((source, action), records)| Published { source: source.to_string(), action, records })
+            .map(|((source, action), events)| Published { source: source.to_string(), action, events })
             .collect();
-        (summary, broken)
+        summary
     }
 
     async fn one(&mut self, candidate: &Candidate) -> Result<(), Broken> {
-        let name = candidate.entity.name;
-        let Some((bytes, record)) = self.read(candidate).await? else {
-            self.summary.gone += 1;
-            return Ok(());
+        let Candidate { entity, id, updated_on, created_on, business_id } = *candidate;
+        // Where the list tells enough to leave a record out, that spares a request.
+        if let (Some(updated_on), Some(_), Some(business_id)) = (updated_on, created_on, business_id) {
+            let meanings = self.window.meanings(business_id, entity, created_on, updated_on);
+            if self.leaves_out(candidate, &meanings) {
+                return Ok(());
+            }
+        }
+        let (bytes, record) = match fetch(self.client, entity, id).await? {
+            Fetched::Whole(bytes, record) => (bytes, record),
+            Fetched::Gone => {
+                self.summary.gone += 1;
+                return Ok(());
+            }
+            Fetched::Unreadable(error) => {
+                self.failed(candidate, None, error.to_string());
+                return Ok(());
+            }
         };
         let moment = |field: &str| record.get::<String>(field).as_deref().and_then(time::read);
         let Some(updated_on) = moment("UpdatedOn") else {
             self.summary.outside += 1;
             return Ok(());
         };
-        let Some(business) = self.locations.of(self.client, candidate.entity, &record).await? else {
-            *self.summary.unplaced.entry(name).or_default() += 1;
-            return Ok(());
+        let business_id = match self.locations.of(self.client, entity, &record).await? {
+            Placed::At(business_id) => business_id,
+            Placed::Nowhere => {
+                *self.summary.unplaced.entry(entity.name).or_default() += 1;
+                return Ok(());
+            }
+            Placed::Unreadable(error) => {
+                self.failed(candidate, None, error.to_string());
+                return Ok(());
+            }
         };
-        let sources: Vec<Arc<Source>> = self.window.sources_of(business).cloned().collect();
-        if sources.is_empty() {
-            self.summary.elsewhere += 1;
-        }
-        for source in sources {
-            match self.window.meaning(&source, candidate.entity, moment("CreatedOn"), updated_on) {
-                Meaning::Outside => self.summary.outside += 1,
-                Meaning::Uncovered => *self.summary.uncovered.entry(name).or_default() += 1,
-                Meaning::Event(place) => self.publish(candidate, &source, place, &bytes).await?,
+        let meanings = self.window.meanings(business_id, entity, moment("CreatedOn"), updated_on);
+        if !self.leaves_out(candidate, &meanings) {
+            for (source, meaning) in meanings {
+                if let Meaning::Event(place) = meaning {
+                    self.publish(candidate, &source, place, &bytes).await?;
+                }
             }
         }
         Ok(())
     }
 
-    /// A record in full, its bytes as they are; none if it is gone.
-    async fn read(&self, candidate: &Candidate) -> Result<Option<(Bytes, Record)>, ApiError> {
-        let (path, role) = (
-            format!("{}/{}", candidate.entity.path, candidate.id),
-            format!("{}-Read", candidate.entity.name),
-        );
-        let call = Call::read("read", &path, &[], role.clone());
-        let both = |body: &Bytes| {
-            let record: Record = serde_json::from_slice(body).ok()?;
-            (record.id() == Some(candidate.id)).then(|| (body.clone(), record))
-        };
-        let error = match self.client.get_text(&call, both).await {
-            Ok(read) => return Ok(Some(read)),
-            Err(error @ (ApiError::Refused { .. } | ApiError::Unavailable(_))) => error,
-            Err(error) => return Err(error),
-        };
-        // For a record that is gone the API answers 404, or 500: only a second look tells it from trouble.
-        let path = format!("{}/", candidate.entity.path);
-        let query = [("id", format!("[{}]", candidate.id))];
-        let second = Call::read("read", &path, &query, role);
-        match self.client.get::<Vec<Record>>(&second).await {
-            Ok(records) if records.iter().all(|record| record.id() != Some(candidate.id)) => Ok(None),
-            _ => Err(error),
+    /// Whether a record makes no event at all; then it is counted.
+    fn leaves_out(&mut self, candidate: &Candidate, meanings: &[(Arc<Source>, Meaning)]) -> bool {
+        let any = |wanted: fn(&Meaning) -> bool| meanings.iter().any(|(_, meaning)| wanted(meaning));
+        if any(|meaning| matches!(meaning, Meaning::Event(_))) {
+            return false;
         }
+        if meanings.is_empty() {
+            self.summary.elsewhere += 1;
+        } else if any(|meaning| *meaning == Meaning::Uncovered) {
+            *self.summary.uncovered.entry(candidate.entity.name).or_default() += 1;
+        } else {
+            self.summary.outside += 1;
+        }
+        true
     }
 
     async fn publish(
@@ -210,8 +237,8 @@ impl<'a> Run<'a> {
                     return Err(Broken::Kafka(refusal.detail.into_owned()));
                 }
                 Err(refusal) => {
-                    let (action, id, error) = (action.to_owned(), candidate.id, refusal.detail.into_owned());
-                    self.summary.failed.push(Failed { action, id, error });
+                    let event = format!("{} {action}", source.name);
+                    self.failed(candidate, Some(event), refusal.detail.into_owned());
                     return Ok(());
                 }
             }
@@ -219,6 +246,24 @@ impl<'a> Run<'a> {
         *self.published.entry((Arc::clone(&source.name), action.to_owned())).or_default() += 1;
         Ok(())
     }
+
+    fn failed(&mut self, candidate: &Candidate, event: Option<String>, error: String) {
+        let (entity, id) = (candidate.entity.name, candidate.id);
+        self.summary.failed.push(Failed { entity, id, event, error });
+    }
+}
+
+/// From when on a later run finds all that are left, and sees every record that it finds as this one does. `all` are in the
+/// order in which they changed.
+fn go_on(left: &[&Candidate], all: &[Candidate], window: &Window) -> Option<Timestamp> {
+    let mut since = left.iter().filter_map(|candidate| begin(candidate, window)).min()?;
+    for found in all.iter().rev() {
+        if found.updated_on.is_none_or(|updated_on| updated_on < since) {
+            break;
+        }
+        since = begin(found, window).map_or(since, |begin| since.min(begin));
+    }
+    Some(since)
 }
 
 /// From when on a later run would find a record, and see it as this one does.
@@ -227,3 +272,6 @@ fn begin(candidate: &Candidate, window: &Window) -> Option<Timestamp> {
     let created = candidate.created_on.filter(|created| begin.is_some_and(|begin| *created >= begin));
     [created, candidate.updated_on].into_iter().flatten().min().or(begin)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entities::{self, Entity};
+use super::location;
 use super::window::Window;
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
@@ -27,6 +28,8 @@ pub struct Candidate {
     pub updated_on: Option<Timestamp>,
     /// When it was created, as the list says.
     pub created_on: Option<Timestamp>,
+    /// Its location, where the list says it.
+    pub business_id: Option<i64>,
 }
 
 /// Why there is no survey.
@@ -34,7 +37,7 @@ pub struct Candidate {
 pub enum SurveyError {
     /// There is more than was asked for.
     #[error(
-        "{entity} alone has {total} records since then, which makes more than --max-records {most}; raise it, choose a later --since, or read some with --entity"
+        "{entity} has {total} records that may have changed since then, which makes more than --max-records {most} in all; raise it, choose a later --since, or read some with --entity"
     )]
     TooMany {
         /// The kind of records.
@@ -54,7 +57,8 @@ pub enum SurveyError {
     },
 }
 
-/// Finds the records of these kinds that have changed in the window, the one that changed longest ago first.
+/// Finds the records of these kinds that have changed in the window, the one that changed longest ago first. Tells of each
+/// kind before it is listed.
 ///
 /// # Errors
 /// [`SurveyError`]: nothing was published yet.
@@ -63,6 +67,7 @@ pub async fn survey(
     kinds: &[&'static Entity],
     window: &Window,
     most: usize,
+    told: impl Fn(&'static str),
 ) -> Result<Vec<Candidate>, SurveyError> {
     let mut found = Vec::new();
     let mut left = most;
@@ -72,32 +77,30 @@ pub async fn survey(
         let filter = format!("from_{}_UpdatedOn", entity.name);
         let asked = [(filter.as_str(), minute(begin - SignedDuration::from_secs(ZONES.as_secs() as i64)))];
         let collection = Collection { entity: entity.name, path: entity.path, page_size: PAGE };
+        told(entity.name);
         let total = client.total(collection, &asked).await.map_err(api)?;
         left = left.checked_sub(total).ok_or(SurveyError::TooMany { entity: entity.name, total, most })?;
         if total == 0 {
             continue;
         }
-        let records = client.list(collection, &asked).await.map_err(api)?;
-        found.extend(
-            records.into_iter().filter_map(|(id, record)| candidate(entity, id, &record, begin, window)),
-        );
+        let keep = |record: Record| candidate(entity, &record, window);
+        let records = client.list_of(collection, &asked, keep).await.map_err(api)?;
+        found.extend(records.into_values().flatten());
     }
     found.sort_by_key(|candidate| (candidate.updated_on, candidate.entity.name, candidate.id));
     Ok(found)
 }
 
-fn candidate(
-    entity: &'static Entity,
-    id: i64,
-    record: &Record,
-    begin: Timestamp,
-    window: &Window,
-) -> Option<Candidate> {
+/// A record as the list has it; none if it did not change in the window.
+fn candidate(entity: &'static Entity, record: &Record, window: &Window) -> Option<Candidate> {
     let moment = |name: &str| record.get::<String>(name).as_deref().and_then(time::read);
     let (updated_on, created_on) = (moment("UpdatedOn"), moment("CreatedOn"));
-    let within = |time: Timestamp| time >= begin && window.until().is_none_or(|until| time <= until);
+    let begin = window.begin(entity)?;
+    let within = |time: Timestamp| window.holds(time, begin);
     // Lists leave some fields out; then the record itself tells.
-    updated_on.is_none_or(within).then_some(Candidate { entity, id, updated_on, created_on })
+    let may_count = updated_on.is_none_or(within) || created_on.is_some_and(within);
+    let business_id = location::own(entity, record);
+    may_count.then_some(Candidate { entity, id: record.id()?, updated_on, created_on, business_id })
 }
 
 /// As the API's filters take a time.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entities::{self, Entity};
+use crate::action::Action;
 use crate::action::catalogue::Entry;
 use crate::config::{Config, Source};
 use crate::nexudus::time;
@@ -32,8 +33,9 @@ pub struct Window {
     until: Option<Timestamp>,
     /// Wanted actions that tell of created or updated records, but whose beginning nobody knows.
     pub unknown: Vec<String>,
-    /// Wanted actions that leave nothing to be read: deletions, signals, mere transitions. By name, each once.
-    pub unreadable: Vec<&'static str>,
+    /// Wanted actions that leave nothing to be read: deletions, signals, mere transitions, and what the catalogue does
+    /// not know. By name, each once.
+    pub unreadable: Vec<String>,
 }
 
 /// What a record that changed means to one source.
@@ -49,7 +51,8 @@ pub enum Meaning {
 
 impl Window {
     /// The windows of these sources (none: all) and kinds of records (none: all). With [`Since::LastTrigger`],
-    /// `comparison` is what there is in Nexudus.
+    /// `comparison` is what there is in Nexudus. Each begins with a whole second: records that are read can have lost the
+    /// fraction of theirs.
     pub fn new(
         config: &Config,
         (sources, kinds): (&[String], &[&'static Entity]),
@@ -71,13 +74,14 @@ impl Window {
         for source in &window.places {
             for &place in &source.wanted {
                 let action = source.actions.get(place);
-                let Some(entry) = crate::action::Action::known(action.name()) else { continue };
-                let Some(entity) = entities::named(entry.entity) else { continue };
-                if !kinds.is_empty() && !kinds.contains(&entity) {
+                let entry = Action::known(action.name());
+                let entity = entry.and_then(|entry| entities::named(entry.entity));
+                if !kinds.is_empty() && !entity.is_some_and(|entity| kinds.contains(&entity)) {
                     continue;
                 }
-                if entity.created() != Some(entry) && entity.updated() != Some(entry) {
-                    window.unreadable.push(entry.name);
+                let tells = entity.zip(entry).is_some_and(|(entity, entry)| entity.told_by(entry));
+                if !tells {
+                    window.unreadable.push(action.name().to_owned());
                     continue;
                 }
                 let begin = match since {
@@ -86,9 +90,9 @@ impl Window {
                         .and_then(|comparison| last_trigger(comparison, source, place))
                         .and_then(|time| time.checked_sub(SignedDuration::try_from(overlap).ok()?).ok()),
                 };
-                match begin {
+                match begin.and_then(whole_second) {
                     Some(begin) => drop(window.since.insert((Arc::clone(&source.name), place), begin)),
-                    None => window.unknown.push(format!("{} {}", source.name, entry.name)),
+                    None => window.unknown.push(format!("{} {}", source.name, action.name())),
                 }
             }
         }
@@ -101,62 +105,76 @@ impl Window {
     pub fn begin(&self, entity: &Entity) -> Option<Timestamp> {
         let entries = [entity.created(), entity.updated()];
         let begins = self.places.iter().flat_map(|source| {
-            entries.into_iter().flatten().filter_map(|entry| self.since_of(source, entry))
+            entries.into_iter().filter_map(|entry| self.since_of(source, entry)).map(|(_, begin)| begin)
         });
         begins.min()
     }
 
-    /// The first moment of all.
+    /// Whether any source wants an action that tells of a new or changed record of this kind.
+    pub fn asks_for(&self, entity: &Entity) -> bool {
+        let wants = |source: &Arc<Source>| {
+            let mut names = source.wanted.iter().map(|&place| source.actions.get(place).name());
+            names.any(|name| Action::known(name).is_some_and(|entry| entity.told_by(entry)))
+        };
+        self.places.iter().any(wants)
+    }
+
+    /// The first moment of all; none where there is nothing to be read back.
     pub fn earliest(&self) -> Option<Timestamp> {
         self.since.values().copied().min()
     }
 
-    /// The last moment.
-    pub fn until(&self) -> Option<Timestamp> {
-        self.until
+    /// Whether a window that begins so holds this moment.
+    pub fn holds(&self, time: Timestamp, begin: Timestamp) -> bool {
+        time >= begin && self.until.is_none_or(|until| time <= until)
     }
 
-    /// The sources of a location.
-    pub fn sources_of(&self, business_id: i64) -> impl Iterator<Item = &Arc<Source>> {
-        self.places.iter().filter(move |source| source.business_id == Some(business_id))
+    /// What a record means to each source of its location; empty if no source has it.
+    pub fn meanings(
+        &self,
+        business_id: i64,
+        entity: &Entity,
+        created_on: Option<Timestamp>,
+        updated_on: Timestamp,
+    ) -> Vec<(Arc<Source>, Meaning)> {
+        let sources = self.places.iter().filter(|source| source.business_id == Some(business_id));
+        let meaning =
+            |source: &Arc<Source>| (Arc::clone(source), self.meaning(source, entity, created_on, updated_on));
+        sources.map(meaning).collect()
     }
 
     /// What a record means to a source of its location: its created action if it was created in the window, else its
-    /// updated one.
-    pub fn meaning(
+    /// updated one. New ones count though they changed again after the window's end: nothing else tells that they are new.
+    fn meaning(
         &self,
-        source: &Arc<Source>,
+        source: &Source,
         entity: &Entity,
         created_on: Option<Timestamp>,
         updated_on: Timestamp,
     ) -> Meaning {
-        let begin = |entry: Option<&'static Entry>| entry.and_then(|entry| self.since_of(source, entry));
-        let (created, updated) = (begin(entity.created()), begin(entity.updated()));
-        let within =
-            |time: Timestamp, begin: Timestamp| time >= begin && self.until.is_none_or(|until| time <= until);
+        let (created, updated) =
+            (self.since_of(source, entity.created()), self.since_of(source, entity.updated()));
+        let begins = [created, updated].into_iter().flatten().map(|(_, begin)| begin);
+        let Some(first) = begins.min().or_else(|| self.begin(entity)) else { return Meaning::Outside };
         // Whether it is new is judged even where nobody wants to hear of new ones: "updated" would be wrong.
-        let is_new = entity.created().is_some()
-            && created_on.is_some_and(|time| created.or(updated).is_some_and(|begin| within(time, begin)));
-        let (entry, begin) = if is_new { (entity.created(), created) } else { (entity.updated(), updated) };
-        let changed =
-            [created, updated].into_iter().flatten().min().is_some_and(|begin| within(updated_on, begin));
-        match (entry, begin) {
-            _ if !changed => Meaning::Outside,
-            (Some(entry), Some(begin)) if is_new || within(updated_on, begin) => {
-                match source.actions.find(entry.name) {
-                    Some(place) => Meaning::Event(place),
-                    None => Meaning::Uncovered,
-                }
-            }
-            (Some(_), Some(_)) => Meaning::Outside,
-            _ => Meaning::Uncovered,
+        let new_since = created.map_or(first, |(_, begin)| begin);
+        let is_new = entity.created().is_some() && created_on.is_some_and(|time| self.holds(time, new_since));
+        match if is_new { created } else { updated } {
+            Some((place, begin)) if is_new || self.holds(updated_on, begin) => Meaning::Event(place),
+            None if is_new || self.holds(updated_on, first) => Meaning::Uncovered,
+            _ => Meaning::Outside,
         }
     }
 
-    fn since_of(&self, source: &Source, entry: &Entry) -> Option<Timestamp> {
-        let place = source.actions.find(entry.name)?;
-        self.since.get(&(Arc::clone(&source.name), place)).copied()
+    /// The place of a source's action, and since when it is of interest.
+    fn since_of(&self, source: &Source, entry: Option<&Entry>) -> Option<(usize, Timestamp)> {
+        let place = source.actions.find(entry?.name)?;
+        Some((place, *self.since.get(&(Arc::clone(&source.name), place))?))
     }
+}
+
+fn whole_second(time: Timestamp) -> Option<Timestamp> {
+    Timestamp::from_second(time.as_second() - i64::from(time.subsec_nanosecond() < 0)).ok()
 }
 
 fn last_trigger(comparison: &Comparison, source: &Source, place: usize) -> Option<Timestamp> {
@@ -166,3 +184,6 @@ fn last_trigger(comparison: &Comparison, source: &Source, place: usize) -> Optio
     let found = comparison.pairs.iter().find(same)?.found.as_ref()?;
     time::read(found.last_trigger.as_deref().or(found.created_on.as_deref())?)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,34 +13,46 @@ use jiff::Timestamp;
 use super::client::control;
 use super::moment::moment;
 use super::output::{ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, styled};
+use super::serve::Signals;
 use crate::app::BuildError;
 use crate::catch_up::entities::{self, Entity};
 use crate::catch_up::run::{Failed, Published, Run, Summary};
-use crate::catch_up::survey::{SurveyError, survey};
+use crate::catch_up::survey::survey;
 use crate::catch_up::window::{Since, Window};
 use crate::delivery::replay::Replayer;
 use crate::metrics::Metrics;
 use crate::webhooks::{Account, AccountError};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Records that were created or updated are read and published to the topics of their actions, with the header
+ce_nexuduscatchup. Deletions and signals leave nothing that could be read. A second run publishes copies with equal
+ids. Nexudus is only read, at the pace of [nexudus]: about 100 records a minute by default.
+
+  nexudus-bridge catch-up --since 2026-01-31T08:00:00Z --dry-run
+  nexudus-bridge catch-up --since last-trigger --entity Booking --entity Team
+
+A webhook's last success moves on with the first delivery after it was switched on again. If it was off for longer than
+--overlap, say since when.")]
 pub(super) struct Args {
-    /// From when on: a time such as 2026-01-31T08:00:00Z, a duration ago such as 2h, or last-trigger: for each webhook
-    /// from its last success on
+    /// From when on: a time (2026-01-31T08:00:00Z; without a zone it is UTC), how long ago (2h), or last-trigger: for each
+    /// webhook from its last success on
     #[arg(long, value_name = "T", value_parser = beginning)]
     since: Beginning,
-    /// Until when [default: now]
+    /// Until when, in the same forms [default: now]
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<Timestamp>,
     /// With --since last-trigger: how much earlier, for events that were still failing while later ones succeeded
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
-    overlap: Duration,
+    /// [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    overlap: Option<Duration>,
     /// Only this source; may be given several times
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
     /// Only this kind of record, such as Booking; may be given several times
     #[arg(long, value_name = "ENTITY", value_parser = kind)]
     entity: Vec<&'static Entity>,
-    /// Only say what would be published
+    /// Only say what would be published; everything is read all the same
     #[arg(long)]
     dry_run: bool,
     /// Publish nothing if there are more records than that
@@ -50,6 +62,12 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// How many failures are told one by one.
+const FAILURES_SHOWN: usize = 20;
+
+/// `--overlap`, where it is not given: a day, since nobody knows for how long Nexudus tries.
+const OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, Clone, Copy)]
 enum Beginning {
@@ -74,6 +92,9 @@ fn kind(text: &str) -> Result<&'static Entity, String> {
 
 /// Exit code 0 when everything that can be read back is published; 1 if something is left.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if args.overlap.is_some() && matches!(args.since, Beginning::At(_)) {
+        return Err(Usage::new("--overlap goes with --since last-trigger only").into());
+    }
     let mut config = control(file).await?;
     if let Some(nexudus) = &mut config.nexudus {
         nexudus.as_command();
@@ -84,25 +105,28 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         Beginning::At(time) => (Since::At(time), None),
         Beginning::LastTrigger => {
             let look = account.look().await.map_err(AccountError::from)?;
-            (Since::LastTrigger(args.overlap), Some(look.comparison))
+            (Since::LastTrigger(args.overlap.unwrap_or(OVERLAP)), Some(look.comparison))
         }
     };
     let window = Window::new(&config, (&args.source, &args.entity), since, args.until, comparison.as_ref());
-    if let (Some(begin), Some(until)) = (window.earliest(), args.until)
-        && begin > until
-    {
-        return Err(Usage::new(format!("--until {until} lies before --since {begin}")).into());
-    }
-    let candidates = match survey(account.client(), &args.entity, &window, args.max_records).await {
+    check(&window, &args)?;
+
+    let bar = progress();
+    let told = |kind| bar.set_message(format!("listing {kind}"));
+    let candidates = match survey(account.client(), &args.entity, &window, args.max_records, told).await {
         Ok(candidates) => candidates,
-        Err(error @ SurveyError::TooMany { .. }) => return Err(error.into()),
-        Err(error) => return Err(error).context("nothing was published"),
+        Err(error) => {
+            bar.finish_and_clear();
+            return Err(error).context("nothing was published");
+        }
     };
     let replayer = if args.dry_run { None } else { Some(Replayer::new(&config).map_err(BuildError::Kafka)?) };
-    let bar = progress(candidates.len());
-    let (summary, broken) =
-        Run::new(account.client(), window, replayer.as_ref()).all(&candidates, || bar.inc(1)).await;
+    let mut signals = Signals::listen()?;
+    count(&bar, candidates.len());
+    let run = Run::new(account.client(), window, replayer.as_ref());
+    let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
+
     if args.json {
         let mut out = anstream::stdout().lock();
         serde_json::to_writer(&mut out, &summary)?;
@@ -110,21 +134,53 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     } else {
         print(&summary)?;
     }
-    for Failed { action, id, error } in &summary.failed {
-        anstream::eprintln!("{} {action} of record {id}: {error}", styled(ERROR, "failed:"));
+    complain(&summary);
+    let done = summary.error.is_none() && summary.failed.is_empty();
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Looks whether there is anything to do.
+fn check(window: &Window, args: &Args) -> Result<(), Usage> {
+    for entity in &args.entity {
+        if !window.asks_for(entity) {
+            let actions = [entity.created(), entity.updated()].into_iter().flatten();
+            let actions: Vec<&str> = actions.map(|entry| entry.name).collect();
+            let (name, actions) = (entity.name, actions.join(" or "));
+            return Err(Usage::new(format!(
+                "no source that is asked for wants {actions}, which tell of {name} records"
+            )));
+        }
     }
-    if let Some(broken) = &broken {
-        anstream::eprintln!(
-            "{} ended before its time: {}",
-            styled(ERROR, "error:"),
-            one_line(broken.to_string().as_bytes())
-        );
+    match (window.earliest(), args.until) {
+        (Some(begin), Some(until)) if begin > until => {
+            Err(Usage::new(format!("--until {until} lies before the beginning, {begin}")))
+        }
+        (None, _) if !window.unknown.is_empty() => Err(Usage::new(format!(
+            "there is no webhook that would tell since when events are missing; expected --since with a time. It is about {}",
+            window.unknown.join(", ")
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What went wrong, and how to go on.
+fn complain(summary: &Summary) {
+    let clean = |text: &str| one_line(text.as_bytes());
+    for Failed { entity, id, event, error } in summary.failed.iter().take(FAILURES_SHOWN) {
+        let event = event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
+        anstream::eprintln!("{} {entity} {id}{event}: {}", styled(ERROR, "failed:"), clean(error));
+    }
+    if let Some(more) = summary.failed.len().checked_sub(FAILURES_SHOWN).filter(|more| *more > 0) {
+        anstream::eprintln!("{} {} more", styled(ERROR, "failed:"), grouped(more as u64));
+    }
+    if let Some(error) = &summary.error {
+        anstream::eprintln!("{} ended before its time: {}", styled(ERROR, "error:"), clean(error));
     }
     if let Some(since) = &summary.go_on_since {
-        anstream::eprintln!("Not everything is published. To go on: --since {since}");
+        let when = if summary.error.is_some() { "To go on" } else { "Once that is cured" };
+        let same = "with the other options as they were";
+        anstream::eprintln!("Not everything is published. {when}, {same}: --since {since}");
     }
-    let done = broken.is_none() && summary.failed.is_empty();
-    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(summary: &Summary) -> io::Result<()> {
@@ -136,22 +192,26 @@ fn print(summary: &Summary) -> io::Result<()> {
         uncovered,
         unplaced,
         elsewhere,
+        outside,
         gone,
+        failed,
         unreadable,
         unknown_since,
         ..
     } = summary;
     if !published.is_empty() {
-        let mut table = Table::new(["SOURCE", "ACTION", "RECORDS"]);
+        let mut table = Table::new(["SOURCE", "ACTION", "EVENTS"]);
         table.align_right(2);
-        for Published { source, action, records } in published {
-            table.row([source.clone(), action.clone(), grouped(*records as u64)]);
+        for Published { source, action, events } in published {
+            table.row([source.clone(), action.clone(), grouped(*events as u64)]);
         }
         writeln!(out, "{table}")?;
     }
-    let total: usize = published.iter().map(|published| published.records).sum();
+    let total: usize = published.iter().map(|published| published.events).sum();
     let verb = if *dry_run { "Would publish" } else { "Published" };
-    let line = format!("{verb} {} records, marked ce_nexuduscatchup: {run_id}", grouped(total as u64));
+    let events = if total == 1 { "event" } else { "events" };
+    let mark = if *dry_run { String::new() } else { format!(", marked ce_nexuduscatchup: {run_id}") };
+    let line = format!("{verb} {} {events}{mark}", grouped(total as u64));
     writeln!(out, "{}", styled(if *dry_run { HEADING } else { ADDED }, line))?;
     for (what, kinds) in [
         ("changed, but no action that is asked for tells of it", uncovered),
@@ -162,11 +222,18 @@ fn print(summary: &Summary) -> io::Result<()> {
             writeln!(out, "{}", styled(WARNING, format!("Left out: {} {what}", kinds.join(", "))))?;
         }
     }
-    if *elsewhere > 0 {
-        writeln!(out, "Left out: {elsewhere} of locations that were not asked for")?;
+    for (number, what) in [
+        (*elsewhere, "of locations that were not asked for"),
+        (*outside, "that did not change in the window after all"),
+        (*gone, "that were deleted meanwhile"),
+    ] {
+        if number > 0 {
+            writeln!(out, "Left out: {} {what}", grouped(number as u64))?;
+        }
     }
-    if *gone > 0 {
-        writeln!(out, "Left out: {gone} that were deleted meanwhile")?;
+    if !failed.is_empty() {
+        let line = format!("Failed: {}", grouped(failed.len() as u64));
+        writeln!(out, "{}", styled(ERROR, line))?;
     }
     if !unknown_since.is_empty() {
         let line = format!(
@@ -186,11 +253,19 @@ fn print(summary: &Summary) -> io::Result<()> {
     Ok(())
 }
 
-/// A bar on standard error, if that is a terminal and there is something to wait for.
-fn progress(records: usize) -> ProgressBar {
-    if records < 2 || !io::stderr().is_terminal() {
+/// What is going on, on standard error, if that is a terminal.
+fn progress() -> ProgressBar {
+    if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+/// From now on so many records are counted.
+fn count(bar: &ProgressBar, records: usize) {
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records  {eta} left");
-    ProgressBar::new(records as u64).with_style(style.expect("the template is right"))
+    bar.set_style(style.expect("the template is right"));
+    bar.set_length(records as u64);
 }

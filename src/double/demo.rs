@@ -18,9 +18,18 @@ pub const LOCATIONS: [i64; 2] = [1_999_000_001, 1_999_000_002];
 /// Their names.
 const NAMES: [&str; 2] = ["Espacio Ñandú", "Example North"];
 
-/// Entities that each location has a record of; first the room that bookings belong to.
-const ENTITIES: [&str; 7] =
-    ["Resource", "Coworker", "Booking", "CoworkerContract", "Team", "Visitor", "Tariff"];
+/// Entities that each location has a record of, those that others belong to first.
+const ENTITIES: [&str; 9] = [
+    "Resource",
+    "Coworker",
+    "Booking",
+    "CoworkerContract",
+    "Team",
+    "Visitor",
+    "Tariff",
+    "CommunityThread",
+    "HelpDeskMessage",
+];
 
 /// The demo's administrator.
 pub fn administrator() -> Account {
@@ -28,7 +37,7 @@ pub fn administrator() -> Account {
 }
 
 impl World {
-    /// Adds the demo's network: three businesses, seven records at each of the two locations, and their shared secret if
+    /// Adds the demo's network: three businesses, nine records at each of the two locations, and their shared secret if
     /// there is one. Silently; there are no webhooks yet.
     pub fn populate(&self, secret: Option<&str>) {
         self.add_business(NETWORK, "Example Spaces", None);

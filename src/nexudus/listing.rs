@@ -38,8 +38,8 @@ struct Page {
 }
 
 /// What one pass over the pages has found.
-struct Pass {
-    records: BTreeMap<i64, Record>,
+struct Pass<T> {
+    records: BTreeMap<i64, T>,
     complete: bool,
 }
 
@@ -54,9 +54,22 @@ impl Client {
         collection: Collection,
         filters: &[(&str, String)],
     ) -> Result<BTreeMap<i64, Record>, ApiError> {
-        let mut before: Option<BTreeMap<i64, Record>> = None;
+        self.list_of(collection, filters, |record| record).await
+    }
+
+    /// The same with what `keep` makes of each record, for lists that are too long to be kept whole.
+    ///
+    /// # Errors
+    /// As [`Client::list`].
+    pub async fn list_of<T>(
+        &self,
+        collection: Collection,
+        filters: &[(&str, String)],
+        keep: impl Fn(Record) -> T,
+    ) -> Result<BTreeMap<i64, T>, ApiError> {
+        let mut before: Option<BTreeMap<i64, T>> = None;
         for _ in 0..PASSES {
-            let Pass { records, complete } = self.pass(collection, filters).await?;
+            let Pass { records, complete } = self.pass(collection, filters, &keep).await?;
             // The total may count what this user does not see; then two equal passes are all there is.
             if complete || before.is_some_and(|before| before.keys().eq(records.keys())) {
                 return Ok(records);
@@ -76,7 +89,12 @@ impl Client {
         Ok(page.total_items.unwrap_or(page.records.len()))
     }
 
-    async fn pass(&self, collection: Collection, filters: &[(&str, String)]) -> Result<Pass, ApiError> {
+    async fn pass<T>(
+        &self,
+        collection: Collection,
+        filters: &[(&str, String)],
+        keep: &impl Fn(Record) -> T,
+    ) -> Result<Pass<T>, ApiError> {
         let mut records = BTreeMap::new();
         let (mut announced, mut shrunk, mut barren) = (Vec::new(), false, 0);
         for number in 1.. {
@@ -86,7 +104,7 @@ impl Client {
                 announced.push(total);
             }
             let known = records.len();
-            records.extend(page.records.into_iter().filter_map(|record| Some((record.id()?, record))));
+            records.extend(page.records.into_iter().filter_map(|record| Some((record.id()?, keep(record)))));
             if !page.has_next_page {
                 break;
             }

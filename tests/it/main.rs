@@ -2,6 +2,7 @@
 
 mod admin;
 mod browser;
+mod catch_up;
 mod cli;
 mod compose;
 mod connections;

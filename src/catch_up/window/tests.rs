@@ -1,0 +1,202 @@
+use super::Meaning::{Outside, Uncovered};
+use super::*;
+use crate::config::load::{Environment, load};
+use crate::kafka::settings::check_property;
+use crate::webhooks::observed::Observed;
+use crate::webhooks::wanted::wanted;
+
+/// A configuration whose source `default` is at location 7 and wants these actions; then more.
+fn config(actions: &[&str], more: &str) -> Config {
+    let toml = format!(
+        "[nexudus]\ntoken = \"t\"\npublic_url = \"https://h.example.com\"\n[sources.default]\nsecrets = [\"s\"]\n\
+         business_id = 7\nactions = {actions:?}\nextra_actions = [\"Brandnew\"]\n{more}"
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    load(Some(file.path()), &Environment::new(), check_property).unwrap().config
+}
+
+/// A moment on one day: `10`, or `10:30`, or `10:30:00.5`.
+fn at(text: &str) -> Timestamp {
+    let full = match text.len() {
+        2 => format!("2026-03-02T{text}:00:00Z"),
+        5 => format!("2026-03-02T{text}:00Z"),
+        _ => format!("2026-03-02T{text}Z"),
+    };
+    full.parse().unwrap()
+}
+
+fn since(actions: &[&str], from: &str, until: Option<&str>) -> Window {
+    Window::new(&config(actions, ""), (&[], &[]), Since::At(at(from)), until.map(at), None)
+}
+
+/// A window in which each action of `default` begins at its own moment, as its webhook tells; `-`: no such webhook.
+fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> Window {
+    let actions: Vec<&str> = begins.iter().map(|(action, _)| *action).collect();
+    let config = config(&actions, "");
+    let nexudus = config.nexudus.as_ref().unwrap();
+    let records =
+        begins.iter().filter(|(_, begin)| *begin != "-").enumerate().map(|(id, (action, begin))| {
+            let (last, created) = match begin.strip_prefix('+') {
+                Some(created) => (None, created),
+                None => (Some(at(begin).to_string()), "00"),
+            };
+            Observed {
+                id: id as i64,
+                business_id: Some(7),
+                action_id: None,
+                url: format!("https://h.example.com/webhooks/{action}"),
+                active: false,
+                error_count: 10,
+                last_error: None,
+                last_trigger: last,
+                created_on: Some(at(created).to_string()),
+            }
+        });
+    let wanted = wanted(&config, nexudus, &[], &BTreeMap::new());
+    let comparison = Comparison::new(&config, &nexudus.public_url, wanted, records.collect());
+    Window::new(&config, (&[], &[]), Since::LastTrigger(overlap), None, Some(&comparison))
+}
+
+/// What a record means to `default`, in words: the action's name, `uncovered` or `outside`.
+fn told(window: &Window, entity: &str, created: &str, updated: &str) -> String {
+    let created = (created != "-").then(|| at(created));
+    let meanings = window.meanings(7, entities::named(entity).unwrap(), created, at(updated));
+    let [(source, meaning)] = &meanings[..] else { panic!("one source: {meanings:?}") };
+    match meaning {
+        Meaning::Event(place) => source.actions.get(*place).name().to_owned(),
+        Uncovered => "uncovered".to_owned(),
+        Outside => "outside".to_owned(),
+    }
+}
+
+#[test]
+fn a_record_is_new_if_it_was_created_in_the_window_else_changed() {
+    let all = ["Booking*", "VisitorRegistered", "HelDeskMessageCreated", "BusinessUpdate"];
+    for (entity, created, updated, expected) in [
+        ("Booking", "10", "10", "BookingCreate"),
+        ("Booking", "10:30", "11", "BookingCreate"),
+        ("Booking", "09:59:59.9", "10", "BookingUpdate"),
+        ("Booking", "08", "12", "BookingUpdate"),
+        ("Booking", "-", "11", "BookingUpdate"),
+        ("Booking", "08", "09:59:59.9999999", "outside"),
+        ("Booking", "08", "12:00:00.1", "outside"),
+        // Only this event tells that it is new, though what changed later was told by others.
+        ("Booking", "11", "13", "BookingCreate"),
+        ("Booking", "12:00:01", "13", "outside"),
+        // Odd times lose nothing.
+        ("Booking", "11", "09", "BookingCreate"),
+        ("Visitor", "11", "11", "VisitorRegistered"),
+        ("Visitor", "08", "11", "uncovered"),
+        ("Visitor", "08", "13", "outside"),
+        ("HelpDeskMessage", "11", "11", "HelDeskMessageCreated"),
+        ("HelpDeskMessage", "08", "11", "uncovered"),
+        ("Business", "11", "11", "BusinessUpdate"), // no action tells of new ones
+    ] {
+        let window = since(&all, "10", Some("12"));
+        assert_eq!(told(&window, entity, created, updated), expected, "{entity} {created} {updated}");
+    }
+}
+
+#[test]
+fn what_nobody_wants_is_uncovered() {
+    for (wanted, entity, created, updated, expected) in [
+        (&["BookingUpdate"][..], "Booking", "11", "11", "uncovered"),
+        (&["BookingUpdate"], "Booking", "11", "13", "uncovered"),
+        (&["BookingUpdate"], "Booking", "08", "11", "BookingUpdate"),
+        (&["BookingCreate"], "Booking", "11", "12", "BookingCreate"),
+        (&["BookingCreate"], "Booking", "08", "11", "uncovered"),
+        (&["BookingCreate"], "Booking", "08", "09", "outside"),
+        // Deletions and signals tell of no change.
+        (&["BookingDelete", "BookingCreate"], "Booking", "08", "11", "uncovered"),
+    ] {
+        let window = since(wanted, "10", None);
+        assert_eq!(told(&window, entity, created, updated), expected, "{wanted:?} {created} {updated}");
+    }
+}
+
+#[test]
+fn a_window_begins_with_a_whole_second_and_ends_where_it_is_said() {
+    let window = since(&["Team*"], "10:00:00.75", Some("12"));
+    assert_eq!(window.earliest(), Some(at("10")));
+    assert_eq!((told(&window, "Team", "08", "10"), told(&window, "Team", "10", "10")), {
+        ("TeamUpdated".to_owned(), "TeamCreated".to_owned())
+    });
+    assert_eq!(told(&window, "Team", "08", "12"), "TeamUpdated");
+    let before_1970 = "1969-12-31T23:59:58.5Z".parse().unwrap();
+    assert_eq!(whole_second(before_1970), Some("1969-12-31T23:59:58Z".parse().unwrap()));
+}
+
+#[test]
+fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
+    let hour = Duration::from_secs(3600);
+    let both = last_trigger(&[("BookingCreate", "12"), ("BookingUpdate", "11")], hour);
+    for (created, updated, expected) in [
+        ("11", "11", "BookingCreate"),
+        ("10:30", "12", "BookingUpdate"), // its creation was told
+        ("10:30", "10:30", "BookingUpdate"),
+        ("09", "10", "BookingUpdate"),
+        ("09", "09:59", "outside"),
+    ] {
+        assert_eq!(told(&both, "Booking", created, updated), expected, "{created} {updated}");
+    }
+    assert_eq!(
+        (both.begin(entities::named("booking").unwrap()), both.earliest()),
+        (Some(at("10")), Some(at("10")))
+    );
+
+    let late = last_trigger(&[("BookingCreate", "10"), ("BookingUpdate", "13")], hour);
+    for (created, updated, expected) in [
+        ("09", "14", "BookingCreate"),
+        ("08", "12", "BookingUpdate"),
+        ("08", "11", "outside"), // that change was told
+    ] {
+        assert_eq!(told(&late, "Booking", created, updated), expected, "{created} {updated}");
+    }
+
+    let partly =
+        last_trigger(&[("TeamUpdated", "+11"), ("TeamCreated", "-"), ("TeamDeleted", "12")], Duration::ZERO);
+    assert_eq!(partly.unknown, ["default TeamCreated"]);
+    assert_eq!(partly.unreadable, ["TeamDeleted"]);
+    assert_eq!(partly.earliest(), Some(at("11")), "when the webhook was created");
+    assert_eq!(told(&partly, "Team", "11", "11"), "uncovered");
+    assert_eq!(told(&partly, "Team", "10", "11"), "TeamUpdated");
+    let far = last_trigger(&[("TeamUpdated", "12")], Duration::MAX);
+    assert_eq!((far.unknown.len(), far.earliest()), (1, None), "before all time");
+}
+
+#[test]
+fn several_sources_of_a_location_are_judged_each_for_itself() {
+    let more = "[sources.twin]\nsecrets = [\"s\"]\nbusiness_id = 7\nactions = [\"TeamUpdated\"]\n\
+                [sources.north]\nsecrets = [\"s\"]\nbusiness_id = 8\nactions = [\"Checkin*\"]\n\
+                [sources.nowhere]\nsecrets = [\"s\"]\n";
+    let config = config(&["BookingCreate", "TeamCreated"], more);
+    let window = |sources: &[String], kinds: &[&'static Entity]| {
+        Window::new(&config, (sources, kinds), Since::At(at("10")), None, None)
+    };
+    let all = window(&[], &[]);
+    let meanings = |window: &Window, business_id: i64, entity: &str| -> Vec<String> {
+        let entity = entities::named(entity).unwrap();
+        let meanings = window.meanings(business_id, entity, Some(at("09")), at("11"));
+        meanings.iter().map(|(source, meaning)| format!("{} {meaning:?}", source.name)).collect()
+    };
+    let twin = config.sources["twin"].actions.find("TeamUpdated").unwrap();
+    assert_eq!(meanings(&all, 7, "Team"), ["default Uncovered".to_owned(), format!("twin Event({twin})")]);
+    assert_eq!(meanings(&all, 8, "Team"), ["north Uncovered"], "others want it, this source does not");
+    assert_eq!(meanings(&all, 9, "Team"), [""; 0]);
+    assert_eq!(meanings(&all, 7, "Visitor"), ["default Outside", "twin Outside"], "nobody wants it");
+    let asked = |window: &Window, entity: &str| window.asks_for(entities::named(entity).unwrap());
+    assert!(asked(&all, "Team") && asked(&all, "Checkin") && !asked(&all, "Visitor"));
+
+    let north = window(&["north".to_owned()], &[]);
+    assert_eq!((meanings(&north, 7, "Team"), asked(&north, "Team")), (Vec::new(), false));
+    assert_eq!(north.unreadable, ["CheckinDeleted"]);
+    let teams = window(&[], &[entities::named("Team").unwrap()]);
+    assert_eq!(teams.begin(entities::named("Booking").unwrap()), None);
+    assert_eq!(teams.unreadable, [""; 0]);
+    let extra = since(&["Brandnew", "TeamDeleted"], "10", None);
+    assert_eq!(
+        (extra.unreadable.clone(), extra.earliest()),
+        (vec!["Brandnew".to_owned(), "TeamDeleted".to_owned()], None)
+    );
+}

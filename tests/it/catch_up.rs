@@ -1,0 +1,305 @@
+//! `catch-up` reads what changed in Nexudus while webhooks were off, publishes it once each, whole and marked, and writes
+//! nothing to Nexudus.
+
+mod arguments;
+mod breaks;
+mod last_trigger;
+mod manners;
+mod places;
+
+use std::collections::BTreeSet;
+use std::process::Output;
+
+use nexudus_bridge::double::{Options, Record, demo};
+use serde_json::{Value, json};
+
+use crate::support::bridge::TestBridge;
+use crate::support::kafka::{Client, Consumed, plain, unique};
+use crate::support::nexudus::Tenant;
+use crate::support::program::{err, out};
+
+const HERE: i64 = demo::LOCATIONS[0];
+const NORTH: i64 = demo::LOCATIONS[1];
+
+/// Two locations whose sources want some changes, a deletion and a signal.
+const SOURCES: &str = r#"
+[sources.default]
+secrets = ["test-secret"]
+business_id = 1999000001
+actions = ["Booking*", "Team*", "Visitor*"]
+[sources.north]
+secrets = ["test-secret"]
+business_id = 1999000002
+actions = ["Booking*"]
+"#;
+
+/// The topics of [`SOURCES`], and those that nothing may come to.
+const TOPICS: [&str; 9] = [
+    "BookingCreate",
+    "BookingUpdate",
+    "BookingDelete",
+    "TeamCreated",
+    "TeamUpdated",
+    "VisitorRegistered",
+    "VisitorNotification",
+    "CoworkerUpdate",
+    "quarantine",
+];
+
+const SINCE: &str = "2026-03-02T10:00:00Z";
+const BEFORE: &str = "2026-03-02T09:59:59Z";
+
+/// A tenant, and the topics of a bridge of its own.
+struct Office {
+    tenant: Tenant,
+    kafka: Client,
+    bootstrap: String,
+    prefix: String,
+    topics: Vec<String>,
+}
+
+impl Office {
+    /// On the shared Apache Kafka, with nothing in Nexudus that changed since the year 2020.
+    fn open() -> Self {
+        Self::with(SOURCES, &TOPICS)
+    }
+
+    fn with(sources: &str, topics: &[&str]) -> Self {
+        let limits = nexudus_bridge::double::Limits::NONE;
+        Self::on(
+            plain().bootstrap(),
+            plain().client(),
+            sources,
+            topics,
+            Options { limits, ..Options::default() },
+        )
+    }
+
+    /// `bootstrap` is what the program is told.
+    fn on(bootstrap: &str, kafka: Client, sources: &str, topics: &[&str], options: Options) -> Self {
+        let tenant = Tenant::with_options(sources, options);
+        for entity in ["Resource", "Coworker", "Booking", "CoworkerContract", "Team", "Visitor", "Tariff"]
+            .into_iter()
+            .chain(["CommunityThread", "HelpDeskMessage", "Business"])
+        {
+            for id in tenant.nexudus.ids(entity) {
+                let old = "\"2020-01-01T00:00:00Z\"";
+                tenant.nexudus.change(entity, id, &[("CreatedOn", old), ("UpdatedOn", old)]).expect("there");
+            }
+        }
+        let prefix = format!("{}.", unique("catch-up"));
+        let topics: Vec<String> = topics.iter().map(|topic| format!("{prefix}{topic}")).collect();
+        for topic in &topics {
+            kafka.create_topic(topic, 1, &[]);
+        }
+        let office = Self { tenant, kafka, bootstrap: bootstrap.to_owned(), prefix, topics };
+        office.configure("", sources);
+        office
+    }
+
+    /// Another configuration: more of `[nexudus]`, and these sources.
+    fn configure(&self, nexudus: &str, sources: &str) {
+        let Self { tenant, bootstrap, prefix, .. } = self;
+        tenant.configure(&format!(
+            "{}[kafka]\nbootstrap_servers = {bootstrap:?}\n[topics]\nprefix = {prefix:?}\ncreate = false\n{sources}",
+            tenant.section(nexudus)
+        ));
+    }
+
+    /// Puts a record into Nexudus, as it came to be at the time `created` and changed last at `updated`.
+    fn put(&self, entity: &str, location: i64, created: &str, updated: &str) -> i64 {
+        let mut record = self.tenant.nexudus.example(entity, location).expect("known");
+        record.set_text("CreatedOn", created);
+        record.set_text("UpdatedOn", updated);
+        self.tenant.nexudus.add(entity, location, record).expect("known")
+    }
+
+    fn record(&self, entity: &str, id: i64) -> Record {
+        self.tenant.nexudus.record(entity, id).expect("there")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.tenant.run(&[&["catch-up"], arguments].concat())
+    }
+
+    /// Runs it with `--json` from [`SINCE`] on, and gives the object.
+    #[track_caller]
+    fn json(&self, arguments: &[&str], code: i32) -> Value {
+        self.tenant.json(&[&["catch-up", "--since", SINCE], arguments].concat(), code)
+    }
+
+    /// All messages of all topics: their action, and they themselves.
+    fn messages(&self) -> Vec<(String, Consumed)> {
+        let mut messages = Vec::new();
+        for topic in &self.topics {
+            let action = topic.strip_prefix(&self.prefix).expect("ours");
+            messages.extend(self.kafka.read_to_end(topic).into_iter().map(|it| (action.to_owned(), it)));
+        }
+        messages
+    }
+
+    /// Action and key of all messages, in order.
+    fn published(&self) -> Vec<String> {
+        sorted(self.messages().iter().map(|(action, message)| {
+            let key = message.key.as_deref().map(String::from_utf8_lossy);
+            format!("{action} {}", key.expect("each has a key"))
+        }))
+    }
+}
+
+fn sorted(lines: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = lines.into_iter().collect();
+    lines.sort();
+    lines
+}
+
+/// The bytes of a record: what the API gives for it, and a delivery holds.
+fn bytes(record: &Record) -> String {
+    String::from_utf8(record.to_json()).expect("text")
+}
+
+#[test]
+fn the_records_of_the_window_come_once_each_whole_marked_and_on_their_topics() {
+    let office = Office::open();
+    let late = "2026-03-04T08:30:00.1234567Z";
+    let new = office.put("Booking", HERE, SINCE, late);
+    let old = office.put("Booking", NORTH, BEFORE, SINCE);
+    let team = office.put("Team", HERE, "2026-01-01T00:00:00Z", "2026-03-03T00:00:00Z");
+    let visitor = office.put("Visitor", HERE, "2026-03-02T12:00:00.05Z", "2026-03-02T12:00:00.05Z");
+    office.put("Booking", HERE, BEFORE, BEFORE);
+    office.put("Team", HERE, "2026-03-01T00:00:00Z", "2026-03-02T09:59:59.9999999Z");
+    let summary = office.json(&[], 0);
+    let run_id = summary["run_id"].as_str().expect("an id").to_owned();
+    let events = |source: &str, action: &str| json!({"source": source, "action": action, "events": 1});
+    let unreadable =
+        ["BookingDelete", "TeamDeleted", "VisitorCheckedin", "VisitorDeleted", "VisitorNotification"];
+    let expected = json!({
+        "run_id": run_id, "dry_run": false,
+        "published": [
+            events("default", "BookingCreate"),
+            events("default", "TeamUpdated"),
+            events("default", "VisitorRegistered"),
+            events("north", "BookingUpdate"),
+        ],
+        "uncovered": {}, "unplaced": {}, "elsewhere": 0, "outside": 0, "gone": 0, "failed": [],
+        "unreadable": unreadable, "unknown_since": [], "error": null, "go_on_since": null,
+    });
+    assert_eq!(summary, expected);
+
+    let messages = office.messages();
+    let wanted = [
+        ("BookingCreate", "default", "Booking", new, late),
+        ("BookingUpdate", "north", "Booking", old, SINCE),
+        ("TeamUpdated", "default", "Team", team, "2026-03-03T00:00:00Z"),
+        ("VisitorRegistered", "default", "Visitor", visitor, "2026-03-02T12:00:00.05Z"),
+    ];
+    assert_eq!(messages.len(), wanted.len(), "nothing else on any topic: {:?}", office.published());
+    for (action, source, entity, id, time) in wanted {
+        let (_, message) = messages.iter().find(|(topic, _)| topic == action).expect("published");
+        assert_eq!(String::from_utf8_lossy(&message.value), bytes(&office.record(entity, id)));
+        assert_eq!(message.key.as_deref(), Some(id.to_string().as_bytes()));
+        let fixed = [
+            ("content-type", "application/json".to_owned()),
+            ("ce_specversion", "1.0".to_owned()),
+            ("ce_source", format!("/nexudus/{source}")),
+            ("ce_type", format!("com.nexudus.{action}")),
+            ("ce_subject", id.to_string()),
+            ("ce_time", time.to_owned()),
+            ("ce_nexuduscatchup", run_id.clone()),
+        ];
+        for (name, value) in &fixed {
+            assert_eq!(message.header(name), Some(value.as_str()), "{action} {name}");
+        }
+        let names: BTreeSet<&str> = message.headers.iter().map(|(name, _)| name.as_str()).collect();
+        let rest = ["ce_id", "ce_nexudusreceived", "ce_nexudusfingerprint"];
+        assert_eq!(names, fixed.iter().map(|(name, _)| *name).chain(rest).collect());
+        assert_eq!(message.header("ce_id"), message.header("ce_nexudusfingerprint"));
+    }
+
+    let journal = office.tenant.asked();
+    assert!(journal.writes().is_empty(), "Nexudus is only read");
+    let lists: Vec<String> =
+        journal.entries().map(|it| it.line()).filter(|it| it.contains("UpdatedOn")).collect();
+    assert!(lists.iter().any(|it| it.contains("from_Booking_UpdatedOn=2026-03-01T10%3A00")), "{lists:?}");
+    assert!(lists.iter().all(|it| it.contains("orderBy=Id") && !it.contains("to_")), "{lists:?}");
+    assert!(!lists.iter().any(|it| it.contains("from_Coworker_")), "nobody wants it");
+    for (_, _, _, id, _) in wanted {
+        let read = journal.entries().filter(|entry| entry.path.ends_with(&format!("/{id}"))).count();
+        assert_eq!(read, 1, "{id}");
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_published_and_publishes_nothing() {
+    let office = Office::open();
+    for minute in 10..13 {
+        let time = format!("2026-03-02T10:{minute}:00Z");
+        office.put("Booking", HERE, &time, &time);
+    }
+    office.put("Team", HERE, BEFORE, SINCE);
+    let summary = office.json(&["--dry-run"], 0);
+    assert_eq!(summary["dry_run"], true);
+    let output = office.run(&["--since", SINCE, "--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let expected = "\
+SOURCE   ACTION         EVENTS
+default  BookingCreate       3
+default  TeamUpdated         1
+Would publish 4 events
+Nothing can be read back of deletions, signals and transitions (5 of the actions asked for): BookingDelete, TeamDeleted, VisitorCheckedin, VisitorDeleted, VisitorNotification
+";
+    assert_eq!((out(&output).as_str(), err(&output).as_str()), (expected, ""));
+    assert!(office.messages().is_empty() && office.tenant.asked().writes().is_empty());
+
+    let output = office.run(&["--since", SINCE]);
+    let told = out(&output);
+    assert!(told.contains("Published 4 events, marked ce_nexuduscatchup: 0"), "{told}");
+    assert_eq!((office.messages().len(), err(&output).as_str()), (4, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_give_the_same_ids_as_each_other_and_as_live_deliveries_of_the_same_bytes() {
+    let office = Office::open();
+    let new = office.put("Booking", HERE, SINCE, "2026-03-02T11:00:00.1234567Z");
+    let team = office.put("Team", HERE, BEFORE, SINCE);
+    let runs = [office.json(&[], 0), office.json(&[], 0)];
+    assert_ne!(runs[0]["run_id"], runs[1]["run_id"]);
+    let bridge = TestBridge::on(plain().bootstrap(), plain().client(), office.prefix.clone(), &[]).await;
+    for (action, entity, id) in [("BookingCreate", "Booking", new), ("TeamUpdated", "Team", team)] {
+        let body = format!("[{}]", bytes(&office.record(entity, id)));
+        bridge.deliver(action, body).await.events("confirmed");
+        let copies = bridge.topic(action, 3);
+        for copy in &copies {
+            assert_eq!((&copy.key, &copy.value), (&copies[0].key, &copies[0].value));
+            for name in ["ce_id", "ce_time", "ce_source", "ce_type"] {
+                assert_eq!(copy.header(name), copies[0].header(name), "{action} {name}");
+            }
+        }
+        let marks: Vec<Option<&str>> = copies.iter().map(|copy| copy.header("ce_nexuduscatchup")).collect();
+        assert_eq!(marks, [runs[0]["run_id"].as_str(), runs[1]["run_id"].as_str(), None]);
+    }
+}
+
+#[test]
+fn what_changed_longest_ago_comes_first() {
+    let office = Office::open();
+    let times = ["2026-03-05T00:00:00Z", "2026-03-02T10:00:00.5Z", "2026-03-03T00:00:00Z", SINCE];
+    let bookings: Vec<i64> = times.iter().map(|time| office.put("Booking", HERE, BEFORE, time)).collect();
+    let team = office.put("Team", HERE, BEFORE, "2026-03-04T00:00:00Z");
+    office.json(&[], 0);
+    let read: Vec<i64> = office
+        .tenant
+        .asked()
+        .entries()
+        .filter_map(|entry| entry.path.rsplit('/').next()?.parse().ok())
+        .filter(|id| bookings.contains(id) || *id == team)
+        .collect();
+    assert_eq!(read, [bookings[3], bookings[1], bookings[2], team, bookings[0]]);
+    let messages = office.messages();
+    let keys: Vec<String> = messages
+        .iter()
+        .filter(|(action, _)| action == "BookingUpdate")
+        .map(|(_, message)| String::from_utf8_lossy(message.key.as_deref().expect("a key")).into_owned())
+        .collect();
+    assert_eq!(keys, [3, 1, 2, 0].map(|at: usize| bookings[at].to_string()));
+}

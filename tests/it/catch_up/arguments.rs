@@ -1,0 +1,102 @@
+//! What the command can be told, and what it says about mistakes.
+
+use serde_json::json;
+
+use super::{BEFORE, HERE, NORTH, Office, SINCE, SOURCES, sorted};
+use crate::support::program::{err, out, run};
+
+#[test]
+fn kinds_sources_and_the_end_of_the_window_can_be_chosen() {
+    let office = Office::open();
+    let last = "2026-03-05T12:00:00Z";
+    let here = office.put("Booking", HERE, BEFORE, SINCE);
+    let north = office.put("Booking", NORTH, BEFORE, SINCE);
+    let team = office.put("Team", HERE, BEFORE, last);
+    office.put("Team", HERE, BEFORE, "2026-03-05T12:00:01Z");
+    // New in the window, and changed again after it: no other event says that it is new.
+    let new = office.put("Team", HERE, SINCE, "2026-03-06T00:00:00Z");
+    let summary = office.json(&["--entity", "team", "--until", last], 0);
+    assert_eq!(summary["unreadable"], json!(["TeamDeleted"]));
+    let teams = sorted([format!("TeamCreated {new}"), format!("TeamUpdated {team}")]);
+    assert_eq!(office.published(), teams);
+    let journal = office.tenant.asked();
+    assert!(!journal.entries().any(|entry| entry.path.starts_with("/api/spaces/bookings")));
+
+    let summary = office.json(&["--source", "north"], 0);
+    assert_eq!((&summary["elsewhere"], &summary["published"][0]["source"]), (&json!(1), &json!("north")));
+    let both = ["--entity", "Booking", "--entity", "Visitor", "--source", "default", "--source", "north"];
+    let summary = office.json(&[&both[..], &["--dry-run"]].concat(), 0);
+    assert_eq!(summary["published"].as_array().map(Vec::len), Some(2));
+    assert_eq!(office.published(), sorted([teams, vec![format!("BookingUpdate {north}")]].concat()));
+    assert!(!office.published().contains(&format!("BookingUpdate {here}")));
+}
+
+#[test]
+fn what_the_catalogue_does_not_know_is_named_as_unreadable() {
+    let sources = SOURCES.replacen("\"Visitor*\"]", "\"DeskBooked\"]\nextra_actions = [\"DeskBooked\"]", 1);
+    let office = Office::with(&sources, &["BookingUpdate"]);
+    let summary = office.json(&[], 0);
+    assert_eq!(summary["unreadable"], json!(["BookingDelete", "DeskBooked", "TeamDeleted"]));
+    assert_eq!(office.json(&["--entity", "Team"], 0)["unreadable"], json!(["TeamDeleted"]));
+}
+
+#[test]
+fn mistakes_are_exit_code_2_with_what_would_be_right() {
+    let office = Office::open();
+    let since = ["--since", SINCE];
+    for (arguments, told) in [
+        (&[][..], "--since <T>"),
+        (&["--since", "yesterday"], "or how long ago (90m, 2days), or last-trigger"),
+        (&[&since[..], &["--until", "x"]].concat(), "expected a time (2026-01-02T03:04:05Z)"),
+        (
+            &[&since[..], &["--until", "2026-03-01"]].concat(),
+            "lies before the beginning, 2026-03-02T10:00:00Z",
+        ),
+        (&[&since[..], &["--entity", "Bookings"]].concat(), "expected one of BlogPost, Booking, Business"),
+        (&[&since[..], &["--entity", "Resource"]].concat(), "expected one of BlogPost, Booking, Business"),
+        (
+            &[&since[..], &["--entity", "Checkin"]].concat(),
+            "no source that is asked for wants CheckinCreated or CheckinUpdated, which tell of Checkin records",
+        ),
+        (
+            &[&since[..], &["--entity", "Team", "--source", "north"]].concat(),
+            "no source that is asked for wants TeamCreated or TeamUpdated",
+        ),
+        (&[&since[..], &["--source", "south"]].concat(), "expected one of default, north"),
+        (&[&since[..], &["--max-records", "many"]].concat(), "--max-records <N>"),
+        (&["--since", "last-trigger", "--overlap", "long"], "--overlap <DURATION>"),
+    ] {
+        let output = office.run(arguments);
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(2), ""), "{}", err(&output));
+        assert!(err(&output).contains(told), "{arguments:?}: {}", err(&output));
+    }
+    for (toml, told) in [
+        ("[sources.default]\nsecrets = [\"s\"]\n".to_owned(), "[nexudus] is not configured"),
+        (
+            format!("{}[sources.default]\nsecrets = [\"s\"]\n", office.tenant.section("")),
+            "business_id = 1999000001  # Espacio Ñandú",
+        ),
+    ] {
+        office.tenant.configure(&toml);
+        let output = office.run(&since);
+        assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+        assert!(err(&output).contains(told), "{}", err(&output));
+    }
+    assert!(office.messages().is_empty());
+}
+
+#[test]
+fn the_help_says_what_can_be_read_and_what_not() {
+    let output = run(&["catch-up", "--help"]);
+    let help = out(&output);
+    for words in [
+        "last-trigger",
+        "ce_nexuduscatchup",
+        "[default: 24h]",
+        "[default: 10000]",
+        "Deletions and signals",
+        "equal\nids",
+    ] {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+}

@@ -1,0 +1,210 @@
+//! A run that does not come to its end says from when on to go on, and going on completes it.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nexudus_bridge::double::{Fault, Limits, Matching, Options};
+use serde_json::{Value, json};
+
+use super::{BEFORE, HERE, Office, SINCE, SOURCES, TOPICS, sorted};
+use crate::support::bridge::PATIENCE;
+use crate::support::kafka::{Client, OwnBroker, pause};
+use crate::support::program::{err, out, program};
+use crate::support::proxy::Proxy;
+
+/// Records whose order of change and of creation differ; gives their events and the one that changed third.
+fn put(office: &Office) -> (Vec<String>, i64) {
+    let day = |day: u32| format!("2026-03-{day:02}T00:00:00Z");
+    let mut third = 0;
+    let mut expected = Vec::new();
+    for (created, updated) in [(3, 4), (1, 5), (6, 7), (4, 8), (1, 9), (3, 10)] {
+        let id = office.put("Booking", HERE, &day(created), &day(updated));
+        let action = if created > 2 { "BookingCreate" } else { "BookingUpdate" };
+        expected.push(format!("{action} {id}"));
+        if updated == 7 {
+            third = id;
+        }
+    }
+    (sorted(expected), third)
+}
+
+fn deduplicated(published: Vec<String>) -> Vec<String> {
+    let once: BTreeSet<String> = published.into_iter().collect();
+    once.into_iter().collect()
+}
+
+/// Goes on where a summary says, and looks that all is there, nothing under another action, and the copies have equal ids.
+#[track_caller]
+fn go_on(office: &Office, summary: &Value, expected: &[String]) {
+    let since = summary["go_on_since"].as_str().expect("a moment").to_owned();
+    let done = office.tenant.json(&["catch-up", "--since", &since], 0);
+    assert_eq!((&done["error"], &done["go_on_since"]), (&json!(null), &json!(null)));
+    assert_eq!(deduplicated(office.published()), expected);
+    let ids: BTreeSet<String> =
+        office.messages().iter().filter_map(|(_, it)| it.header("ce_id").map(str::to_owned)).collect();
+    assert_eq!(ids.len(), expected.len());
+}
+
+#[test]
+fn when_nexudus_goes_away_the_next_run_completes_the_set() {
+    let office = Office::open();
+    let (expected, third) = put(&office);
+    for path in [format!("/api/spaces/bookings/{third}"), "/api/spaces/bookings/".to_owned()] {
+        let matching = if path.ends_with('/') {
+            Matching::get(&path).containing("id=[").always()
+        } else {
+            Matching::get(&path).always()
+        };
+        office.tenant.nexudus.fault(matching, Fault::Html(503));
+    }
+    let summary = office.json(&[], 1);
+    assert_eq!(summary["error"], "Nexudus is not available: it answers 503");
+    assert_eq!(summary["go_on_since"], "2026-03-03T00:00:00Z", "no later than the creation of a new one");
+    assert_eq!(office.published().len(), 2);
+    let output = office.run(&["--since", SINCE]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(out(&output).contains("Published 2 events"), "{}", out(&output));
+    let told = err(&output);
+    assert!(
+        told.contains("error: ended before its time: Nexudus is not available: it answers 503"),
+        "{told}"
+    );
+    let next = "To go on, with the other options as they were: --since 2026-03-03T00:00:00Z";
+    assert!(told.contains(next), "{told}");
+    office.tenant.nexudus.heal();
+    go_on(&office, &summary, &expected);
+}
+
+#[test]
+fn when_nexudus_goes_away_before_anything_is_read_nothing_is_published() {
+    let office = Office::open();
+    put(&office);
+    office.tenant.nexudus.fault(Matching::get("/api/spaces/teams").always(), Fault::Html(503));
+    let output = office.run(&["--since", SINCE]);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""));
+    let told = "error: nothing was published: Team: Nexudus is not available: it answers 503";
+    assert!(err(&output).contains(told), "{}", err(&output));
+    assert!(office.messages().is_empty());
+}
+
+#[test]
+fn when_kafka_goes_away_the_next_run_completes_the_set() {
+    let proxy = Arc::new(Proxy::start(([127, 0, 0, 1], 9).into()));
+    let broker = OwnBroker::start_behind(proxy.address(), &[]);
+    proxy.retarget(broker.behind_proxy());
+    let options = Options { limits: Limits::NONE, ..Options::default() };
+    let bootstrap = proxy.address().to_string();
+    let office = Office::on(&bootstrap, broker.client(), SOURCES, &TOPICS, options);
+    let file = std::fs::read_to_string(office.tenant.file()).expect("ours");
+    office.tenant.configure(&file.replace("[kafka]\n", "[kafka]\nconfirm_timeout = \"3s\"\n"));
+    let (expected, third) = put(&office);
+    let network = Arc::clone(&proxy);
+    let reading = Matching::get(&format!("/api/spaces/bookings/{third}"));
+    office.tenant.nexudus.meanwhile(reading, move |_| network.cut());
+    let summary = office.json(&[], 1);
+    let error = summary["error"].as_str().expect("an error");
+    assert!(
+        error.starts_with("no broker confirmed in time; the event may still have been written"),
+        "{error}"
+    );
+    proxy.restore();
+    assert_eq!(office.published().len(), 2);
+    go_on(&office, &summary, &expected);
+}
+
+#[test]
+fn what_is_interrupted_says_where_to_go_on() {
+    let office = Office::open();
+    let (expected, third) = put(&office);
+    let slow = Fault::Late(Duration::from_secs(60), nexudus_bridge::double::Effect::Done);
+    let path = format!("/api/spaces/bookings/{third}");
+    office.tenant.nexudus.fault(Matching::get(&path).always(), slow);
+    let mut command = program();
+    command.args(["catch-up", "--since", SINCE, "--json", "--config"]).arg(office.tenant.file());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let deadline = Instant::now() + PATIENCE;
+    while office.tenant.nexudus.journal().of("GET", &path).is_empty() {
+        assert!(Instant::now() < deadline, "the third record is not asked for");
+        pause(Duration::from_millis(20));
+    }
+    let signalled = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+    assert!(signalled.is_ok_and(|status| status.success()));
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    let summary: Value = serde_json::from_str(&out(&output)).expect("an object");
+    assert_eq!(summary["error"], "interrupted");
+    office.tenant.nexudus.heal();
+    go_on(&office, &summary, &expected);
+}
+
+#[test]
+fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published() {
+    let office = Office::with(SOURCES, &["BookingUpdate"]);
+    let kafka: &Client = &office.kafka;
+    kafka.create_topic(&format!("{}TeamUpdated", office.prefix), 1, &[("max.message.bytes", "3000")]);
+    let [large, small] = [1, 2].map(|_| office.put("Team", HERE, BEFORE, SINCE));
+    let name = format!("\"{}\"", "x".repeat(4000));
+    let since = format!("{SINCE:?}");
+    let fields = [("Name", name.as_str()), ("UpdatedOn", since.as_str())];
+    office.tenant.nexudus.change("Team", large, &fields).expect("there");
+    let booking = office.put("Booking", HERE, BEFORE, "2026-03-05T00:00:00Z");
+    let summary = office.json(&[], 1);
+    let failed = &summary["failed"];
+    assert_eq!(failed.as_array().map(Vec::len), Some(1), "{summary}");
+    assert_eq!(
+        (&failed[0]["entity"], &failed[0]["id"], &failed[0]["event"]),
+        (&json!("Team"), &json!(large), &json!("default TeamUpdated"))
+    );
+    assert_eq!((&summary["go_on_since"], &summary["error"]), (&json!(SINCE), &json!(null)));
+    assert_eq!(office.published(), [format!("BookingUpdate {booking}")]);
+    let team = kafka.consume_all(&format!("{}TeamUpdated", office.prefix), 1, PATIENCE);
+    assert_eq!(team[0].key.as_deref(), Some(small.to_string().as_bytes()));
+
+    let output = office.run(&["--since", SINCE]);
+    let told = err(&output);
+    let first = format!("failed: Team {large} (default TeamUpdated): the broker refuses it for good: ");
+    assert!(told.starts_with(&first) && !told.contains("xxx"), "{told}");
+    assert!(
+        told.contains("Once that is cured, with the other options as they were: --since 2026-03-02"),
+        "{told}"
+    );
+    assert!(out(&output).contains("Failed: 1\n"), "{}", out(&output));
+}
+
+#[test]
+fn a_topic_that_is_not_there_fails_its_own_events_only() {
+    let office = Office::with(SOURCES, &["BookingUpdate"]);
+    let file = std::fs::read_to_string(office.tenant.file()).expect("ours");
+    office.tenant.configure(&file.replace("[kafka]\n", "[kafka]\nconfirm_timeout = \"2s\"\n"));
+    office.put("Team", HERE, BEFORE, SINCE);
+    let booking = office.put("Booking", HERE, BEFORE, "2026-03-05T00:00:00Z");
+    let summary = office.json(&[], 1);
+    let error = summary["failed"][0]["error"].as_str().expect("an error");
+    assert!(error.starts_with("the broker refuses it for now: "), "{error}");
+    assert_eq!(office.published(), [format!("BookingUpdate {booking}")]);
+}
+
+#[test]
+fn with_more_records_than_allowed_nothing_is_published() {
+    let office = Office::open();
+    for _ in 0..4 {
+        office.put("Booking", HERE, SINCE, SINCE);
+    }
+    for _ in 0..3 {
+        office.put("Team", HERE, SINCE, SINCE);
+    }
+    let output = office.run(&["--since", SINCE, "--max-records", "6"]);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""));
+    let told = "nothing was published: Team has 3 records that may have changed since then, which makes more than --max-records 6 in all";
+    assert!(err(&output).contains(told), "{}", err(&output));
+    assert!(office.messages().is_empty());
+    let journal = office.tenant.asked();
+    assert!(
+        !journal.entries().any(|entry| entry.path.starts_with("/api/spaces/bookings/")),
+        "nothing is read"
+    );
+    office.json(&["--max-records", "7"], 0);
+    assert_eq!(office.messages().len(), 7);
+}

@@ -1,0 +1,91 @@
+//! `--since last-trigger`: for each webhook from its last success on, less an overlap.
+
+use serde_json::json;
+
+use super::{HERE, Office, SINCE, sorted};
+use crate::support::program::{err, out};
+
+const SOURCES: &str = r#"
+[sources.default]
+secrets = ["test-secret"]
+business_id = 1999000001
+actions = ["BookingCreate", "BookingUpdate", "TeamUpdated", "VisitorRegistered", "TeamDeleted"]
+"#;
+
+/// An office whose webhooks have succeeded for the last time at different times.
+fn office() -> Office {
+    let office =
+        Office::with(SOURCES, &["BookingCreate", "BookingUpdate", "TeamUpdated", "VisitorRegistered"]);
+    office.tenant.apply();
+    for (path, created, last) in [
+        ("/BookingCreate", "2026-01-01T00:00:00Z", Some("2026-03-04T10:00:00Z")),
+        ("/BookingUpdate", "2026-01-01T00:00:00Z", Some("2026-03-03T10:00:00Z")),
+        ("/TeamUpdated", "2026-03-05T10:00:00Z", None),
+    ] {
+        let last = last.map_or("null".to_owned(), |last| format!("{last:?}"));
+        let fields = [("CreatedOn", format!("{created:?}")), ("LastTrigger", last)];
+        let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+        office.tenant.nexudus.change_webhook(office.tenant.webhook(path), &fields).expect("there");
+    }
+    assert!(office.tenant.nexudus.remove_webhook(office.tenant.webhook("/VisitorRegistered")));
+    office
+}
+
+#[test]
+fn each_webhook_has_its_own_window_and_what_has_no_webhook_is_named() {
+    let office = office();
+    let put = |entity: &str, created: &str, updated: &str| office.put(entity, HERE, created, updated);
+    let old = "2026-01-01T00:00:00Z";
+    let created = put("Booking", "2026-03-03T10:00:00Z", "2026-03-03T10:00:00Z");
+    let updated = put("Booking", old, "2026-03-02T10:00:00Z");
+    let known_as_new = put("Booking", "2026-03-03T09:59:59Z", "2026-03-03T09:59:59Z");
+    let team = put("Team", old, "2026-03-04T10:00:00Z");
+    put("Booking", old, "2026-03-02T09:59:59Z");
+    put("Team", old, "2026-03-04T09:59:59Z");
+    put("Visitor", "2026-03-09T00:00:00Z", "2026-03-09T00:00:00Z");
+    let summary = office.tenant.json(&["catch-up", "--since", "last-trigger"], 0);
+    assert_eq!(summary["unknown_since"], json!(["default VisitorRegistered"]));
+    assert_eq!(summary["unreadable"], json!(["TeamDeleted"]));
+    let expected = [
+        format!("BookingCreate {created}"),
+        format!("BookingUpdate {updated}"),
+        format!("BookingUpdate {known_as_new}"),
+        format!("TeamUpdated {team}"),
+    ];
+    assert_eq!(office.published(), sorted(expected));
+    assert!(office.tenant.asked().writes().is_empty());
+
+    let told = out(&office.run(&["--since", "last-trigger", "--dry-run"]));
+    let missing =
+        "No webhook tells since when these are missing, so say --since T: default VisitorRegistered\n";
+    assert!(told.contains(missing), "{told}");
+}
+
+#[test]
+fn the_overlap_can_be_chosen() {
+    let office = office();
+    for (overlap, events) in [("0s", 1), ("30m", 2), ("1day", 3)] {
+        let updated = match overlap {
+            "0s" => "2026-03-03T10:00:00Z",
+            "30m" => "2026-03-03T09:30:00Z",
+            _ => "2026-03-02T10:00:00Z",
+        };
+        office.put("Booking", HERE, "2026-01-01T00:00:00Z", updated);
+        let arguments = ["catch-up", "--since", "last-trigger", "--overlap", overlap, "--dry-run"];
+        let summary = office.tenant.json(&arguments, 0);
+        let expected = json!([{"source": "default", "action": "BookingUpdate", "events": events}]);
+        assert_eq!(summary["published"], expected, "{overlap}");
+    }
+    let output = office.run(&["--since", SINCE, "--overlap", "1h"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("--overlap goes with --since last-trigger only"), "{}", err(&output));
+}
+
+#[test]
+fn without_any_webhook_there_is_nothing_to_begin_from() {
+    let office = Office::with(SOURCES, &["BookingCreate"]);
+    let output = office.run(&["--since", "last-trigger"]);
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    let told = "no webhook that would tell since when events are missing; expected --since with a time";
+    assert!(err(&output).contains(told) && err(&output).contains("default TeamUpdated"), "{}", err(&output));
+}

@@ -1,0 +1,184 @@
+//! To which source a record belongs, and what is left out because of it.
+
+use nexudus_bridge::double::{Fault, Matching, Missing};
+use serde_json::json;
+
+use super::{BEFORE, HERE, NORTH, Office, SINCE, sorted};
+use crate::support::program::{err, out};
+
+/// One source a location, each for all there is.
+const ALL: &str = r#"
+[sources.default]
+secrets = ["test-secret"]
+business_id = 1999000001
+[sources.north]
+secrets = ["test-secret"]
+business_id = 1999000002
+"#;
+
+#[test]
+fn a_record_without_a_location_has_that_of_the_record_it_belongs_to() {
+    let kinds = [
+        ("Booking", "BookingCreate"),
+        ("CommunityMessage", "CommunityBoardNewReply"),
+        ("CoworkerMessage", "CoworkerMessageCreate"),
+        ("HelpDeskComment", "HelpDeskCommentCreated"),
+    ];
+    let office = Office::with(ALL, &kinds.map(|(_, action)| action));
+    let mut expected = Vec::new();
+    for (entity, action) in kinds {
+        for (location, source) in [(HERE, "default"), (NORTH, "north")] {
+            for _ in 0..2 {
+                let id = office.put(entity, location, SINCE, SINCE);
+                expected.push(format!("{action} /nexudus/{source} {id}"));
+            }
+        }
+    }
+    let summary = office.json(&[], 0);
+    assert_eq!((&summary["unplaced"], &summary["elsewhere"]), (&json!({}), &json!(0)));
+    let published = sorted(office.messages().iter().map(|(action, message)| {
+        let source = message.header("ce_source").expect("a source");
+        format!("{action} {source} {}", message.header("ce_subject").expect("a key"))
+    }));
+    assert_eq!(published, sorted(expected));
+    let parents = office.tenant.asked();
+    let read = parents.entries().filter(|entry| entry.path.starts_with("/api/spaces/resources/")).count();
+    assert_eq!(read, 2, "each parent is read once");
+}
+
+#[test]
+fn a_record_whose_location_nobody_knows_is_counted_as_unplaced() {
+    for missing in [Missing::NotFound, Missing::Error] {
+        let office = Office::open();
+        office.tenant.nexudus.adjust(|manners| manners.missing = missing);
+        let [orphan, nowhere, placed] = [0, 1, 2].map(|_| office.put("Booking", HERE, BEFORE, SINCE));
+        let since = format!("{SINCE:?}");
+        for (id, resource) in [(orphan, "1"), (nowhere, "null")] {
+            let fields = [("ResourceId", resource), ("UpdatedOn", since.as_str())];
+            office.tenant.nexudus.change("Booking", id, &fields).expect("there");
+        }
+        let summary = office.json(&[], 0);
+        assert_eq!((&summary["unplaced"], &summary["failed"]), (&json!({"Booking": 2}), &json!([])));
+        assert_eq!(office.published(), [format!("BookingUpdate {placed}")]);
+        if missing == Missing::Error {
+            continue; // takes long: such an answer is asked for again
+        }
+        let told = out(&office.run(&["--since", SINCE, "--dry-run"]));
+        assert!(told.contains("Left out: 2 Booking belong to a location that nobody knows\n"), "{told}");
+    }
+}
+
+#[test]
+fn a_parent_that_nexudus_does_not_give_fails_the_record_and_a_missing_role_ends_the_run() {
+    let office = Office::open();
+    let [here, north] = [HERE, NORTH].map(|location| office.put("Booking", location, BEFORE, SINCE));
+    let parent = office.record("Booking", here).number("ResourceId").expect("a number");
+    let fault = Fault::Refused("not today".to_owned());
+    office.tenant.nexudus.fault(Matching::get(&format!("/api/spaces/resources/{parent}")).always(), fault);
+    let summary = office.json(&[], 1);
+    assert_eq!(summary["failed"][0]["error"], "Nexudus refuses with 200: not today");
+    assert_eq!(office.published(), [format!("BookingUpdate {north}")]);
+
+    let office = Office::open();
+    office.put("Booking", HERE, BEFORE, SINCE);
+    let roles = ["Business-List", "Booking-List", "Booking-Read", "Team-List", "Visitor-List"];
+    let account = nexudus_bridge::double::demo::administrator();
+    office.tenant.nexudus.set_account(account.with_roles(&roles));
+    let summary = office.json(&[], 1);
+    let error = summary["error"].as_str().expect("an error");
+    assert!(error.ends_with("needs API access and the role Resource-Read"), "{error}");
+    assert_eq!(summary["go_on_since"], SINCE);
+    assert!(office.messages().is_empty());
+}
+
+#[test]
+fn a_coworker_belongs_to_the_location_that_invoices_it_else_to_its_only_one() {
+    let office = Office::with(ALL, &["CoworkerUpdate"]);
+    let all = [
+        (r"1999000002", r"[1999000001]", Some("north")),
+        ("null", "[1999000001]", Some("default")),
+        ("null", "[1999000001,1999000002]", None),
+        ("null", "null", None),
+    ];
+    let mut expected = Vec::new();
+    for (invoicing, businesses, source) in all {
+        let id = office.put("Coworker", HERE, BEFORE, SINCE);
+        let since = format!("{SINCE:?}");
+        let fields =
+            [("InvoicingBusinessId", invoicing), ("Businesses", businesses), ("UpdatedOn", since.as_str())];
+        office.tenant.nexudus.change("Coworker", id, &fields).expect("there");
+        expected.extend(source.map(|source| format!("/nexudus/{source} {id}")));
+    }
+    let summary = office.json(&[], 0);
+    assert_eq!(summary["unplaced"], json!({"Coworker": 2}));
+    let published = office.messages().into_iter().map(|(_, message)| {
+        format!(
+            "{} {}",
+            message.header("ce_source").expect("one"),
+            message.header("ce_subject").expect("one")
+        )
+    });
+    assert_eq!(sorted(published), sorted(expected));
+}
+
+#[test]
+fn what_no_wanted_action_tells_of_is_uncovered_and_what_is_elsewhere_is_only_counted() {
+    let sources = r#"
+[sources.default]
+secrets = ["test-secret"]
+business_id = 1999000001
+actions = ["BookingUpdate", "TeamCreated", "VisitorRegistered", "HelDeskMessageCreated"]
+[sources.twin]
+secrets = ["test-secret"]
+business_id = 1999000001
+actions = ["TeamUpdated"]
+"#;
+    let topics = ["BookingCreate", "BookingUpdate", "TeamCreated", "TeamUpdated", "VisitorRegistered"];
+    let office = Office::with(sources, &topics);
+    office.put("Booking", HERE, SINCE, "2026-03-05T00:00:00Z"); // is new, and nobody wants to hear of new ones
+    office.put("Visitor", HERE, BEFORE, SINCE); // nothing tells of changed visitors
+    let message = office.put("HelpDeskMessage", HERE, BEFORE, SINCE);
+    let changed = office.put("Team", HERE, BEFORE, SINCE);
+    let new = office.put("Team", HERE, SINCE, SINCE);
+    for entity in ["Team", "Booking", "Visitor"] {
+        office.put(entity, NORTH, SINCE, SINCE);
+    }
+    let summary = office.json(&[], 0);
+    let uncovered = json!({"Booking": 1, "HelpDeskMessage": 1, "Visitor": 1});
+    assert_eq!((&summary["uncovered"], &summary["elsewhere"]), (&uncovered, &json!(3)));
+    assert_eq!(office.published(), sorted([format!("TeamCreated {new}"), format!("TeamUpdated {changed}")]));
+    let journal = office.tenant.asked();
+    let read = |id: i64| journal.entries().any(|entry| entry.path.ends_with(&format!("/{id}")));
+    assert!(!read(message), "the list has told enough");
+    let output = office.run(&["--since", SINCE, "--dry-run"]);
+    let left = "Left out: 1 Booking, 1 HelpDeskMessage, 1 Visitor changed, but no action that is asked for tells of it\n\
+        Left out: 3 of locations that were not asked for\n";
+    assert!(out(&output).contains(left), "{}{}", out(&output), err(&output));
+}
+
+#[test]
+fn sources_of_one_location_each_get_what_they_want() {
+    let sources = r#"
+[sources.default]
+secrets = ["test-secret"]
+business_id = 1999000001
+actions = ["Booking*"]
+[sources.twin]
+secrets = ["test-secret"]
+business_id = 1999000001
+actions = ["BookingUpdate", "TeamUpdated"]
+"#;
+    let office = Office::with(sources, &["BookingCreate", "BookingUpdate", "TeamUpdated"]);
+    let changed = office.put("Booking", HERE, BEFORE, SINCE);
+    let new = office.put("Booking", HERE, SINCE, SINCE);
+    let summary = office.json(&[], 0);
+    let events = |source: &str, action: &str| json!({"source": source, "action": action, "events": 1});
+    let expected = [
+        events("default", "BookingCreate"),
+        events("default", "BookingUpdate"),
+        events("twin", "BookingUpdate"),
+    ];
+    assert_eq!((&summary["published"], &summary["uncovered"]), (&json!(expected), &json!({})));
+    let twice = format!("BookingUpdate {changed}");
+    assert_eq!(office.published(), sorted([format!("BookingCreate {new}"), twice.clone(), twice]));
+}
