@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::client::control;
 use super::moment::moment;
-use super::output::{ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, styled};
+use super::output::{ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, printed, styled};
 use super::serve::Signals;
 use crate::app::BuildError;
 use crate::catch_up::entities::{self, Entity};
@@ -25,15 +25,15 @@ use crate::webhooks::{Account, AccountError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Records that were created or updated are read and published to the topics of their actions, with the header
-ce_nexuduscatchup. Deletions and signals leave nothing that could be read. A second run publishes copies with equal
-ids. Nexudus is only read, at the pace of [nexudus]: about 100 records a minute by default.
+Records that were created or updated are read and published to the topics of their actions, marked with the header \
+ce_nexuduscatchup. Deletions and signals leave nothing that could be read. A second run publishes copies with equal ids. \
+In Nexudus nothing is written. It allows about 100 records a minute.
+
+A webhook's last success moves on with the first delivery after it was switched on again: if it was off for longer than \
+--overlap, say since when instead of last-trigger.
 
   nexudus-bridge catch-up --since 2026-01-31T08:00:00Z --dry-run
-  nexudus-bridge catch-up --since last-trigger --entity Booking --entity Team
-
-A webhook's last success moves on with the first delivery after it was switched on again. If it was off for longer than
---overlap, say since when.")]
+  nexudus-bridge catch-up --since last-trigger --entity Booking --entity Team")]
 pub(super) struct Args {
     /// From when on: a time (2026-01-31T08:00:00Z; without a zone it is UTC), how long ago (2h), or last-trigger: for each
     /// webhook from its last success on
@@ -127,14 +127,9 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
 
-    if args.json {
-        let mut out = anstream::stdout().lock();
-        serde_json::to_writer(&mut out, &summary)?;
-        writeln!(out)?;
-    } else {
-        print(&summary)?;
-    }
+    let result = if args.json { print_json(&summary) } else { print(&summary) };
     complain(&summary);
+    printed(result)?;
     let done = summary.error.is_none() && summary.failed.is_empty();
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -181,6 +176,12 @@ fn complain(summary: &Summary) {
         let same = "with the other options as they were";
         anstream::eprintln!("Not everything is published. {when}, {same}: --since {since}");
     }
+}
+
+fn print_json(summary: &Summary) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    serde_json::to_writer(&mut out, summary)?;
+    writeln!(out)
 }
 
 fn print(summary: &Summary) -> io::Result<()> {

@@ -95,7 +95,7 @@ fn the_help_says_what_can_be_read_and_what_not() {
         "[default: 24h]",
         "[default: 10000]",
         "Deletions and signals",
-        "equal\nids",
+        "equal",
     ] {
         assert!(help.contains(words), "{words}: {help}");
     }
