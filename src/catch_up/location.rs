@@ -10,11 +10,11 @@ use crate::nexudus::{ApiError, Client};
 /// The locations of parents, each read once.
 #[derive(Debug, Default)]
 pub struct Locations {
-    parents: BTreeMap<(&'static str, i64), Option<i64>>,
+    parents: BTreeMap<(&'static str, i64), Placed>,
 }
 
 /// What is known of a record's location.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Placed {
     /// Its number.
     At(i64),
@@ -40,15 +40,15 @@ impl Locations {
             return Ok(Placed::Nowhere);
         };
         if let Some(known) = self.parents.get(&(parent.name, id)) {
-            return Ok(placed(*known));
+            return Ok(known.clone());
         }
         let location = match fetch(client, parent, id).await? {
-            Fetched::Whole(_, record) => own(parent, &record),
-            Fetched::Gone => None,
-            Fetched::Unreadable(error) => return Ok(Placed::Unreadable(error)),
+            Fetched::Whole(_, record) => placed(own(parent, &record)),
+            Fetched::Gone => Placed::Nowhere,
+            Fetched::Unreadable(error) => Placed::Unreadable(error),
         };
-        self.parents.insert((parent.name, id), location);
-        Ok(placed(location))
+        self.parents.insert((parent.name, id), location.clone());
+        Ok(location)
     }
 }
 

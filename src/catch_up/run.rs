@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::fetch::{Fetched, fetch};
 use super::location::{Locations, Placed};
 use super::survey::Candidate;
-use super::window::{Meaning, Window};
+use super::window::{Meaning, Window, whole_second};
 use crate::config::Source;
 use crate::delivery::Refusal;
 use crate::delivery::replay::Replayer;
@@ -49,7 +49,7 @@ pub struct Summary {
     pub unknown_since: Vec<String>,
     /// What ended the run before its time.
     pub error: Option<String>,
-    /// Where to go on, if it is not all done.
+    /// Where to go on, if it is not all published and was to be.
     pub go_on_since: Option<String>,
 }
 
@@ -146,7 +146,8 @@ impl<'a> Run<'a> {
             told();
         }
         let Self { window, published, mut summary, .. } = self;
-        summary.go_on_since = go_on(&left, candidates, &window).map(|time| time.to_string());
+        let go_on = go_on(&left, candidates, &window).filter(|_| !summary.dry_run);
+        summary.go_on_since = go_on.map(|time| time.to_string());
         summary.published = published
             .into_iter()
             .map(|((source, action), events)| Published { source: source.to_string(), action, events })
@@ -266,11 +267,11 @@ fn go_on(left: &[&Candidate], all: &[Candidate], window: &Window) -> Option<Time
     Some(since)
 }
 
-/// From when on a later run would find a record, and see it as this one does.
+/// From when on a later run would find a record, and see it as this one does. A whole second, as windows begin.
 fn begin(candidate: &Candidate, window: &Window) -> Option<Timestamp> {
     let begin = window.begin(candidate.entity);
     let created = candidate.created_on.filter(|created| begin.is_some_and(|begin| *created >= begin));
-    [created, candidate.updated_on].into_iter().flatten().min().or(begin)
+    [created, candidate.updated_on].into_iter().flatten().min().and_then(whole_second).or(begin)
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! The survey: which records have changed since, before any of them is read in full.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::entities::{self, Entity};
@@ -12,7 +10,7 @@ use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client, time};
 
 /// How much earlier than asked the API is asked: it does not say in which time zone its filter counts.
-const ZONES: Duration = Duration::from_secs(24 * 3600);
+const ZONES: SignedDuration = SignedDuration::from_hours(24);
 
 /// How many records to ask for at once; they can be long.
 const PAGE: usize = 100;
@@ -75,7 +73,7 @@ pub async fn survey(
         let Some(begin) = window.begin(entity) else { continue };
         let api = |error| SurveyError::Api { entity: entity.name, error };
         let filter = format!("from_{}_UpdatedOn", entity.name);
-        let asked = [(filter.as_str(), minute(begin - SignedDuration::from_secs(ZONES.as_secs() as i64)))];
+        let asked = [(filter.as_str(), minute(begin.checked_sub(ZONES).unwrap_or(Timestamp::MIN)))];
         let collection = Collection { entity: entity.name, path: entity.path, page_size: PAGE };
         told(entity.name);
         let total = client.total(collection, &asked).await.map_err(api)?;

@@ -11,7 +11,7 @@ use crate::action::Action;
 use crate::action::catalogue::Entry;
 use crate::config::{Config, Source};
 use crate::nexudus::time;
-use crate::webhooks::plan::Comparison;
+use crate::webhooks::plan::{Comparison, Pair};
 
 /// How the beginning is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,14 +173,13 @@ impl Window {
     }
 }
 
-fn whole_second(time: Timestamp) -> Option<Timestamp> {
+/// The second that a moment lies in; none before all time.
+pub(super) fn whole_second(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_second() - i64::from(time.subsec_nanosecond() < 0)).ok()
 }
 
 fn last_trigger(comparison: &Comparison, source: &Source, place: usize) -> Option<Timestamp> {
-    let same = |pair: &&crate::webhooks::plan::Pair| {
-        pair.wanted.source.name == source.name && pair.wanted.place == place
-    };
+    let same = |pair: &&Pair| pair.wanted.source.name == source.name && pair.wanted.place == place;
     let found = comparison.pairs.iter().find(same)?.found.as_ref()?;
     time::read(found.last_trigger.as_deref().or(found.created_on.as_deref())?)
 }

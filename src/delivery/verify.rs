@@ -31,7 +31,7 @@ pub struct Verified {
 impl Verified {
     /// A delivery as it was kept on the quarantine topic, perhaps under a corrected action. The bridge keeps nothing that
     /// its source did not accept, so the topic stands for the signature, which is not kept itself; whoever may write there
-    /// is trusted with that.
+    /// is trusted with that. Also a record that `catch-up` has read from Nexudus itself, which needs no signature.
     pub(super) fn when_kept(origin: Arc<Origin>, action: Target, kept: Kept) -> Self {
         let Kept { body, warning, trace, received_at, .. } = kept;
         Self { origin, action, body, warning, trace, span: DeliverySpan::default(), received_at }

@@ -46,6 +46,9 @@ fn a_later_run_finds_a_record_from_its_change_on_and_sees_it_as_new_from_its_cre
         let found = begin(&candidate((created, updated)), &window());
         assert_eq!(found, Some(on(expected)), "{created} {updated}");
     }
+    let fraction = Some("2026-03-15T10:00:00.75Z".parse().unwrap());
+    let found = begin(&Candidate { updated_on: fraction, ..candidate((9, 15)) }, &window());
+    assert_eq!(found, Some("2026-03-15T10:00:00Z".parse().unwrap()), "as windows begin");
     let team = Candidate { entity: entities::named("Team").unwrap(), ..candidate((0, 0)) };
     assert_eq!(begin(&team, &window()), None, "nobody wants it");
 }
@@ -75,4 +78,14 @@ fn a_run_goes_on_where_all_that_is_left_is_found_and_nothing_that_was_new_comes_
         let left: Vec<&Candidate> = left.iter().map(|&at| &all[at]).collect();
         assert_eq!(go_on(&left, &all, &window()), expected.map(on), "{days:?}");
     }
+    // The next run begins with the whole second, so it finds the first one again, and must see that it was new.
+    let times = [("10:00:00", "12:00:00.2"), ("09:00:00", "12:00:00.7")];
+    let all = times.map(|times| {
+        let [created, updated] =
+            [times.0, times.1].map(|time| format!("2026-03-12T{time}Z").parse::<Timestamp>().unwrap());
+        Candidate { created_on: Some(created), updated_on: Some(updated), ..candidate((0, 0)) }
+    });
+    let left = Candidate { created_on: Some(on(9)), ..all[1].clone() };
+    let all = [all[0].clone(), left.clone()];
+    assert_eq!(go_on(&[&left], &all, &window()), Some("2026-03-12T10:00:00Z".parse().unwrap()));
 }

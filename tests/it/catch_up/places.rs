@@ -71,12 +71,16 @@ fn a_record_whose_location_nobody_knows_is_counted_as_unplaced() {
 #[test]
 fn a_parent_that_nexudus_does_not_give_fails_the_record_and_a_missing_role_ends_the_run() {
     let office = Office::open();
-    let [here, north] = [HERE, NORTH].map(|location| office.put("Booking", location, BEFORE, SINCE));
+    let [here, again, north] =
+        [HERE, HERE, NORTH].map(|location| office.put("Booking", location, BEFORE, SINCE));
     let parent = office.record("Booking", here).number("ResourceId").expect("a number");
     let fault = Fault::Refused("not today".to_owned());
     office.tenant.nexudus.fault(Matching::get(&format!("/api/spaces/resources/{parent}")).always(), fault);
     let summary = office.json(&[], 1);
-    assert_eq!(summary["failed"][0]["error"], "Nexudus refuses with 200: not today");
+    let failed = |id: i64| json!({"entity": "Booking", "id": id, "event": null, "error": "Nexudus refuses with 200: not today"});
+    assert_eq!(summary["failed"], json!([failed(here), failed(again)]));
+    let path = format!("/api/spaces/resources/{parent}");
+    assert_eq!(office.tenant.asked().of("GET", &path).len(), 1, "that is known then");
     assert_eq!(office.published(), [format!("BookingUpdate {north}")]);
 
     let office = Office::open();
