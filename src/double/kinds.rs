@@ -77,26 +77,3 @@ mod tests {
         assert_eq!((named("Room"), at("/api/spaces/rooms"), example("Room")), (None, None, None));
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Limits, Nexudus, Options};
-    use super::*;
-
-    #[test]
-    fn an_example_belongs_to_a_record_of_its_own_location_where_there_is_one() {
-        let nexudus = Nexudus::start(Options { limits: Limits::NONE, ..Options::default() }).unwrap();
-        for (kind, field, parent) in BELONGS {
-            let of_nobody = nexudus.example(kind, 7).unwrap().number(field).unwrap();
-            for location in [7, 8] {
-                let record = nexudus.example(parent, location).unwrap();
-                let id = nexudus.add(parent, location, record).unwrap();
-                let child = nexudus.example(kind, location).unwrap();
-                assert_eq!(child.number(field), Some(id), "{kind} at {location}");
-                assert_ne!(id, of_nobody);
-            }
-        }
-        let resource = nexudus.example(RESOURCE.0, 8).unwrap();
-        assert_eq!((resource.number("BusinessId"), at(RESOURCE.1)), (Some(8), named(RESOURCE.0)));
-    }
-}

@@ -150,7 +150,7 @@ async fn webhooks_are_applied_switched_off_by_an_outage_and_on_again_by_the_guar
 
     let summary = tour.json("catch-up --since last-trigger --json");
     let published = summary["published"].as_array().expect("a list");
-    let of = |kind: &Value| usize::try_from(kind["records"].as_u64().expect("a number")).expect("few");
+    let of = |kind: &Value| usize::try_from(kind["events"].as_u64().expect("a number")).expect("few");
     let records: usize = published.iter().map(of).sum();
     assert!(published.iter().any(|kind| kind["action"] == "BookingCreate"), "{summary}");
     assert_eq!(summary["unplaced"], serde_json::json!({}), "{summary}");

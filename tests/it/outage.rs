@@ -62,7 +62,7 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
         Nexudus::start(Options { limits: Limits::NONE, sending, ..Options::default() }).expect("free ports");
     nexudus.populate(Some(SECRET));
     // What was there before is old.
-    for entity in ["Business", "Coworker", "Booking", "CoworkerContract", "Team", "Visitor", "Tariff"] {
+    for entity in nexudus_bridge::catch_up::entities::all().map(|entity| entity.name) {
         for id in nexudus.ids(entity) {
             let long_ago = "\"2025-01-02T03:04:05Z\"";
             nexudus.change(entity, id, &[("CreatedOn", long_ago), ("UpdatedOn", long_ago)]).expect("there");
@@ -142,7 +142,7 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     say(&told);
     let published = |action: &str| {
         let rows = dry["published"].as_array().expect("a list");
-        rows.iter().find(|row| row["action"] == action).and_then(|row| row["records"].as_u64()).unwrap_or(0)
+        rows.iter().find(|row| row["action"] == action).and_then(|row| row["events"].as_u64()).unwrap_or(0)
     };
     let counts = ["BookingCreate", "TeamUpdated", "VisitorRegistered"].map(published);
     // The first booking was deleted; nothing but the story's own is in the window.
