@@ -96,7 +96,7 @@ def config(program, documents):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 sources = {".crt": certificate, ".key": Path(folder, "key")}
                 source = sources.get(path.suffix)
-                path.write_text(source.read_text() if source else "invented\n")
+                path.write_text(source.read_text() if source else "inventedinvented\n")
         for base in ("/run/secrets/", "/run/config/"):
             text = text.replace(f'"{base}', f'"{folder}{base}')
         file = Path(folder, "nexudus-bridge.toml")
