@@ -209,6 +209,18 @@ async fn nexudus_being_away_touches_neither_readiness_nor_ingress() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_an_interval_of_zero_nobody_looks_and_the_ingress_takes_what_no_webhook_is_asked_for() {
+    let tenant = tenant();
+    let settings = [("nexudus.guardian.interval", "0s"), ("sources.default.actions", "[\"BookingCreate\"]")];
+    let bridge = guarded(&tenant, &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    assert_eq!(bridge.deliver("TeamUpdated", r#"{"Id":1}"#).await.status, 200);
+    assert!(tenant.nexudus.journal().is_empty());
+    let text = String::from_utf8(bridge.admin("/metrics").await.body).expect("text");
+    assert!(!text.contains("guardian") && !text.contains("webhook"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_guardians_meet_on_one_record_without_harm() {
     let tenant = tenant();
     let ids = [tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated")];

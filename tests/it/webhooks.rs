@@ -4,11 +4,14 @@ mod credentials;
 mod faults;
 mod never;
 
-use nexudus_bridge::double::{Effect, Fault, Matching, Record, demo};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use nexudus_bridge::double::{Effect, EnumValues, Fault, Matching, Record, demo};
 use serde_json::json;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant, WANTED};
-use crate::support::program::err;
+use crate::support::program::{err, out};
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
@@ -304,7 +307,12 @@ fn actions_that_are_new_in_nexudus_are_told_and_extra_actions_get_their_number_t
     tenant.apply();
     assert_eq!(tenant.nexudus.webhook(tenant.webhook("/DeskBooked")).expect("there").action, 91);
 
-    // A shorter list removes nothing, and without a list the catalogue's actions are planned all the same.
+    // The legacy documentation knows 62 actions only: that removes none.
+    tenant.nexudus.adjust(|manners| manners.enum_values = EnumValues::First62);
+    let plan = tenant.json(&["webhooks", "plan"], 0);
+    assert_eq!((&plan["changes"], &plan["unchanged"]), (&json!([]), &json!(5)));
+
+    // Without a list the catalogue's actions are planned all the same.
     let enums = Matching::get("/api/utils/enums").always();
     tenant.nexudus.fault(enums, Fault::Status(404, "\"Not found\"".to_owned()));
     let output = tenant.run(&["webhooks", "plan"]);
@@ -327,6 +335,43 @@ fn without_the_role_to_list_locations_that_check_is_left_out() {
     tenant.nexudus.set_account(account);
     tenant.prints(&["webhooks", "apply"], 0);
     assert_eq!(tenant.nexudus.webhooks().len(), 5);
+}
+
+/// On a terminal, which `script` (of util-linux) stands for.
+#[test]
+fn on_a_terminal_an_apply_asks_before_it_writes() {
+    let tenant = Tenant::with(SOURCES);
+    let apply = |more: &str, answer: &str| {
+        let file = tenant.file();
+        let command = format!(
+            "{} webhooks apply {more} --config {}",
+            env!("CARGO_BIN_EXE_nexudus-bridge"),
+            file.display()
+        );
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux has script");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(answer.as_bytes()).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        drop(stdin);
+        (output.status.code(), out(&output))
+    };
+    let (code, told) = apply("", "n\n");
+    assert!(
+        told.contains("Write 5 webhooks in Nexudus? [y/N]") && told.contains("Nothing was written."),
+        "{told}"
+    );
+    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(1), 0));
+    let (code, told) = apply("--source north", "y\n");
+    assert!(told.contains("Write 1 webhook in Nexudus?"), "{told}");
+    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 1));
+    let (code, told) = apply("--yes", "");
+    assert!(!told.contains("[y/N]"), "{told}");
+    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5));
 }
 
 #[test]
