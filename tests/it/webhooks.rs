@@ -223,7 +223,10 @@ fn the_status_tells_how_each_webhook_does_and_hides_tokens() {
     assert_eq!(status["webhooks"][0], first);
     let table = tenant.prints(&["webhooks", "status"], 0);
     assert!(table.starts_with("SOURCE   ACTION         "), "{table}");
-    assert!(table.contains("disabled      10  2026-01-02T03:04:05Z"), "{table}");
+    assert!(
+        table.contains("STATE     ERRORS") && table.contains("disabled      10  2026-01-02T03:04:05Z"),
+        "{table}"
+    );
     assert!(
         table.contains("2 ok, 1 failing, 1 disabled, 1 missing, 1 unwanted; 0 of others.")
             && !table.contains("hush"),

@@ -4,11 +4,10 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anstyle::Style;
 use serde_json::json;
 
 use super::{Common, PENDING, look, print_json, print_unknown};
-use crate::cli::output::{ADDED, ERROR, Table, WARNING, one_line, printed, styled};
+use crate::cli::output::{Table, one_line, printed};
 use crate::webhooks::Look;
 use crate::webhooks::status::{Row, State, rows};
 
@@ -52,7 +51,7 @@ fn print(look: &Look, rows: &[Row]) -> io::Result<()> {
             row.source.clone(),
             one_line(row.action.as_bytes()),
             number(row.webhook_id),
-            styled(style(row.state), row.state.label()),
+            row.state.label().to_owned(),
             number(row.error_count),
             row.last_trigger.as_deref().map(|text| one_line(text.as_bytes())).unwrap_or_default(),
             row.last_error.as_deref().map(short).unwrap_or_default(),
@@ -77,13 +76,5 @@ fn short(error: &str) -> String {
     match line.char_indices().nth(LONGEST_ERROR) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
-    }
-}
-
-fn style(state: State) -> Style {
-    match state {
-        State::Ok => ADDED,
-        State::Failing | State::Unwanted => WARNING,
-        State::Disabled | State::Missing => ERROR,
     }
 }
