@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::dev::{ANY_PORT, configuration, embed};
+use super::dev::{ANY_PORT, configuration, embed, leave_nexudus_alone};
 use super::output;
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::app::{App, Ended};
@@ -38,6 +38,7 @@ struct Row {
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let mut config = configuration(file, Environment::new())?;
+    leave_nexudus_alone(&mut config);
     config.ingress.listen = ANY_PORT.into();
     config.admin.listen = ANY_PORT.into();
     let broker = embed(&mut config, None)?;

@@ -42,9 +42,12 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let mut config = configured(&args, file, Environment::new())?;
     let mut nexudus = Beside::start(&args, &config)?;
-    if let Some(nexudus) = &mut nexudus {
-        config = configured(&args, file, nexudus.environment())?;
-        nexudus.settle(&mut config);
+    match &mut nexudus {
+        Some(nexudus) => {
+            config = configured(&args, file, nexudus.environment())?;
+            nexudus.settle(&mut config);
+        }
+        None => leave_nexudus_alone(&mut config),
     }
     log::start(&config.log);
     let signals = Signals::listen()?;
@@ -115,6 +118,12 @@ pub(super) fn configuration(file: Option<&Path>, more: Environment) -> anyhow::R
 /// Whether the user has sources of his own.
 fn has_sources(file: Option<&Path>, environment: &Environment) -> bool {
     file.is_some() || environment.keys().any(|name| name.starts_with("NEXUDUS_BRIDGE__SOURCES__"))
+}
+
+/// Forgets a real account: its webhooks lead elsewhere, and switching them on because *this* bridge is ready would be wrong.
+pub(super) fn leave_nexudus_alone(config: &mut Config) {
+    config.nexudus = None;
+    config.settings.retain(|setting| !setting.key.starts_with("nexudus."));
 }
 
 /// Starts a broker inside the process, with every topic on it, and points the configuration at it.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::support::bridge::{PATIENCE, http_client};
 use crate::support::kafka::{free_port, pause};
+use crate::support::nexudus::Tenant;
 use crate::support::program::{Running, err, out, program, run};
 
 /// A `dev --nexudus` on ports of its own.
@@ -222,4 +223,30 @@ fn a_configuration_for_a_real_nexudus_is_not_used_for_the_tour_nor_the_other_way
     let output = run(&["dev", "--nexudus", "--nexudus-port", &port]);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     assert!(err(&output).contains(&format!("127.0.0.1:{port}")), "{}", err(&output));
+}
+
+#[test]
+fn dev_and_demo_leave_the_account_of_a_configuration_alone() {
+    let tenant = Tenant::with("");
+    tenant.configure(&format!(
+        "{}[ingress]\nlisten = \"127.0.0.1:0\"\n[sources.default]\nsecrets = [\"x\"]\nbusiness_id = 1999000001\n",
+        tenant.section("guardian = { interval = \"100ms\" }")
+    ));
+    tenant.prints(&["demo"], 0);
+    let ports: [String; 2] = std::array::from_fn(|_| free_port().to_string());
+    let mut command = program();
+    command
+        .args(["dev", "--kafka-port", &ports[0], "--admin-port", &ports[1], "--config"])
+        .arg(tenant.file());
+    let dev = Running::start(&mut command);
+    dev.line_with("the bridge is listening");
+    let begun = Instant::now();
+    while !run(&["health", "--url", &format!("http://127.0.0.1:{}", ports[1])]).status.success() {
+        assert!(begun.elapsed() < PATIENCE, "it is not ready");
+        pause(Duration::from_millis(50));
+    }
+    dev.signal("TERM");
+    let (status, log) = dev.ended(PATIENCE);
+    assert!(status.success(), "{log}");
+    assert!(tenant.asked().is_empty(), "nobody has asked Nexudus anything");
 }
