@@ -16,7 +16,8 @@ use crate::topic::is_lawful;
 const SECRET: &str = "hush-hush-hush";
 const PART: &str = "hush";
 
-const SECTIONS: [&str; 7] = ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "log"];
+const SECTIONS: [&str; 9] =
+    ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "nexudus", "log", "telemetry"];
 
 /// A file with slips, and variables.
 #[derive(Debug, Arbitrary)]
@@ -67,7 +68,7 @@ enum Slip {
 }
 
 #[rustfmt::skip]
-const PLAIN: [(&str, &str); 39] = [
+const PLAIN: [(&str, &str); 53] = [
     ("ingress.listen", "127.0.0.1:0"), ("ingress.max_body_bytes", "2048"), ("ingress.body_timeout", "1s"),
     ("ingress.max_in_flight", "10"), ("ingress.max_in_flight_bytes", "4096"), ("ingress.shutdown_delay", "1s"),
     ("ingress.shutdown_grace", "1s"), ("ingress.tls_cert", "c.pem"), ("ingress.tls_key", "k.pem"), ("ingress", "x"),
@@ -81,10 +82,15 @@ const PLAIN: [(&str, &str); 39] = [
     ("topics.replication_factor", "3"), ("topics.config.\"retention.ms\"", "1"), ("redelivery.ttl", "1m"),
     ("redelivery.max_entries", "1"), ("log.level", "info"), ("log.format", "json"), ("sources.\"a b\"", "x"),
     ("\"topics[99999999999]\"", "x"), ("sources.default.signature", "warn"), ("sources.default.extra_actions", "[\"Extra\"]"),
+    ("sources.default.business_id", "7"), ("sources.default.actions", "[\"Booking*\", \"!6\"]"),
+    ("nexudus.base_url", "https://n/api"), ("nexudus.public_url", "https://h"), ("nexudus.username", "u"), ("nexudus", "x"),
+    ("nexudus.token_file", "/dev/null"), ("nexudus.auth", "basic"), ("nexudus.writes_per_minute", "6"),
+    ("nexudus.guardian.interval", "0s"), ("nexudus.guardian", "x"), ("telemetry.otlp_endpoint", "http://c:4317"),
+    ("telemetry.otlp_protocol", "grpc"), ("telemetry.sample_ratio", "0.5"),
 ];
 
 #[rustfmt::skip]
-const SECRETS: [(&str, &str); 16] = [
+const SECRETS: [(&str, &str); 20] = [
     ("sources.default.secrets", "[\"hush-hush-hush\"]"), ("sources.default.url_tokens", "[\"hush-hush-hush\"]"),
     ("sources.default.secret", "hush-hush-hush"), ("sources.default.token", "hush-hush-hush"),
     ("sources.north.secrets", "[\"hush-hush-hush\", \"\"]"), ("sources.north", "hush-hush-hush"), ("sources", "hush-hush-hush"),
@@ -92,7 +98,8 @@ const SECRETS: [(&str, &str); 16] = [
     ("kafka.properties.\"ssl.key.pem\"", "hush-hush-hush"), ("kafka.properties.\"sasl.passwort\"", "hush-hush-hush"),
     ("kafka.properties.\"sasl.oauthbearer.client.secret\"", "hush-hush-hush"), ("kafka.password", "hush-hush-hush"),
     ("kafka.oauth.client_secret", "hush-hush-hush"), ("kafka.oauth.secret", "hush-hush-hush"),
-    ("secrets", "[\"hush-hush-hush\"]"),
+    ("secrets", "[\"hush-hush-hush\"]"), ("nexudus.password", "hush-hush-hush"), ("nexudus.token", "hush-hush-hush"),
+    ("nexudus.totp_secret", "hush-hush-hush"), ("nexudus.secret", "hush-hush-hush"),
 ];
 
 /// Loads it and looks at everything that could be printed.

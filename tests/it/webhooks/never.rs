@@ -19,7 +19,10 @@ use crate::support::nexudus::{PUBLIC, SOURCES};
 const SEQUENCES: u64 = 24;
 
 /// How long a sequence may take; what is not done by then is broken off.
-const ROUND: Duration = Duration::from_secs(20);
+const ROUND: Duration = Duration::from_secs(30);
+
+/// Long enough that a busy machine's double has seen a request before the next one comes.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 const SPACING: Duration = Duration::from_millis(5);
 const WRITES_PER_MINUTE: usize = 25;
@@ -34,7 +37,7 @@ fn some_fault(chance: &mut fastrand::Rng) -> Fault {
         3 => Fault::Throttled(if chance.bool() { 409 } else { 429 }, RetryAfter::Seconds(chance.u64(0..2))),
         4 => Fault::Refused("no".to_owned()),
         5 => Fault::Html(200),
-        6 => Fault::Late(Duration::from_millis(700), effect),
+        6 => Fault::Late(TIMEOUT + Duration::from_secs(1), effect),
         7 => Fault::Cut(effect),
         _ => Fault::HalfBody,
     }
@@ -83,11 +86,12 @@ async fn one(seed: u64) -> String {
     nexudus.adjust(|manners| manners.reenabling_resets_errors = chance.bool());
     let text = format!(
         "[nexudus]\nbase_url = {:?}\nusername = {:?}\npassword = {:?}\npublic_url = {PUBLIC:?}\n\
-         request_timeout = \"400ms\"\nrequest_spacing = \"5ms\"\nwrites_per_minute = {WRITES_PER_MINUTE}\n\
+         request_timeout = \"{}s\"\nrequest_spacing = \"5ms\"\nwrites_per_minute = {WRITES_PER_MINUTE}\n\
          requests_per_minute = {REQUESTS_PER_MINUTE}\nguardian = {{ interval = \"100ms\" }}\n{SOURCES}",
         nexudus.base_url(),
         demo::EMAIL,
         demo::PASSWORD,
+        TIMEOUT.as_secs(),
     );
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), text).expect("written");
