@@ -106,7 +106,7 @@ struct Watcher {
     reenable: bool,
     /// The webhooks that were switched on again, by their number.
     tries: BTreeMap<i64, Tries>,
-    /// Those that had failures at the last look.
+    /// Those that have failures, or had some when they were switched off.
     failing: BTreeSet<i64>,
     /// Those that are off by hand, as the log has said.
     by_hand: BTreeSet<i64>,
@@ -182,9 +182,8 @@ impl Watcher {
             tracing::info!("the webhooks in Nexudus can be seen again");
         }
         self.refusals = 0;
-        let failing =
-            |pair: &Pair| pair.found.as_ref().filter(|found| found.error_count > 0).map(|found| found.id);
-        let failing = comparison.pairs.iter().filter_map(failing).collect();
+        self.failing =
+            comparison.pairs.iter().filter_map(|pair| self.failing_still(pair.found.as_ref()?)).collect();
         for pair in &comparison.pairs {
             if let Some(found) = &pair.found
                 && self.is_due(pair, found)
@@ -193,7 +192,6 @@ impl Watcher {
                 self.reenable(pair, found).await?;
             }
         }
-        self.failing = failing;
         Ok(())
     }
 
@@ -216,15 +214,20 @@ impl Watcher {
         self.missing = total;
     }
 
+    /// The number of a webhook that has failures, or had some when it was switched off: a delivery that was on its way then
+    /// may have succeeded, and ended the count.
+    fn failing_still(&self, found: &Observed) -> Option<i64> {
+        let had_some = !found.active && self.failing.contains(&found.id);
+        (found.error_count > 0 || had_some).then_some(found.id)
+    }
+
     /// Whether a webhook is to be switched on now.
     fn is_due(&mut self, pair: &Pair, found: &Observed) -> bool {
         let succeeded = |tries: &Tries| tries.last_trigger != found.last_trigger;
         if self.tries.get(&found.id).is_some_and(succeeded) {
             self.tries.remove(&found.id);
         }
-        // A delivery that was on its way when Nexudus switched the webhook off may succeed, and end the count of failures.
-        let failing = found.error_count > 0 || self.failing.contains(&found.id);
-        let off_by_hand = !found.active && !failing;
+        let off_by_hand = !found.active && !self.failing.contains(&found.id);
         if !off_by_hand {
             self.by_hand.remove(&found.id);
         } else if self.by_hand.insert(found.id) {
