@@ -11,7 +11,7 @@ use crate::action::Action;
 use crate::action::catalogue::Entry;
 use crate::config::{Config, Source};
 use crate::nexudus::time;
-use crate::webhooks::plan::{Comparison, Pair};
+use crate::webhooks::plan::Comparison;
 
 /// How the beginning is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Window {
                 let begin = match since {
                     Since::At(time) => Some(time),
                     Since::LastTrigger(overlap) => comparison
-                        .and_then(|comparison| last_trigger(comparison, source, place))
+                        .and_then(|comparison| last_trigger(comparison, &source.name, action.name()))
                         .and_then(|time| time.checked_sub(SignedDuration::try_from(overlap).ok()?).ok()),
                 };
                 match begin.and_then(whole_second) {
@@ -178,9 +178,8 @@ pub(super) fn whole_second(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_second() - i64::from(time.subsec_nanosecond() < 0)).ok()
 }
 
-fn last_trigger(comparison: &Comparison, source: &Source, place: usize) -> Option<Timestamp> {
-    let same = |pair: &&Pair| pair.wanted.source.name == source.name && pair.wanted.place == place;
-    let found = comparison.pairs.iter().find(same)?.found.as_ref()?;
+fn last_trigger(comparison: &Comparison, source: &str, action: &str) -> Option<Timestamp> {
+    let found = comparison.pair(source, action)?.found.as_ref()?;
     time::read(found.last_trigger.as_deref().or(found.created_on.as_deref())?)
 }
 

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 
 use super::client::control;
 use super::moment::moment;
-use super::output::{ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, printed, styled};
+use super::output::{
+    ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, print_json, printed, styled,
+};
 use super::serve::Signals;
 use crate::app::BuildError;
 use crate::catch_up::entities::{self, Entity};
@@ -95,10 +97,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     if args.overlap.is_some() && matches!(args.since, Beginning::At(_)) {
         return Err(Usage::new("--overlap goes with --since last-trigger only").into());
     }
-    let mut config = control(file).await?;
-    if let Some(nexudus) = &mut config.nexudus {
-        nexudus.as_command();
-    }
+    let config = control(file).await?;
     let account = Account::new(&config, Arc::new(Metrics::new("")))?;
     account.check_locations(&args.source).await?;
     let (since, comparison) = match args.since {
@@ -176,12 +175,6 @@ fn complain(summary: &Summary) {
         let same = "with the other options as they were";
         anstream::eprintln!("Not everything is published. {when}, {same}: --since {since}");
     }
-}
-
-fn print_json(summary: &Summary) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    serde_json::to_writer(&mut out, summary)?;
-    writeln!(out)
 }
 
 fn print(summary: &Summary) -> io::Result<()> {

@@ -17,11 +17,19 @@ pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
 }
 
 /// The configuration of the process's environment for the commands that talk to Nexudus; where nothing at all is configured
-/// and `dev --nexudus` runs, they talk to its double.
+/// and `dev --nexudus` runs, they talk to its double. They are another client of Nexudus than `serve` is.
 ///
 /// # Errors
 /// All mistakes in it.
 pub(super) async fn control(file: Option<&Path>) -> anyhow::Result<Config> {
+    let mut config = configuration_or_double(file).await?;
+    if let Some(nexudus) = &mut config.nexudus {
+        nexudus.as_command();
+    }
+    Ok(config)
+}
+
+async fn configuration_or_double(file: Option<&Path>) -> anyhow::Result<Config> {
     let mut environment = process_environment();
     let mistakes = match loaded_from(file, &environment) {
         Ok(loaded) => return Ok(loaded.config),

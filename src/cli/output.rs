@@ -4,12 +4,14 @@
 //! asks. A style is never the only sign of something: the words say it too.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, ContentArrangement, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 /// Headings, and what a line is about.
 pub const HEADING: Style = Style::new().bold();
@@ -126,6 +128,24 @@ pub fn one_line(bytes: &[u8]) -> String {
         c => c,
     };
     String::from_utf8_lossy(bytes).chars().map(visible).collect()
+}
+
+/// Prints one JSON object on a line of its own.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print_json(document: &impl Serialize) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    serde_json::to_writer(&mut out, document)?;
+    writeln!(out)
+}
+
+/// A bar of this style on standard error, if that is a terminal and there is more than one thing to wait for.
+pub fn progress(count: u64, style: ProgressStyle) -> ProgressBar {
+    if count < 2 || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    ProgressBar::new(count).with_style(style)
 }
 
 /// The end of a command that has only printed. Whoever closed the pipe (`| head`) has seen enough; that is no failure.

@@ -1,17 +1,19 @@
 //! `send`: acts as Nexudus does. Builds or reads bodies, signs them as .NET would, posts them and times the answers.
 
 use std::fmt;
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{ProgressState, ProgressStyle};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::output::{ADDED, ERROR, FAINT, HEADING, Usage, WARNING, duration, grouped, printed, styled};
+use super::output::{
+    ADDED, ERROR, FAINT, HEADING, Usage, WARNING, duration, grouped, printed, progress, styled,
+};
 use super::sign::{given_key, read_body, secret, source_of};
 use crate::action::catalogue::ENTRIES;
 use crate::action::{Action, Actions};
@@ -78,7 +80,7 @@ pub async fn run(
     let poster = Poster::new(target, retry, args.concurrency.get())?;
     let count = args.count.unwrap_or(bodies.list.len() as u64);
     let plan = Plan { count, concurrency: args.concurrency, rate: args.rate };
-    let bar = progress(count);
+    let bar = progress(count, style());
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await; // no handler, so the signal ends the process by itself
@@ -193,16 +195,13 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "expected a number of deliveries a second, above 0".to_owned())
 }
 
-/// A bar on standard error, if that is a terminal and there is something to wait for.
-fn progress(count: u64) -> ProgressBar {
-    if count == 1 || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
+/// How the bar looks.
+fn style() -> ProgressStyle {
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len}  {rate}  {eta} left");
     let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
         write!(out, "{}/s", grouped(state.per_sec().round() as u64)).ok(); // a bar may be cut short
     };
-    ProgressBar::new(count).with_style(style.expect("the template is right").with_key("rate", rate))
+    style.expect("the template is right").with_key("rate", rate)
 }
 
 fn print_one(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {

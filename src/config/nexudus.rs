@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::reader::{Read, Section, boolean, duration, integer, text, word};
-use super::settings::{is_loopback, ms, not_empty, read_secret};
+use super::settings::{is_loopback, ms, not_empty, read_secret, size};
 
 /// `[nexudus]`: the control plane.
 #[derive(Debug, Clone)]
@@ -94,8 +94,8 @@ pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> O
         section.optional("public_url", false, |value| origin(value, "https://hooks.example.com"));
     let pace = Pace {
         request_timeout: section.get("request_timeout", "15s", duration(ms(100), ms(300_000))),
-        requests_per_minute: count(section.get("requests_per_minute", "120", integer(1, 100_000))),
-        writes_per_minute: count(section.get("writes_per_minute", "60", integer(1, 100_000))),
+        requests_per_minute: size(section.get("requests_per_minute", "120", integer(1, 100_000))),
+        writes_per_minute: size(section.get("writes_per_minute", "60", integer(1, 100_000))),
         request_spacing: section.get("request_spacing", "100ms", duration(ms(0), ms(60_000))),
     };
     let mut inner = section.inner("guardian");
@@ -258,10 +258,6 @@ fn interval(value: &Value) -> Read<Duration> {
     } else {
         Err("is out of bounds, expected 100ms to 1day, or 0s for never".into())
     }
-}
-
-fn count(number: i64) -> usize {
-    usize::try_from(number).expect("the bounds are positive")
 }
 
 #[cfg(test)]

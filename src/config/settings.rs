@@ -382,7 +382,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn size(number: i64) -> usize {
+pub(super) fn size(number: i64) -> usize {
     usize::try_from(number).expect("the bounds are positive")
 }
 

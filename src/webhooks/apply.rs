@@ -99,7 +99,7 @@ impl Account {
             };
             if let Err(error) = result {
                 if let WriteError::Api(api) = &error
-                    && stops(api)
+                    && api.is_general()
                 {
                     stopped = Some(api.to_string());
                 }
@@ -120,12 +120,7 @@ impl Account {
             Err(error) => {
                 let unseen = format!("written, but it could not be looked at again: {error}");
                 let written = applied.created.drain(..).chain(applied.updated.drain(..));
-                applied.failed.extend(written.map(|done| Failure {
-                    source: done.source,
-                    action: done.action,
-                    webhook_id: Some(done.webhook_id),
-                    error: unseen.clone(),
-                }));
+                applied.failed.extend(written.map(|done| done.failed(unseen.clone())));
                 return;
             }
         };
@@ -133,8 +128,7 @@ impl Account {
             list.retain(|done| match still_differs(&now, done, scope) {
                 None => true,
                 Some(error) => {
-                    let Done { source, action, webhook_id } = done.clone();
-                    applied.failed.push(Failure { source, action, webhook_id: Some(webhook_id), error });
+                    applied.failed.push(done.clone().failed(error));
                     false
                 }
             });
@@ -156,7 +150,8 @@ impl Account {
             "Active": true,
         });
         let body = bytes::Bytes::from(body.to_string());
-        for attempt in 1..=ATTEMPTS {
+        let mut attempt = 1;
+        loop {
             let call = Call::create(WEBHOOKS.path, body.clone(), "WebHook-Create");
             let error = match self.client().write(&call).await {
                 Ok(Some(id)) => return Ok(id),
@@ -168,19 +163,16 @@ impl Account {
             back_off(attempt).await;
             match self.find(wanted).await {
                 Ok(Some(id)) => return Ok(id),
-                Ok(None) if attempt < ATTEMPTS => {}
+                Ok(None) if attempt < ATTEMPTS => attempt += 1,
                 Ok(None) | Err(_) => return Err(error.into()),
             }
         }
-        Err(ApiError::Unavailable("it does not answer".to_owned()).into())
     }
 
     async fn find(&self, wanted: &Wanted) -> Result<Option<i64>, ApiError> {
         let comparison = self.compare(&BTreeMap::new()).await?;
-        let same =
-            |pair: &&Pair| pair.wanted.source.name == wanted.source.name && pair.wanted.place == wanted.place;
-        let found = comparison.pairs.iter().find(same).and_then(|pair| pair.found.as_ref());
-        Ok(found.map(|found| found.id))
+        let pair = comparison.pair(&wanted.source.name, wanted.action());
+        Ok(pair.and_then(|pair| Some(pair.found.as_ref()?.id)))
     }
 
     /// Changes the fields of ours in a record as it is now, unless they are right already. Tells whether it wrote.
@@ -190,8 +182,8 @@ impl Account {
         found: &Observed,
         scope: Scope,
     ) -> Result<bool, WriteError> {
-        let mut wrote = false;
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             let mut record = read(self.client(), found.id).await?;
             let now = Observed::read(&record).ok_or(WriteError::Changed)?;
             let same_path = |a: &str, b: &str| a.split('?').next() == b.split('?').next();
@@ -201,7 +193,7 @@ impl Account {
             }
             let fields = scope.of(wanted, &now);
             if fields.is_empty() {
-                return Ok(wrote);
+                return Ok(attempt > 1); // then an attempt without an answer was done after all
             }
             for (name, value) in fields {
                 record.set(name, value);
@@ -212,9 +204,8 @@ impl Account {
                 Err(error) if error.is_unclear() && attempt < ATTEMPTS => back_off(attempt).await,
                 Err(error) => return Err(error.into()),
             }
-            wrote = true; // perhaps; then the next look shows it
+            attempt += 1;
         }
-        unreachable!("the last attempt returns")
     }
 }
 
@@ -242,20 +233,22 @@ impl Scope {
     }
 }
 
-/// Whether an error concerns the records after this one too.
-fn stops(error: &ApiError) -> bool {
-    error.is_general() || matches!(error, ApiError::Shifting(_))
-}
-
 fn still_differs(now: &Comparison, done: &Done, scope: Scope) -> Option<String> {
-    let same = |pair: &&Pair| *pair.wanted.source.name == *done.source && pair.wanted.action() == done.action;
-    let pair = now.pairs.iter().find(same)?;
+    let pair = now.pair(&done.source, &done.action)?;
     let Some(found) = &pair.found else {
         return Some("Nexudus took it, and yet there is no such webhook".to_owned());
     };
     let differing: Vec<&str> = scope.of(&pair.wanted, found).into_iter().map(|(name, _)| name).collect();
     (!differing.is_empty())
         .then(|| format!("Nexudus took it, and yet it differs in {}", differing.join(", ")))
+}
+
+impl Done {
+    /// It was written, and yet it is not as it should be.
+    fn failed(self, error: String) -> Failure {
+        let Self { source, action, webhook_id } = self;
+        Failure { source, action, webhook_id: Some(webhook_id), error }
+    }
 }
 
 fn done(pair: &Pair, webhook_id: i64) -> Done {

@@ -127,6 +127,11 @@ impl Comparison {
         self
     }
 
+    /// A source's webhook for an action, by their names, where it is wanted.
+    pub fn pair(&self, source: &str, action: &str) -> Option<&Pair> {
+        self.pairs.iter().find(|pair| *pair.wanted.source.name == *source && pair.wanted.action() == action)
+    }
+
     /// What has to be written so that everything is as it should be.
     pub fn changes(&self) -> Vec<Change> {
         self.pairs.iter().filter_map(Pair::change).collect()

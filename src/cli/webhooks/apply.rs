@@ -4,11 +4,11 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use serde_json::json;
 
-use super::{Common, look, plan, plan_json, print_failed, print_json};
-use crate::cli::output::{HEADING, styled};
+use super::{Common, look, plan, plan_json, print_failed};
+use crate::cli::output::{HEADING, print_json, progress, styled};
 use crate::webhooks::apply::{Applied, Scope};
 use crate::webhooks::plan::Pair;
 
@@ -36,7 +36,8 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         anstream::eprintln!("Nothing was written.");
         return Ok(ExitCode::FAILURE);
     }
-    let bar = progress(changes);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left  {msg}");
+    let bar = progress(changes as u64, style.expect("the template is right"));
     let tell = |pair: &Pair| {
         bar.set_message(format!("{} {}", pair.wanted.source.name, pair.wanted.action()));
         bar.inc(1);
@@ -77,13 +78,4 @@ fn confirmed(changes: usize) -> io::Result<bool> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-/// A bar on standard error, if that is a terminal and there is something to wait for.
-fn progress(changes: usize) -> ProgressBar {
-    if changes < 2 || !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left  {msg}");
-    ProgressBar::new(changes as u64).with_style(style.expect("the template is right"))
 }

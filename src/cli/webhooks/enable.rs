@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, look, print_failed, print_json};
-use crate::cli::output::{ADDED, Usage, styled};
+use super::{Common, look, print_failed};
+use crate::cli::output::{ADDED, Usage, print_json, styled};
 use crate::webhooks::apply::{Done, Scope};
 use crate::webhooks::plan::Pair;
 

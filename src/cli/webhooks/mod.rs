@@ -5,13 +5,12 @@ mod enable;
 mod plan;
 mod status;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Subcommand;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::control;
@@ -61,10 +60,7 @@ pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result
 
 /// The account of the configuration, once the locations are known to be there, and a first look at it.
 async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, Look)> {
-    let mut config = control(file).await?;
-    if let Some(nexudus) = &mut config.nexudus {
-        nexudus.as_command();
-    }
+    let config = control(file).await?;
     for warning in config.warnings.iter().filter(|warning| warning.starts_with("nexudus.")) {
         anstream::eprintln!("{} {warning}", styled(WARNING, "warning:"));
     }
@@ -96,12 +92,6 @@ fn print_failed(failed: &[Failure]) {
         let id = webhook_id.map(|id| format!(" {id}")).unwrap_or_default();
         anstream::eprintln!("{} {source} {action}{id}: {error}", styled(ERROR, "failed:"));
     }
-}
-
-fn print_json(document: &impl Serialize) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
-    serde_json::to_writer(&mut out, document)?;
-    writeln!(out)
 }
 
 /// The parts of a plan's JSON.

@@ -4,8 +4,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Common, PENDING, look, plan_json, print_json, print_unknown, print_unwanted};
-use crate::cli::output::{ADDED, WARNING, printed, styled};
+use super::{Common, PENDING, look, plan_json, print_unknown, print_unwanted};
+use crate::cli::output::{ADDED, WARNING, print_json, printed, styled};
 use crate::webhooks::Look;
 use crate::webhooks::plan::{Change, Op};
 

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, PENDING, look, print_json, print_unknown};
-use crate::cli::output::{Table, one_line, printed};
+use super::{Common, PENDING, look, print_unknown};
+use crate::cli::output::{Table, one_line, print_json, printed};
 use crate::webhooks::Look;
 use crate::webhooks::status::{Row, State, rows};
 
