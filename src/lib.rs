@@ -13,7 +13,8 @@
 //! | respond | [`outcome`], [`http`] | 200 with the offsets, or a problem document |
 //!
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
-//! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`sender`] acts as Nexudus does, [`cli`] is the program.
+//! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`sender`] acts as Nexudus does,
+//! [`outgoing`] is how we ask others over HTTP, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;
@@ -30,6 +31,7 @@ pub mod lately;
 pub mod metrics;
 pub mod nexudus;
 pub mod outcome;
+pub mod outgoing;
 pub mod sender;
 pub mod signature;
 pub mod telemetry;

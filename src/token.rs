@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Request, Response, StatusCode, redirect};
+use reqwest::{Client, Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::config::OAuth;
+use crate::outgoing;
 
 /// How long the token server may take for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -102,16 +103,10 @@ impl TokenServer {
     /// # Errors
     /// [`TokenError::Client`].
     pub fn new(oauth: &OAuth) -> Result<Self, TokenError> {
-        // An error says that one is installed already.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let mut http = Client::builder()
-            .redirect(redirect::Policy::none()) // the secret is for nobody else
+        let http = outgoing::client(oauth.token_endpoint.scheme())
             .pool_max_idle_per_host(0) // minutes lie between two tokens
             .timeout(PATIENCE);
-        if oauth.token_endpoint.scheme() == "http" {
-            http = http.tls_certs_only([]); // nothing to check
-        }
-        let http = http.build().map_err(|error| TokenError::Client(innermost(&error)))?;
+        let http = http.build().map_err(|error| TokenError::Client(outgoing::cause(error)))?;
         Ok(Self { http, oauth: oauth.clone(), in_body: AtomicBool::new(false) })
     }
 
@@ -289,17 +284,8 @@ fn no_answer(error: reqwest::Error) -> TokenError {
     if error.is_timeout() {
         TokenError::Silent
     } else {
-        TokenError::Unreachable { words: innermost(&error.without_url()) }
+        TokenError::Unreachable { words: outgoing::cause(error) }
     }
-}
-
-/// What was wrong, without the layers that say only that something was.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

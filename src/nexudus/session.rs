@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, HeaderValue, RETRY_AFTER, USER_AGENT};
-use reqwest::{Request, Response, StatusCode, redirect};
+use reqwest::{Request, Response, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::pace::Pacer;
 use crate::config::Nexudus;
 use crate::metrics::Metrics;
+use crate::outgoing;
 
 /// How often a request is sent that gets no answer.
 pub const ATTEMPTS: u32 = 5;
@@ -54,16 +55,9 @@ pub(super) enum Failed {
 impl Session {
     /// One that connects when it is first asked. What is wrong, where there is no HTTP client to be had.
     pub(super) fn new(config: &Nexudus, metrics: Arc<Metrics>) -> Result<Self, String> {
-        // An error says that one is installed already.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let mut http = reqwest::Client::builder()
-            .redirect(redirect::Policy::none()) // the credentials are for nobody else
-            .timeout(config.pace.request_timeout);
-        if config.base_url.scheme() == "http" {
-            http = http.tls_certs_only([]); // nothing to check
-        }
+        let http = outgoing::client(config.base_url.scheme()).timeout(config.pace.request_timeout);
         Ok(Self {
-            http: http.build().map_err(|error| innermost(&error))?,
+            http: http.build().map_err(outgoing::cause)?,
             base_url: config.base_url.clone(),
             metrics,
             pacer: Pacer::new(config.pace),
@@ -245,7 +239,7 @@ async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode,
         Failed::Unavailable(if error.is_timeout() {
             "it does not answer in time".to_owned()
         } else {
-            innermost(&error.without_url())
+            outgoing::cause(error)
         })
     };
     let mut response = http.execute(request).await.map_err(no_answer)?;
@@ -283,13 +277,4 @@ pub async fn back_off(attempt: u32) {
 fn wait_after(attempt: u32) -> Duration {
     let doubled = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
     doubled.min(BACK_OFF.1).mul_f64(1.0 - fastrand::f64() / 2.0)
-}
-
-/// What was wrong, without the layers that say only that something was.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

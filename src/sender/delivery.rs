@@ -81,9 +81,9 @@ impl Target {
         host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 
-    /// Whether the address is an https one.
-    pub fn is_https(&self) -> bool {
-        self.base.scheme() == "https"
+    /// The address's scheme: `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.base.scheme()
     }
 }
 

@@ -4,15 +4,14 @@
 //! doubles from half a second to half a minute, about two and a half minutes in all, and never comes back before
 //! `Retry-After`. A redirect is not followed: it is not 2xx. No error holds a URL, since that can hold a token.
 
-use std::error::Error;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Method, Request, Response, redirect};
+use reqwest::{Client, ClientBuilder, Method, Request, Response};
 use serde::Deserialize;
 
 use super::delivery::{Delivery, Target};
-use crate::signature;
+use crate::{outgoing, signature};
 
 /// How long one attempt may take. The bridge answers within its `confirm_timeout`, 10 s by default.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -118,18 +117,15 @@ pub struct ClientError(String);
 /// # Errors
 /// [`ClientError`], in practice never.
 pub fn client(timeout: Duration) -> Result<Client, ClientError> {
-    let client = builder(timeout).no_proxy().tls_certs_only([]).build();
-    client.map_err(|error| ClientError(innermost(error)))
+    build(builder("http", timeout).no_proxy())
 }
 
-fn builder(timeout: Duration) -> ClientBuilder {
-    // An error says that one is installed already.
-    rustls::crypto::ring::default_provider().install_default().ok();
-    Client::builder()
-        .redirect(redirect::Policy::none())
-        .http1_only()
-        .timeout(timeout)
-        .connect_timeout(CONNECT_TIMEOUT)
+fn builder(scheme: &str, timeout: Duration) -> ClientBuilder {
+    outgoing::client(scheme).http1_only().timeout(timeout).connect_timeout(CONNECT_TIMEOUT)
+}
+
+fn build(client: ClientBuilder) -> Result<Client, ClientError> {
+    client.build().map_err(|error| ClientError(outgoing::cause(error)))
 }
 
 impl Refusal {
@@ -169,15 +165,11 @@ impl Poster {
     /// # Errors
     /// [`ClientError`] if TLS cannot be set up.
     pub fn new(target: Target, retry: Retry, connections: usize) -> Result<Self, ClientError> {
-        let mut client = builder(ATTEMPT_TIMEOUT).pool_max_idle_per_host(connections);
+        let mut client = builder(target.scheme(), ATTEMPT_TIMEOUT).pool_max_idle_per_host(connections);
         if target.is_loopback() {
             client = client.no_proxy(); // a proxy named in the environment would look for its own loopback
         }
-        if !target.is_https() {
-            client = client.tls_certs_only([]); // nothing to check; reading the system's authorities takes a while
-        }
-        let client = client.build().map_err(|error| ClientError(innermost(error)))?;
-        Ok(Self { client, target, retry })
+        Ok(Self { client: build(client)?, target, retry })
     }
 
     /// Posts a delivery, again and again as [`Retry`] says, until it is answered 2xx.
@@ -220,7 +212,7 @@ impl Poster {
         let request = request.try_clone().expect("bytes can be sent again");
         let response = match self.client.execute(request).await {
             Ok(response) => response,
-            Err(error) => return (Err(Refusal::NoAnswer(innermost(error))), None),
+            Err(error) => return (Err(Refusal::NoAnswer(why(error))), None),
         };
         let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
         let status = response.status();
@@ -257,7 +249,7 @@ fn problem(status: reqwest::StatusCode, body: &[u8]) -> Refusal {
 
 async fn read(mut response: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(innermost)? {
+    while let Some(chunk) = response.chunk().await.map_err(why)? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(format!("it has more than {MAX_ANSWER_BYTES} bytes"));
         }
@@ -271,18 +263,13 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// What was wrong, without the layers that say only that something was, and without the URL.
-fn innermost(error: reqwest::Error) -> String {
+/// Why there is no answer.
+fn why(error: reqwest::Error) -> String {
     if error.is_timeout() {
         let limit = if error.is_connect() { CONNECT_TIMEOUT } else { ATTEMPT_TIMEOUT };
         return format!("nothing came within {} s", limit.as_secs());
     }
-    let error = error.without_url();
-    let mut cause: &dyn Error = &error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
+    outgoing::cause(error)
 }
 
 #[cfg(test)]

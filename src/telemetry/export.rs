@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::limit::Limit;
 use crate::config::{OtlpProtocol, Telemetry};
+use crate::outgoing;
 
 /// How many finished spans may wait for the collector: some thousand deliveries, a few MB.
 const QUEUE: usize = 2048;
@@ -40,8 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// What is wrong with the settings, the standard variables or the system's certificates.
 pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, String> {
-    // An error says that one is installed already.
-    rustls::crypto::ring::default_provider().install_default().ok();
+    outgoing::use_ring();
     let mut runtime = runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(1).thread_name("otlp").enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
@@ -69,19 +69,16 @@ pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, Strin
 
 fn collector(telemetry: &Telemetry) -> Result<SpanExporter, String> {
     let endpoint = telemetry.otlp_endpoint.as_str();
-    let secure = telemetry.otlp_endpoint.scheme() == "https";
     let built = match telemetry.otlp_protocol {
         OtlpProtocol::Grpc => {
             let grpc = SpanExporter::builder().with_tonic().with_endpoint(endpoint.trim_end_matches('/'));
             let tls = || ClientTlsConfig::new().with_native_roots();
+            let secure = telemetry.otlp_endpoint.scheme() == "https";
             if secure { grpc.with_tls_config(tls()).build() } else { grpc.build() }
         }
         OtlpProtocol::HttpProtobuf => {
-            let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-            if !secure {
-                client = client.tls_certs_only([]); // nothing to check
-            }
-            let client = client.timeout(PATIENCE).build().map_err(|error| error.to_string())?;
+            let client = outgoing::client(telemetry.otlp_endpoint.scheme()).timeout(PATIENCE);
+            let client = client.build().map_err(outgoing::cause)?;
             let path = if endpoint.ends_with("/v1/traces") { "" } else { "/v1/traces" };
             let endpoint = format!("{}{path}", endpoint.trim_end_matches('/'));
             SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint).build()

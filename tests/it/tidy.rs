@@ -8,21 +8,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("action", &[]),
     ("signature", &[]),
     ("outcome", &[]),
+    ("outgoing", &[]),
     ("event", &["action", "outcome"]),
     ("lately", &["outcome", "event"]),
     ("config", &["action", "signature"]),
     ("metrics", &["action", "outcome", "signature"]),
-    ("telemetry", &["config", "event", "outcome"]),
-    ("token", &["config"]),
+    ("telemetry", &["config", "event", "outcome", "outgoing"]),
+    ("token", &["config", "outgoing"]),
     ("kafka", &["action", "event", "config", "metrics", "token", "telemetry"]),
     (
         "delivery",
         &["action", "signature", "outcome", "event", "config", "metrics", "kafka", "lately", "telemetry"],
     ),
-    ("nexudus", &["config", "metrics"]),
+    ("nexudus", &["config", "metrics", "outgoing"]),
     ("webhooks", &["action", "config", "metrics", "nexudus"]),
     ("catch_up", &["action", "outcome", "config", "delivery", "nexudus", "webhooks"]),
-    ("sender", &["action", "signature"]),
+    ("sender", &["action", "signature", "outgoing"]),
     ("double", &["action", "signature", "sender"]),
     ("http", &["signature", "outcome", "event", "config", "metrics", "kafka", "lately", "delivery"]),
     ("app", &["config", "metrics", "token", "kafka", "delivery", "http", "telemetry", "webhooks"]),
@@ -117,8 +118,9 @@ fn libraries_are_named_in_their_rooms_only() {
         ("rdkafka::", &["kafka"]),
         ("actix_web", &["http", "double"]), // one is the bridge, the other stands for Nexudus
         ("prometheus::", &["metrics"]),
-        // Posts to bridges, asks token servers and Nexudus, posts as Nexudus, sends traces: none lends to another.
-        ("reqwest::", &["sender", "token", "nexudus", "double", "telemetry"]),
+        // Posts to bridges, asks token servers and Nexudus, posts as Nexudus, sends traces: none lends to another what is
+        // not common to all.
+        ("reqwest::", &["outgoing", "sender", "token", "nexudus", "double", "telemetry"]),
         ("opentelemetry", &["telemetry"]),
         ("clap::", &["cli"]),
     ];

@@ -1,22 +1,19 @@
 //! Traces: what a collector gets of deliveries, what consumers can go on from, and that no collector can do harm.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::app::Ended;
 use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rdkafka::types::RDKafkaRespErr as Error;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::support::bridge::{PATIENCE, SECRET, TestBridge, http_client, sign};
 use crate::support::collector::{Collector, attribute};
 use crate::support::kafka::{Authority, Consumed};
 use crate::support::program::{Running, err, field, program};
 use crate::support::say;
+use crate::support::tls_front::TlsFront;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
@@ -348,24 +345,20 @@ async fn a_silent_collector_costs_bounded_memory_and_lines() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_with_tls_is_trusted_if_the_system_trusts_its_authority() {
     let authority = Authority::new("collectors");
-    let identity = authority.server();
-    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("PEM");
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("PEM");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .expect("they belong together");
+    let mut tls = authority.server().server_config();
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let collector = Collector::with_tls(tls).await;
+    let collector = Collector::start().await;
+    let front = TlsFront::before(collector.address, tls).await;
     let roots = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(roots.path(), &authority.pem).expect("written");
     let broker = broker();
-    let telemetry = format!("otlp_endpoint = \"https://localhost:{}\"", collector.address.port());
     let trusted = [("SSL_CERT_FILE", roots.path().to_str().expect("text"))];
-    for (variables, expected) in [(&[] as &[(&str, &str)], 0), (&trusted, 2)] {
+    let none: &[(&str, &str)] = &[];
+    for (protocol, variables, expected) in
+        [("grpc", none, 0), ("http/protobuf", none, 0), ("grpc", &trusted, 2), ("http/protobuf", &trusted, 4)]
+    {
+        let endpoint = format!("https://localhost:{}", front.port);
+        let telemetry = format!("otlp_endpoint = {endpoint:?}\notlp_protocol = {protocol:?}");
         let (running, _folder) = serve(&broker, &telemetry, variables);
         let ingress = field(&running.line_with("the bridge is listening"), "ingress").to_owned();
         assert_eq!(post(&http_client(), &ingress).await, 200);

@@ -1,6 +1,7 @@
 //! A collector of traces: takes OTLP over gRPC and over HTTP, on one port, and keeps what it gets.
 //!
-//! gRPC is done by hand over HTTP/2: one message in, an empty one out, and the trailers that say that all is well.
+//! It may come as HTTP/2 or 1.1. gRPC is done by hand over HTTP/2: one message in, an empty one out, and the trailers
+//! that say that all is well.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,12 +14,10 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
-use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use super::bridge::PATIENCE;
 
@@ -43,15 +42,6 @@ pub(crate) struct Got {
 impl Collector {
     /// Starts one.
     pub(crate) async fn start() -> Self {
-        Self::serve(None).await
-    }
-
-    /// Starts one that speaks TLS only.
-    pub(crate) async fn with_tls(config: ServerConfig) -> Self {
-        Self::serve(Some(TlsAcceptor::from(Arc::new(config)))).await
-    }
-
-    async fn serve(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let got = Arc::new(Mutex::new(Got::default()));
@@ -59,7 +49,7 @@ impl Collector {
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(connection(stream, tls.clone(), Arc::clone(&kept)));
+                connections.spawn(connection(stream, Arc::clone(&kept)));
             }
         });
         Self { address, got, task: task.abort_handle() }
@@ -107,26 +97,17 @@ pub(crate) fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, got: Arc<Mutex<Got>>) {
-    match tls {
-        Some(tls) => {
-            if let Ok(stream) = tls.accept(stream).await {
-                grpc(stream, &got).await;
-            }
-        }
-        None => {
-            let mut first = [0; 3];
-            stream.peek(&mut first).await.ok(); // an error comes again
-            if &first == b"PRI" {
-                grpc(stream, &got).await;
-            } else {
-                http(stream, &got).await;
-            }
-        }
+async fn connection(stream: TcpStream, got: Arc<Mutex<Got>>) {
+    let mut first = [0; 3];
+    stream.peek(&mut first).await.ok(); // an error comes again
+    if &first == b"PRI" {
+        http2(stream, &got).await;
+    } else {
+        http1(stream, &got).await;
     }
 }
 
-async fn grpc(stream: impl AsyncRead + AsyncWrite + Unpin, got: &Mutex<Got>) {
+async fn http2(stream: TcpStream, got: &Mutex<Got>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, mut answer))) = connection.accept().await {
         let (head, mut body) = request.into_parts();
@@ -143,7 +124,13 @@ async fn grpc(stream: impl AsyncRead + AsyncWrite + Unpin, got: &Mutex<Got>) {
             () = taking => {}
             _ = std::future::poll_fn(|context| connection.poll_closed(context)) => return,
         }
-        keep(got, head.uri.path(), head.headers, &whole[5..]); // a flag and the length come first
+        let path = head.uri.path();
+        if head.headers["content-type"] == "application/x-protobuf" {
+            keep(got, path, head.headers, &whole);
+            answer.send_response(Response::new(()), true).expect("it is open");
+            continue;
+        }
+        keep(got, path, head.headers, &whole[5..]); // a flag and the length come first
         let response = Response::builder().header("content-type", "application/grpc").body(());
         let mut stream = answer.send_response(response.expect("it is right"), false).expect("it is open");
         stream.send_data(Bytes::from_static(&[0; 5]), false).expect("it is open");
@@ -155,7 +142,7 @@ async fn grpc(stream: impl AsyncRead + AsyncWrite + Unpin, got: &Mutex<Got>) {
     }
 }
 
-async fn http(mut stream: TcpStream, got: &Mutex<Got>) -> Option<()> {
+async fn http1(mut stream: TcpStream, got: &Mutex<Got>) -> Option<()> {
     let mut bytes = Vec::new();
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 32];

@@ -11,6 +11,7 @@ pub(crate) mod program;
 pub(crate) mod prometheus;
 pub(crate) mod promql;
 pub(crate) mod proxy;
+pub(crate) mod tls_front;
 pub(crate) mod tokens;
 pub(crate) mod wire;
 

@@ -2,8 +2,10 @@
 
 use nexudus_bridge::double::{Account, demo};
 
+use crate::support::kafka::Authority;
 use crate::support::nexudus::{SOURCES, Tenant};
-use crate::support::program::{err, out};
+use crate::support::program::{err, out, program};
+use crate::support::tls_front::TlsFront;
 
 #[test]
 fn a_password_a_one_time_password_a_token_and_basic_are_all_taken() {
@@ -74,4 +76,30 @@ fn a_token_that_expires_on_the_way_is_renewed() {
         .collect();
     assert_eq!(grants, [false, true]);
     assert_eq!(tenant.nexudus.webhooks().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_https_credentials_go_only_to_whom_the_system_trusts() {
+    let tenant = Tenant::with(SOURCES);
+    let authority = Authority::new("of the API");
+    let front = TlsFront::before(tenant.nexudus.address(), authority.server().server_config()).await;
+    let plain = tenant.nexudus.base_url();
+    let section = tenant.section("").replace(&plain, &format!("https://localhost:{}", front.port));
+    tenant.configure(&format!("{section}{SOURCES}"));
+    let trusted = tenant.folder().join("authorities.pem");
+    std::fs::write(&trusted, &authority.pem).expect("written");
+    let plan = || {
+        let mut plan = program();
+        plan.args(["webhooks", "plan", "--config"]).arg(tenant.file()).env_remove("SSL_CERT_DIR");
+        plan
+    };
+
+    let refused = plan().env_remove("SSL_CERT_FILE").output().expect("the program can be run");
+    assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
+    assert!(err(&refused).contains("invalid peer certificate"), "{}", err(&refused));
+    assert!(tenant.asked().is_empty(), "nothing was asked of a stranger");
+
+    let planned = plan().env("SSL_CERT_FILE", trusted).output().expect("the program can be run");
+    assert_eq!(planned.status.code(), Some(0), "{}", err(&planned));
+    assert_eq!(tenant.asked().token_requests().len(), 1);
 }

@@ -3,10 +3,15 @@
 //! Made anew for each run, so nothing secret is in the repository and nothing expires. PEM, which librdkafka
 //! and, since version 2.7, Kafka read without a key store.
 
+use std::sync::Arc;
+
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// An authority.
 pub(crate) struct Authority {
@@ -19,6 +24,20 @@ pub(crate) struct Authority {
 pub(crate) struct Identity {
     pub(crate) certificate: String,
     pub(crate) key: String,
+}
+
+impl Identity {
+    /// What a server needs to show it.
+    pub(crate) fn server_config(&self) -> ServerConfig {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM");
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .expect("they belong together")
+    }
 }
 
 impl Authority {
