@@ -57,7 +57,11 @@ async fn a_wrong_password_is_named_in_the_answer_and_in_readiness_without_being_
     let bridge = TestBridge::on(&broker.bootstrap(), broker.client("admin"), "n.".into(), &settings).await;
     let begun = Instant::now();
     let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
-    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(9),
+        "sooner than it confirms at the latest: {:?}",
+        begun.elapsed()
+    );
     assert!(detail.contains("Authentication") && !detail.contains("127.0.0.1"), "{detail}");
     let reasons = bridge.wait_until_ready_is(503).await.json().to_string();
     assert!(reasons.contains("Authentication") && !reasons.contains("wrong-password"), "{reasons}");

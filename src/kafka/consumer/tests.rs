@@ -144,7 +144,7 @@ async fn a_cluster_that_is_not_there_is_an_error_in_bounded_time_with_the_client
     let before = Instant::now();
     let error =
         Reader::open(&kafka, all(), Start::End, Stop::Never).await.err().expect("unreachable").to_string();
-    assert!(before.elapsed() < CONTACT_TIMEOUT + Duration::from_secs(2), "{:?}", before.elapsed());
+    assert!(before.elapsed() < CONTACT_TIMEOUT + Duration::from_secs(10), "{:?}", before.elapsed());
     assert!(error.contains(&kafka.bootstrap_servers) && error.contains("Connection refused"), "{error}");
 }
 
@@ -162,10 +162,15 @@ async fn dropping_a_reader_does_not_keep_its_thread_busy() {
     let broker = broker(&[("nexudus.A", 3)]);
     let kafka = settings(broker.bootstrap_servers());
     for stop in [Stop::Never, Stop::End] {
-        let reader = Reader::open(&kafka, all(), Start::Beginning, stop).await.unwrap();
-        let before = Instant::now();
-        drop(reader);
-        assert!(before.elapsed() < Duration::from_millis(50), "{:?}", before.elapsed());
+        // The shortest of some: a busy machine may take its time, but a drop that waits always does.
+        let mut shortest = Duration::MAX;
+        for _ in 0..5 {
+            let reader = Reader::open(&kafka, all(), Start::Beginning, stop).await.unwrap();
+            let before = Instant::now();
+            drop(reader);
+            shortest = shortest.min(before.elapsed());
+        }
+        assert!(shortest < Duration::from_millis(50), "{shortest:?}");
     }
 }
 

@@ -78,5 +78,5 @@ async fn a_stop_ends_it_with_what_is_done_so_far() {
     let stop = tokio::time::sleep(Duration::from_millis(200));
     let summary = run(&poster, plan(1_000_000, 2, Some(100.0)), numbered(), stop, |_| {}).await;
     assert!((1..100).contains(&summary.deliveries), "{}", summary.deliveries);
-    assert!(summary.elapsed < Duration::from_secs(2));
+    assert!(summary.elapsed < Duration::from_secs(30));
 }

@@ -87,8 +87,8 @@ async fn retry_after_is_waited_for() {
     let begun = Instant::now();
     let answer = post(target.await, quick(1)).await;
     assert!(answer.result.is_ok());
-    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
-    assert!(answer.latency < Duration::from_secs(1), "the wait is not the bridge's latency");
+    let all = begun.elapsed();
+    assert!(all >= Duration::from_secs(1) + answer.latency, "the wait is not the bridge's latency: {all:?}");
 }
 
 #[tokio::test]
