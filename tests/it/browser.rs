@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use nexudus_bridge::double::{Fault, Matching};
 use serde_json::{Value, json};
 
+use crate::guardian::{guarded, switch_off, tenant};
 use crate::support::bridge::TestBridge;
 use crate::support::browser::Browser;
 
@@ -150,6 +152,49 @@ async fn it_says_when_the_bridge_does_not_answer_any_more() {
     let state = browser.wait_for("state", |text| text.contains("No answer from the bridge")).await;
     assert!(state.contains("is as it was at"), "{state}");
     browser.picture("stale").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
+    let tenant = tenant();
+    let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
+    tenant.nexudus.fault(Matching::any().always(), Fault::Html(503));
+    let bridge = guarded(&tenant, &[]).await;
+    let browser = opened(&bridge).await;
+    let none = browser.wait_for("webhooks-box", |text| text.contains("Nexudus has not answered yet")).await;
+    assert!(none.contains("not seen since the bridge started"), "{none}");
+
+    switch_off(&tenant, team, "0"); // by hand, so it stays off
+    let failing = [("ErrorCount", "6"), ("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
+    tenant.nexudus.change_webhook(booking, &failing).expect("there");
+    tenant.nexudus.heal();
+    browser
+        .wait_for("webhooks-off", |text| text.starts_with("1 of 2 is off") && text.contains("catch-up"))
+        .await;
+    let table = browser.text("webhooks").await;
+    let (off, on) = (table.find("TeamUpdated").expect("shown"), table.find("BookingCreate").expect("shown"));
+    assert!(off < on && table[off..on].contains("off") && table[on..].contains("6"), "{table}");
+    assert!(table[off..on].contains("never") && table[on..].contains("2026"), "{table}");
+    assert!(browser.text("webhooks-look").await.starts_with("last seen"));
+    for (width, scheme) in [(1200, "light"), (320, "dark")] {
+        browser.screen(width, scheme).await;
+        let wide = browser.run("return document.documentElement.scrollWidth").await;
+        assert!(wide.as_u64().is_some_and(|wide| wide <= width.into()), "{wide} wide on a screen of {width}");
+        assert_eq!(browser.run(FAINT_TEXTS).await, json!([]), "too little contrast in {scheme}");
+        browser.picture(&format!("webhooks-{width}-{scheme}")).await;
+    }
+    assert_eq!(browser.run(WRONGS).await, json!([]));
+
+    browser.run("document.getElementById('filter').focus()").await;
+    browser.press("booking").await;
+    browser
+        .wait_for("webhooks", |text| text.contains("BookingCreate") && !text.contains("TeamUpdated"))
+        .await;
+    tenant.nexudus.remove_webhook(booking);
+    browser.wait_for("webhooks-missing", |text| text.starts_with("Missing: 1 of source default")).await;
+    browser.wait_for("webhooks-none", |text| text == "Nothing matches the filter.").await;
+    assert_eq!(browser.errors().await, [""; 0], "no error in the browser's console");
     browser.close().await;
 }
 

@@ -15,7 +15,7 @@ const SOURCE: &str = "[sources.default]\nsecrets = [\"test-secret\"]\nbusiness_i
                       actions = [\"BookingCreate\", \"TeamUpdated\"]\n";
 
 /// A bridge on an embedded broker that watches over a tenant's webhooks.
-async fn guarded(tenant: &Tenant, settings: &[(&str, &str)]) -> TestBridge {
+pub(crate) async fn guarded(tenant: &Tenant, settings: &[(&str, &str)]) -> TestBridge {
     let base_url = tenant.nexudus.base_url();
     let actions = "[\"BookingCreate\", \"TeamUpdated\"]";
     let mut all = vec![
@@ -35,7 +35,7 @@ async fn guarded(tenant: &Tenant, settings: &[(&str, &str)]) -> TestBridge {
 }
 
 /// A tenant with both webhooks.
-fn tenant() -> Tenant {
+pub(crate) fn tenant() -> Tenant {
     let tenant = Tenant::with(SOURCE);
     tenant.apply();
     tenant
@@ -45,7 +45,8 @@ fn series(name: &str, action: &str, id: i64) -> String {
     format!("nexudus_bridge_{name}{{action=\"{action}\",source=\"default\",webhook_id=\"{id}\"}}")
 }
 
-fn switch_off(tenant: &Tenant, id: i64, errors: &str) {
+/// Switches a webhook off, with so many failures.
+pub(crate) fn switch_off(tenant: &Tenant, id: i64, errors: &str) {
     let off =
         [("Active", "false"), ("ErrorCount", errors), ("LastError", "\"503 from https://h/x?token=hush\"")];
     tenant.nexudus.change_webhook(id, &off).expect("there");
@@ -196,6 +197,7 @@ async fn nexudus_being_away_touches_neither_readiness_nor_ingress() {
     let tenant = tenant();
     let bridge = guarded(&tenant, &[("nexudus.request_timeout", "1s")]).await;
     bridge.wait_until_ready_is(200).await;
+    wait_for_looks(&tenant, 1).await; // with a token that lasts
     tenant.nexudus.fault(Matching::any().always(), Fault::Html(503));
     let failed = "nexudus_bridge_nexudus_requests_total{operation=\"list\",outcome=\"unavailable\"}";
     bridge.wait_until_admin("/metrics", |reply| String::from_utf8_lossy(&reply.body).contains(failed)).await;

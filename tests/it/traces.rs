@@ -200,6 +200,7 @@ async fn an_outage_and_a_quarantine_are_in_the_spans() {
     assert!(kept.iter().any(|message| message.header("traceparent") == Some(&expected)), "{kept:?}");
 
     bridge.broker().down();
+    bridge.wait_until_ready_is(503).await; // else the client may not know yet that nobody is there, and says timeout
     bridge.deliver("BookingCreate", BODY).await.problem(503, "broker");
     let spans = collector.spans(7).await.split_off(5);
     assert_eq!((status(&spans[0]), status(&spans[1])), (FAILED, FAILED), "{spans:#?}");
