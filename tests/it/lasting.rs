@@ -14,20 +14,6 @@ const SHORT: (&str, &str) = ("kafka.confirm_timeout", "1s");
 
 const REBUILDS: &str = "nexudus_bridge_producer_rebuilds_total";
 
-/// Delivers `record` until it is confirmed.
-async fn until_confirmed(bridge: &TestBridge, record: &str) {
-    let begun = Instant::now();
-    loop {
-        let reply = bridge.deliver("BookingCreate", record).await;
-        if reply.status == 200 {
-            reply.events("confirmed");
-            return;
-        }
-        assert!(matches!(reply.json()["cause"].as_str(), Some("broker" | "timeout")), "{}", reply.json());
-        assert!(begun.elapsed() < PATIENCE, "{}", reply.json());
-    }
-}
-
 /// A broker of the test's own with the two topics that a bridge needs; gives their prefix.
 fn topics_on(broker: &OwnBroker) -> String {
     let prefix = format!("{}.", unique("it"));
@@ -41,12 +27,12 @@ fn topics_on(broker: &OwnBroker) -> String {
 async fn a_topic_deleted_and_made_again_is_used_again_by_the_same_producer() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[SHORT]).await;
     let topic = bridge.name_of("BookingCreate");
-    until_confirmed(&bridge, r#"{"Id":1}"#).await;
+    bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
     for (id, partitions) in [(2, 3), (3, 1), (4, 5)] {
         plain().client().delete_topic(&topic);
         bridge.deliver("BookingCreate", r#"{"Id":0}"#).await.problem(503, "broker");
         plain().client().create_topic(&topic, partitions, &[]);
-        until_confirmed(&bridge, &format!(r#"{{"Id":{id}}}"#)).await;
+        bridge.deliver_until_confirmed("BookingCreate", &format!(r#"{{"Id":{id}}}"#)).await;
         let values: Vec<Vec<u8>> = bridge.kafka().read_to_end(&topic).into_iter().map(|m| m.value).collect();
         assert!(values.contains(&format!(r#"{{"Id":{id}}}"#).into_bytes()), "{values:?}");
     }
@@ -62,10 +48,10 @@ async fn brokers_at_new_addresses_are_found_through_the_bootstrap_address() {
         let prefix = topics_on(&broker);
         let bridge =
             TestBridge::on(&bootstrap.address().to_string(), broker.client(), prefix, &settings).await;
-        until_confirmed(&bridge, r#"{"Id":1}"#).await;
+        bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
         broker.restart_elsewhere();
         bootstrap.retarget(broker.address());
-        until_confirmed(&bridge, r#"{"Id":2}"#).await;
+        bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":2}"#).await;
         bridge.wait_until_ready_is(200).await;
         // A client that may not ask again by itself is of no use any more, and a new one takes over.
         assert!(strategy == "rebootstrap" || bridge.metric(REBUILDS).await == 1.0);
@@ -83,7 +69,7 @@ async fn after_a_long_silence_the_first_delivery_is_confirmed() {
     let prefix = topics_on(&broker);
     let bridge = TestBridge::on(&broker.bootstrap(), broker.client(), prefix, &[SHORT]).await;
     for id in 0..3 {
-        until_confirmed(&bridge, &format!(r#"{{"Id":{id}}}"#)).await;
+        bridge.deliver_until_confirmed("BookingCreate", &format!(r#"{{"Id":{id}}}"#)).await;
     }
     for id in 3..5 {
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -95,7 +81,7 @@ async fn after_a_long_silence_the_first_delivery_is_confirmed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_whose_messages_only_time_out_is_replaced_and_its_deliveries_get_their_answers() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SHORT]).await;
-    until_confirmed(&bridge, r#"{"Id":1}"#).await;
+    bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
     // Passing errors, which the client tries again until the message's time is over; metadata is answered.
     bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 10_000]);
     let begun = Instant::now();
@@ -108,7 +94,7 @@ async fn a_producer_whose_messages_only_time_out_is_replaced_and_its_deliveries_
         assert!(begun.elapsed() < PATIENCE, "it is not replaced");
     }
     bridge.broker().clear_faults();
-    until_confirmed(&bridge, r#"{"Id":5}"#).await;
+    bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":5}"#).await;
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
     let values = bridge.kafka().read_to_end(&bridge.name_of("BookingCreate"));
     assert!(values.iter().any(|message| message.value == br#"{"Id":5}"#));

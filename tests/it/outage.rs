@@ -85,7 +85,10 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     );
     std::fs::write(&file, settings).expect("written");
     let command = |arguments: &[&str]| {
-        let output = program().args(arguments).arg("--config").arg(&file).output().expect("it runs");
+        let mut program = program();
+        // The bridge is to refuse soon; a command on a busy machine may take its time.
+        program.env("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", "30s");
+        let output = program.args(arguments).arg("--config").arg(&file).output().expect("it runs");
         assert!(output.status.success(), "{arguments:?}: {}{}", out(&output), err(&output));
         out(&output)
     };

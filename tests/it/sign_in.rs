@@ -21,15 +21,6 @@ fn topics() -> String {
     secured().topics(&["Write", "Describe", "Read", "Create", "DescribeConfigs"])
 }
 
-/// Takes as long as a client thinks that a topic is not there, or that it may not write to it.
-async fn deliver_until_confirmed(bridge: &TestBridge) {
-    let begun = Instant::now();
-    while bridge.deliver("BookingCreate", RECORD).await.status != 200 {
-        assert!(begun.elapsed() < 2 * PATIENCE, "nothing is confirmed");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 fn protocol(name: &str) -> Settings {
     vec![
         ("kafka.confirm_timeout", "3s".to_owned()),
@@ -159,7 +150,7 @@ async fn a_producer_that_is_replaced_gets_the_token_that_is_there() {
         operation,
     };
     secured().grant_all(&["Write", "Describe"].map(right));
-    deliver_until_confirmed(&bridge).await;
+    bridge.deliver_until_confirmed("BookingCreate", RECORD).await;
     assert!(!bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).is_empty());
 }
 
@@ -196,7 +187,7 @@ async fn a_token_outlives_an_outage_of_its_server_but_not_its_own_end() {
     assert!(reasons.contains("no token to sign in with: the token server cannot be reached"), "{reasons}");
     let _server = TokenServer::start(port, Duration::from_secs(60));
     bridge.wait_until_ready_is(200).await;
-    deliver_until_confirmed(&bridge).await;
+    bridge.deliver_until_confirmed("BookingCreate", RECORD).await;
     assert!(!bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).is_empty());
 }
 

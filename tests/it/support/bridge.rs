@@ -162,6 +162,23 @@ impl TestBridge {
         self.post(path, &[("X-Nexudus-Hook-Signature", &sign(&body))], body).await
     }
 
+    /// The same again and again until it is confirmed, as Nexudus would: what has just started or come back may need more
+    /// than one attempt's time.
+    pub(crate) async fn deliver_until_confirmed(&self, path: &str, body: &str) {
+        let begun = std::time::Instant::now();
+        loop {
+            let reply = self.deliver(path, body).await;
+            if reply.status == 200 {
+                reply.events("confirmed");
+                return;
+            }
+            let json = reply.json();
+            assert!(matches!(json["cause"].as_str(), Some("broker" | "timeout")), "{json}");
+            assert!(begun.elapsed() < 2 * PATIENCE, "nothing is confirmed: {json}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Posts a body with these headers to `/webhooks/{path}`.
     pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Reply {
         let url = format!("http://{}/webhooks/{path}", self.ingress);
