@@ -27,6 +27,9 @@ const EARLY: Duration = Duration::from_secs(60);
 /// How long a token is good for that does not say so.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(600);
 
+/// How long a one-time password is good, in seconds (RFC 6238, section 5.2). It is good once.
+const CODE_LIFETIME: u64 = 30;
+
 /// A one-time password is not used in the last seconds of its life: it could be over on arrival.
 const LAST_SECONDS: u64 = 3;
 
@@ -35,6 +38,8 @@ pub(super) struct Auth {
     credentials: Credentials,
     access: Option<Access>,
     refresh: Option<SecretString>,
+    /// The time of the one-time password that was taken last, as Unix time in seconds.
+    code_time: Option<u64>,
 }
 
 struct Access {
@@ -62,7 +67,7 @@ pub(super) struct Given {
 
 impl Auth {
     pub(super) fn new(credentials: Credentials) -> Self {
-        Self { credentials, access: None, refresh: None }
+        Self { credentials, access: None, refresh: None, code_time: None }
     }
 
     pub(super) fn next(&self) -> Next {
@@ -98,16 +103,18 @@ impl Auth {
         self.refresh = None;
     }
 
-    pub(super) fn given(&mut self, given: Given) -> bool {
+    /// Keeps what was given; the header for the next request, however short it lives. None where it is of no use.
+    pub(super) fn given(&mut self, given: Given) -> Option<HeaderValue> {
+        if !is_header_text(&given.access_token) {
+            return None;
+        }
         let lifetime = given.expires_in.map_or(ASSUMED_LIFETIME, Duration::from_secs);
         let early = EARLY.min(lifetime / 10);
-        let usable = is_header_text(&given.access_token);
-        if usable {
-            let renew = Instant::now() + lifetime.min(Duration::from_secs(365 * 86_400)) - early;
-            self.access = Some(Access { header: bearer(&given.access_token), renew });
-            self.refresh = given.refresh_token.filter(is_header_text);
-        }
-        usable
+        let renew = Instant::now() + lifetime.min(Duration::from_secs(365 * 86_400)) - early;
+        let header = bearer(&given.access_token);
+        self.access = Some(Access { header: header.clone(), renew });
+        self.refresh = given.refresh_token.filter(is_header_text);
+        Some(header)
     }
 
     /// The request for a token.
@@ -126,7 +133,10 @@ impl Auth {
                     form.append_pair("username", username);
                     form.append_pair("password", password.expose_secret());
                     if let Some(secret) = totp_secret {
-                        form.append_pair("totp", &one_time_password(secret, now()));
+                        form.append_pair(
+                            "totp",
+                            &one_time_password(secret, self.code_time.unwrap_or_else(now)),
+                        );
                     }
                 }
             }
@@ -138,11 +148,20 @@ impl Auth {
         request
     }
 
-    /// How long to wait so that a one-time password is still good when it arrives; zero without one.
-    pub(super) fn until_fresh(&self) -> Duration {
-        match &self.credentials {
-            Credentials::Password { totp_secret: Some(_), .. } => until_fresh(now()),
-            _ => Duration::ZERO,
+    /// Whether a password goes with a one-time password.
+    pub(super) fn has_codes(&self) -> bool {
+        matches!(&self.credentials, Credentials::Password { totp_secret: Some(_), .. })
+    }
+
+    /// How long to wait so that a one-time password is new, and still good when it arrives; zero where none is sent.
+    pub(super) fn until_fresh(&self, refresh: bool) -> Duration {
+        if refresh || !self.has_codes() { Duration::ZERO } else { until_fresh(now(), self.code_time) }
+    }
+
+    /// Takes the one-time password of this moment for the next request.
+    pub(super) fn take_code(&mut self, refresh: bool) {
+        if !refresh {
+            self.code_time = Some(now());
         }
     }
 
@@ -192,9 +211,10 @@ fn one_time_password(secret: &SecretString, now: u64) -> String {
     Builder::new().with_secret(secret).build_noncompliant().generate(now).to_string()
 }
 
-fn until_fresh(now: u64) -> Duration {
-    let left = 30 - now % 30;
-    Duration::from_secs(if left <= LAST_SECONDS { left } else { 0 })
+fn until_fresh(now: u64, taken: Option<u64>) -> Duration {
+    let left = CODE_LIFETIME - now % CODE_LIFETIME;
+    let is_taken = taken.is_some_and(|taken| taken / CODE_LIFETIME == now / CODE_LIFETIME);
+    Duration::from_secs(if is_taken || left <= LAST_SECONDS { left } else { 0 })
 }
 
 #[cfg(test)]
@@ -213,8 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn a_one_time_password_is_not_used_when_it_is_nearly_over() {
-        let seconds = |now| until_fresh(now).as_secs();
+    fn a_one_time_password_is_not_used_twice_nor_when_it_is_nearly_over() {
+        let seconds = |now| until_fresh(now, None).as_secs();
         assert_eq!([0, 15, 26, 27, 28, 29, 30].map(seconds), [0, 0, 0, 3, 2, 1, 0]);
+        let seconds = |now| until_fresh(now, Some(35)).as_secs();
+        assert_eq!([29, 30, 35, 50, 59, 60, 70].map(seconds), [1, 30, 25, 10, 1, 0, 0]);
     }
 }

@@ -151,6 +151,12 @@ impl Client {
         self.send(call, read).await
     }
 
+    /// Waits until the pace lets a write out; others may still come first. Not where Nexudus has asked for a long wait: then
+    /// the write says so.
+    pub async fn room_to_write(&self) {
+        self.session.lock().await.room(true).await.ok();
+    }
+
     /// Sends until it is answered by something else than a word to wait, with a new token if need be.
     async fn send<T>(
         &self,
@@ -171,7 +177,7 @@ impl Client {
                     return Err(ApiError::Unavailable(words));
                 }
                 Ok((status, body)) => match status {
-                    StatusCode::OK => match judged(&body, &session).and_then(|()| read(&body)) {
+                    _ if status.is_success() => match judged(&body, &session).and_then(|()| read(&body)) {
                         Ok(read) => {
                             session.count(call.operation, "ok");
                             return Ok(read);

@@ -1,7 +1,8 @@
 //! The pace: so many requests and writes in any 60 s, none too soon after the last, and no sooner than Nexudus says.
 //!
 //! A request counts from the moment that its answer came (or was given up): it reached Nexudus before that, and the
-//! next one will reach it later, so the bounds hold as Nexudus counts too, however long the way takes.
+//! next one will reach it later, so the bounds hold as Nexudus counts too, however long the way takes. One that is
+//! broken off counts from its beginning.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -42,17 +43,30 @@ impl Pacer {
         [spaced, requests, writes, self.not_before].into_iter().flatten().max()
     }
 
-    /// Notes that a request has ended.
-    pub fn ended(&mut self, write: bool, now: Instant) {
+    /// Notes that a request goes out.
+    pub fn begun(&mut self, write: bool, now: Instant) {
         note(&mut self.requests, now, self.pace.requests_per_minute);
         if write {
             note(&mut self.writes, now, self.pace.writes_per_minute);
         }
     }
 
+    /// Notes that the request which went out last has ended.
+    pub fn ended(&mut self, write: bool, now: Instant) {
+        let counted = [Some(&mut self.requests), write.then_some(&mut self.writes)];
+        for last in counted.into_iter().flatten().filter_map(VecDeque::back_mut) {
+            *last = now;
+        }
+    }
+
     /// Lets nothing out for so long.
     pub fn hold(&mut self, wait: Duration, now: Instant) {
         self.not_before = now.checked_add(wait).max(self.not_before);
+    }
+
+    /// How long nothing is let out since Nexudus has asked for it.
+    pub fn held(&self, now: Instant) -> Option<Duration> {
+        self.not_before.and_then(|end| end.checked_duration_since(now))
     }
 }
 
@@ -84,8 +98,11 @@ mod tests {
         for &(write, takes_ms) in requests {
             now = now.max(pacer.next(write).unwrap_or(now));
             begun.push((write, now));
+            pacer.begun(write, now);
             now += Duration::from_millis(takes_ms);
-            pacer.ended(write, now);
+            if takes_ms % 5 > 0 {
+                pacer.ended(write, now); // else it was broken off
+            }
         }
         begun
     }

@@ -83,56 +83,73 @@ impl Session {
         self.metrics.control.request(operation, outcome);
     }
 
-    /// The header for the next request, with a new token if the last one is over.
+    /// The header for the next request, with a new token if the last one is over. Without an answer the caller may ask
+    /// again; a refresh token that brings no token is given up, so the next one comes by the password.
     pub(super) async fn header(&mut self) -> Result<HeaderValue, ApiError> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
         }
-        let (mut throttled, mut attempt) = (0, 1);
+        let (mut throttled, mut code_refused) = (0, false);
         loop {
             let refresh = match self.auth.next() {
                 Next::Header(header) => return Ok(header),
                 Next::Refresh => true,
                 Next::Password => false,
             };
-            if !refresh {
-                tokio::time::sleep(self.auth.until_fresh()).await;
-            }
-            let url = self.url("/api/token");
-            let answer = self.exchange("token", true, |auth| auth.token_request(url.clone(), refresh)).await;
-            match answer {
+            match self.token(refresh).await {
                 Err(Failed::Throttled(wait)) => self.throttled(wait, &mut throttled)?,
-                Err(Failed::Unavailable(words)) if attempt >= ATTEMPTS => {
+                Err(Failed::Unavailable(words)) => {
+                    self.auth.forget_refresh();
                     return Err(ApiError::Unavailable(self.clean(&words)));
                 }
-                Err(Failed::Unavailable(_)) => {
-                    back_off(attempt).await;
-                    attempt += 1;
-                }
-                Ok((StatusCode::OK, body)) => {
+                Ok((status, body)) if status.is_success() => {
                     let given: Option<Given> = serde_json::from_slice(&body).ok();
-                    if !given.is_some_and(|given| self.auth.given(given)) {
+                    let Some(header) = given.and_then(|given| self.auth.given(given)) else {
                         self.count("token", "unavailable");
-                        return Err(ApiError::Unavailable(
-                            "its answer to a token request holds no token".to_owned(),
-                        ));
-                    }
+                        self.auth.forget_refresh();
+                        let words = "its answer to a token request holds no token";
+                        return Err(ApiError::Unavailable(words.to_owned()));
+                    };
                     self.count("token", "ok");
+                    return Ok(header);
                 }
-                Ok((StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _))
-                    if refresh =>
-                {
+                Ok(_) if refresh => {
                     self.count("token", "refused");
                     self.auth.forget_refresh();
                 }
                 Ok((status, body)) => {
                     self.count("token", "refused");
                     let error = self.token_refusal(status, &body);
-                    self.refused = matches!(error, ApiError::Credentials(_)).then(|| error.clone());
+                    let refused = matches!(error, ApiError::Credentials(_));
+                    // A one-time password is good once, and another process of this user may have used it.
+                    if refused && self.auth.has_codes() && !code_refused {
+                        code_refused = true;
+                        continue;
+                    }
+                    self.refused = refused.then(|| error.clone());
                     return Err(error);
                 }
             }
         }
+    }
+
+    async fn token(&mut self, refresh: bool) -> Result<(StatusCode, Bytes), Failed> {
+        self.room(true).await?;
+        tokio::time::sleep(self.auth.until_fresh(refresh)).await;
+        self.auth.take_code(refresh);
+        let url = self.url("/api/token");
+        self.exchange("token", true, |auth| auth.token_request(url.clone(), refresh)).await
+    }
+
+    /// Waits until the pace lets a request out. Where Nexudus has asked for a long wait it says so at once.
+    pub(super) async fn room(&self, write: bool) -> Result<(), Failed> {
+        if let Some(wait) = self.pacer.held(Instant::now()).filter(|wait| *wait > LONGEST_WAIT) {
+            return Err(Failed::Throttled(Some(Duration::from_secs(wait.as_secs() + 1))));
+        }
+        if let Some(at) = self.pacer.next(write) {
+            tokio::time::sleep_until(at).await;
+        }
+        Ok(())
     }
 
     /// One request and its answer, when the pace allows it.
@@ -142,9 +159,7 @@ impl Session {
         write: bool,
         request: impl Fn(&Auth) -> Request,
     ) -> Result<(StatusCode, Bytes), Failed> {
-        if let Some(at) = self.pacer.next(write) {
-            tokio::time::sleep_until(at).await;
-        }
+        self.room(write).await?;
         let mut request = request(&self.auth);
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -152,6 +167,7 @@ impl Session {
             USER_AGENT,
             HeaderValue::from_static(concat!("nexudus-bridge/", env!("CARGO_PKG_VERSION"))),
         );
+        self.pacer.begun(write, Instant::now()); // it counts also if nobody waits for its answer any more
         let answer = answer(&self.http, request).await;
         self.pacer.ended(write, Instant::now());
         let outcome = match &answer {
@@ -167,10 +183,10 @@ impl Session {
     pub(super) fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
         *times += 1;
         let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
+        self.pacer.hold(wait.unwrap_or_else(|| wait_after(*times)), Instant::now());
         if *times > most || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
             return Err(ApiError::Throttled(wait));
         }
-        self.pacer.hold(wait.unwrap_or_else(|| wait_after(*times)), Instant::now());
         Ok(())
     }
 
@@ -182,8 +198,9 @@ impl Session {
             error_description: String,
         }
         let Problem { error, error_description } = serde_json::from_slice(body).unwrap_or_default();
+        // Whatever they are called: sent again and again, credentials that are not taken could lock the account.
         let credentials =
-            error == "invalid_grant" || (error.is_empty() && status == StatusCode::UNAUTHORIZED);
+            matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         let words: Vec<String> =
             [error, error_description].into_iter().filter(|words| !words.is_empty()).collect();
         let words = self.clean(&words.join(": "));
@@ -277,4 +294,60 @@ pub async fn back_off(attempt: u32) {
 fn wait_after(attempt: u32) -> Duration {
     let doubled = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
     doubled.min(BACK_OFF.1).mul_f64(1.0 - fastrand::f64() / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Credentials, Guardian, Pace};
+
+    fn session() -> Session {
+        let pace = Pace {
+            request_timeout: Duration::from_secs(5),
+            requests_per_minute: 1000,
+            writes_per_minute: 1000,
+            request_spacing: Duration::ZERO,
+        };
+        let config = Nexudus {
+            base_url: "http://127.0.0.1:9".parse().unwrap(),
+            credentials: Credentials::Token("fixed".into()),
+            public_url: "https://hooks.example.com".parse().unwrap(),
+            pace,
+            guardian: Guardian { interval: Duration::ZERO, reenable: false },
+            files: Vec::new(),
+        };
+        Session::new(&config, Arc::new(Metrics::new(""))).unwrap()
+    }
+
+    #[test]
+    fn waits_of_up_to_five_minutes_are_waited_for_and_no_more_than_twenty() {
+        for (wait, accepted) in [(1, true), (299, true), (300, true), (301, false)] {
+            let (mut session, mut times) = (session(), 0);
+            let wait = Duration::from_secs(wait);
+            let begun = Instant::now();
+            assert_eq!(session.throttled(Some(wait), &mut times).is_ok(), accepted, "{wait:?}");
+            assert!(session.pacer.next(false).unwrap() >= begun + wait, "{wait:?}");
+        }
+        let (mut session, mut times) = (session(), 0);
+        let wait = Some(Duration::from_secs(2));
+        assert!((0..20).all(|_| session.throttled(wait, &mut times).is_ok()));
+        let begun = Instant::now();
+        assert_eq!(session.throttled(wait, &mut times), Err(ApiError::Throttled(wait)));
+        assert!(
+            session.pacer.next(false).unwrap() >= begun + Duration::from_secs(2),
+            "it counts all the same"
+        );
+    }
+
+    #[test]
+    fn attempts_are_at_growing_distances_that_differ() {
+        for (attempt, seconds) in [(1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, 30.0), (40, 30.0)] {
+            let waits: Vec<f64> = (0..50).map(|_| wait_after(attempt).as_secs_f64()).collect();
+            assert!(
+                waits.iter().all(|wait| (seconds / 2.0..=seconds).contains(wait)),
+                "{attempt}: {waits:?}"
+            );
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "{attempt}: {waits:?}");
+        }
+    }
 }

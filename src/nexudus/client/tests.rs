@@ -179,9 +179,88 @@ async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
         assert!(metrics.contains(&line), "{metrics}");
     }
 
-    let long = |_: u32, _: &str| HttpResponse::Conflict().insert_header(("Retry-After", "301")).finish();
-    let (client, _) = api(fixed(), long).await;
-    assert_eq!(read_id(&client).await, Err(ApiError::Throttled(Some(Duration::from_secs(301)))));
+    let long = |_: u32, _: &str| HttpResponse::Conflict().insert_header(("Retry-After", "400")).finish();
+    let (client, asked) = api(password(), long).await;
+    for _ in 0..3 {
+        let Err(ApiError::Throttled(Some(wait))) = read_id(&client).await else { panic!("it is throttled") };
+        assert!((301..=400).contains(&wait.as_secs()), "{wait:?}");
+    }
+    assert_eq!(seen(&asked).len(), 1, "nothing is asked before its time");
+}
+
+#[tokio::test]
+async fn no_token_is_asked_for_five_times_whatever_is_to_be_read() {
+    let (client, asked) = api(password(), |_, _| HttpResponse::ServiceUnavailable().finish()).await;
+    let error = read_id(&client).await.unwrap_err();
+    assert_eq!(error, ApiError::Unavailable("it answers 503".to_owned()));
+    assert_eq!(seen(&asked).len(), 5);
+}
+
+#[tokio::test]
+async fn a_refresh_token_that_brings_nothing_is_given_up_whatever_the_answer() {
+    for answer in [
+        || HttpResponse::InternalServerError().finish(),
+        || HttpResponse::NotFound().finish(),
+        || HttpResponse::Forbidden().finish(),
+        || ok("{}"),
+    ] {
+        let (client, asked) = api(password(), move |number, path| match (number, path) {
+            (1, "/api/token") => ok(r#"{"access_token":"a1","expires_in":0,"refresh_token":"r1"}"#),
+            (3, "/api/token") => answer(),
+            (_, "/api/token") => ok(r#"{"access_token":"a2"}"#),
+            _ => ok(RECORD),
+        })
+        .await;
+        // The first token is over as soon as it is used, and is used nevertheless.
+        assert_eq!(read_id(&client).await, Ok(Some(7)));
+        assert_eq!(read_id(&client).await, Ok(Some(7)));
+        let grants: Vec<bool> = seen(&asked)
+            .iter()
+            .filter(|request| request.starts_with("POST /api/token"))
+            .map(|request| request.contains("refresh_token=r1"))
+            .collect();
+        assert_eq!(grants, [false, true, false]);
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_refusal_of_the_credentials_looks_like_they_are_not_sent_again() {
+    for answer in [
+        || HttpResponse::Forbidden().finish(),
+        || HttpResponse::Unauthorized().body("<html>"),
+        || HttpResponse::BadRequest().body(r#"{"error":"invalid_request"}"#),
+    ] {
+        let (client, asked) = api(password(), move |_, _| answer()).await;
+        for _ in 0..3 {
+            assert!(matches!(read_id(&client).await, Err(ApiError::Credentials(_))));
+        }
+        assert_eq!(seen(&asked).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_one_time_password_that_was_used_elsewhere_is_followed_by_the_next_one_and_no_other() {
+    let Credentials::Password { username, password, client_id, .. } = password() else { unreachable!() };
+    let totp_secret = Some(SecretString::from("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"));
+    let credentials = Credentials::Password { username, password, totp_secret, client_id };
+    let code = |request: &String| request.rsplit_once("totp=").unwrap().1.to_owned();
+    let (client, asked) = api(credentials.clone(), |number, path| match (number, path) {
+        (1, _) => HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#),
+        (_, "/api/token") => ok(r#"{"access_token":"a1"}"#),
+        _ => ok(RECORD),
+    })
+    .await;
+    assert_eq!(read_id(&client).await, Ok(Some(7)));
+    let asked = seen(&asked);
+    assert_eq!(asked.len(), 3);
+    assert_ne!(code(&asked[0]), code(&asked[1]));
+
+    let (client, asked) =
+        api(credentials, |_, _| HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#)).await;
+    for _ in 0..3 {
+        assert!(matches!(read_id(&client).await, Err(ApiError::Credentials(_))));
+    }
+    assert_eq!(seen(&asked).len(), 2);
 }
 
 #[tokio::test]
