@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ::config::Value;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::reader::{Read, Section, boolean, duration, integer, text, word};
 use super::settings::{is_loopback, ms, not_empty, read_secret, size};
 
 /// `[nexudus]`: the control plane.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Nexudus {
     /// The origin of Nexudus's API, without the `/api` of its paths.
     pub base_url: Url,
@@ -72,6 +72,29 @@ pub struct Guardian {
     pub interval: Duration,
     /// Whether it switches on again what Nexudus switched off.
     pub reenable: bool,
+}
+
+impl Credentials {
+    /// All of it: what it is, user, password, shared secret, client id.
+    fn parts(&self) -> (&str, [Option<&str>; 4]) {
+        match self {
+            Self::Password { username, password, totp_secret, client_id } => {
+                let totp_secret = totp_secret.as_ref().map(|secret| secret.expose_secret());
+                ("password", [Some(username), Some(password.expose_secret()), totp_secret, Some(client_id)])
+            }
+            Self::Basic { username, password } => {
+                ("basic", [Some(username), Some(password.expose_secret()), None, None])
+            }
+            Self::Token(token) => ("token", [None, Some(token.expose_secret()), None, None]),
+        }
+    }
+}
+
+/// Whether Nexudus would see no difference.
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
 }
 
 impl Nexudus {

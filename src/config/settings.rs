@@ -47,6 +47,10 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
     let present = root.contains_key("nexudus");
     let section = present.then(|| Section::open(&mut root, "nexudus", notes));
     let nexudus = section.and_then(|section| nexudus(section, &mut warnings));
+    if nexudus.is_some() && sources.values().all(|source| source.business_id.is_none()) {
+        warnings
+            .push("nexudus: no source has a business_id, so there is no webhook to look after".to_owned());
+    }
     let log = log(Section::open(&mut root, "log", notes));
     let telemetry = telemetry(Section::open(&mut root, "telemetry", notes));
     reader::close(root, &SECTIONS, notes);

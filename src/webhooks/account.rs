@@ -35,6 +35,8 @@ pub struct Look {
     pub comparison: Comparison,
     /// Actions that Nexudus has and nobody here has heard of.
     pub unknown_actions: Vec<UnknownAction>,
+    /// Whether Nexudus has told its actions.
+    pub knows_actions: bool,
     /// What is worth a word, and no failure.
     pub warnings: Vec<String>,
 }
@@ -106,6 +108,11 @@ impl Account {
         Ok(Self { client: Client::new(nexudus, metrics)?, config: config.clone() })
     }
 
+    /// Takes over the sources of a configuration whose `[nexudus]` is the same; the client goes on, with its pace and token.
+    pub fn take_sources(&mut self, config: &Config) {
+        self.config = config.clone();
+    }
+
     /// The API.
     pub fn client(&self) -> &Client {
         &self.client
@@ -159,7 +166,9 @@ impl Account {
     /// [`ApiError`]. That the enum of actions cannot be read is only a warning.
     pub async fn look(&self) -> Result<Look, ApiError> {
         let mut warnings = Vec::new();
-        let actions = self.actions().await.unwrap_or_else(|error| {
+        let actions = self.actions().await;
+        let knows_actions = actions.is_ok();
+        let actions = actions.unwrap_or_else(|error| {
             warnings.push(format!("Nexudus's list of actions cannot be read: {error}"));
             Vec::new()
         });
@@ -175,7 +184,7 @@ impl Account {
             }
         }
         warnings.extend(actions.iter().filter_map(renamed));
-        Ok(Look { comparison, unknown_actions: self.unknown(actions), warnings })
+        Ok(Look { comparison, unknown_actions: self.unknown(actions), knows_actions, warnings })
     }
 
     /// Compares again, with the numbers of actions as they are known.

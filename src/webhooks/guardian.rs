@@ -3,8 +3,10 @@
 //! Nexudus switches a webhook off after ten failures in a row and tells nobody. The guardian looks at start, at its
 //! interval, and as soon as the bridge is ready again. It switches on only while the bridge is ready, only what has
 //! failures, now or at the last look (what has none was switched off by hand), and waits longer each time for a webhook
-//! that fails again without a success between. It creates nothing. What happens to it touches neither readiness nor ingress. Several guardians may
-//! meet on one record: each reads it first, and writes the same.
+//! that fails again without a success between. It creates nothing. What happens to it touches neither readiness nor
+//! ingress. Several guardians may meet on one record: each reads it first, and writes the same.
+//!
+//! A reload is taken over between two requests that write, and forgets nothing while `[nexudus]` is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use super::account::{Account, AccountError, UnknownAction};
 use super::apply::{Scope, WriteError};
 use super::observed::Observed;
 use super::plan::{Comparison, Pair};
+use super::redact;
 use crate::config::Config;
 use crate::metrics::{Metrics, WebhookSeries};
 use crate::nexudus::{ApiError, time};
@@ -30,6 +33,9 @@ const READINESS: Duration = Duration::from_millis(250);
 
 /// How long the same failure stays out of the log after it was written.
 const REPEAT: Duration = Duration::from_secs(600);
+
+/// How often Nexudus is asked for its actions.
+const ACTIONS_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// The most of Nexudus's words on a failure that goes into the log.
 const MAX_WORDS: usize = 200;
@@ -76,24 +82,21 @@ async fn guard(
     metrics: Arc<Metrics>,
     ready: impl Fn() -> bool + Send + Sync,
 ) {
+    let mut watcher: Option<Watcher> = None;
     loop {
         let current = config.borrow_and_update().clone();
-        match Watcher::new(&current, &metrics) {
-            Ok(Some(watcher)) => {
-                tokio::select! {
-                    () = watcher.run(&ready) => {}
-                    changed = config.changed() => if changed.is_err() { return },
-                }
-            }
-            nothing => {
-                if let Err(error) = nothing {
-                    tracing::error!("the webhooks in Nexudus cannot be watched: {error}");
-                }
-                metrics.control.forget();
-                if config.changed().await.is_err() {
-                    return;
-                }
-            }
+        watcher = Watcher::of(watcher.take(), &current, &metrics).unwrap_or_else(|error| {
+            tracing::error!("the webhooks in Nexudus cannot be watched: {error}");
+            None
+        });
+        let goes_on = if let Some(watcher) = &mut watcher {
+            watcher.run(&ready, &mut config).await
+        } else {
+            metrics.control.forget();
+            config.changed().await.is_ok()
+        };
+        if !goes_on {
+            return;
         }
     }
 }
@@ -111,11 +114,24 @@ struct Watcher {
     /// Those that are off by hand, as the log has said.
     by_hand: BTreeSet<i64>,
     missing: usize,
-    actions_compared: bool,
-    /// Refusals of the account in a row.
-    refusals: u32,
-    /// The failure that was written last, and when.
+    /// When Nexudus is asked for its actions again.
+    next_actions: Instant,
+    /// The actions that nobody knows and the warnings, as the log has said.
+    told: BTreeSet<String>,
+    /// That the webhooks cannot be seen, and that they cannot be written.
+    unseen: Trouble,
+    unwritten: Trouble,
+    /// Nothing is written before.
+    write_after: Instant,
+}
+
+/// A trouble that lasts.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// What the log said of it last, and when.
     said: Option<(String, Instant)>,
+    /// How often it came in a row; what may pass by itself is not counted.
+    count: u32,
 }
 
 /// How often a webhook was switched on without a success since.
@@ -127,14 +143,50 @@ struct Tries {
     last_trigger: Option<String>,
 }
 
+impl Trouble {
+    /// Whether the log is to say it.
+    fn is_news(&mut self, words: &str) -> bool {
+        let is_news = self.said.as_ref().is_none_or(|(said, at)| said != words || at.elapsed() >= REPEAT);
+        if is_news {
+            self.said = Some((words.to_owned(), Instant::now()));
+        }
+        is_news
+    }
+
+    /// How long it is left alone.
+    fn wait(&mut self, interval: Duration, error: &ApiError) -> Duration {
+        if error.is_unclear() {
+            return interval; // the client has waited already
+        }
+        self.count += 1;
+        doubled(interval, self.count)
+    }
+
+    /// Whether there was one until now.
+    fn ends(&mut self) -> bool {
+        std::mem::take(self).said.is_some()
+    }
+}
+
 impl Watcher {
-    /// None where nothing is to be watched.
-    fn new(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Self>, AccountError> {
+    /// For a configuration; none where nothing is to be watched. Whoever watched goes on with what it knows where
+    /// `[nexudus]` is the same.
+    fn of(
+        previous: Option<Self>,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, AccountError> {
         let Some(nexudus) = &config.nexudus else { return Ok(None) };
         let guardian = nexudus.guardian;
         if guardian.interval.is_zero() || config.sources.values().all(|source| source.business_id.is_none()) {
             return Ok(None);
         }
+        let same = |previous: &Self| previous.account.config().nexudus.as_ref() == Some(nexudus);
+        if let Some(mut previous) = previous.filter(same) {
+            previous.account.take_sources(config);
+            return Ok(Some(previous));
+        }
+        let now = Instant::now();
         Ok(Some(Self {
             account: Account::new(config, Arc::clone(metrics))?,
             metrics: Arc::clone(metrics),
@@ -144,55 +196,101 @@ impl Watcher {
             failing: BTreeSet::new(),
             by_hand: BTreeSet::new(),
             missing: 0,
-            actions_compared: false,
-            refusals: 0,
-            said: None,
+            next_actions: now,
+            told: BTreeSet::new(),
+            unseen: Trouble::default(),
+            unwritten: Trouble::default(),
+            write_after: now,
         }))
     }
 
-    async fn run(mut self, ready: &(impl Fn() -> bool + Sync)) {
+    /// Looks and acts until there is another configuration; false where there will be none. Looking may be broken off,
+    /// writing may not.
+    async fn run(
+        &mut self,
+        ready: &(impl Fn() -> bool + Sync),
+        config: &mut watch::Receiver<Config>,
+    ) -> bool {
         loop {
             let was_ready = ready();
-            let wait = match self.round(ready).await {
-                Ok(()) => self.interval,
-                Err(error) => self.failed(&error),
+            let looked = tokio::select! {
+                looked = self.look() => looked,
+                changed = config.changed() => return changed.is_ok(),
             };
-            wait_or_ready(wait, was_ready, ready).await;
+            let wait = match looked {
+                Ok(comparison) => {
+                    self.switch_on(&comparison, ready, config).await;
+                    self.interval
+                }
+                Err(error) => self.cannot_see(&error),
+            };
+            tokio::select! {
+                () = wait_or_ready(wait, was_ready, ready) => {}
+                changed = config.changed() => return changed.is_ok(),
+            }
         }
     }
 
-    async fn round(&mut self, ready: &(impl Fn() -> bool + Sync)) -> Result<(), ApiError> {
-        let comparison = if self.actions_compared {
+    async fn look(&mut self) -> Result<Comparison, ApiError> {
+        let comparison = if Instant::now() < self.next_actions {
             self.account.compare(&BTreeMap::new()).await?
         } else {
-            let look = self.account.look().await?;
-            look.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-            for UnknownAction { id, name } in &look.unknown_actions {
+            self.look_at_actions_too().await?
+        };
+        self.show(&comparison);
+        if self.unseen.ends() {
+            tracing::info!("the webhooks in Nexudus can be seen again");
+        }
+        self.failing =
+            comparison.pairs.iter().filter_map(|pair| self.failing_still(pair.found.as_ref()?)).collect();
+        Ok(comparison)
+    }
+
+    async fn look_at_actions_too(&mut self) -> Result<Comparison, ApiError> {
+        let look = self.account.look().await?;
+        self.next_actions = Instant::now() + if look.knows_actions { ACTIONS_AGAIN } else { LONGEST };
+        for warning in look.warnings {
+            if !self.told.contains(&warning) {
+                tracing::warn!("{warning}");
+                self.told.insert(warning);
+            }
+        }
+        for UnknownAction { id, name } in look.unknown_actions {
+            if self.told.insert(format!("{id} {name}")) {
                 tracing::warn!(
                     action_id = id,
                     action = name,
                     "Nexudus has an action that is not in the catalogue; extra_actions takes it"
                 );
             }
-            self.actions_compared = true;
-            look.comparison
-        };
-        self.show(&comparison);
-        if self.said.take().is_some() {
-            tracing::info!("the webhooks in Nexudus can be seen again");
         }
-        self.refusals = 0;
-        self.failing =
-            comparison.pairs.iter().filter_map(|pair| self.failing_still(pair.found.as_ref()?)).collect();
-        for pair in &comparison.pairs {
-            if let Some(found) = &pair.found
-                && self.is_due(pair, found)
-                && ready()
-            {
-                self.reenable(pair, found).await?;
+        Ok(look.comparison)
+    }
+
+    /// Switches on what is due, one after the other, while the bridge is ready and its configuration the same.
+    async fn switch_on(
+        &mut self,
+        comparison: &Comparison,
+        ready: &(impl Fn() -> bool + Sync),
+        config: &watch::Receiver<Config>,
+    ) {
+        let found = comparison.pairs.iter().filter_map(|pair| Some((pair, pair.found.as_ref()?)));
+        let due: Vec<(&Pair, &Observed)> = found.filter(|(pair, found)| self.is_due(pair, found)).collect();
+        for (pair, found) in due {
+            if Instant::now() < self.write_after {
+                return;
+            }
+            // A wait can be long; what was right before it may not be any more.
+            self.account.client().room_to_write().await;
+            if !ready() || config.has_changed().unwrap_or(true) {
+                return;
+            }
+            match self.reenable(pair, found).await {
+                Ok(()) if self.unwritten.ends() => tracing::info!("webhooks can be switched on again"),
+                Ok(()) => {}
+                Err(error) => return self.cannot_write(&error),
             }
         }
-        Ok(())
     }
 
     /// What metrics and log say of what was seen.
@@ -243,10 +341,16 @@ impl Watcher {
         self.reenable && !found.active && !off_by_hand && self.tries.get(&found.id).is_none_or(waited)
     }
 
-    /// Switches a webhook on; a failure of its own stops no other.
+    /// Switches a webhook on. A failure of its own is in the log and stops no other.
+    ///
+    /// # Errors
+    /// What would stop the others too.
     async fn reenable(&mut self, pair: &Pair, found: &Observed) -> Result<(), ApiError> {
         let (source, action, webhook_id) = (&*pair.wanted.source.name, pair.wanted.action(), found.id);
-        let written = self.account.update(&pair.wanted, found, Scope::Enable).await;
+        let written = match self.account.update(&pair.wanted, found, Scope::Enable).await {
+            Err(WriteError::Api(error)) if error.is_general() => return Err(error),
+            written => written,
+        };
         let count = self.tries.get(&webhook_id).map_or(0, |tries| tries.count) + 1;
         let tries = Tries { count, last: Instant::now(), last_trigger: found.last_trigger.clone() };
         self.tries.insert(webhook_id, tries);
@@ -267,26 +371,30 @@ impl Watcher {
             Ok(false) => {
                 tracing::debug!(source, action, webhook_id, "a webhook was switched on by somebody else")
             }
-            Err(WriteError::Api(error)) if error.is_general() => return Err(error),
             Err(error) => {
-                tracing::warn!(source, action, webhook_id, %error, "a webhook cannot be switched on")
+                let error = redact::tokens(&error.to_string()); // it may repeat the URL
+                tracing::warn!(source, action, webhook_id, error, "a webhook cannot be switched on");
             }
         }
         Ok(())
     }
 
-    /// Says that Nexudus cannot be asked, if that is news; gives the wait before the next look.
-    fn failed(&mut self, error: &ApiError) -> Duration {
+    /// Says that Nexudus does not let itself be looked at, if that is news; gives the wait before the next look.
+    fn cannot_see(&mut self, error: &ApiError) -> Duration {
         let words = error.to_string();
-        if self.said.as_ref().is_none_or(|(said, at)| *said != words || at.elapsed() >= REPEAT) {
+        if self.unseen.is_news(&words) {
             tracing::warn!("the webhooks in Nexudus cannot be seen: {words}");
-            self.said = Some((words, Instant::now()));
         }
-        if error.is_unclear() {
-            return self.interval; // the client has waited already
+        self.unseen.wait(self.interval, error)
+    }
+
+    /// The same of writing, which then waits too.
+    fn cannot_write(&mut self, error: &ApiError) {
+        let words = redact::tokens(&error.to_string());
+        if self.unwritten.is_news(&words) {
+            tracing::warn!("no webhook in Nexudus can be switched on: {words}");
         }
-        self.refusals += 1;
-        doubled(self.interval, self.refusals)
+        self.write_after = Instant::now() + self.unwritten.wait(self.interval, error);
     }
 }
 

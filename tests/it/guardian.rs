@@ -1,5 +1,7 @@
 //! The guardian of a running bridge shows how webhooks do, and switches on what Nexudus switched off: nothing else.
 
+mod alone;
+
 use std::time::Duration;
 
 use nexudus_bridge::app::Ended;
@@ -14,12 +16,9 @@ const WEBHOOKS: &str = "/api/sys/webhooks";
 const SOURCE: &str = "[sources.default]\nsecrets = [\"test-secret\"]\nbusiness_id = 1999000001\n\
                       actions = [\"BookingCreate\", \"TeamUpdated\"]\n";
 
-/// A bridge on an embedded broker that watches over a tenant's webhooks.
-pub(crate) async fn guarded(tenant: &Tenant, settings: &[(&str, &str)]) -> TestBridge {
-    let base_url = tenant.nexudus.base_url();
-    let actions = "[\"BookingCreate\", \"TeamUpdated\"]";
-    let mut all = vec![
-        ("nexudus.base_url", base_url.as_str()),
+/// What a guardian of this tenant is configured with, and more.
+fn settings<'a>(tenant: &Tenant, more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
+    let mut all: Vec<(&str, String)> = [
         ("nexudus.username", demo::EMAIL),
         ("nexudus.password", demo::PASSWORD),
         ("nexudus.public_url", PUBLIC),
@@ -28,10 +27,20 @@ pub(crate) async fn guarded(tenant: &Tenant, settings: &[(&str, &str)]) -> TestB
         ("nexudus.request_spacing", "0s"),
         ("nexudus.guardian.interval", "200ms"),
         ("sources.default.business_id", "1999000001"),
-        ("sources.default.actions", actions),
-    ];
-    all.extend(settings);
-    TestBridge::on_embedded(&["BookingCreate", "TeamUpdated"], &all).await
+        ("sources.default.actions", "[\"BookingCreate\", \"TeamUpdated\"]"),
+    ]
+    .map(|(key, value)| (key, value.to_owned()))
+    .into();
+    all.push(("nexudus.base_url", tenant.nexudus.base_url()));
+    all.extend(more.iter().map(|(key, value)| (*key, (*value).to_owned())));
+    all
+}
+
+/// A bridge on an embedded broker that watches over a tenant's webhooks.
+pub(crate) async fn guarded(tenant: &Tenant, more: &[(&str, &str)]) -> TestBridge {
+    let settings = settings(tenant, more);
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    TestBridge::on_embedded(&["BookingCreate", "TeamUpdated"], &settings).await
 }
 
 /// A tenant with both webhooks.
@@ -77,6 +86,10 @@ async fn gauges_show_each_webhook_and_the_series_of_a_vanished_one_go() {
     let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
     let more = [("ErrorCount", "4"), ("LastTrigger", "\"2026-01-02T03:04:05.5Z\"")];
     tenant.nexudus.change_webhook(team, &more).expect("there");
+    let others =
+        [format!("{PUBLIC}/webhooks/BookingDelete"), "https://elsewhere.example.com/hook".to_owned()].map(
+            |url| tenant.nexudus.add_webhook(1_999_000_001, "BookingDelete", &url, true).expect("an action"),
+        );
     let bridge = guarded(&tenant, &[]).await;
     bridge.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 1.0).await;
     bridge.wait_for_metric(&series("webhook_consecutive_failures", "TeamUpdated", team), 4.0).await;
@@ -98,6 +111,9 @@ async fn gauges_show_each_webhook_and_the_series_of_a_vanished_one_go() {
     let text = String::from_utf8(bridge.admin("/metrics").await.body).expect("text");
     assert!(!text.contains(&format!("webhook_id=\"{booking}\"")), "{text}");
     assert!(text.contains(&series("webhook_active", "TeamUpdated", team)));
+    for other in others {
+        assert!(!text.contains(&other.to_string()), "nobody asked for {other}: {text}");
+    }
     wait_for_looks(&tenant, 3).await;
     assert!(tenant.nexudus.journal().writes().is_empty(), "it creates nothing");
 }
@@ -145,6 +161,7 @@ async fn a_bridge_that_is_not_ready_switches_nothing_on_and_one_that_becomes_rea
     bridge.wait_until_ready_is(503).await;
     switch_off(&tenant, booking, "10");
     tenant.asked();
+    tokio::time::sleep(Duration::from_secs(1)).await; // longer than it takes the guardian to see that, too
     bridge.broker().up();
     bridge.wait_until_ready_is(200).await;
     wait_for(&tenant, booking, |webhook| webhook.active).await;
@@ -221,36 +238,6 @@ async fn with_an_interval_of_zero_nobody_looks_and_the_ingress_takes_what_no_web
     assert!(!text.contains("guardian") && !text.contains("webhook"), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_guardians_meet_on_one_record_without_harm() {
-    let tenant = tenant();
-    let ids = [tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated")];
-    // Both have read the record before either writes.
-    tenant.nexudus.fault(
-        Matching::put(WEBHOOKS),
-        Fault::Late(Duration::from_millis(300), nexudus_bridge::double::Effect::NotDone),
-    );
-    let before: Vec<_> = ids.iter().map(|id| tenant.nexudus.webhook(*id).expect("there")).collect();
-    for id in ids {
-        switch_off(&tenant, id, "10");
-    }
-    let (one, other) = tokio::join!(guarded(&tenant, &[]), guarded(&tenant, &[]));
-    for id in ids {
-        wait_for(&tenant, id, |webhook| webhook.active).await;
-    }
-    wait_for_looks(&tenant, 6).await;
-    for (id, before) in ids.into_iter().zip(before) {
-        let after = tenant.nexudus.webhook(id).expect("there");
-        assert_eq!(
-            (after.active, &after.name, &after.url, after.action),
-            (true, &before.name, &before.url, before.action)
-        );
-    }
-    assert_eq!(tenant.nexudus.webhooks().len(), 2);
-    assert!(tenant.nexudus.journal().writes().len() <= 4, "each of them wrote each record once at most");
-    drop((one, other));
-}
-
 #[test]
 fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_nexudus_over() {
     let tenant = tenant();
@@ -268,16 +255,14 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
          [kafka]\nbootstrap_servers = {:?}\n{SOURCE}",
         broker.bootstrap_servers()
     );
-    let wrong = tenant.section_as(
-        &format!("username = {:?}\npassword = \"wrong-password\"", demo::EMAIL),
-        "guardian = { interval = \"200ms\" }",
-    );
-    tenant.configure(&format!("{wrong}{rest}"));
+    let password = tenant.folder().join("password");
+    std::fs::write(&password, "wrong-password").expect("written");
+    let who = format!("username = {:?}\npassword_file = {password:?}", demo::EMAIL);
+    tenant.configure(&format!("{}{rest}", tenant.section_as(&who, "guardian = { interval = \"200ms\" }")));
     let running = Running::serve(&tenant.file());
     let line = running.line_with("the webhooks in Nexudus cannot be seen: Nexudus refuses the credentials");
     assert!(line.contains("WARN"), "{line}");
-    tenant.configure(&format!("{}{rest}", tenant.section("guardian = { interval = \"200ms\" }")));
-    running.signal("HUP");
+    std::fs::write(&password, demo::PASSWORD).expect("written"); // seen without a signal
     let line = running.line_with("Nexudus has an action that is not in the catalogue");
     assert_eq!((field(&line, "action_id"), field(&line, "action")), ("91", "\"DeskBooked\""), "{line}");
     let line = running.line_with("a webhook that Nexudus had switched off is on again");
@@ -288,6 +273,13 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
         "{line}"
     );
     assert_eq!(tenant.nexudus.journal().token_requests().len(), 2, "wrong credentials are tried once");
+
+    let words = "URL: https://h/x?token=hush is not valid".to_owned();
+    tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Refused(words));
+    tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("there");
+    switch_off(&tenant, booking, "10");
+    let line = running.line_with("a webhook cannot be switched on");
+    assert!(line.contains("https://h/x?token=*** is not valid"), "{line}");
     running.signal("TERM");
     let (status, rest) = running.ended(PATIENCE);
     assert!(status.success(), "{rest}");

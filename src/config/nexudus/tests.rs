@@ -55,6 +55,39 @@ fn addresses_are_taken_with_and_without_what_people_add_to_them() {
 }
 
 #[test]
+fn a_section_without_any_location_is_a_warning() {
+    let warned = |business_id: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("[sources.default]\nsecrets = [\"s\"]\n{business_id}[nexudus]\n{LEAST}");
+        std::fs::write(file.path(), text).unwrap();
+        load(Some(file.path()), &Environment::new(), check_property).unwrap().config.warnings
+    };
+    assert_eq!(warned("business_id = 7\n"), [""; 0]);
+    assert_eq!(warned(""), ["nexudus: no source has a business_id, so there is no webhook to look after"]);
+}
+
+#[test]
+fn what_nexudus_would_see_a_difference_in_is_different() {
+    let same = |a: &str, b: &str| section(a) == section(b);
+    let with = |more: &str| format!("{USER}{more}\n");
+    let base = with("totp_secret = \"GEZDGNBVGY3TQOJQ\"\nclient_id = \"a\"");
+    assert!(same(&base, &base) && same(LEAST, LEAST));
+    for other in [
+        with("client_id = \"a\""),
+        with("totp_secret = \"GEZDGNBVGY3TQOJQ\"\nclient_id = \"b\""),
+        with("totp_secret = \"GEZDGNBVGY3TQOJX\"\nclient_id = \"a\""),
+        base.replace("p w", "p v"),
+        base.replace("u@", "v@"),
+        base.replace("hooks.", "hook."),
+        format!("{base}requests_per_minute = 7\n"),
+        with("auth = \"basic\""),
+        LEAST.to_owned(),
+    ] {
+        assert!(!same(&base, &other), "{other}");
+    }
+}
+
+#[test]
 fn there_are_four_ways_to_say_who_we_are() {
     let credentials = |more: &str| section(&format!("{USER}{more}")).credentials;
     let Credentials::Password { username, password, totp_secret, client_id } = credentials("") else {
