@@ -4,10 +4,10 @@
 //! topic differs, that is shown and left to its owner. Every request has a time-out, and missing rights are said in
 //! words.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -199,8 +199,8 @@ impl Topics {
         Ok(plan)
     }
 
-    /// Creates what the plan misses. Gives back what could not be created; a topic that somebody else created
-    /// meanwhile is none of it.
+    /// Creates what the plan misses, and waits until it can be written to. Gives back what could not be created; a topic
+    /// that somebody else created meanwhile is none of it.
     ///
     /// # Errors
     /// [`TopicsError`] when the cluster does not answer in time.
@@ -216,7 +216,31 @@ impl Topics {
             .map_err(|error| self.error(format!("topics cannot be created: {error}")))?;
         let failed = results.into_iter().filter_map(Result::err);
         let real = failed.filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists);
-        Ok(real.map(|(topic, code)| Failed { topic, code }).collect())
+        let failed: Vec<Failed> = real.map(|(topic, code)| Failed { topic, code }).collect();
+        let created = plan.create.iter().map(|topic| topic.name.clone());
+        let created = created.filter(|name| failed.iter().all(|failed| failed.topic != *name)).collect();
+        self.settled(created).await;
+        Ok(failed)
+    }
+
+    /// Waits until the cluster tells a leader for each partition of these topics, or for as long as one request may take: it
+    /// acknowledges topics some time before its brokers know them, and what is sent to them then has to wait.
+    async fn settled(&self, mut names: BTreeSet<String>) {
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let mut pause = Duration::from_millis(50);
+        while !names.is_empty() && Instant::now() < deadline {
+            let lister = self.lister.clone();
+            let list = move || lister.client().fetch_metadata(None, REQUEST_TIMEOUT);
+            if let Ok(Ok(metadata)) = tokio::task::spawn_blocking(list).await {
+                for topic in metadata.topics().iter().filter(|topic| has_leaders(topic)) {
+                    names.remove(topic.name());
+                }
+            }
+            if !names.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (2 * pause).min(Duration::from_secs(1));
+            }
+        }
     }
 
     /// Gives both clients a token, where they need one. A plan and what follows from it take less time than a token lives.
@@ -269,6 +293,10 @@ impl Topics {
     fn error(&self, what: String) -> TopicsError {
         TopicsError { what, explanation: self.status.explanation() }
     }
+}
+
+fn has_leaders(topic: &MetadataTopic) -> bool {
+    !topic.partitions().is_empty() && topic.partitions().iter().all(|partition| partition.leader() >= 0)
 }
 
 /// What a cluster has, as far as this module asks.
