@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import yaml
@@ -45,6 +46,9 @@ def objects(version, documents):
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         chosen = [service for service in by_kind["Service"] if wanted <= service["metadata"]["labels"].items()]
         assert [service["spec"]["ports"][0]["name"] for service in chosen] == ["admin"], "not the admin Service"
+        (endpoint,) = monitor["spec"]["endpoints"]
+        (job,) = [each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job"]
+        assert "nexudus-bridge" in job, f"the rules do not choose the job {job}"
 
     ports = {port["name"] for port in container["ports"]}
     for service in by_kind["Service"]:
@@ -60,10 +64,34 @@ def objects(version, documents):
     accounts = [account["metadata"]["name"] for account in by_kind["ServiceAccount"]]
     assert accounts == [pod["serviceAccountName"]] and pod["automountServiceAccountToken"] is False
 
-    ingress = tomllib.loads(toml_of(documents))["ingress"]
+    (test,) = by_kind["Pod"]
+    kept = test["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
+    assert kept == "before-hook-creation", "helm test --logs finds no pod"
+
+    settings = tomllib.loads(toml_of(documents))
+    ways_out = {port["port"] for policy in by_kind.get("NetworkPolicy", []) for way in policy["spec"]["egress"]
+                for port in way["ports"]}
+    needed = ports_of_others(settings) if ways_out else set()
+    assert needed <= ways_out, f"{needed - ways_out} is no way out"
+    variables = {each["name"]: each["value"] for each in container.get("env", [])}
+    if folder := variables.get("SSL_CERT_DIR"):
+        # Either variable alone would stand in for all authorities.
+        assert variables["SSL_CERT_FILE"] == "/etc/ssl/certs/ca-certificates.crt"
+        assert [mount["mountPath"] for mount in container["volumeMounts"]].count(folder) == 1, f"{folder} is not mounted"
+
+    ingress = settings["ingress"]
     least = seconds(ingress["shutdown_delay"]) + seconds(ingress["shutdown_grace"]) + 15
     assert pod["terminationGracePeriodSeconds"] == math.ceil(least), f"{least} s are needed"
     print(f"{len(documents)} objects are valid for Kubernetes {version}")
+
+
+def ports_of_others(settings):
+    """Of Nexudus's API, the token server and the collector."""
+    urls = [settings["kafka"].get("oauth", {}).get("token_endpoint"), settings.get("telemetry", {}).get("otlp_endpoint")]
+    if "nexudus" in settings:
+        urls.append(settings["nexudus"].get("base_url", "https://spaces.nexudus.com"))
+    parts = [urlsplit(url) for url in urls if url]
+    return {part.port or {"http": 80, "https": 443}[part.scheme] for part in parts}
 
 
 def seconds(duration):

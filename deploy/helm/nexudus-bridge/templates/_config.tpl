@@ -70,7 +70,6 @@
 {{- define "nexudus-bridge.references" -}}
 {{- $found := dict }}
 {{- include "nexudus-bridge.gather" (dict "value" .Values.config "found" $found) }}
-{{- include "nexudus-bridge.gather" (dict "value" .Values.tokenServerCa "found" $found) }}
 {{- toYaml $found }}
 {{- end }}
 
@@ -82,6 +81,6 @@
 {{- $config := deepCopy .Values.config }}
 {{- $address := .Values.listenAddress }}
 {{- $_ := set $config "ingress" (merge (dict "listen" (printf "%s:%d" $address (int .Values.ports.http))) ($config.ingress | default dict)) }}
-{{- $_ := set $config "admin" (dict "listen" (printf "%s:%d" $address (int .Values.ports.admin))) }}
+{{- $_ := set $config "admin" (merge (dict "listen" (printf "%s:%d" $address (int .Values.ports.admin))) ($config.admin | default dict)) }}
 {{- include "nexudus-bridge.tomlTable" (dict "path" "" "table" $config) | trim }}
 {{- end }}

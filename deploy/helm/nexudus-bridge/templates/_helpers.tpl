@@ -65,6 +65,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.service.port | default (ternary 443 80 (not (empty $https))) }}
 {{- end }}
 
+{{- /* The job of the metrics: the rules choose by ".*nexudus-bridge.*". */}}
+{{- define "nexudus-bridge.job" -}}
+{{- $name := include "nexudus-bridge.name" . }}
+{{- ternary $name (printf "nexudus-bridge-%s" $name) (contains "nexudus-bridge" $name) }}
+{{- end }}
+
+{{- /* The port of a URL. */}}
+{{- define "nexudus-bridge.portOf" -}}
+{{- $url := urlParse . }}
+{{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) }}
+{{- end }}
+
+{{- /* The ports of what config names beside Kafka, as a list in JSON: Nexudus's API, the token server, the collector. */}}
+{{- define "nexudus-bridge.portsOfOthers" -}}
+{{- $config := .Values.config }}
+{{- $urls := list (($config.kafka | default dict).oauth | default dict).token_endpoint ($config.telemetry | default dict).otlp_endpoint }}
+{{- with $config.nexudus }}
+{{- $urls = append $urls (.base_url | default "https://spaces.nexudus.com") }}
+{{- end }}
+{{- $ports := list }}
+{{- range compact $urls }}
+{{- $ports = append $ports (include "nexudus-bridge.portOf" . | int) }}
+{{- end }}
+{{- uniq $ports | toJson }}
+{{- end }}
+
 {{- /* A duration such as "5s", "500ms" or "1m 30s" in milliseconds. */}}
 {{- define "nexudus-bridge.milliseconds" -}}
 {{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 }}
