@@ -41,7 +41,8 @@ all_topics=(--topic "$prefix" --resource-pattern-type prefixed)
 
 case $role in
     bridge | create)
-        # DescribeConfigs is for warnings only: settings that differ, too few replicas.
+        # DescribeConfigs on topics is for warnings only: settings that differ, too few replicas. On the cluster it tells the
+        # default number of replicas, by which created topics get min.insync.replicas.
         operations=Write,Describe,DescribeConfigs
         [[ $role == bridge ]] || operations+=,Create
         allow "$operations" "${all_topics[@]}"
