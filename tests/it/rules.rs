@@ -186,6 +186,21 @@ fn each_panel_of_the_dashboard_says_what_it_shows() {
     assert!(ids.len() > 20, "found {} panels", ids.len());
 }
 
+/// Else whoever it concerns hears of it from the kernel.
+#[test]
+fn the_memory_alert_is_below_the_chart_s_limit() {
+    let mebibytes = |text: &str, before: &str, after: &str| -> u64 {
+        let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before:?}"));
+        let (number, _) = rest.split_once(after).unwrap_or_else(|| panic!("no {after:?} behind {before:?}"));
+        number.parse().unwrap_or_else(|error| panic!("{number:?}: {error}"))
+    };
+    let rules = read("deploy/prometheus/rules/bridge.yml");
+    let alert = mebibytes(&rules, "process_resident_memory_bytes > ", " * 1024 * 1024");
+    let values = read("deploy/helm/nexudus-bridge/values.yaml");
+    let limit = mebibytes(&values, "limits:\n    memory: ", "Mi\n");
+    assert!(alert * 5 / 4 <= limit, "{alert} and {limit} MiB");
+}
+
 #[test]
 fn the_chart_has_the_same_rules() {
     let contents = |files: Vec<(PathBuf, String)>| -> Vec<(Option<std::ffi::OsString>, String)> {
