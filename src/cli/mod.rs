@@ -141,7 +141,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     let configuration = error.is::<Mistakes>()
         || matches!(
             error.downcast_ref(),
-            Some(BuildError::Kafka(_) | BuildError::Tls(_) | BuildError::Telemetry(_))
+            Some(BuildError::Kafka(_) | BuildError::Tls(_) | BuildError::Telemetry(_) | BuildError::Token(_))
         )
         || error.downcast_ref().is_some_and(AccountError::is_configuration);
     ExitCode::from(if configuration || error.is::<output::Usage>() { 2 } else { 1 })

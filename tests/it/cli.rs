@@ -153,6 +153,21 @@ fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
     .expect("written");
     let output = run(&["serve", "--config", &whole.display().to_string()]);
     assert_eq!(output.status.code(), Some(2), "librdkafka refuses it as a whole: {}", err(&output));
+    let tokens = folder.path().join("tokens.toml");
+    std::fs::write(
+        &tokens,
+        "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n[sources.default]\nsecrets = [\"x\"]\n\
+         [kafka.oauth]\ntoken_endpoint = \"https://localhost/\"\nclient_id = \"x\"\nclient_secret = \"x\"\n",
+    )
+    .expect("written");
+    let output = program()
+        .args(["serve", "--config", &tokens.display().to_string()])
+        .env("SSL_CERT_FILE", "/no/such/file")
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .expect("the program can be run");
+    assert_eq!(output.status.code(), Some(2), "nobody is trusted: {}", err(&output));
+    assert!(err(&output).contains("[kafka.oauth] cannot be used"), "{}", err(&output));
     assert_eq!(run(&["serve", "--config", "/no/such/file"]).status.code(), Some(2));
     assert_eq!(run(&["no-such-command"]).status.code(), Some(2));
     assert_eq!(run(&["send"]).status.code(), Some(2));

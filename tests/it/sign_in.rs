@@ -320,6 +320,22 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
     assert!(!refused.status.success() && server.given() == 1, "{}", out(&refused));
     assert!(err(&refused).contains("the token server cannot be reached"), "{}", err(&refused));
 
+    // Authorities of one's own beside others: a file and a folder, as the chart has it and as the kubelet lays it out.
+    for (given, [in_file, in_folder]) in (2..).zip([[&ca, &stranger], [&stranger, &ca]]) {
+        let authorities = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(authorities.path().join("..1")).expect("a folder");
+        std::fs::copy(in_folder, authorities.path().join("..1/ca.crt")).expect("copied");
+        std::os::unix::fs::symlink("..1", authorities.path().join("..data")).expect("linked");
+        std::os::unix::fs::symlink("..data/ca.crt", authorities.path().join("ca.crt")).expect("linked");
+        let both = trusting(in_file)
+            .env("SSL_CERT_DIR", authorities.path())
+            .args(["topics", "plan", "--config"])
+            .arg(&file)
+            .output()
+            .expect("it runs");
+        assert!(both.status.success() && server.given() == given, "{}", err(&both));
+    }
+
     let running = Running::start(trusting(&stranger).args(["serve", "--config"]).arg(&file));
     let line = running.line_with("no token for Kafka: the token server cannot be reached");
     assert!(line.contains("certificate"), "{line}");
