@@ -1,5 +1,6 @@
 //! What there is against what there should be. Nothing here talks to Nexudus.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -11,6 +12,7 @@ use super::observed::{Address, Observed, address};
 use super::redact;
 use super::wanted::Wanted;
 use crate::config::Config;
+use crate::nexudus::time;
 
 /// The webhooks of an account, sorted by what is to be done about them.
 #[derive(Debug, Clone)]
@@ -78,13 +80,14 @@ pub enum Op {
 
 impl Comparison {
     /// Compares all of `wanted` with all records of the account. A record is a wanted one's if its URL leads to the same
-    /// source and action and it belongs to the same location; of several, the one that delivers, else the oldest.
+    /// source and action and it belongs to the same location; of several, the one that delivers, else one that
+    /// Nexudus switched off, among them the one of the last success, else the oldest.
     pub fn new(config: &Config, public_url: &Url, wanted: Vec<Wanted>, mut records: Vec<Observed>) -> Self {
         let mut pairs: Vec<Pair> = wanted.into_iter().map(|wanted| Pair { wanted, found: None }).collect();
         let index: BTreeMap<(String, usize, i64), usize> =
             pairs.iter().enumerate().map(|(at, pair)| (key(&pair.wanted), at)).collect();
         let (mut unwanted, mut others) = (Vec::new(), 0);
-        records.sort_by_key(|record| (!record.active, record.id));
+        records.sort_by_cached_key(rank);
         for found in records {
             let Some(Address { source, action }) = address(public_url, &found.url) else {
                 others += 1;
@@ -141,6 +144,14 @@ impl Comparison {
     pub fn unchanged(&self) -> usize {
         self.pairs.iter().filter(|pair| pair.change().is_none()).count()
     }
+}
+
+/// Where a record stands among several of a pair. What is off without a failure was switched off by hand and stays off, so what
+/// Nexudus switched off comes before it, for the guardian to switch on.
+fn rank(record: &Observed) -> impl Ord + use<> {
+    let last_trigger = record.last_trigger.as_deref().and_then(time::read);
+    let if_off = (!record.active).then_some((record.error_count == 0, Reverse(last_trigger)));
+    (if_off, record.id)
 }
 
 fn key(wanted: &Wanted) -> (String, usize, i64) {

@@ -147,6 +147,30 @@ fn of_two_records_for_one_action_the_one_that_delivers_is_the_one() {
 }
 
 #[test]
+fn of_two_records_that_are_off_the_one_that_nexudus_switched_off_is_the_one() {
+    let chosen = |others: &[(i64, i64, Option<&str>)]| {
+        let off = |&(id, error_count, last_trigger): &(i64, i64, Option<&str>)| Observed {
+            active: false,
+            error_count,
+            last_trigger: last_trigger.map(str::to_owned),
+            ..record(id, 7, 57, &format!("{BASE}/TeamCreated"))
+        };
+        compared(others.iter().map(off).collect()).pairs[0].found.as_ref().unwrap().id
+    };
+    let early = Some("2026-01-02T03:04:05+01:00");
+    let late = Some("2026-01-02T02:30:00.5Z");
+    // By hand, however lately it delivered; and by Nexudus.
+    assert_eq!(chosen(&[(1, 0, late), (2, 10, None)]), 2);
+    // Both by Nexudus: the one that delivered last, by the time and not by its text.
+    assert_eq!(chosen(&[(1, 10, early), (2, 1, late)]), 2);
+    assert_eq!(chosen(&[(1, 10, None), (2, 10, late)]), 2);
+    assert_eq!(chosen(&[(1, 0, None), (2, 0, late)]), 2);
+    // Nothing tells them apart.
+    assert_eq!(chosen(&[(2, 10, late), (1, 10, late)]), 1);
+    assert_eq!(chosen(&[(2, 0, None), (1, 0, None)]), 1);
+}
+
+#[test]
 fn no_token_is_in_the_json_of_a_change() {
     let mut records = all();
     records[2].url = format!("{BASE}/north/TeamCreated?token=old-secret");
