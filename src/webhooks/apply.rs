@@ -79,13 +79,16 @@ pub enum WriteError {
 pub type Progress<'a> = dyn Fn(&Pair) + Send + Sync + 'a;
 
 impl Account {
-    /// Writes what differs in `pairs`, then lists again: what still differs counts as failed, and so does what could not
-    /// be looked at.
+    /// Writes what differs in `pairs`, then lists again: whichever of them differs then counts as failed, whether it was
+    /// written or right at first, and so does what was written and could not be looked at. Where nothing differed, or Nexudus
+    /// is away, there is no second list.
     pub async fn apply(&self, pairs: &[Pair], scope: Scope, progress: &Progress<'_>) -> Applied {
         let mut applied = Applied::default();
         let mut stopped: Option<String> = None;
+        let mut tried = false;
         for pair in pairs.iter().filter(|pair| scope.concerns(pair)) {
             progress(pair);
+            tried = true;
             if let Some(why) = &stopped {
                 applied.failed.push(failure(pair, format!("not tried, since {why}")));
                 continue;
@@ -106,7 +109,7 @@ impl Account {
                 applied.failed.push(failure(pair, redact::tokens(&error.to_string())));
             }
         }
-        if stopped.is_none() && !(applied.created.is_empty() && applied.updated.is_empty()) {
+        if stopped.is_none() && tried {
             self.look_again(pairs, scope, &mut applied).await;
         }
         applied
@@ -132,6 +135,12 @@ impl Account {
                     false
                 }
             });
+        }
+        // A long run gives others time: what was right when it began may not be any more.
+        for pair in pairs.iter().filter(|pair| !scope.concerns(pair)) {
+            if let Some(error) = changed_since(&now, pair, scope) {
+                applied.failed.push(failure(pair, error));
+            }
         }
     }
 
@@ -231,6 +240,12 @@ impl Scope {
         }
         fields.into_iter().map(|(name, [_, new])| (name, new)).collect()
     }
+
+    /// The names of the fields to write, if there are any.
+    fn differing(self, wanted: &Wanted, found: &Observed) -> Option<String> {
+        let names: Vec<&str> = self.of(wanted, found).into_iter().map(|(name, _)| name).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
 }
 
 fn still_differs(now: &Comparison, done: &Done, scope: Scope) -> Option<String> {
@@ -238,9 +253,19 @@ fn still_differs(now: &Comparison, done: &Done, scope: Scope) -> Option<String> 
     let Some(found) = &pair.found else {
         return Some("Nexudus took it, and yet there is no such webhook".to_owned());
     };
-    let differing: Vec<&str> = scope.of(&pair.wanted, found).into_iter().map(|(name, _)| name).collect();
-    (!differing.is_empty())
-        .then(|| format!("Nexudus took it, and yet it differs in {}", differing.join(", ")))
+    let differing = scope.differing(&pair.wanted, found)?;
+    Some(format!("Nexudus took it, and yet it differs in {differing}"))
+}
+
+/// What has become of a pair about which there was nothing to do.
+fn changed_since(now: &Comparison, before: &Pair, scope: Scope) -> Option<String> {
+    before.found.as_ref()?; // where there was none, nothing was asked for
+    let pair = now.pair(&before.wanted.source.name, before.wanted.action())?;
+    let Some(found) = &pair.found else {
+        return Some("removed by somebody during this run".to_owned());
+    };
+    let differing = scope.differing(&pair.wanted, found)?;
+    Some(format!("changed by somebody, or by Nexudus, during this run: it differs in {differing}"))
 }
 
 impl Done {

@@ -1,5 +1,6 @@
 //! `webhooks plan|apply|status|enable` bring Nexudus to what the configuration asks for, and touch nothing else.
 
+mod again;
 mod credentials;
 mod faults;
 mod never;

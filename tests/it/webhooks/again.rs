@@ -1,0 +1,144 @@
+//! `apply` and `enable` look again at the end: what is not as it should be then counts as failed, whoever did it.
+
+use nexudus_bridge::double::{Fault, Matching};
+use serde_json::{Value, json};
+
+use crate::support::nexudus::{SOURCES, Tenant};
+
+const WEBHOOKS: &str = "/api/sys/webhooks";
+
+const OFF: [(&str, &str); 1] = [("Active", "false")];
+
+fn tenant() -> Tenant {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    tenant
+}
+
+fn failure(action: &str, id: i64, error: &str) -> Value {
+    json!({"source": "default", "action": action, "webhook_id": id, "error": error})
+}
+
+#[test]
+fn an_update_that_nexudus_takes_and_does_not_keep_counts_as_failed() {
+    let tenant = tenant();
+    let id = tenant.webhook("/TeamUpdated");
+    tenant.nexudus.change_webhook(id, &[("Action", "57")]).expect("there");
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+        world.change_webhook(id, &[("Action", "57")]).expect("there");
+    });
+    let applied = tenant.json(&["webhooks", "apply"], 1);
+    let expected = failure("TeamUpdated", id, "Nexudus took it, and yet it differs in Action");
+    assert_eq!((&applied["updated"], &applied["failed"]), (&json!([]), &json!([expected])));
+}
+
+#[test]
+fn an_enabled_webhook_that_is_off_again_counts_as_failed() {
+    let tenant = tenant();
+    let id = tenant.webhook("/TeamUpdated");
+    tenant.nexudus.change_webhook(id, &OFF).expect("there");
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+        world.change_webhook(id, &OFF).expect("there");
+    });
+    let expected = failure("TeamUpdated", id, "Nexudus took it, and yet it differs in Active");
+    assert_eq!(tenant.json(&["webhooks", "enable"], 1), json!({"enabled": [], "failed": [expected]}));
+}
+
+#[test]
+fn what_was_written_and_cannot_be_looked_at_again_counts_as_failed() {
+    let tenant = tenant();
+    let (team, north) = (tenant.webhook("/TeamUpdated"), tenant.webhook("/north/BookingCreate"));
+    tenant.nexudus.change_webhook(team, &OFF).expect("there");
+    tenant.nexudus.remove_webhook(north);
+    let refusal = r#"{"Message":"no more","WasSuccessful":false}"#.to_owned();
+    tenant.nexudus.fault(Matching::get(WEBHOOKS).after(1).always(), Fault::Status(400, refusal));
+    let applied = tenant.json(&["webhooks", "apply"], 1);
+    let error = "written, but it could not be looked at again: Nexudus refuses with 400: no more";
+    let made = json!({
+        "source": "north", "action": "BookingCreate",
+        "webhook_id": tenant.webhook("/north/BookingCreate"), "error": error,
+    });
+    assert_eq!(applied["failed"], json!([made, failure("TeamUpdated", team, error)]));
+    assert_eq!((&applied["created"], &applied["updated"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn what_was_right_at_first_and_is_changed_during_an_apply_counts_as_failed() {
+    let tenant = tenant();
+    let [delete, team] = ["/BookingDelete", "/TeamUpdated"].map(|path| tenant.webhook(path));
+    let disturbed = || {
+        tenant.nexudus.remove_webhook(tenant.webhook("/north/BookingCreate"));
+        let world = tenant.nexudus.world();
+        tenant.nexudus.meanwhile(Matching::post(WEBHOOKS), move |_| {
+            world.change_webhook(team, &[("Active", "false"), ("Action", "57")]).expect("there");
+            world.remove_webhook(delete);
+        });
+    };
+    disturbed();
+    let applied = tenant.json(&["webhooks", "apply"], 1);
+    let expected = [
+        failure("BookingDelete", delete, "removed by somebody during this run"),
+        failure(
+            "TeamUpdated",
+            team,
+            "changed by somebody, or by Nexudus, during this run: it differs in Action, Active",
+        ),
+    ];
+    assert_eq!(applied["failed"], json!(expected));
+    assert_eq!(applied["created"].as_array().map(Vec::len), Some(1));
+
+    // It is about what the run was to look after.
+    tenant.apply();
+    disturbed();
+    let applied = tenant.json(&["webhooks", "apply", "--source", "north"], 0);
+    assert_eq!(applied["failed"], json!([]));
+}
+
+#[test]
+fn what_is_switched_off_during_an_enable_counts_as_failed() {
+    let tenant = tenant();
+    let [create, update, team] =
+        ["/webhooks/BookingCreate", "/BookingUpdate", "/TeamUpdated"].map(|path| tenant.webhook(path));
+    let disturbed = || {
+        tenant.nexudus.change_webhook(create, &[("Active", "true")]).expect("there");
+        tenant.nexudus.change_webhook(team, &OFF).expect("there");
+        let world = tenant.nexudus.world();
+        tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+            world.change_webhook(create, &OFF).expect("there");
+            // None of its business.
+            world.change_webhook(update, &[("Action", "57")]).expect("there");
+        });
+    };
+    disturbed();
+    let enabled = tenant.json(&["webhooks", "enable"], 1);
+    let expected = failure(
+        "BookingCreate",
+        create,
+        "changed by somebody, or by Nexudus, during this run: it differs in Active",
+    );
+    assert_eq!(enabled["failed"], json!([expected]));
+    assert_eq!(enabled["enabled"][0]["webhook_id"], team);
+    disturbed();
+    assert_eq!(tenant.json(&["webhooks", "enable", "TeamUpdated"], 0)["failed"], json!([]));
+}
+
+#[test]
+fn a_refusal_keeps_nobody_from_looking_again_and_nothing_to_do_does() {
+    let tenant = tenant();
+    tenant.prints(&["webhooks", "apply"], 0);
+    assert_eq!(tenant.asked().of("GET", WEBHOOKS).len(), 1);
+
+    let [team, delete] = ["/TeamUpdated", "/BookingDelete"].map(|path| tenant.webhook(path));
+    tenant.nexudus.change_webhook(team, &OFF).expect("there");
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::get(&format!("{WEBHOOKS}/{team}")), move |_| {
+        world.change_webhook(delete, &OFF).expect("there");
+    });
+    tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Refused("no".to_owned()));
+    let applied = tenant.json(&["webhooks", "apply"], 1);
+    let actions: Vec<_> =
+        applied["failed"].as_array().expect("a list").iter().map(|it| it["action"].as_str()).collect();
+    assert_eq!(actions, ["TeamUpdated", "BookingDelete"].map(Some));
+}
