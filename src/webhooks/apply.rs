@@ -70,6 +70,11 @@ pub enum WriteError {
     /// There is no number to write.
     #[error("Nexudus has told no number for this action")]
     NoNumber,
+    /// An update would have to leave out `Action`.
+    #[error(
+        "the record as Nexudus gives it names no action, and an update without one could clear it: choose the action in Nexudus, or let `webhooks apply` set it"
+    )]
+    NoAction,
     /// It is not what it was when it was listed.
     #[error("the record was changed meanwhile, run it again")]
     Changed,
@@ -206,6 +211,9 @@ impl Account {
             }
             for (name, value) in fields {
                 record.set(name, value);
+            }
+            if matches!(record.raw("Action"), None | Some("null")) {
+                return Err(WriteError::NoAction);
             }
             let call = Call::update(WEBHOOKS.path, record.to_json(), "WebHook-Edit");
             match self.client().write(&call).await {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::double::{Effect, Fault, Limits, Matching, Options, RetryAfter};
+use serde_json::Value;
 
 use crate::support::nexudus::{SOURCES, Tenant};
 use crate::support::program::err;
@@ -92,6 +93,33 @@ fn a_record_that_somebody_changes_meanwhile_keeps_their_change() {
     let told = tenant.json(&["webhooks", "enable"], 1);
     assert_eq!(told["failed"][0]["error"], "the record was changed meanwhile, run it again");
     assert!(!tenant.nexudus.webhook(id).expect("there").active);
+}
+
+/// What Nexudus makes of an update without `Action` is not known.
+#[test]
+fn an_update_never_leaves_out_the_action() {
+    const NONE: &str = "the record as Nexudus gives it names no action, and an update without one could clear it: choose the \
+                        action in Nexudus, or let `webhooks apply` set it";
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    let id = tenant.webhook("/TeamUpdated");
+    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
+    let bare = {
+        let webhook = tenant.nexudus.webhook(id).expect("there");
+        let mut record: Value = serde_json::from_slice(&webhook.record.to_json()).expect("JSON");
+        record.as_object_mut().expect("an object").remove("Action").expect("it was there");
+        record.to_string()
+    };
+    let single = format!("{WEBHOOKS}/{id}");
+    tenant.nexudus.fault(Matching::get(&single), Fault::Status(200, bare));
+    assert_eq!(tenant.json(&["webhooks", "enable"], 1)["failed"][0]["error"], NONE);
+    tenant.nexudus.change_webhook(id, &[("Action", "null")]).expect("there");
+    assert_eq!(tenant.json(&["webhooks", "enable"], 1)["failed"][0]["error"], NONE);
+    assert!(tenant.asked().writes().is_empty());
+
+    tenant.prints(&["webhooks", "apply"], 0);
+    let webhook = tenant.nexudus.webhook(id).expect("there");
+    assert_eq!((webhook.action, webhook.active), (58, true));
 }
 
 #[test]
