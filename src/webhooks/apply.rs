@@ -4,6 +4,7 @@
 //! Everything is a matter of state, so running it again goes on where it stopped.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
@@ -167,13 +168,19 @@ impl Account {
         let mut attempt = 1;
         loop {
             let call = Call::create(WEBHOOKS.path, body.clone(), "WebHook-Create");
+            let begun = Instant::now();
             let error = match self.client().write(&call).await {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) => ApiError::Unavailable("its answer names no Id".to_owned()),
                 Err(error) if error.is_unclear() => error,
                 Err(error) => return Err(error.into()),
             };
-            // It may be there all the same, or be there in a moment; a second one would deliver everything twice.
+            // It may be there all the same, or be there in a moment; a second one would deliver everything twice. Where the
+            // answer took all the time that it has, Nexudus may be at it still, and gets as long again.
+            let timeout = self.client().config().pace.request_timeout;
+            if begun.elapsed() >= timeout {
+                tokio::time::sleep(timeout).await;
+            }
             back_off(attempt).await;
             match self.find(wanted).await {
                 Ok(Some(id)) => return Ok(id),

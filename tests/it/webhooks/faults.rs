@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use nexudus_bridge::double::{Effect, Fault, Limits, Matching, Options, RetryAfter};
+use nexudus_bridge::double::{Effect, Fault, Limits, Matching, Options, RetryAfter, demo};
 use serde_json::Value;
 
-use crate::support::nexudus::{SOURCES, Tenant};
+use crate::support::bridge::PATIENCE;
+use crate::support::kafka::pause;
+use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
 use crate::support::program::err;
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
@@ -120,6 +122,29 @@ fn an_update_never_leaves_out_the_action() {
     tenant.prints(&["webhooks", "apply"], 0);
     let webhook = tenant.nexudus.webhook(id).expect("there");
     assert_eq!((webhook.action, webhook.active), (58, true));
+}
+
+#[test]
+fn a_create_that_is_done_after_its_time_out_is_not_made_twice() {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let tenant = Tenant::with(SOURCES);
+    tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"3s\"")));
+    tenant.nexudus.fault(Matching::post(WEBHOOKS), Fault::Late(Duration::from_secs(60), Effect::NotDone));
+    std::thread::scope(|scope| {
+        // A Nexudus that is slow: the record is there when the client has long given up.
+        scope.spawn(|| {
+            let begun = Instant::now();
+            while tenant.nexudus.journal().writes().is_empty() {
+                assert!(begun.elapsed() < PATIENCE, "nothing is written");
+                pause(Duration::from_millis(20));
+            }
+            pause(TIMEOUT + Duration::from_secs(2));
+            let url = format!("{PUBLIC}/webhooks/north/BookingCreate?token=t0ken");
+            tenant.nexudus.add_webhook(demo::LOCATIONS[1], "BookingCreate", &url, true).expect("known");
+        });
+        tenant.prints(&["webhooks", "apply", "--source", "north"], 0);
+    });
+    assert_eq!(tenant.nexudus.webhooks().len(), 1);
 }
 
 #[test]
