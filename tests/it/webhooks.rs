@@ -259,8 +259,20 @@ fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
     );
     let told = tenant.prints(&["webhooks", "enable"], 0);
     assert_eq!(told, format!("enabled default BookingCreate {create}\nEnabled: 1, 0 failed.\n"));
-    let output = tenant.run(&["webhooks", "enable", "TeamCreated"]);
-    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    for (action, told) in [
+        (
+            "BookngCreate",
+            "no webhook of the action \"BookngCreate\" is asked for; did you mean BookingCreate?",
+        ),
+        // What it means has no webhook either.
+        ("TeamCreatd", "is asked for; `webhooks status` lists them"),
+        ("TeamCreated", "is asked for; `webhooks status` lists them"),
+        ("Xyz", "is asked for; `webhooks status` lists them"),
+    ] {
+        let output = tenant.run(&["webhooks", "enable", action]);
+        assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+        assert!(err(&output).contains(told), "{}", err(&output));
+    }
 }
 
 #[test]

@@ -26,8 +26,11 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let mut pairs = look.comparison.pairs;
     for action in &args.actions {
         if !pairs.iter().any(|pair| is(pair, action)) {
-            let wrong =
-                format!("no webhook of the action {action:?} is asked for; `webhooks status` lists them");
+            let hint = match meant(&pairs, action) {
+                Some(name) => format!("did you mean {name}?"),
+                None => "`webhooks status` lists them".to_owned(),
+            };
+            let wrong = format!("no webhook of the action {action:?} is asked for; {hint}");
             return Err(Usage::new(wrong).into());
         }
     }
@@ -45,6 +48,12 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         writeln!(out, "Enabled: {}, {} failed.", enabled.len(), failed.len())?;
     }
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The nearest name, where that one has a webhook.
+fn meant<'a>(pairs: &'a [Pair], action: &str) -> Option<&'a str> {
+    let mut nearest = pairs.iter().filter_map(|pair| pair.wanted.source.actions.nearest(action));
+    nearest.find(|name| pairs.iter().any(|pair| pair.wanted.action() == *name))
 }
 
 fn is(pair: &Pair, action: &str) -> bool {
