@@ -4,15 +4,13 @@ mod again;
 mod credentials;
 mod faults;
 mod never;
-
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+mod terminal;
 
 use nexudus_bridge::double::{Effect, EnumValues, Fault, Matching, Record, demo};
 use serde_json::json;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant, WANTED};
-use crate::support::program::{err, out};
+use crate::support::program::err;
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
@@ -351,43 +349,6 @@ fn without_the_role_to_list_locations_that_check_is_left_out() {
     tenant.nexudus.set_account(account);
     tenant.prints(&["webhooks", "apply"], 0);
     assert_eq!(tenant.nexudus.webhooks().len(), 5);
-}
-
-/// On a terminal, which `script` (of util-linux) stands for.
-#[test]
-fn on_a_terminal_an_apply_asks_before_it_writes() {
-    let tenant = Tenant::with(SOURCES);
-    let apply = |more: &str, answer: &str| {
-        let file = tenant.file();
-        let command = format!(
-            "{} webhooks apply {more} --config {}",
-            env!("CARGO_BIN_EXE_nexudus-bridge"),
-            file.display()
-        );
-        let mut child = Command::new("script")
-            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("util-linux has script");
-        let mut stdin = child.stdin.take().expect("piped");
-        stdin.write_all(answer.as_bytes()).expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        drop(stdin);
-        (output.status.code(), out(&output))
-    };
-    let (code, told) = apply("", "n\n");
-    assert!(
-        told.contains("Write 5 webhooks in Nexudus? [y/N]") && told.contains("Nothing was written."),
-        "{told}"
-    );
-    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(1), 0));
-    let (code, told) = apply("--source north", "y\n");
-    assert!(told.contains("Write 1 webhook in Nexudus?"), "{told}");
-    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 1));
-    let (code, told) = apply("--yes", "");
-    assert!(!told.contains("[y/N]"), "{told}");
-    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5));
 }
 
 #[test]

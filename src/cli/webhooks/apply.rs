@@ -17,6 +17,8 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     common: Common,
     /// Do not ask before writing
+    ///
+    /// Without it, `apply` on a terminal shows the plan, with --json on standard error, and asks. Elsewhere it never asks.
     #[arg(long)]
     yes: bool,
 }
@@ -30,11 +32,16 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let (account, look) = look(&args.common, file).await?;
     let changes = look.comparison.changes().len();
     if !args.common.json {
-        plan::print(&look)?;
+        plan::print(&mut anstream::stdout().lock(), &look)?;
     }
-    if changes > 0 && !args.yes && !confirmed(changes)? {
-        anstream::eprintln!("Nothing was written.");
-        return Ok(ExitCode::FAILURE);
+    if changes > 0 && !args.yes && somebody_is_there() {
+        if args.common.json || !io::stdout().is_terminal() {
+            plan::print(&mut anstream::stderr().lock(), &look)?; // who is asked has to see about what
+        }
+        if !confirmed(changes)? {
+            anstream::eprintln!("Nothing was written.");
+            return Ok(ExitCode::FAILURE);
+        }
     }
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left  {msg}");
     let bar = progress(changes as u64, style.expect("the template is right"));
@@ -67,11 +74,12 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Asks on a terminal; elsewhere nobody could answer, and whoever wrote the command meant it.
+/// Whether there is a terminal to ask on; elsewhere nobody could answer, and whoever wrote the command meant it.
+fn somebody_is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
 fn confirmed(changes: usize) -> io::Result<bool> {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Ok(true);
-    }
     let webhooks = if changes == 1 { "webhook" } else { "webhooks" };
     anstream::eprint!("Write {changes} {webhooks} in Nexudus? [y/N] ");
     io::stderr().flush()?;

@@ -5,16 +5,18 @@ mod enable;
 mod plan;
 mod status;
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anstyle::Style;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::control;
-use super::output::{ERROR, WARNING, styled};
+use super::output::{ERROR, WARNING, one_line, styled};
 use crate::metrics::Metrics;
 use crate::webhooks::account::UnknownAction;
 use crate::webhooks::apply::Failure;
@@ -74,13 +76,18 @@ async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, 
     Ok((account, look))
 }
 
+/// A line about a record in a style; what the record's fields hold does nothing to a terminal.
+fn line(style: Style, record: &impl fmt::Display) -> String {
+    styled(style, one_line(record.to_string().as_bytes()))
+}
+
 fn print_unwanted(out: &mut impl io::Write, unwanted: &[Unwanted]) -> io::Result<()> {
-    unwanted.iter().try_for_each(|unwanted| writeln!(out, "{}", styled(WARNING, unwanted)))
+    unwanted.iter().try_for_each(|unwanted| writeln!(out, "{}", line(WARNING, unwanted)))
 }
 
 fn print_unknown(out: &mut impl io::Write, unknown: &[UnknownAction]) -> io::Result<()> {
     for UnknownAction { id, name } in unknown {
-        let name = super::output::one_line(name.as_bytes());
+        let name = one_line(name.as_bytes());
         let note = format!("Nexudus has an action that is not in the catalogue: {id} {name}");
         writeln!(out, "{}; to take it, add extra_actions = [{name:?}] to a source", styled(WARNING, note))?;
     }

@@ -1,11 +1,11 @@
 //! `webhooks plan`: what `apply` would write.
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Common, PENDING, look, plan_json, print_unknown, print_unwanted};
-use crate::cli::output::{ADDED, WARNING, print_json, printed, styled};
+use super::{Common, PENDING, line, look, plan_json, print_unknown, print_unwanted};
+use crate::cli::output::{ADDED, WARNING, print_json, printed};
 use crate::webhooks::Look;
 use crate::webhooks::plan::{Change, Op};
 
@@ -20,22 +20,25 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, look) = look(&args.common, file).await?;
-    let result = if args.common.json { print_json(&plan_json(&look)) } else { print(&look) };
+    let result = if args.common.json {
+        print_json(&plan_json(&look))
+    } else {
+        print(&mut anstream::stdout().lock(), &look)
+    };
     let code = printed(result)?;
     let pending = args.detailed_exitcode && !look.comparison.changes().is_empty();
     Ok(if pending { ExitCode::from(PENDING) } else { code })
 }
 
 /// As people read it: the changes, what nobody asked for, and a line that sums up.
-pub(super) fn print(look: &Look) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
+pub(super) fn print(out: &mut impl Write, look: &Look) -> io::Result<()> {
     let comparison = &look.comparison;
     let changes = comparison.changes();
     for change in &changes {
-        writeln!(out, "{}", styled(if change.op == Op::Create { ADDED } else { WARNING }, change))?;
+        writeln!(out, "{}", line(if change.op == Op::Create { ADDED } else { WARNING }, change))?;
     }
-    print_unwanted(&mut out, &comparison.unwanted)?;
-    print_unknown(&mut out, &look.unknown_actions)?;
+    print_unwanted(out, &comparison.unwanted)?;
+    print_unknown(out, &look.unknown_actions)?;
     if comparison.others > 0 {
         writeln!(out, "{} others are not ours and stay as they are.", comparison.others)?;
     }
