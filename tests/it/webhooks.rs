@@ -1,16 +1,18 @@
 //! `webhooks plan|apply|status|enable` bring Nexudus to what the configuration asks for, and touch nothing else.
 
 mod again;
+mod choice;
 mod credentials;
 mod faults;
 mod never;
+mod shapes;
 mod terminal;
 
 use nexudus_bridge::double::{Effect, EnumValues, Fault, Matching, Record, demo};
 use serde_json::json;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant, WANTED};
-use crate::support::program::err;
+use crate::support::program::{err, out};
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
@@ -55,9 +57,17 @@ fn an_apply_creates_active_webhooks_and_the_second_one_writes_nothing() {
     assert!(!format!("{webhooks:?}").contains("test-secret"), "the record has no field for the secret");
 
     tenant.asked();
-    let again = tenant.prints(&["webhooks", "apply"], 0);
+    let output = tenant.run(&["webhooks", "apply"]);
+    assert!(output.status.success(), "{}", err(&output));
+    let again = out(&output);
     assert!(again.ends_with("No changes. 5 webhooks match the configuration.\n"), "{again}");
     assert!(tenant.asked().writes().is_empty());
+    // Who has made nothing has no secret to type; nor has who has only changed something.
+    assert_eq!(err(&output), "");
+    tenant.nexudus.change_webhook(webhooks[0].id, &[("Active", "false")]).expect("there");
+    let output = tenant.run(&["webhooks", "apply"]);
+    assert!(out(&output).ends_with("Applied: 0 created, 1 changed, 0 failed.\n"), "{}", out(&output));
+    assert_eq!(err(&output), "");
     tenant.prints(&["webhooks", "plan", "--detailed-exitcode"], 0);
     let applied = tenant.json(&["webhooks", "apply"], 0);
     assert_eq!(

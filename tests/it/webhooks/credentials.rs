@@ -2,6 +2,7 @@
 
 use nexudus_bridge::double::{Account, demo};
 
+use crate::guardian::guarded;
 use crate::support::kafka::Authority;
 use crate::support::nexudus::{SOURCES, Tenant};
 use crate::support::program::{err, out, program};
@@ -41,6 +42,33 @@ fn refused_credentials_are_tried_once_and_no_output_holds_them() {
         assert!(!(err(&output) + &out(&output)).contains("wrong-password"));
         assert_eq!(tenant.asked().len(), 1);
     }
+}
+
+/// Nexudus keeps one refresh token for each client id: with the bridge's own a command would void the bridge's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_another_client_than_the_bridge_that_serves() {
+    let tenant = Tenant::with(SOURCES);
+    let client_id = || {
+        let journal = tenant.asked();
+        let [request] = journal.token_requests()[..] else { panic!("{:?}", journal.token_requests()) };
+        request.header("client_id").expect("a client id").to_owned()
+    };
+    let user = format!("username = {:?}\npassword = {:?}", demo::EMAIL, demo::PASSWORD);
+    for (more, is_own) in [
+        ("client_id = \"mine\"", (|id| id == "mine/command") as fn(&str) -> bool),
+        ("", |id| id.starts_with("nexudus-bridge@") && id.ends_with("/command")),
+    ] {
+        tenant.configure(&format!("{}{SOURCES}", tenant.section_as(&format!("{user}\n{more}"), "")));
+        for command in ["plan", "apply", "status", "enable"] {
+            tenant.asked();
+            tenant.prints(&["webhooks", command], 0);
+            let id = client_id();
+            assert!(is_own(&id), "{command}: {id}");
+        }
+    }
+    let bridge = guarded(&tenant, &[("nexudus.client_id", "mine")]).await;
+    bridge.wait_for_metric("nexudus_bridge_webhooks_missing{source=\"default\"}", 0.0).await;
+    assert_eq!(client_id(), "mine");
 }
 
 #[test]
