@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-
-use crate::support::bridge::{TestBridge, sign};
+use crate::support::bridge::TestBridge;
 use crate::support::kafka::{OwnBroker, unique};
 use crate::support::proxy::Proxy;
+use crate::support::wire::{Wire, delivery};
 
 const RECORD: &str = r#"{"Id":1,"UpdatedOn":"2026-01-02T03:04:05Z"}"#;
 
@@ -19,28 +17,26 @@ const SUPPRESSED: &str =
 const OTHER: &str = r#"{"Id":1,"UpdatedOn":"2026-01-02T03:04:06Z"}"#;
 
 /// How long the embedded broker takes for an answer, so that a client can hang up before it.
-const SLOW: Duration = Duration::from_secs(2);
+const SLOW: Duration = Duration::from_secs(5);
 
 /// A bridge on a broker that is connected already and slow from now on. One event is on the action's topic.
 async fn on_a_slow_broker(action: &str, settings: &[(&str, &str)]) -> TestBridge {
-    let bridge = TestBridge::on_embedded(&[action, "BookingUpdate"], settings).await;
+    // A delivery may have to wait for the round trip of another request too.
+    let settings = [settings, &[("kafka.confirm_timeout", "30s")]].concat();
+    let bridge = TestBridge::on_embedded(&[action, "BookingUpdate"], &settings).await;
     bridge.deliver(action, OTHER).await.events("confirmed");
     bridge.broker().round_trip(SLOW);
     bridge
 }
 
-/// Posts a signed record and hangs up as soon as the bridge has all of it.
+/// Posts a signed record and hangs up as soon as the bridge has all of it; over once the bridge has seen that, as any
+/// sender's wait between two attempts lets it.
 async fn hang_up(bridge: &TestBridge, action: &str) {
-    let mut stream = TcpStream::connect(bridge.ingress).await.expect("the bridge listens");
-    let (signature, length) = (sign(RECORD.as_bytes()), RECORD.len());
-    let head = format!(
-        "POST /webhooks/{action} HTTP/1.1\r\nHost: x\r\nX-Nexudus-Hook-Signature: {signature}\r\nContent-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(format!("{head}{RECORD}").as_bytes()).await.expect("written");
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    wire.send(&delivery(action, RECORD.as_bytes())).await.expect("written");
     bridge.wait_for_metric("nexudus_bridge_in_flight_bytes", RECORD.len() as f64).await;
-    drop(stream);
-    // The bridge must have seen it before the retry arrives, as any sender's wait between two attempts lets it.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    wire.shut().await.expect("shut");
+    wire.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,8 +75,8 @@ async fn what_was_answered_and_what_differs_is_published_again() {
 async fn signals_are_always_published_again() {
     let bridge = on_a_slow_broker("CoworkerCheckin", &[]).await;
     hang_up(&bridge, "CoworkerCheckin").await;
+    bridge.broker().clear_faults(); // the first takes its time all the same
     bridge.deliver("CoworkerCheckin", RECORD).await.events("confirmed");
-    bridge.broker().clear_faults();
     let messages = bridge.topic("CoworkerCheckin", 3);
     assert_ne!(messages[1].header("ce_id"), messages[2].header("ce_id"));
     assert_eq!(messages[1].header("ce_nexudusfingerprint"), messages[2].header("ce_nexudusfingerprint"));
@@ -90,8 +86,8 @@ async fn signals_are_always_published_again() {
 async fn a_memory_without_entries_is_none() {
     let bridge = on_a_slow_broker("BookingCreate", &[("redelivery.max_entries", "0")]).await;
     hang_up(&bridge, "BookingCreate").await;
-    bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
     bridge.broker().clear_faults();
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
     bridge.topic("BookingCreate", 3);
 }
 
