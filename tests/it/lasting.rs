@@ -25,7 +25,7 @@ fn topics_on(broker: &OwnBroker) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_deleted_and_made_again_is_used_again_by_the_same_producer() {
-    let bridge = TestBridge::on_apache(&["BookingCreate"], &[SHORT]).await;
+    let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
     let topic = bridge.name_of("BookingCreate");
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
     for (id, partitions) in [(2, 3), (3, 1), (4, 5)] {
@@ -67,7 +67,7 @@ async fn after_a_long_silence_the_first_delivery_is_confirmed() {
         ("producer.id.expiration.check.interval.ms", "100"),
     ]);
     let prefix = topics_on(&broker);
-    let bridge = TestBridge::on(&broker.bootstrap(), broker.client(), prefix, &[SHORT]).await;
+    let bridge = TestBridge::on(&broker.bootstrap(), broker.client(), prefix, &[]).await;
     for id in 0..3 {
         bridge.deliver_until_confirmed("BookingCreate", &format!(r#"{{"Id":{id}}}"#)).await;
     }
@@ -80,7 +80,8 @@ async fn after_a_long_silence_the_first_delivery_is_confirmed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_producer_whose_messages_only_time_out_is_replaced_and_its_deliveries_get_their_answers() {
-    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SHORT]).await;
+    let settings = [SHORT, ("kafka.properties.socket_timeout_ms", "10000")]; // so the broker is connected
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
     // Passing errors, which the client tries again until the message's time is over; metadata is answered.
     bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 10_000]);

@@ -10,7 +10,7 @@ use crate::support::bridge::TestBridge;
 use crate::support::kafka::{BROKERS, OwnCluster, unique};
 use crate::support::proxy::Proxy;
 
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(4);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 const RECORD: &str = r#"{"Id":2}"#;
 
@@ -31,14 +31,15 @@ async fn an_event_whose_confirmation_is_lost_lies_there_once_or_twice_with_one_i
         let bootstrap = lossy.address().to_string();
         let bridge = TestBridge::on(&bootstrap, cluster.client(), prefix, &settings).await;
         for action in ["CoworkerCreate", "BookingCreate"] {
-            while bridge.deliver(action, r#"{"Id":1}"#).await.status != 200 {} // new topics take a moment
+            bridge.deliver_until_confirmed(action, r#"{"Id":1}"#).await;
         }
         let before = bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).len();
 
         away.cut();
         let other = async {
             if another_times_out {
-                bridge.deliver("CoworkerCreate", RECORD).await.problem(503, "timeout");
+                let reply = bridge.deliver("CoworkerCreate", RECORD).await;
+                assert_eq!(reply.status, 503, "{}", reply.json());
             }
         };
         let lost = async {

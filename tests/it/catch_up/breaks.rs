@@ -173,8 +173,6 @@ fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published(
 #[test]
 fn a_topic_that_is_not_there_fails_its_own_events_only() {
     let office = Office::with(SOURCES, &["BookingUpdate"]);
-    let file = std::fs::read_to_string(office.tenant.file()).expect("ours");
-    office.tenant.configure(&file.replace("[kafka]\n", "[kafka]\nconfirm_timeout = \"2s\"\n"));
     office.put("Team", HERE, BEFORE, SINCE);
     let booking = office.put("Booking", HERE, BEFORE, "2026-03-05T00:00:00Z");
     let summary = office.json(&[], 1);
