@@ -47,7 +47,7 @@ async fn half_a_body_ends_in_the_middle() {
 async fn a_late_answer_can_come_after_its_effect_or_lose_it_with_its_client() {
     const LATE: Duration = Duration::from_secs(3600);
     let nexudus = nexudus();
-    let hasty = Duration::from_millis(500);
+    let hasty = Duration::from_secs(2);
     for (effect, webhooks) in [(Effect::NotDone, 0), (Effect::Done, 1)] {
         let api = Asker::of(&nexudus);
         nexudus.fault(Matching::post(WEBHOOKS), Fault::Late(LATE, effect));
@@ -57,11 +57,11 @@ async fn a_late_answer_can_come_after_its_effect_or_lose_it_with_its_client() {
         until(|| come() && nexudus.webhooks().len() == webhooks).await;
     }
     // The client goes before the effect: it never comes.
-    let wait = hasty * 2;
+    let wait = hasty * 4;
     nexudus.fault(Matching::post(WEBHOOKS), Fault::Late(wait, Effect::NotDone));
     let api = Asker::of(&nexudus);
     sent(api.request(Method::POST, WEBHOOKS).body(webhook("y")).timeout(hasty)).await.unwrap_err();
-    tokio::time::sleep(wait * 2).await; // nothing to wait for, so time it is
+    tokio::time::sleep(wait + hasty).await; // nothing to wait for, so time it is
     assert_eq!(nexudus.webhooks().len(), 1);
 
     nexudus.fault(Matching::any(), Fault::Late(hasty, Effect::Done));

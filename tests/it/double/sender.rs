@@ -10,6 +10,7 @@ use nexudus_bridge::double::{Limits, Nexudus, Options, Sending, Why, Wire, demo}
 use nexudus_bridge::sender::post::Retry;
 use nexudus_bridge::signature::{self, Form, Signature, SigningKey};
 use reqwest::Method;
+use tokio::sync::Semaphore;
 
 use super::{Asker, PATIENCE, sent, started, until};
 
@@ -34,13 +35,15 @@ struct Inside {
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
     takes: Duration,
+    /// What each delivery takes one of before it is answered, in the order in which they came.
+    leave: Semaphore,
 }
 
 impl Receiver {
     fn start(status: u16, refuses: usize, takes: Duration) -> Self {
         let (at_once, most_at_once) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let got = Mutex::default();
-        let inside = Arc::new(Inside { status, refuses, got, at_once, most_at_once, takes });
+        let (got, leave) = (Mutex::default(), Semaphore::new(Semaphore::MAX_PERMITS));
+        let inside = Arc::new(Inside { status, refuses, got, at_once, most_at_once, takes, leave });
         let data = web::Data::from(inside.clone());
         let server =
             HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(receive)));
@@ -49,6 +52,16 @@ impl Receiver {
         let url = format!("http://{}", server.addrs()[0]);
         tokio::spawn(server.run());
         Self { url, inside }
+    }
+
+    /// Answers nothing more of its own accord.
+    fn hold(&self) {
+        self.inside.leave.forget_permits(usize::MAX);
+    }
+
+    /// Answers what has waited longest.
+    fn answer_one(&self) {
+        self.inside.leave.add_permits(1);
     }
 
     fn got(&self) -> Vec<Got> {
@@ -66,6 +79,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, inside: web::Data<Insid
         got.push((request.uri().to_string(), signature, body.to_vec()));
         got.len()
     };
+    inside.leave.acquire().await.expect("never closed").forget();
     tokio::time::sleep(inside.takes).await;
     inside.at_once.fetch_sub(1, Ordering::SeqCst);
     let status = if number <= inside.refuses { inside.status } else { 204 };
@@ -216,13 +230,19 @@ async fn one_poison_event_is_given_up_after_ten_retries_where_eleven_failures_sw
 #[tokio::test]
 async fn a_success_that_comes_after_its_webhook_was_switched_off_may_set_its_errors_to_0_or_not() {
     for (resets, errors) in [(true, 0), (false, 1)] {
-        let receiver = Receiver::start(503, 1, Duration::from_millis(300));
+        let receiver = Receiver::start(503, 1, Duration::ZERO);
+        receiver.hold();
         let nexudus = nexudus(quick(10, 1));
         nexudus.adjust(|manners| manners.late_success_resets_errors = resets);
         let id = nexudus.add_webhook(HERE, "6", &receiver.url, true).unwrap();
         nexudus.happened("6", HERE, "{}").unwrap();
         until(|| receiver.got().len() == 1).await;
         nexudus.happened("6", HERE, "{}").unwrap();
+        until(|| receiver.got().len() == 2).await;
+        for answered in 1..=2 {
+            receiver.answer_one();
+            until(|| nexudus.attempts().len() == answered).await;
+        }
         settled(&nexudus).await;
         let answers: Vec<_> = nexudus.attempts().into_iter().map(|attempt| attempt.answer).collect();
         assert_eq!(answers, [Ok(503), Ok(204)]);
@@ -235,7 +255,7 @@ async fn a_success_that_comes_after_its_webhook_was_switched_off_may_set_its_err
 #[tokio::test]
 async fn what_waits_for_its_next_attempt_is_lost_when_somebody_switches_the_webhook_off_or_deletes_it() {
     let receiver = Receiver::start(503, usize::MAX, Duration::ZERO);
-    let slow = Retry { limit: 10, shortest: Duration::from_millis(500), longest: Duration::from_millis(500) };
+    let slow = Retry { limit: 10, shortest: Duration::from_secs(5), longest: Duration::from_secs(5) };
     let nexudus = nexudus(Sending { retry: slow, ..Sending::default() });
     let off = nexudus.add_webhook(HERE, "6", &receiver.url, true).unwrap();
     let deleted = nexudus.add_webhook(ELSEWHERE, "6", &receiver.url, true).unwrap();
@@ -269,8 +289,9 @@ async fn no_more_deliveries_than_allowed_are_on_their_way_at_once() {
 #[tokio::test]
 async fn a_stopped_double_answers_and_sends_no_more() {
     let receiver = Receiver::start(503, usize::MAX, Duration::ZERO);
-    let slow = Retry { limit: 10, shortest: Duration::from_millis(50), longest: Duration::from_millis(50) };
-    let nexudus = nexudus(Sending { retry: slow, switch_off_after: 100, ..Sending::default() });
+    let slow =
+        Retry { limit: 10_000, shortest: Duration::from_millis(50), longest: Duration::from_millis(50) };
+    let nexudus = nexudus(Sending { retry: slow, switch_off_after: 10_000, ..Sending::default() });
     nexudus.add_webhook(HERE, "6", &receiver.url, true).unwrap();
     nexudus.happened("6", HERE, "{}").unwrap();
     until(|| !receiver.got().is_empty()).await;
