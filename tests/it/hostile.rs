@@ -345,6 +345,15 @@ impl Served {
         metrics.iter().find(|(series, _)| series == wanted).unwrap_or_else(|| panic!("no {wanted}")).1
     }
 
+    /// Waits until there is a series that begins like this.
+    async fn wait_until_there(&self, series: &str) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !self.metrics().await.iter().any(|(there, _)| there.starts_with(series)) {
+            assert!(tokio::time::Instant::now() < deadline, "there is no {series}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until a metric is as wanted.
     async fn wait_for(&self, series: &str, wanted: impl Fn(f64) -> bool) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -389,6 +398,7 @@ async fn floods_of_headers_and_names_are_refused_and_leave_nothing_behind() {
         }
         requests
     };
+    served.wait_until_there("nexudus_bridge_broker_up{").await; // comes with the client's first statistics
     let mut seen: Vec<(usize, f64)> = Vec::new();
     for round in 0..4 {
         for requests in flood(round).chunks(16) {

@@ -312,8 +312,15 @@ fn read_to_end(consumer: &BaseConsumer, topic: &str, deadline: Instant) -> Vec<C
 
 #[track_caller]
 fn scan(consumer: &BaseConsumer, topic: &str, deadline: Instant, mut see: impl FnMut(Consumed)) {
-    let partitions = ask_partitions(consumer, topic);
-    assert!(!partitions.is_empty(), "there is no topic {topic}");
+    let partitions = loop {
+        let partitions = ask_partitions(consumer, topic);
+        if !partitions.is_empty() {
+            break partitions;
+        }
+        // One that was just made: a broker has yet to hear of it.
+        assert!(Instant::now() < deadline, "there is no topic {topic}");
+        pause(LOOK_EVERY);
+    };
     let mut assignment = TopicPartitionList::new();
     for partition in partitions.keys() {
         assignment.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
