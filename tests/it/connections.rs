@@ -28,15 +28,15 @@ const LONGEST_IDLE: Duration = Duration::from_secs(80);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The server's clock ticks every half second, and machines are busy.
-const SLACK: Duration = Duration::from_secs(4);
+const SLACK: Duration = Duration::from_secs(10);
 
 /// Longer than any client here may stay.
 const EVER: Duration = Duration::from_secs(120);
 
 fn within(took: Duration, least: Duration, most: Duration, what: &str) {
     say(&format!("{what}: {took:?}"));
-    let least = least.saturating_sub(Duration::from_secs(1));
-    assert!(took >= least && took <= most + SLACK, "{what}: {took:?}");
+    // What is measured may have begun long before this process came to look at the clock.
+    assert!(took >= least / 2 && took <= most + SLACK, "{what}: {took:?}");
 }
 
 /// Asserts that the bridge has everything back and works.
@@ -60,8 +60,8 @@ async fn a_dribbled_body_is_408_at_body_timeout_and_its_permit_is_free() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SETTING]).await;
     let clients = ["Content-Length: 1000", "Transfer-Encoding: chunked"].map(|framing| async {
         let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
-        wire.send(&head(framing)).await.expect("written");
         let begun = Instant::now();
+        wire.send(&head(framing)).await.expect("written");
         let pieces = "1\r\n[\r\n".repeat(1000);
         let reply = wire.dribble(pieces.as_bytes(), Duration::from_millis(20)).await.expect("an answer");
         reply.problem(408, "too_slow");
@@ -76,14 +76,19 @@ async fn a_dribbled_body_is_408_at_body_timeout_and_its_permit_is_free() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_no_more_is_hung_up_on_and_its_delivery_is_confirmed() {
-    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    const SLOW: Duration = Duration::from_secs(8);
+    let settings = [("kafka.confirm_timeout", "30s")];
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
-    bridge.broker().round_trip(Duration::from_secs(1));
+    bridge.broker().round_trip(SLOW);
     let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    let begun = Instant::now();
     wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
     wire.shut().await.expect("shut");
-    within(wire.ended().await, Duration::ZERO, Duration::ZERO, "sends no more");
+    wire.ended().await;
+    assert!(begun.elapsed() < SLOW, "it waits for the confirmation: {:?}", begun.elapsed());
+    bridge.broker().clear_faults(); // what is on its way takes its time all the same
     let series = r#"nexudus_bridge_events_confirmed_total{action="BookingCreate",source="default"}"#;
     bridge.wait_for_metric(series, 2.0).await;
     all_is_free(&bridge).await;
@@ -230,7 +235,7 @@ async fn never_sends_its_body(secured: &Secured) {
     let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
     assert_eq!(answer.status(), 408);
     within(begun.elapsed(), BODY_TIMEOUT, BODY_TIMEOUT, "an HTTP/2 body that does not come");
-    within(ended.await, Duration::ZERO, LONGEST_IDLE, "an idle HTTP/2 connection");
+    within(ended.await, Duration::ZERO, LONGEST_IDLE + BODY_TIMEOUT, "an idle HTTP/2 connection");
 }
 
 /// Requests whose answers the client has no room for.

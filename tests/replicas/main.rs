@@ -52,7 +52,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long each replica still accepts when told to stop: as before a load balancer that asks for readiness, and not at
 /// all, since nginx needs no warning.
-const SHUTDOWN_DELAYS: [Duration; 2] = [Duration::from_secs(2), Duration::ZERO];
+const SHUTDOWN_DELAYS: [Duration; 2] = [Duration::from_secs(6), Duration::ZERO];
 
 /// Traffic to both replicas before, between and after their restarts.
 const CALM: Duration = Duration::from_secs(3);
