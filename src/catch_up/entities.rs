@@ -2,7 +2,8 @@
 //!
 //! Paths are the catalogue's. That lists can be filtered by `from_{Entity}_UpdatedOn` is documented for webhooks and
 //! follows from naming for the others; what comes is filtered again here, so nothing depends on it. Location fields are those of
-//! Nexudus's API pages on each entity; where a record has none, the record that it belongs to has it.
+//! Nexudus's API pages on each entity; where a record has none, or leaves it empty, the record that it is a part of has it. A
+//! customer, a tariff or a product is no such whole: theirs can be another location than that of a check-in or a contract.
 
 use crate::action::catalogue::{ENTRIES, Entry};
 
@@ -17,6 +18,8 @@ pub enum Location {
     Itself,
     /// In the record of another kind whose `Id` this field holds.
     Of(&'static str, &'static str),
+    /// In the first field; else as with [`Location::Of`] the other two.
+    FieldOrOf(&'static str, &'static str, &'static str),
 }
 
 /// A kind of record.
@@ -30,7 +33,7 @@ pub struct Entity {
     pub location: Location,
 }
 
-use Location::{Field, FieldOrOnly, Itself, Of};
+use Location::{Field, FieldOrOf, FieldOrOnly, Itself, Of};
 
 #[rustfmt::skip]
 static ENTITIES: [Entity; 27] = [
@@ -41,18 +44,18 @@ static ENTITIES: [Entity; 27] = [
     entity("Checkin", "/api/spaces/checkins", Field("BusinessId")),
     entity("CommunityGroup", "/api/community/communitygroups", Field("BusinessId")),
     entity("CommunityMessage", "/api/community/communitymessages", Of("CommunityThreadId", "CommunityThread")),
-    entity("CommunityThread", "/api/community/communitythreads", Field("BusinessId")),
+    entity("CommunityThread", "/api/community/communitythreads", FieldOrOf("BusinessId", "CommunityGroupId", "CommunityGroup")),
     entity("Coworker", "/api/spaces/coworkers", FieldOrOnly("InvoicingBusinessId", "Businesses")),
     entity("CoworkerContract", "/api/billing/coworkercontracts", Field("IssuedById")),
     entity("CoworkerDelivery", "/api/spaces/coworkerdeliveries", Field("BusinessId")),
     entity("CoworkerInvoice", "/api/billing/coworkerinvoices", Field("BusinessId")),
-    entity("CoworkerLedgerEntry", "/api/billing/coworkerledgerentries", Field("BusinessId")),
+    entity("CoworkerLedgerEntry", "/api/billing/coworkerledgerentries", FieldOrOf("BusinessId", "CoworkerInvoiceId", "CoworkerInvoice")),
     entity("CoworkerMessage", "/api/spaces/coworkermessages", Of("CoworkerId", "Coworker")),
     entity("CoworkerPaymentMethod", "/api/billing/coworkerpaymentmethods", Field("BusinessId")),
     entity("CoworkerProduct", "/api/billing/coworkerproducts", Field("BusinessId")),
-    entity("EventAttendee", "/api/content/eventattendees", Field("BusinessId")),
+    entity("EventAttendee", "/api/content/eventattendees", FieldOrOf("BusinessId", "CalendarEventId", "CalendarEvent")),
     entity("FloorPlan", "/api/sys/floorplans", Field("BusinessId")),
-    entity("FloorPlanDesk", "/api/sys/floorplandesks", Field("FloorPlanBusinessId")),
+    entity("FloorPlanDesk", "/api/sys/floorplandesks", FieldOrOf("FloorPlanBusinessId", "FloorPlanId", "FloorPlan")),
     entity("GlobalChatMessage", "/api/support/globalchatmessages", Field("BusinessId")),
     entity("HelpDeskComment", "/api/support/helpdeskcomments", Of("HelpDeskMessageId", "HelpDeskMessage")),
     entity("HelpDeskMessage", "/api/support/helpdeskmessages", Field("BusinessId")),
@@ -99,6 +102,14 @@ impl Entity {
         [self.created(), self.updated()].contains(&Some(action))
     }
 
+    /// The field that names the record that such a record is a part of, and that record's kind.
+    pub fn parent(&self) -> Option<(&'static str, &'static Entity)> {
+        match self.location {
+            Location::Of(field, kind) | Location::FieldOrOf(_, field, kind) => Some((field, named(kind)?)),
+            Location::Field(_) | Location::FieldOrOnly(..) | Location::Itself => None,
+        }
+    }
+
     fn action(&self, verb: &str) -> Option<&'static Entry> {
         ENTRIES.iter().find(|entry| entry.entity == self.name && entry.verb == verb)
     }
@@ -127,9 +138,12 @@ mod tests {
         let told = ENTRIES.iter().filter(|entry| verbs.contains(&entry.verb));
         assert_eq!((entries.len(), told.count()), (46, 46));
         for entity in all() {
-            if let Of(_, parent) = entity.location {
-                let parent = named(parent).unwrap();
-                assert!(!matches!(parent.location, Of(..)), "{}", entity.name);
+            if let Of(_, kind) | FieldOrOf(_, _, kind) = entity.location {
+                let (_, parent) = entity.parent().unwrap();
+                assert_eq!(parent.name, kind);
+                // A part of a part may be; of one another, not.
+                let above = parent.parent().and_then(|(_, above)| above.parent());
+                assert!(above.is_none(), "{}", entity.name);
             }
         }
         assert_eq!(named("visitor").unwrap().created().unwrap().name, "VisitorRegistered");

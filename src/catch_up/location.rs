@@ -1,8 +1,8 @@
-//! To which location a record belongs: it says so, or the record that it belongs to does.
+//! To which location a record belongs: it says so, or the record that it is a part of does.
 
 use std::collections::BTreeMap;
 
-use super::entities::{self, Entity, Location};
+use super::entities::{Entity, Location};
 use super::fetch::{Fetched, fetch};
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client};
@@ -35,15 +35,16 @@ impl Locations {
         entity: &Entity,
         record: &Record,
     ) -> Result<Placed, ApiError> {
-        let Location::Of(field, parent) = entity.location else { return Ok(placed(own(entity, record))) };
-        let (Some(id), Some(parent)) = (record.get::<i64>(field), entities::named(parent)) else {
-            return Ok(Placed::Nowhere);
-        };
+        if let Some(location) = own(entity, record) {
+            return Ok(Placed::At(location));
+        }
+        let Some((field, parent)) = entity.parent() else { return Ok(Placed::Nowhere) };
+        let Some(id) = record.get::<i64>(field) else { return Ok(Placed::Nowhere) };
         if let Some(known) = self.parents.get(&(parent.name, id)) {
             return Ok(known.clone());
         }
         let location = match fetch(client, parent, id).await? {
-            Fetched::Whole(_, record) => placed(own(parent, &record)),
+            Fetched::Whole(_, record) => Box::pin(self.of(client, parent, &record)).await?,
             Fetched::Gone => Placed::Nowhere,
             Fetched::Unreadable(error) => Placed::Unreadable(error),
         };
@@ -52,15 +53,11 @@ impl Locations {
     }
 }
 
-fn placed(location: Option<i64>) -> Placed {
-    location.map_or(Placed::Nowhere, Placed::At)
-}
-
 /// The location that a record itself names.
 pub fn own(entity: &Entity, record: &Record) -> Option<i64> {
     match entity.location {
         Location::Itself => record.id(),
-        Location::Field(field) => record.get(field),
+        Location::Field(field) | Location::FieldOrOf(field, ..) => record.get(field),
         Location::FieldOrOnly(field, list) => record.get(field).or_else(|| {
             let only: Vec<i64> = record.get(list)?;
             if let [only] = only[..] { Some(only) } else { None }

@@ -47,6 +47,53 @@ fn a_record_without_a_location_has_that_of_the_record_it_belongs_to() {
 }
 
 #[test]
+fn a_record_that_leaves_its_location_empty_has_that_of_the_record_it_is_a_part_of() {
+    let kinds = [
+        ("CommunityThread", "BusinessId", "CommunityGroupId", "CommunityGroup", "CommunityBoardNewThread"),
+        (
+            "CoworkerLedgerEntry",
+            "BusinessId",
+            "CoworkerInvoiceId",
+            "CoworkerInvoice",
+            "CoworkerInvoiceLedgerEntryCreate",
+        ),
+        ("EventAttendee", "BusinessId", "CalendarEventId", "CalendarEvent", "CalendarEventAttendeeCreate"),
+        ("FloorPlanDesk", "FloorPlanBusinessId", "FloorPlanId", "FloorPlan", "FloorPlanDeskCreate"),
+    ];
+    let reply = "CommunityBoardNewReply";
+    let actions: Vec<&str> = kinds.iter().map(|(.., action)| *action).chain([reply]).collect();
+    let office = Office::with(ALL, &actions);
+    let since = format!("{SINCE:?}");
+    let change = |entity: &str, id: i64, fields: &[(&str, &str)]| {
+        let fields = [fields, &[("UpdatedOn", since.as_str())]].concat();
+        office.tenant.nexudus.change(entity, id, &fields).expect("there");
+    };
+    let mut expected = Vec::new();
+    for (entity, own, field, parent, action) in kinds {
+        let whole = office.put(parent, NORTH, BEFORE, BEFORE).to_string();
+        let [part, stray] = [0, 1].map(|_| office.put(entity, HERE, SINCE, SINCE));
+        change(entity, part, &[(own, "null"), (field, &whole)]);
+        change(entity, stray, &[(own, "null"), (field, "null")]);
+        expected.push(format!("{action} /nexudus/north {part}"));
+        if entity == "CommunityThread" {
+            // A part of a part.
+            let id = office.put("CommunityMessage", HERE, SINCE, SINCE);
+            change("CommunityMessage", id, &[("CommunityThreadId", &part.to_string())]);
+            expected.push(format!("{reply} /nexudus/north {id}"));
+        }
+    }
+    let summary = office.json(&[], 0);
+    let unplaced =
+        json!({"CommunityThread": 1, "CoworkerLedgerEntry": 1, "EventAttendee": 1, "FloorPlanDesk": 1});
+    assert_eq!(summary["unplaced"], unplaced);
+    let published = sorted(office.messages().iter().map(|(action, message)| {
+        let source = message.header("ce_source").expect("a source");
+        format!("{action} {source} {}", message.header("ce_subject").expect("a key"))
+    }));
+    assert_eq!(published, sorted(expected));
+}
+
+#[test]
 fn a_record_whose_location_nobody_knows_is_counted_as_unplaced() {
     for missing in [Missing::NotFound, Missing::Error] {
         let office = Office::open();
