@@ -1,7 +1,8 @@
 //! The run: each record in full, as an event of the action that tells of its change.
 //!
-//! Records go out in the order in which they changed, so a run that breaks can be gone on with from a moment. That moment
-//! is not later than the creation of any new record that the next run finds, lest it count as merely changed then.
+//! Records go out in the order in which they changed, so a run that breaks can be gone on with from a moment: by windows
+//! that are the same, but do not begin before it. That moment is not later than the creation of any new record that the
+//! next run finds, lest it count as merely changed then.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -49,8 +50,9 @@ pub struct Summary {
     pub unknown_since: Vec<String>,
     /// What ended the run before its time.
     pub error: Option<String>,
-    /// Where to go on, if it is not all published and was to be.
-    pub go_on_since: Option<String>,
+    /// Where to go on, as the values of `--since`; none when all is done. Nothing is done by a dry run that broke: it begins
+    /// again where it began.
+    pub go_on_since: Vec<String>,
 }
 
 /// Events of one source and action.
@@ -146,8 +148,10 @@ impl<'a> Run<'a> {
             told();
         }
         let Self { window, published, mut summary, .. } = self;
-        let go_on = go_on(&left, candidates, &window).filter(|_| !summary.dry_run);
-        summary.go_on_since = go_on.map(|time| time.to_string());
+        if let Some(moment) = go_on(&left, candidates, &window) {
+            let next = if summary.dry_run { window } else { window.not_before(moment) };
+            summary.go_on_since = next.beginnings().arguments();
+        }
         summary.published = published
             .into_iter()
             .map(|((source, action), events)| Published { source: source.to_string(), action, events })
@@ -254,10 +258,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// From when on a later run finds all that are left, and sees every record that it finds as this one does. `all` are in the
-/// order in which they changed.
+/// Before when windows need not begin for a later run to find all that are left, and to see every record that it finds as
+/// this one does. `all` are in the order in which they changed.
 fn go_on(left: &[&Candidate], all: &[Candidate], window: &Window) -> Option<Timestamp> {
-    let mut since = left.iter().filter_map(|candidate| begin(candidate, window)).min()?;
+    left.first()?;
+    // Where the list does not say when a record changed, every run reads it.
+    let read = all.iter().take_while(|candidate| candidate.updated_on.is_none());
+    let mut since =
+        read.chain(left.iter().copied()).filter_map(|candidate| begin(candidate, window)).min()?;
     for found in all.iter().rev() {
         if found.updated_on.is_none_or(|updated_on| updated_on < since) {
             break;
@@ -269,9 +277,11 @@ fn go_on(left: &[&Candidate], all: &[Candidate], window: &Window) -> Option<Time
 
 /// From when on a later run would find a record, and see it as this one does. A whole second, as windows begin.
 fn begin(candidate: &Candidate, window: &Window) -> Option<Timestamp> {
-    let begin = window.begin(candidate.entity);
-    let created = candidate.created_on.filter(|created| begin.is_some_and(|begin| *created >= begin));
-    [created, candidate.updated_on].into_iter().flatten().min().and_then(whole_second).or(begin)
+    let begin = window.begin(candidate.entity)?;
+    // It may be new, as long as the list does not say that it is not.
+    let Some(created) = candidate.created_on else { return Some(begin) };
+    let created = Some(created).filter(|created| *created >= begin);
+    [created, candidate.updated_on].into_iter().flatten().min().and_then(whole_second).or(Some(begin))
 }
 
 #[cfg(test)]

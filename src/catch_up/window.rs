@@ -2,25 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::entities::{self, Entity};
+use super::since::{Beginnings, Since};
 use crate::action::Action;
 use crate::action::catalogue::Entry;
 use crate::config::{Config, Source};
 use crate::nexudus::time;
 use crate::webhooks::plan::Comparison;
-
-/// How the beginning is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// The same for all.
-    At(Timestamp),
-    /// For each webhook its last success less an overlap: an event may still be failing while a later one succeeds.
-    LastTrigger(Duration),
-}
 
 /// The window of every source and action that can be read back.
 #[derive(Debug, Clone)]
@@ -31,7 +22,9 @@ pub struct Window {
     since: BTreeMap<(Arc<str>, usize), Timestamp>,
     /// The last moment of interest, if there is one.
     until: Option<Timestamp>,
-    /// Wanted actions that tell of created or updated records, but whose beginning nobody knows.
+    /// Whether every wanted action that can be read back has a window.
+    complete: bool,
+    /// Wanted actions that tell of created or updated records, but whose beginning nobody knows. As `SOURCE/ACTION`.
     pub unknown: Vec<String>,
     /// Wanted actions that leave nothing to be read: deletions, signals, mere transitions, and what the catalogue does
     /// not know. By name, each once.
@@ -56,7 +49,7 @@ impl Window {
     pub fn new(
         config: &Config,
         (sources, kinds): (&[String], &[&'static Entity]),
-        since: Since,
+        since: &Beginnings,
         until: Option<Timestamp>,
         comparison: Option<&Comparison>,
     ) -> Self {
@@ -69,8 +62,8 @@ impl Window {
             .filter(|source| source.business_id.is_some())
             .cloned()
             .collect();
-        let mut window =
-            Self { places, since: BTreeMap::new(), until, unknown: Vec::new(), unreadable: Vec::new() };
+        let (unknown, unreadable) = Default::default();
+        let mut window = Self { places, since: BTreeMap::new(), until, complete: true, unknown, unreadable };
         for source in &window.places {
             for &place in &source.wanted {
                 let action = source.actions.get(place);
@@ -84,21 +77,58 @@ impl Window {
                     window.unreadable.push(action.name().to_owned());
                     continue;
                 }
-                let begin = match since {
+                let named = since.named.get(&(source.name.to_string(), action.name().to_owned()));
+                let begin = named.copied().or_else(|| match since.all? {
                     Since::At(time) => Some(time),
-                    Since::LastTrigger(overlap) => comparison
-                        .and_then(|comparison| last_trigger(comparison, &source.name, action.name()))
-                        .and_then(|time| time.checked_sub(SignedDuration::try_from(overlap).ok()?).ok()),
-                };
-                match begin.and_then(whole_second) {
-                    Some(begin) => drop(window.since.insert((Arc::clone(&source.name), place), begin)),
-                    None => window.unknown.push(format!("{} {}", source.name, action.name())),
+                    Since::LastTrigger(overlap) => {
+                        let time = last_trigger(comparison?, &source.name, action.name())?;
+                        time.checked_sub(SignedDuration::try_from(overlap).ok()?).ok()
+                    }
+                });
+                if let Some(begin) = begin.and_then(whole_second) {
+                    window.since.insert((Arc::clone(&source.name), place), begin);
+                    continue;
+                }
+                window.complete = false;
+                if since.all.is_some() {
+                    window.unknown.push(format!("{}/{}", source.name, action.name()));
                 }
             }
         }
         window.unreadable.sort_unstable();
         window.unreadable.dedup();
         window
+    }
+
+    /// The same windows, but none begins before this moment.
+    pub fn not_before(mut self, moment: Timestamp) -> Self {
+        for begin in self.since.values_mut() {
+            *begin = (*begin).max(moment);
+        }
+        self
+    }
+
+    /// What gives the same windows again, whatever webhooks tell by then.
+    pub fn beginnings(&self) -> Beginnings {
+        let mut shared: BTreeMap<Timestamp, usize> = BTreeMap::new();
+        for begin in self.since.values() {
+            *shared.entry(*begin).or_default() += 1;
+        }
+        // What most have in common is said once, unless that would give a window to actions that have none.
+        let most = shared.into_iter().max_by_key(|(_, actions)| *actions).map(|(begin, _)| begin);
+        let all = most.filter(|_| self.complete);
+        let own = self.since.iter().filter(|(_, begin)| all != Some(**begin));
+        let named = own.filter_map(|((name, place), begin)| {
+            let source = self.places.iter().find(|source| source.name == *name)?;
+            Some(((name.to_string(), source.actions.get(*place).name().to_owned()), *begin))
+        });
+        Beginnings { all: all.map(Since::At), named: named.collect() }
+    }
+
+    /// Whether this action of this source has a window.
+    pub fn has(&self, source: &str, action: &str) -> bool {
+        let source = self.places.iter().find(|place| *place.name == *source);
+        source.is_some_and(|source| self.since_of(source, Action::known(action)).is_some())
     }
 
     /// The first moment at which a change of such a record is of interest; none where no source wants any.

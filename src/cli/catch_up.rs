@@ -1,26 +1,30 @@
 //! `catch-up`: reads what changed in Nexudus while webhooks were off, and publishes it, marked.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
 use super::client::control;
+use super::dev::program;
 use super::moment::moment;
 use super::output::{
     ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, print_json, printed, styled,
 };
 use super::serve::Signals;
+use crate::action::Action;
 use crate::app::BuildError;
 use crate::catch_up::entities::{self, Entity};
-use crate::catch_up::run::{Failed, Published, Run, Summary};
+use crate::catch_up::run::{Broken, Failed, Published, Run, Summary};
+use crate::catch_up::since::{Beginnings, Since};
 use crate::catch_up::survey::survey;
-use crate::catch_up::window::{Since, Window};
+use crate::catch_up::window::Window;
+use crate::config::Config;
 use crate::delivery::replay::Replayer;
 use crate::metrics::Metrics;
 use crate::webhooks::{Account, AccountError};
@@ -31,6 +35,9 @@ Records that were created or updated are read and published to the topics of the
 ce_nexuduscatchup. Deletions and signals leave nothing that could be read. A second run publishes copies with equal ids. \
 In Nexudus nothing is written. It allows about 100 records a minute.
 
+A run that does not come to its end prints the command that goes on with it: each action from where this run began for it, \
+or later. Some events come twice then, under the same action and, where the record did not change meanwhile, with the same id.
+
 A webhook's last success moves on with the first delivery after it was switched on again: if it was off for longer than \
 --overlap, say since when instead of last-trigger.
 
@@ -38,9 +45,10 @@ A webhook's last success moves on with the first delivery after it was switched 
   nexudus-bridge catch-up --since last-trigger --entity Booking --entity Team")]
 pub(super) struct Args {
     /// From when on: a time (2026-01-31T08:00:00Z; without a zone it is UTC), how long ago (2h), or last-trigger: for each
-    /// webhook from its last success on
-    #[arg(long, value_name = "T", value_parser = beginning)]
-    since: Beginning,
+    /// webhook from its last success on. SOURCE/ACTION=TIME says so for one action; it may be given several times, beside a
+    /// T for all others, or alone: then only these are read
+    #[arg(long, value_name = "T", value_parser = beginning, required = true)]
+    since: Vec<Beginning>,
     /// Until when, in the same forms [default: now]
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<Timestamp>,
@@ -58,7 +66,7 @@ pub(super) struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Publish nothing if there are more records than that
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = MAX_RECORDS)]
     max_records: usize,
     /// Print one JSON object
     #[arg(long)]
@@ -68,20 +76,29 @@ pub(super) struct Args {
 /// How many failures are told one by one.
 const FAILURES_SHOWN: usize = 20;
 
+/// `--max-records`, where it is not given.
+const MAX_RECORDS: usize = 10_000;
+
 /// `--overlap`, where it is not given: a day, since nobody knows for how long Nexudus tries.
 const OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Beginning {
     At(Timestamp),
     LastTrigger,
+    Of { source: String, action: String, time: Timestamp },
 }
 
 fn beginning(text: &str) -> Result<Beginning, String> {
-    match text {
-        "last-trigger" => Ok(Beginning::LastTrigger),
-        _ => moment(text).map(Beginning::At).map_err(|wrong| format!("{wrong}, or last-trigger")),
+    if text == Beginnings::LAST_TRIGGER {
+        return Ok(Beginning::LastTrigger);
     }
+    let Some((name, time)) = text.split_once('=') else {
+        return moment(text).map(Beginning::At).map_err(|wrong| format!("{wrong}, or last-trigger"));
+    };
+    let (source, action) = name.split_once('/').ok_or("expected SOURCE/ACTION before the =")?;
+    let action = Action::known(action).map_or(action, |entry| entry.name).to_owned();
+    Ok(Beginning::Of { source: source.to_owned(), action, time: moment(time)? })
 }
 
 fn kind(text: &str) -> Result<&'static Entity, String> {
@@ -92,49 +109,151 @@ fn kind(text: &str) -> Result<&'static Entity, String> {
     })
 }
 
+impl Args {
+    /// All of `--since`, with `--overlap`.
+    fn beginnings(&self) -> Result<Beginnings, Usage> {
+        let mut told = Beginnings { all: None, named: BTreeMap::new() };
+        for beginning in &self.since {
+            let again = match beginning {
+                Beginning::At(time) => told.all.replace(Since::At(*time)).is_some(),
+                Beginning::LastTrigger => {
+                    told.all.replace(Since::LastTrigger(self.overlap.unwrap_or(OVERLAP))).is_some()
+                }
+                Beginning::Of { source, action, time } => {
+                    told.named.insert((source.clone(), action.clone()), *time).is_some()
+                }
+            };
+            if again {
+                return Err(Usage::new(
+                    "--since is said twice for the same; expected one T for all and one for each SOURCE/ACTION",
+                ));
+            }
+        }
+        if self.overlap.is_some() && !matches!(told.all, Some(Since::LastTrigger(_))) {
+            return Err(Usage::new("--overlap goes with --since last-trigger only"));
+        }
+        Ok(told)
+    }
+
+    /// The command for the same run from these beginnings on, as a shell takes it.
+    fn command(&self, file: Option<&Path>, since: &[String]) -> String {
+        let mut words = vec!["catch-up".to_owned()];
+        let mut say = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        for since in since {
+            say("--since", since.clone());
+        }
+        if let Some(overlap) = self.overlap.filter(|_| since.iter().any(|it| it == Beginnings::LAST_TRIGGER))
+        {
+            say("--overlap", humantime::format_duration(overlap).to_string());
+        }
+        if let Some(until) = self.until {
+            say("--until", until.to_string());
+        }
+        for source in &self.source {
+            say("--source", source.clone());
+        }
+        for entity in &self.entity {
+            say("--entity", entity.name.to_owned());
+        }
+        if self.max_records != MAX_RECORDS {
+            say("--max-records", self.max_records.to_string());
+        }
+        if let Some(file) = file {
+            say("--config", file.display().to_string());
+        }
+        let flags = [(self.dry_run, "--dry-run"), (self.json, "--json")];
+        words.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
+        let words = shlex::try_join(words.iter().map(String::as_str)).expect("no argument holds a NUL");
+        format!("{} {words}", program())
+    }
+}
+
 /// Exit code 0 when everything that can be read back is published; 1 if something is left.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    if args.overlap.is_some() && matches!(args.since, Beginning::At(_)) {
-        return Err(Usage::new("--overlap goes with --since last-trigger only").into());
-    }
+    let told = args.beginnings()?;
     let config = control(file).await?;
     let account = Account::new(&config, Arc::new(Metrics::new("")))?;
-    account.check_locations(&args.source).await?;
-    let (since, comparison) = match args.since {
-        Beginning::At(time) => (Since::At(time), None),
-        Beginning::LastTrigger => {
-            let look = account.look().await.map_err(AccountError::from)?;
-            (Since::LastTrigger(args.overlap.unwrap_or(OVERLAP)), Some(look.comparison))
-        }
+    let mut signals = Signals::listen()?;
+    let window = unless_stopped(&mut signals, window(&config, &account, &args, &told)).await;
+    let window = match window {
+        Ok(window) => window,
+        Err(error) => return nothing(error, || args.command(file, &told.arguments())),
     };
-    let window = Window::new(&config, (&args.source, &args.entity), since, args.until, comparison.as_ref());
-    check(&window, &args)?;
-
     let bar = progress();
-    let told = |kind| bar.set_message(format!("listing {kind}"));
-    let candidates = match survey(account.client(), &args.entity, &window, args.max_records, told).await {
+    let listing = async {
+        let told = |kind| bar.set_message(format!("listing {kind}"));
+        Ok(survey(account.client(), &args.entity, &window, args.max_records, told).await?)
+    };
+    let candidates = match unless_stopped(&mut signals, listing).await {
         Ok(candidates) => candidates,
         Err(error) => {
             bar.finish_and_clear();
-            return Err(error).context("nothing was published");
+            return nothing(error, || args.command(file, &window.beginnings().arguments()));
         }
     };
     let replayer = if args.dry_run { None } else { Some(Replayer::new(&config).map_err(BuildError::Kafka)?) };
-    let mut signals = Signals::listen()?;
     count(&bar, candidates.len());
     let run = Run::new(account.client(), window, replayer.as_ref());
     let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
 
     let result = if args.json { print_json(&summary) } else { print(&summary) };
-    complain(&summary);
+    complain(&summary, |since| args.command(file, since));
     printed(result)?;
     let done = summary.error.is_none() && summary.failed.is_empty();
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The windows, once Nexudus has said what they need.
+async fn window(
+    config: &Config,
+    account: &Account,
+    args: &Args,
+    since: &Beginnings,
+) -> anyhow::Result<Window> {
+    account.check_locations(&args.source).await?;
+    let comparison = match since.all {
+        Some(Since::LastTrigger(_)) => Some(account.look().await.map_err(AccountError::from)?.comparison),
+        _ => None,
+    };
+    let window = Window::new(config, (&args.source, &args.entity), since, args.until, comparison.as_ref());
+    check(&window, args, since)?;
+    Ok(window)
+}
+
+/// `work`, unless somebody wants it to end.
+async fn unless_stopped<T>(
+    signals: &mut Signals,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        biased;
+        () = signals.next() => Err(Broken::Interrupted.into()),
+        done = work => done,
+    }
+}
+
+/// The end of a run that broke before it published anything. `again` is the command that begins where it began.
+fn nothing(error: anyhow::Error, again: impl FnOnce() -> String) -> anyhow::Result<ExitCode> {
+    if super::is_usage(&error) {
+        return Err(error);
+    }
+    let error = one_line(format!("{error:#}").as_bytes());
+    anstream::eprintln!("{} nothing was published: {error}", styled(ERROR, "error:"));
+    anstream::eprintln!("To begin at the same moment again: {}", again());
+    Ok(ExitCode::FAILURE)
+}
+
 /// Looks whether there is anything to do.
-fn check(window: &Window, args: &Args) -> Result<(), Usage> {
+fn check(window: &Window, args: &Args, since: &Beginnings) -> Result<(), Usage> {
+    for (source, action) in since.named.keys() {
+        if !window.has(source, action) {
+            return Err(Usage::new(format!(
+                "--since {source}/{action}: no source that is asked for is called so and wants that action, or it tells of no \
+                 created or updated record that is asked for"
+            )));
+        }
+    }
     for entity in &args.entity {
         if !window.asks_for(entity) {
             let actions = [entity.created(), entity.updated()].into_iter().flatten();
@@ -158,7 +277,7 @@ fn check(window: &Window, args: &Args) -> Result<(), Usage> {
 }
 
 /// What went wrong, and how to go on.
-fn complain(summary: &Summary) {
+fn complain(summary: &Summary, command: impl FnOnce(&[String]) -> String) {
     let clean = |text: &str| one_line(text.as_bytes());
     for Failed { entity, id, event, error } in summary.failed.iter().take(FAILURES_SHOWN) {
         let event = event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
@@ -170,10 +289,13 @@ fn complain(summary: &Summary) {
     if let Some(error) = &summary.error {
         anstream::eprintln!("{} ended before its time: {}", styled(ERROR, "error:"), clean(error));
     }
-    if let Some(since) = &summary.go_on_since {
-        let when = if summary.error.is_some() { "To go on" } else { "Once that is cured" };
-        let same = "with the other options as they were";
-        anstream::eprintln!("Not everything is published. {when}, {same}: --since {since}");
+    if !summary.go_on_since.is_empty() {
+        let how = match (&summary.error, summary.dry_run) {
+            (_, true) => "Not everything was looked at. To begin at the same moment again",
+            (Some(_), _) => "Not everything is published. To go on",
+            (None, _) => "Not everything is published. Once that is cured",
+        };
+        anstream::eprintln!("{how}: {}", command(&summary.go_on_since));
     }
 }
 
@@ -231,7 +353,7 @@ fn print(summary: &Summary) -> io::Result<()> {
     }
     if !unknown_since.is_empty() {
         let line = format!(
-            "No webhook tells since when these are missing, so say --since T: {}",
+            "No webhook tells since when these are missing, so say --since SOURCE/ACTION=TIME for each: {}",
             unknown_since.join(", ")
         );
         writeln!(out, "{}", styled(WARNING, line))?;
@@ -262,4 +384,52 @@ fn count(bar: &ProgressBar, records: usize) {
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records  {eta} left");
     bar.set_style(style.expect("the template is right"));
     bar.set_length(records as u64);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_command_for_another_run_says_all_that_was_said_and_can_be_pasted() {
+        let words = [
+            "catch-up",
+            "--since",
+            "last-trigger",
+            "--overlap",
+            "90m",
+            "--until",
+            "2026-03-09",
+            "--source",
+            "north",
+            "--source",
+            "default",
+            "--entity",
+            "team",
+            "--max-records",
+            "7",
+            "--dry-run",
+            "--json",
+        ];
+        let args = Command::parse_from(words).args;
+        let begun = args.beginnings().unwrap().arguments();
+        let rest = "--until 2026-03-09T00:00:00Z --source north --source default --entity Team --max-records 7 \
+                    --config 'it'\\''s here/bridge.toml' --dry-run --json";
+        for (since, told) in [
+            (&begun[..], "--since last-trigger --overlap '1h 30m'"),
+            (&["2026-03-01T00:00:00Z".to_owned()], "--since 2026-03-01T00:00:00Z"),
+        ] {
+            let command = args.command(Some(Path::new("it's here/bridge.toml")), since);
+            let told = shlex::split(&format!("catch-up {told} {rest}")).unwrap();
+            assert!(shlex::split(&command).unwrap().ends_with(&told), "{command}");
+        }
+    }
 }

@@ -232,7 +232,7 @@ impl Banner {
 }
 
 /// How this program was called, as it can be called again.
-fn program() -> &'static str {
+pub(super) fn program() -> &'static str {
     if process_environment().contains_key("CARGO") { "cargo run --" } else { "nexudus-bridge" }
 }
 

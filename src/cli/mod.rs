@@ -138,11 +138,16 @@ fn loaded_from(file: Option<&Path>, environment: &Environment) -> Result<Loaded,
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+}
+
+/// Whether arguments or configuration are at fault.
+fn is_usage(error: &anyhow::Error) -> bool {
     let configuration = error.is::<Mistakes>()
         || matches!(
             error.downcast_ref(),
             Some(BuildError::Kafka(_) | BuildError::Tls(_) | BuildError::Telemetry(_) | BuildError::Token(_))
         )
         || error.downcast_ref().is_some_and(AccountError::is_configuration);
-    ExitCode::from(if configuration || error.is::<output::Usage>() { 2 } else { 1 })
+    configuration || error.is::<output::Usage>()
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::bridge::TestBridge;
 use crate::support::kafka::{Client, Consumed, plain, unique};
 use crate::support::nexudus::Tenant;
-use crate::support::program::{err, out};
+use crate::support::program::{err, out, program};
 
 const HERE: i64 = demo::LOCATIONS[0];
 const NORTH: i64 = demo::LOCATIONS[1];
@@ -147,6 +147,14 @@ impl Office {
     }
 }
 
+/// Runs the command that a run has told, as one that pastes it does.
+#[track_caller]
+fn paste(told: &str) -> Output {
+    let command = told.lines().find_map(|line| line.split_once(": nexudus-bridge ")).expect(told).1;
+    let words = shlex::split(command).expect("whole words");
+    program().args(words).output().expect("the program can be run")
+}
+
 fn sorted(lines: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut lines: Vec<String> = lines.into_iter().collect();
     lines.sort();
@@ -182,7 +190,7 @@ fn the_records_of_the_window_come_once_each_whole_marked_and_on_their_topics() {
             events("north", "BookingUpdate"),
         ],
         "uncovered": {}, "unplaced": {}, "elsewhere": 0, "outside": 0, "gone": 0, "failed": [],
-        "unreadable": unreadable, "unknown_since": [], "error": null, "go_on_since": null,
+        "unreadable": unreadable, "unknown_since": [], "error": null, "go_on_since": [],
     });
     assert_eq!(summary, expected);
 

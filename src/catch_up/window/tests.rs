@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::Meaning::{Outside, Uncovered};
 use super::*;
 use crate::config::load::{Environment, load};
@@ -27,7 +29,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn since(actions: &[&str], from: &str, until: Option<&str>) -> Window {
-    Window::new(&config(actions, ""), (&[], &[]), Since::At(at(from)), until.map(at), None)
+    Window::new(&config(actions, ""), (&[], &[]), &Since::At(at(from)).into(), until.map(at), None)
 }
 
 /// A window in which each action of `default` begins at its own moment, as its webhook tells; `-`: no such webhook.
@@ -55,7 +57,7 @@ fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> Window {
         });
     let wanted = wanted(&config, nexudus, &[], &BTreeMap::new());
     let comparison = Comparison::new(&config, &nexudus.public_url, wanted, records.collect());
-    Window::new(&config, (&[], &[]), Since::LastTrigger(overlap), None, Some(&comparison))
+    Window::new(&config, (&[], &[]), &Since::LastTrigger(overlap).into(), None, Some(&comparison))
 }
 
 /// What a record means to `default`, in words: the action's name, `uncovered` or `outside`.
@@ -156,7 +158,7 @@ fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
 
     let partly =
         last_trigger(&[("TeamUpdated", "+11"), ("TeamCreated", "-"), ("TeamDeleted", "12")], Duration::ZERO);
-    assert_eq!(partly.unknown, ["default TeamCreated"]);
+    assert_eq!(partly.unknown, ["default/TeamCreated"]);
     assert_eq!(partly.unreadable, ["TeamDeleted"]);
     assert_eq!(partly.earliest(), Some(at("11")), "when the webhook was created");
     assert_eq!(told(&partly, "Team", "11", "11"), "uncovered");
@@ -172,7 +174,7 @@ fn several_sources_of_a_location_are_judged_each_for_itself() {
                 [sources.nowhere]\nsecrets = [\"s\"]\n";
     let config = config(&["BookingCreate", "TeamCreated"], more);
     let window = |sources: &[String], kinds: &[&'static Entity]| {
-        Window::new(&config, (sources, kinds), Since::At(at("10")), None, None)
+        Window::new(&config, (sources, kinds), &Since::At(at("10")).into(), None, None)
     };
     let all = window(&[], &[]);
     let meanings = |window: &Window, business_id: i64, entity: &str| -> Vec<String> {
@@ -199,4 +201,55 @@ fn several_sources_of_a_location_are_judged_each_for_itself() {
         (extra.unreadable.clone(), extra.earliest()),
         (vec!["Brandnew".to_owned(), "TeamDeleted".to_owned()], None)
     );
+}
+
+#[test]
+fn an_action_that_is_named_has_a_window_of_its_own_and_the_others_that_of_all_or_none() {
+    let more = "[sources.north]\nsecrets = [\"s\"]\nbusiness_id = 8\nactions = [\"BookingUpdate\"]\n";
+    let config = config(&["BookingCreate", "BookingUpdate"], more);
+    let named = [(("default".to_owned(), "BookingCreate".to_owned()), at("11:00:00.5"))];
+    let window = |all: Option<Since>| {
+        Window::new(&config, (&[], &[]), &Beginnings { all, named: named.clone().into() }, None, None)
+    };
+    let both = window(Some(Since::At(at("10"))));
+    for (created, updated, expected) in
+        [("11", "12", "BookingCreate"), ("10:30", "12", "BookingUpdate"), ("09", "09", "outside")]
+    {
+        assert_eq!(told(&both, "Booking", created, updated), expected, "{created} {updated}");
+    }
+    let alone = window(None);
+    assert_eq!(
+        (told(&alone, "Booking", "11", "12"), alone.earliest()),
+        ("BookingCreate".into(), Some(at("11")))
+    );
+    assert_eq!(told(&alone, "Booking", "10", "12"), "uncovered");
+    assert_eq!(alone.unknown, [""; 0]);
+}
+
+#[test]
+fn windows_are_told_again_so_that_they_are_the_same() {
+    let lines = |window: &Window| window.beginnings().arguments();
+    let same = since(&["Team*", "Visitor*"], "10:00:00.75", None);
+    assert_eq!(lines(&same), ["2026-03-02T10:00:00Z"]);
+    assert_eq!(lines(&same.not_before(at("11"))), ["2026-03-02T11:00:00Z"]);
+
+    let begins = [("BookingCreate", "12"), ("BookingUpdate", "10"), ("TeamUpdated", "11")];
+    let all = last_trigger(&begins, Duration::ZERO);
+    assert_eq!(lines(&all).len(), 3);
+    let later = lines(&all.clone().not_before(at("11")));
+    assert_eq!(later, ["2026-03-02T11:00:00Z", "default/BookingCreate=2026-03-02T12:00:00Z"]);
+
+    // What nobody knows stays out, even where all others have the same beginning.
+    let partly = last_trigger(&[("TeamUpdated", "11"), ("TeamCreated", "-")], Duration::ZERO);
+    assert_eq!(lines(&partly), ["default/TeamUpdated=2026-03-02T11:00:00Z"]);
+    for window in [all, partly] {
+        let actions: Vec<&str> = begins.iter().map(|(action, _)| *action).chain(["TeamCreated"]).collect();
+        let wanted: Vec<&str> = actions
+            .iter()
+            .copied()
+            .filter(|it| window.places[0].wanted.contains(&window.places[0].actions.find(it).unwrap()))
+            .collect();
+        let again = Window::new(&config(&wanted, ""), (&[], &[]), &window.beginnings(), None, None);
+        assert_eq!(again.since, window.since);
+    }
 }

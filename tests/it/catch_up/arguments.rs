@@ -64,6 +64,19 @@ fn mistakes_are_exit_code_2_with_what_would_be_right() {
         ),
         (&[&since[..], &["--source", "south"]].concat(), "expected one of default, north"),
         (&[&since[..], &["--max-records", "many"]].concat(), "--max-records <N>"),
+        (&[&since[..], &since[..]].concat(), "--since is said twice for the same; expected one T for all"),
+        (
+            &["--since", "default/TeamUpdated=2h", "--since", "default/teamupdated=3h"],
+            "--since is said twice for the same",
+        ),
+        (&["--since", "TeamUpdated=2h"], "expected SOURCE/ACTION before the ="),
+        (&["--since", "default/TeamUpdated=once"], "expected a time (2026-01-02T03:04:05Z)"),
+        (&["--since", "north/TeamUpdated=2h"], "--since north/TeamUpdated: no source that is asked for"),
+        (&["--since", "default/TeamDeleted=2h"], "or it tells of no created or updated record"),
+        (
+            &["--since", "default/TeamUpdated=2h", "--entity", "Booking"],
+            "--since default/TeamUpdated: no source that is asked for",
+        ),
         (&["--since", "last-trigger", "--overlap", "long"], "--overlap <DURATION>"),
     ] {
         let output = office.run(arguments);

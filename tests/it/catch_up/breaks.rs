@@ -1,14 +1,15 @@
 //! A run that does not come to its end says from when on to go on, and going on completes it.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use nexudus_bridge::double::{Fault, Limits, Matching, Options};
 use serde_json::{Value, json};
 
-use super::{BEFORE, HERE, Office, SINCE, SOURCES, TOPICS, sorted};
+use super::{BEFORE, HERE, Office, SINCE, SOURCES, TOPICS, paste, sorted};
 use crate::support::bridge::PATIENCE;
 use crate::support::kafka::{Client, OwnBroker, pause};
 use crate::support::program::{err, out, program};
@@ -35,30 +36,59 @@ fn deduplicated(published: Vec<String>) -> Vec<String> {
     once.into_iter().collect()
 }
 
-/// Goes on where a summary says, and looks that all is there, nothing under another action, and the copies have equal ids.
+/// Goes on where a summary says, and looks that all is there.
 #[track_caller]
 fn go_on(office: &Office, summary: &Value, expected: &[String]) {
-    let since = summary["go_on_since"].as_str().expect("a moment").to_owned();
-    let done = office.tenant.json(&["catch-up", "--since", &since], 0);
-    assert_eq!((&done["error"], &done["go_on_since"]), (&json!(null), &json!(null)));
+    let since = summary["go_on_since"].as_array().expect("values");
+    let since = since.iter().flat_map(|value| ["--since", value.as_str().expect("text")]);
+    let arguments: Vec<&str> = ["catch-up"].into_iter().chain(since).collect();
+    let done = office.tenant.json(&arguments, 0);
+    assert_eq!((&done["error"], &done["go_on_since"]), (&json!(null), &json!([])));
+    is_complete(office, expected);
+}
+
+/// Nothing lies under another action, and the copies have equal ids.
+#[track_caller]
+pub(super) fn is_complete(office: &Office, expected: &[String]) {
     assert_eq!(deduplicated(office.published()), expected);
     let ids: BTreeSet<String> =
         office.messages().iter().filter_map(|(_, it)| it.header("ce_id").map(str::to_owned)).collect();
     assert_eq!(ids.len(), expected.len());
 }
 
+/// Makes Nexudus fail for a booking, whatever way it is asked for.
+pub(super) fn lose(office: &Office, booking: i64) {
+    let read = Matching::get(&format!("/api/spaces/bookings/{booking}")).always();
+    let looked_up = Matching::get("/api/spaces/bookings/").containing("id=[").always();
+    for matching in [read, looked_up] {
+        office.tenant.nexudus.fault(matching, Fault::Html(503));
+    }
+}
+
+/// Interrupts a command once Nexudus is asked for this.
+fn interrupted(office: &Office, arguments: &[&str], path: &str) -> Output {
+    let slow = Fault::Late(Duration::from_secs(60), nexudus_bridge::double::Effect::Done);
+    office.tenant.nexudus.fault(Matching::get(path).always(), slow);
+    let mut command = program();
+    command.args(["catch-up"]).args(arguments).arg("--config").arg(office.tenant.file());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let deadline = Instant::now() + PATIENCE;
+    while office.tenant.nexudus.journal().of("GET", path).is_empty() {
+        assert!(Instant::now() < deadline, "nobody asks for {path}");
+        pause(Duration::from_millis(20));
+    }
+    let signalled = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+    assert!(signalled.is_ok_and(|status| status.success()));
+    let output = child.wait_with_output().expect("it ends");
+    office.tenant.nexudus.heal();
+    output
+}
+
 #[test]
 fn when_nexudus_goes_away_the_next_run_completes_the_set() {
     let office = Office::open();
     let (expected, third) = put(&office);
-    for path in [format!("/api/spaces/bookings/{third}"), "/api/spaces/bookings/".to_owned()] {
-        let matching = if path.ends_with('/') {
-            Matching::get(&path).containing("id=[").always()
-        } else {
-            Matching::get(&path).always()
-        };
-        office.tenant.nexudus.fault(matching, Fault::Html(503));
-    }
+    lose(&office, third);
     let output = office.run(&["--since", SINCE]);
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).contains("Published 2 events"), "{}", out(&output));
@@ -67,11 +97,43 @@ fn when_nexudus_goes_away_the_next_run_completes_the_set() {
         told.contains("error: ended before its time: Nexudus is not available: it answers 503"),
         "{told}"
     );
-    let next = "To go on, with the other options as they were: --since 2026-03-03T00:00:00Z";
+    let next = "Not everything is published. To go on: nexudus-bridge catch-up --since 2026-03-03T00:00:00Z --config ";
     assert!(told.contains(next), "{told}");
     assert_eq!(office.published().len(), 2);
     office.tenant.nexudus.heal();
-    go_on(&office, &json!({"go_on_since": "2026-03-03T00:00:00Z"}), &expected);
+    let output = paste(&told);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    is_complete(&office, &expected);
+}
+
+#[test]
+fn a_dry_run_that_breaks_begins_again_where_it_began() {
+    let office = Office::open();
+    let (_, third) = put(&office);
+    lose(&office, third);
+    let output = office.run(&["--since", SINCE, "--until", "2026-03-09", "--dry-run", "--max-records", "99"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = err(&output);
+    let again = format!(
+        "Not everything was looked at. To begin at the same moment again: nexudus-bridge catch-up --since {SINCE} \
+         --until 2026-03-09T00:00:00Z --max-records 99 --config {} --dry-run\n",
+        office.tenant.file().display()
+    );
+    assert!(told.ends_with(&again), "{told}");
+    office.tenant.nexudus.heal();
+    let output = paste(&told);
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
+    assert!(out(&output).contains("Would publish 6 events"), "{}", out(&output));
+}
+
+/// The beginning that a run has told, and those between which it lies if `ago` was said between these moments.
+#[track_caller]
+fn is_absolute(told: &str, ago: SignedDuration, [before, after]: [Timestamp; 2]) {
+    let words = told.split_once("To begin at the same moment again: nexudus-bridge catch-up --since ");
+    let word = words.and_then(|(_, rest)| rest.split_whitespace().next()).expect(told);
+    let since: Timestamp = word.parse().expect("a moment");
+    let second = SignedDuration::from_secs(1); // windows begin with whole ones
+    assert!(before - ago - second <= since && since <= after - ago, "{since}: {told}");
 }
 
 #[test]
@@ -79,11 +141,28 @@ fn when_nexudus_goes_away_before_anything_is_read_nothing_is_published() {
     let office = Office::open();
     put(&office);
     office.tenant.nexudus.fault(Matching::get("/api/spaces/teams").always(), Fault::Html(503));
-    let output = office.run(&["--since", SINCE]);
+    let before = Timestamp::now();
+    let output = office.run(&["--since", "9000h"]);
     assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""));
     let told = "error: nothing was published: Team: Nexudus is not available: it answers 503";
     assert!(err(&output).contains(told), "{}", err(&output));
+    is_absolute(&err(&output), SignedDuration::from_hours(9000), [before, Timestamp::now()]);
     assert!(office.messages().is_empty());
+    office.tenant.nexudus.heal();
+    let output = paste(&err(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+}
+
+#[test]
+fn what_is_interrupted_before_anything_is_read_says_where_it_began() {
+    let office = Office::open();
+    for path in ["/api/sys/businesses", "/api/spaces/teams"] {
+        let before = Timestamp::now();
+        let output = interrupted(&office, &["--since", "2h"], path);
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""), "{}", err(&output));
+        assert!(err(&output).starts_with("error: nothing was published: interrupted\n"), "{}", err(&output));
+        is_absolute(&err(&output), SignedDuration::from_hours(2), [before, Timestamp::now()]);
+    }
 }
 
 #[test]
@@ -115,24 +194,11 @@ fn when_kafka_goes_away_the_next_run_completes_the_set() {
 fn what_is_interrupted_says_where_to_go_on() {
     let office = Office::open();
     let (expected, third) = put(&office);
-    let slow = Fault::Late(Duration::from_secs(60), nexudus_bridge::double::Effect::Done);
     let path = format!("/api/spaces/bookings/{third}");
-    office.tenant.nexudus.fault(Matching::get(&path).always(), slow);
-    let mut command = program();
-    command.args(["catch-up", "--since", SINCE, "--json", "--config"]).arg(office.tenant.file());
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let deadline = Instant::now() + PATIENCE;
-    while office.tenant.nexudus.journal().of("GET", &path).is_empty() {
-        assert!(Instant::now() < deadline, "the third record is not asked for");
-        pause(Duration::from_millis(20));
-    }
-    let signalled = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
-    assert!(signalled.is_ok_and(|status| status.success()));
-    let output = child.wait_with_output().expect("it ends");
+    let output = interrupted(&office, &["--since", SINCE, "--json"], &path);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     let summary: Value = serde_json::from_str(&out(&output)).expect("an object");
     assert_eq!(summary["error"], "interrupted");
-    office.tenant.nexudus.heal();
     go_on(&office, &summary, &expected);
 }
 
@@ -154,7 +220,7 @@ fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published(
         (&failed[0]["entity"], &failed[0]["id"], &failed[0]["event"]),
         (&json!("Team"), &json!(large), &json!("default TeamUpdated"))
     );
-    assert_eq!((&summary["go_on_since"], &summary["error"]), (&json!(SINCE), &json!(null)));
+    assert_eq!((&summary["go_on_since"], &summary["error"]), (&json!([SINCE]), &json!(null)));
     assert_eq!(office.published(), [format!("BookingUpdate {booking}")]);
     let team = kafka.consume_all(&format!("{}TeamUpdated", office.prefix), 1, PATIENCE);
     assert_eq!(team[0].key.as_deref(), Some(small.to_string().as_bytes()));
@@ -164,7 +230,7 @@ fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published(
     let first = format!("failed: Team {large} (default TeamUpdated): the broker refuses it for good: ");
     assert!(told.starts_with(&first) && !told.contains("xxx"), "{told}");
     assert!(
-        told.contains("Once that is cured, with the other options as they were: --since 2026-03-02"),
+        told.contains("Once that is cured: nexudus-bridge catch-up --since 2026-03-02T10:00:00Z --config "),
         "{told}"
     );
     assert!(out(&output).contains("Failed: 1\n"), "{}", out(&output));

@@ -138,7 +138,7 @@ fn a_parent_that_nexudus_does_not_give_fails_the_record_and_a_missing_role_ends_
     let summary = office.json(&[], 1);
     let error = summary["error"].as_str().expect("an error");
     assert!(error.ends_with("needs API access and the role Resource-Read"), "{error}");
-    assert_eq!(summary["go_on_since"], SINCE);
+    assert_eq!(summary["go_on_since"], json!([SINCE]));
     assert!(office.messages().is_empty());
 }
 
