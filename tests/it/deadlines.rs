@@ -142,13 +142,17 @@ async fn each_answer_comes_in_time_from_a_broker_that_takes_connections_and_has_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_includes_what_is_tried_alone_and_the_quarantine_after_it() {
-    let settings = [SETTING, ("kafka.properties.socket_timeout_ms", "10000")]; // so the broker is connected
-    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SETTING]).await;
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
     bridge.broker().round_trip(CONFIRM_TIMEOUT * 2 / 3);
     bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_INVALID_RECORD; 2]); // in its batch, then alone
     let begun = Instant::now();
-    bridge.deliver("BookingCreate", r#"{"Id":2}"#).await.problem(503, "timeout");
+    let reply = bridge.deliver("BookingCreate", r#"{"Id":2}"#).await;
     assert!(begun.elapsed() <= ANSWERED_WITHIN, "{:?}", begun.elapsed());
+    // A busy client may have hung up on so slow a broker: then none is connected.
+    let cause = reply.json()["cause"].as_str().unwrap_or("none").to_owned();
+    assert!(matches!(cause.as_str(), "timeout" | "broker"), "{cause}");
+    let detail = reply.problem(503, &cause);
+    assert!(detail.contains("no broker confirmed in time") || detail.contains("no Kafka broker"), "{detail}");
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
 }

@@ -103,7 +103,9 @@ async fn on_a_real_broker_an_answer_held_by_the_network_makes_no_duplicate() {
         broker.client().create_topic(&format!("{prefix}{action}"), 1, &[]);
     }
     let bootstrap = proxy.address().to_string();
-    let bridge = TestBridge::on(&bootstrap, broker.client(), prefix, &[]).await;
+    // More than one request in flight: else an answer to a look at the cluster, held too, would keep the event back.
+    let settings = [("kafka.confirm_timeout", "30s"), ("kafka.properties.max_in_flight", "5")];
+    let bridge = TestBridge::on(&bootstrap, broker.client(), prefix, &settings).await;
     bridge.deliver("BookingCreate", OTHER).await.events("confirmed"); // the leader is connected
     proxy.hold_answers();
     hang_up(&bridge, "BookingCreate").await;
