@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rdkafka::types::RDKafkaRespErr as Error;
 
-use crate::support::bridge::{PATIENCE, TestBridge};
+use crate::support::bridge::{PATIENCE, Reply, TestBridge};
 use crate::support::kafka::{Client, OwnBroker, unique};
 use crate::support::proxy::Proxy;
 use crate::support::say;
@@ -39,15 +39,22 @@ fn kinds(id: &str) -> [(&'static str, String); 4] {
     ]
 }
 
+/// Asserts a 503 for Kafka's sake; gives its cause, which depends on whether the client is connected just then, and its detail.
+#[track_caller]
+fn refused_for_kafka(reply: &Reply) -> (String, String) {
+    let cause = reply.json()["cause"].as_str().unwrap_or("none").to_owned();
+    assert!(matches!(cause.as_str(), "timeout" | "broker"), "{}", reply.json());
+    let detail = reply.problem(503, &cause);
+    (cause, detail)
+}
+
 /// Sends deliveries of each kind at once; each has to be refused for Kafka's sake, in time.
 async fn refused_in_time(bridge: &TestBridge, fault: &str) {
     let deliveries = (0..CLIENTS).flat_map(|_| kinds(&unique(fault))).map(|(path, body)| async move {
         let begun = Instant::now();
         let reply = bridge.deliver(path, body.as_str()).await;
         let took = begun.elapsed();
-        let cause = reply.json()["cause"].as_str().unwrap_or("none").to_owned();
-        assert!(matches!(cause.as_str(), "timeout" | "broker"), "{fault}: {cause} for {body}");
-        reply.problem(503, &cause);
+        let (cause, _) = refused_for_kafka(&reply);
         assert!(took <= ANSWERED_WITHIN, "{fault}: {took:?} until {cause} for {body}");
         (cause, took)
     });
@@ -87,6 +94,7 @@ async fn on(broker: &OwnBroker, bootstrap: &str, settings: &[(&str, &str)]) -> T
 async fn each_answer_comes_in_time_while_the_only_broker_is_stopped_and_after_it_goes_on_all_is_confirmed() {
     let broker = OwnBroker::start();
     let bridge = on(&broker, &broker.bootstrap(), &[SETTING]).await;
+    let patient = on(&broker, &broker.bootstrap(), &[]).await; // a broker that has just gone on makes no topics yet
     confirmed_again(&bridge, "start").await;
     broker.stop_process();
     for _ in 0..ROUNDS {
@@ -94,16 +102,15 @@ async fn each_answer_comes_in_time_while_the_only_broker_is_stopped_and_after_it
     }
     // A topic that the client has never asked about.
     let begun = Instant::now();
-    bridge.deliver("CoworkerCreate", r#"{"Id":1}"#).await.problem(503, "broker");
+    refused_for_kafka(&bridge.deliver("CoworkerCreate", r#"{"Id":1}"#).await);
     assert!(begun.elapsed() <= ANSWERED_WITHIN, "{:?}", begun.elapsed());
     broker.continue_process();
     confirmed_again(&bridge, "SIGSTOP").await;
     // Once more in the middle of traffic, for shorter than the time-out.
-    let bridge = on(&broker, &broker.bootstrap(), &[]).await;
-    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed"); // the leader is connected
+    patient.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await; // the leader is connected
     broker.stop_process();
-    let (reply, ()) = tokio::join!(bridge.deliver("BookingCreate", r#"{"Id":2}"#), async {
-        bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
+    let (reply, ()) = tokio::join!(patient.deliver("BookingCreate", r#"{"Id":2}"#), async {
+        patient.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
         broker.continue_process();
     });
     reply.events("confirmed");
@@ -150,9 +157,7 @@ async fn the_deadline_includes_what_is_tried_alone_and_the_quarantine_after_it()
     let reply = bridge.deliver("BookingCreate", r#"{"Id":2}"#).await;
     assert!(begun.elapsed() <= ANSWERED_WITHIN, "{:?}", begun.elapsed());
     // A busy client may have hung up on so slow a broker: then none is connected.
-    let cause = reply.json()["cause"].as_str().unwrap_or("none").to_owned();
-    assert!(matches!(cause.as_str(), "timeout" | "broker"), "{cause}");
-    let detail = reply.problem(503, &cause);
+    let (_, detail) = refused_for_kafka(&reply);
     assert!(detail.contains("no broker confirmed in time") || detail.contains("no Kafka broker"), "{detail}");
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
 }
