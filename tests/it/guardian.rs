@@ -61,6 +61,15 @@ pub(crate) fn switch_off(tenant: &Tenant, id: i64, errors: &str) {
     tenant.nexudus.change_webhook(id, &off).expect("there");
 }
 
+/// Switches a webhook off, with ten failures, and again before each write.
+fn stays_off(tenant: &Tenant, id: i64) {
+    switch_off(tenant, id, "10");
+    let world = tenant.nexudus.world();
+    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS).always(), move |_| {
+        world.change_webhook(id, &[("Active", "false")]).expect("there");
+    });
+}
+
 /// Waits until a webhook is as wanted.
 async fn wait_for(tenant: &Tenant, id: i64, wanted: impl Fn(&Webhook) -> bool) {
     let begun = std::time::Instant::now();
@@ -184,11 +193,7 @@ async fn a_bridge_that_is_not_ready_switches_nothing_on_and_one_that_becomes_rea
 async fn a_webhook_that_fails_again_without_a_success_is_switched_on_at_growing_distances() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
-    switch_off(&tenant, booking, "10");
-    let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS).always(), move |_| {
-        world.change_webhook(booking, &[("Active", "false")]).expect("there");
-    });
+    stays_off(&tenant, booking);
     let _bridge = guarded(&tenant, &[]).await;
     let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
     let begun = std::time::Instant::now();

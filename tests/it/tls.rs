@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nexudus_bridge::app::{App, BuildError};
+use nexudus_bridge::outgoing::use_ring;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use reqwest::Version;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,7 +25,7 @@ pub(crate) fn certificate(year: i32) -> (String, String) {
 
 /// A client that trusts this certificate and no other.
 pub(crate) fn client(certificate: &str) -> reqwest::ClientBuilder {
-    rustls::crypto::ring::default_provider().install_default().ok(); // an error says that one is installed already
+    use_ring();
     let root = reqwest::Certificate::from_pem(certificate.as_bytes()).expect("a certificate");
     reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([root])
 }

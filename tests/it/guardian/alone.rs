@@ -9,7 +9,7 @@ use nexudus_bridge::double::{Account, Effect, Fault, Matching, demo};
 use nexudus_bridge::metrics::Metrics;
 use nexudus_bridge::webhooks::guardian::Guardian;
 
-use super::{WEBHOOKS, settings, switch_off, tenant, wait_for, wait_for_looks};
+use super::{WEBHOOKS, settings, stays_off, switch_off, tenant, wait_for, wait_for_looks};
 use crate::support::bridge::{PATIENCE, config};
 use crate::support::nexudus::Tenant;
 
@@ -30,6 +30,19 @@ fn start(config: &Config, ready: bool) -> Alone {
     let asked = Arc::clone(&ready);
     let is_ready = move || asked.load(Ordering::SeqCst);
     Alone { guardian: Guardian::start(config, Arc::new(Metrics::new("")), is_ready), ready }
+}
+
+fn both(tenant: &Tenant) -> [i64; 2] {
+    ["/BookingCreate", "/TeamUpdated"].map(|path| tenant.webhook(path))
+}
+
+/// Both webhooks, which Nexudus has switched off.
+fn both_off(tenant: &Tenant) -> [i64; 2] {
+    let ids = both(tenant);
+    for id in ids {
+        switch_off(tenant, id, "10");
+    }
+    ids
 }
 
 async fn wait_until(what: &str, is: impl Fn() -> bool) {
@@ -58,11 +71,9 @@ async fn a_bridge_that_stops_being_ready_while_a_write_waits_for_its_turn_has_no
 #[tokio::test(flavor = "multi_thread")]
 async fn two_that_have_both_read_a_record_write_the_same() {
     let tenant = tenant();
-    let ids = [tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated")];
+    let ids = both(&tenant);
     let before: Vec<_> = ids.iter().map(|id| tenant.nexudus.webhook(*id).expect("there")).collect();
-    for id in ids {
-        switch_off(&tenant, id, "10");
-    }
+    both_off(&tenant);
     // The first write is done late, long after the other guardian has read and written the same record.
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Late(Duration::from_secs(4), Effect::NotDone));
     let config = configured(&tenant, &[]);
@@ -95,11 +106,7 @@ async fn two_that_have_both_read_a_record_write_the_same() {
 async fn a_reload_that_leaves_nexudus_as_it_is_forgets_nothing() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
-    switch_off(&tenant, booking, "10");
-    let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS).always(), move |_| {
-        world.change_webhook(booking, &[("Active", "false")]).expect("there");
-    });
+    stays_off(&tenant, booking);
     let alone = start(&configured(&tenant, &[]), true);
     let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
     let requests = |path: &str| tenant.nexudus.journal().entries().filter(|entry| entry.path == path).count();
@@ -121,10 +128,7 @@ async fn a_reload_that_leaves_nexudus_as_it_is_forgets_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_waits_for_a_write_under_way_and_stops_the_next() {
     let tenant = tenant();
-    let ids = [tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated")];
-    for id in ids {
-        switch_off(&tenant, id, "10");
-    }
+    let ids = both_off(&tenant);
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Late(Duration::from_secs(1), Effect::NotDone));
     let alone = start(&configured(&tenant, &[]), true);
     let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
@@ -150,10 +154,7 @@ async fn actions_that_cannot_be_read_are_not_asked_for_at_each_look() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_right_to_write_it_goes_on_looking_and_tries_seldom() {
     let tenant = tenant();
-    let ids = [tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated")];
-    for id in ids {
-        switch_off(&tenant, id, "10");
-    }
+    let ids = both_off(&tenant);
     let may = ["WebHook-List", "WebHook-Read"];
     tenant.nexudus.set_account(Account::administrator(demo::EMAIL, demo::PASSWORD).with_roles(&may));
     let _alone = start(&configured(&tenant, &[]), true);

@@ -12,6 +12,7 @@ use nexudus_bridge::app::{App, Ended};
 use nexudus_bridge::config::load::{Environment, load};
 use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
 use nexudus_bridge::kafka::settings::check_property;
+use nexudus_bridge::outgoing::use_ring;
 use nexudus_bridge::signature::SigningKey;
 use reqwest::header::HeaderMap;
 use tokio::sync::Semaphore;
@@ -242,7 +243,7 @@ pub(crate) fn sign(body: &[u8]) -> String {
 
 /// A client for the tests' own requests: no proxy, connections kept.
 pub(crate) fn http_client() -> reqwest::Client {
-    rustls::crypto::ring::default_provider().install_default().ok(); // an error says that one is installed already
+    use_ring();
     let client = reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([]);
     client.build().expect("a client can be made")
 }
