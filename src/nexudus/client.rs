@@ -24,8 +24,8 @@ use super::session::{Failed, Session};
 use crate::config::Nexudus;
 use crate::metrics::Metrics;
 
-/// What is asked of the API.
-#[derive(Debug, Clone)]
+/// A request to the API, without credentials.
+#[derive(Clone)]
 pub struct Call<'a> {
     /// What it is called in metrics.
     operation: &'static str,
@@ -76,6 +76,20 @@ impl<'a> Call<'a> {
             *request.body_mut() = Some(body.clone().into());
         }
         request
+    }
+}
+
+/// Without the values of the query and the body: records hold tokens and personal data.
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let query: Vec<&str> = self.query.iter().map(|(name, _)| *name).collect();
+        f.debug_struct("Call")
+            .field("operation", &self.operation)
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("query", &query)
+            .field("body_bytes", &self.body.as_ref().map(Bytes::len))
+            .finish_non_exhaustive()
     }
 }
 

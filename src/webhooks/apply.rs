@@ -158,7 +158,7 @@ impl Account {
             "BusinessId": wanted.business_id,
             "Name": format!("nexudus-bridge {source} {}", wanted.action()),
             "Action": number,
-            "URL": wanted.url.as_str(),
+            "URL": wanted.url.expose(),
             "Description": format!(
                 "Kept by nexudus-bridge for its source {source}: events of {} go to Kafka.", wanted.action()
             ),
@@ -208,7 +208,9 @@ impl Account {
             let mut record = read(self.client(), found.id).await?;
             let now = Observed::read(&record).ok_or(WriteError::Changed)?;
             let same_path = |a: &str, b: &str| a.split('?').next() == b.split('?').next();
-            if now.id != found.id || now.business_id != found.business_id || !same_path(&now.url, &found.url)
+            if now.id != found.id
+                || now.business_id != found.business_id
+                || !same_path(now.url.expose(), found.url.expose())
             {
                 return Err(WriteError::Changed);
             }

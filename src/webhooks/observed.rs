@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::redact;
+use super::redact::{self, WebhookUrl};
 use crate::config::Source;
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
@@ -19,8 +19,8 @@ pub struct Observed {
     pub business_id: Option<i64>,
     /// The number of its action.
     pub action_id: Option<i64>,
-    /// Where it posts to, as it is written there; it can hold a token.
-    pub url: String,
+    /// The URL that Nexudus posts to, as the record has it.
+    pub url: WebhookUrl,
     /// Whether it is switched on.
     pub active: bool,
     /// Failures since the last success.
@@ -41,7 +41,7 @@ impl Observed {
             id: record.id()?,
             business_id: record.get("BusinessId"),
             action_id: record.get("Action"),
-            url: text("URL").unwrap_or_default(),
+            url: text("URL").unwrap_or_default().into(),
             active: record.get("Active").unwrap_or(false),
             error_count: record.get("ErrorCount").unwrap_or(0),
             last_error: text("LastError").map(|error| redact::tokens(&error)),
@@ -123,12 +123,12 @@ mod tests {
             r#"{"Id":5,"BusinessId":7,"Action":6,"URL":"https:\/\/h\/x?token=t","Active":true,"ErrorCount":2,"LastError":"POST https://h/x?token=t: 503","LastTrigger":null}"#,
         );
         let observed = Observed::read(&record.unwrap()).unwrap();
-        assert_eq!(observed.url, "https://h/x?token=t");
+        assert_eq!(observed.url.expose(), "https://h/x?token=t");
         assert_eq!(observed.last_error.as_deref(), Some("POST https://h/x?token=*** 503"));
         assert!(observed.active && observed.last_trigger.is_none());
         let bare = Observed::read(&serde_json::from_str(r#"{"Id":5}"#).unwrap()).unwrap();
         assert_eq!(
-            (bare.active, bare.error_count, bare.business_id, bare.url.as_str()),
+            (bare.active, bare.error_count, bare.business_id, bare.url.expose()),
             (false, 0, None, "")
         );
         assert_eq!(Observed::read(&serde_json::from_str("{}").unwrap()), None);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::observed::{Address, Observed, address};
-use super::redact;
+use super::redact::{self, WebhookUrl};
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::nexudus::time;
@@ -89,7 +89,7 @@ impl Comparison {
         let (mut unwanted, mut others) = (Vec::new(), 0);
         records.sort_by_cached_key(rank);
         for found in records {
-            let Some(Address { source, action }) = address(public_url, &found.url) else {
+            let Some(Address { source, action }) = address(public_url, found.url.expose()) else {
                 others += 1;
                 continue;
             };
@@ -163,13 +163,13 @@ impl Pair {
     pub fn change(&self) -> Option<Change> {
         let Wanted { source, business_id, action_id, url, .. } = &self.wanted;
         let (op, fields, webhook_id, url) = match &self.found {
-            None => (Op::Create, BTreeMap::new(), None, url.as_str()),
+            None => (Op::Create, BTreeMap::new(), None, url),
             Some(found) => {
                 let fields = differences(&self.wanted, found);
                 if fields.is_empty() {
                     return None;
                 }
-                (Op::Update, fields, Some(found.id), found.url.as_str())
+                (Op::Update, fields, Some(found.id), &found.url)
             }
         };
         let shown = |value: Value| match value {
@@ -183,7 +183,7 @@ impl Pair {
             action_id: *action_id,
             business_id: *business_id,
             webhook_id,
-            url: redact::tokens(url),
+            url: url.to_string(),
             fields: fields.into_iter().map(|(name, values)| (name, values.map(shown))).collect(),
         })
     }
@@ -198,15 +198,20 @@ pub(super) fn differences(wanted: &Wanted, found: &Observed) -> BTreeMap<&'stati
     if !found.active {
         fields.insert("Active", [json!(false), json!(true)]);
     }
-    let (base, query) = match found.url.split_once('?') {
-        Some((base, query)) => (base, Some(query)),
-        None => (found.url.as_str(), None),
-    };
-    if query != wanted.url.query() {
-        let url = wanted.url.query().map_or(base.to_owned(), |query| format!("{base}?{query}"));
-        fields.insert("URL", [json!(found.url), json!(url)]);
+    let ((base, query), (_, wanted_query)) = (parts(&found.url), parts(&wanted.url));
+    if query != wanted_query {
+        let url = wanted_query.map_or(base.to_owned(), |query| format!("{base}?{query}"));
+        fields.insert("URL", [json!(found.url.expose()), json!(url)]);
     }
     fields
+}
+
+/// A URL without its query, and the query.
+fn parts(url: &WebhookUrl) -> (&str, Option<&str>) {
+    match url.expose().split_once('?') {
+        Some((base, query)) => (base, Some(query)),
+        None => (url.expose(), None),
+    }
 }
 
 /// As `plan` prints it: `+ source action url`, `~ source action id field: old -> new`.
@@ -241,7 +246,7 @@ fn plain(value: &Value) -> String {
 impl fmt::Display for Unwanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { found, source, action, reason } = self;
-        write!(f, "? {source} {action} {} {}: {reason}", found.id, redact::tokens(&found.url))
+        write!(f, "? {source} {action} {} {}: {reason}", found.id, found.url)
     }
 }
 

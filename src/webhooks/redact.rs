@@ -1,7 +1,38 @@
-//! Tokens in URLs, made unreadable wherever a URL is shown.
+//! Tokens in URLs: hidden wherever a URL is shown, and in `Debug` by type.
+
+use std::fmt;
 
 /// What stands in a token's place.
 const HIDDEN: &str = "***";
+
+/// The URL of a webhook, which can hold a token. `Debug` and `Display` hide the token.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct WebhookUrl(String);
+
+impl WebhookUrl {
+    /// The URL with its token, for requests and comparisons only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for WebhookUrl {
+    fn from(url: T) -> Self {
+        Self(url.into())
+    }
+}
+
+impl fmt::Display for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&tokens(&self.0))
+    }
+}
+
+impl fmt::Debug for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&tokens(&self.0), f)
+    }
+}
 
 /// `text` with the value of every `token=` in it hidden, whatever is around.
 pub fn tokens(text: &str) -> String {

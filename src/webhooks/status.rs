@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::observed::Observed;
 use super::plan::Comparison;
-use super::redact;
 
 /// The state of a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -77,7 +76,7 @@ pub fn rows(comparison: &Comparison) -> Vec<Row> {
                 error_count: None,
                 last_error: None,
                 last_trigger: None,
-                url: redact::tokens(pair.wanted.url.as_str()),
+                url: pair.wanted.url.to_string(),
             },
         }
     });
@@ -108,6 +107,6 @@ fn row(source: String, action: String, state: State, found: &Observed) -> Row {
         error_count: Some(found.error_count),
         last_error: found.last_error.clone(),
         last_trigger: found.last_trigger.clone(),
-        url: redact::tokens(&found.url),
+        url: found.url.to_string(),
     }
 }

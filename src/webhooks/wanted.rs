@@ -6,6 +6,7 @@ use std::sync::Arc;
 use secrecy::ExposeSecret;
 use url::Url;
 
+use super::redact::WebhookUrl;
 use crate::config::{Config, Nexudus, Source};
 
 /// A webhook that the configuration asks for.
@@ -20,7 +21,7 @@ pub struct Wanted {
     /// The action's number in Nexudus; none where neither the catalogue nor Nexudus has told it.
     pub action_id: Option<i64>,
     /// Where Nexudus is to post, with the source's first token.
-    pub url: Url,
+    pub url: WebhookUrl,
 }
 
 impl Wanted {
@@ -58,7 +59,7 @@ pub fn wanted(
 }
 
 /// `{public_url}/webhooks/{action}` for the source `default`, else `{public_url}/webhooks/{source}/{action}`; then the token.
-fn url(public_url: &Url, source: &Source, action: &str) -> Url {
+fn url(public_url: &Url, source: &Source, action: &str) -> WebhookUrl {
     let mut url = public_url.clone();
     let base = url.path().trim_end_matches('/');
     let path = if *source.name == *Source::DEFAULT {
@@ -70,5 +71,5 @@ fn url(public_url: &Url, source: &Source, action: &str) -> Url {
     if let Some(token) = source.url_tokens.first() {
         url.query_pairs_mut().append_pair("token", token.expose_secret());
     }
-    url
+    url.into()
 }

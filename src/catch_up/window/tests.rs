@@ -47,7 +47,7 @@ fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> Window {
                 id: id as i64,
                 business_id: Some(7),
                 action_id: None,
-                url: format!("https://h.example.com/webhooks/{action}"),
+                url: format!("https://h.example.com/webhooks/{action}").into(),
                 active: false,
                 error_count: 10,
                 last_error: None,

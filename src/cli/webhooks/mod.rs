@@ -21,7 +21,6 @@ use crate::metrics::Metrics;
 use crate::webhooks::account::UnknownAction;
 use crate::webhooks::apply::Failure;
 use crate::webhooks::plan::Unwanted;
-use crate::webhooks::redact;
 use crate::webhooks::{Account, AccountError, Look};
 
 #[derive(Debug, Subcommand)]
@@ -109,7 +108,7 @@ fn plan_json(look: &Look) -> Value {
             "action": unwanted.action,
             "business_id": unwanted.found.business_id,
             "webhook_id": unwanted.found.id,
-            "url": redact::tokens(&unwanted.found.url),
+            "url": unwanted.found.url.to_string(),
             "reason": unwanted.reason,
         })
     };

@@ -317,6 +317,16 @@ async fn an_api_that_is_not_there_is_told_without_its_address_and_debug_holds_no
     assert!(error.is_unclear() && !error.to_string().contains("127.0.0.1:9"), "{error}");
 }
 
+#[test]
+fn the_debug_output_of_a_call_holds_neither_its_body_nor_values_of_its_query() {
+    let query = [("Coworker_Email", "ann@example.com".to_owned())];
+    let read = format!("{:?}", Call::read("list", "/api/spaces/coworkers", &query, "Coworker-List"));
+    assert!(read.contains("Coworker_Email") && !read.contains("ann@example.com"), "{read}");
+    let body = Bytes::from_static(br#"{"URL":"https://h/x?token=hush"}"#);
+    let create = format!("{:?}", Call::create("/api/sys/webhooks", body, "WebHook-Create"));
+    assert!(create.contains("POST") && create.contains("32") && !create.contains("hush"), "{create}");
+}
+
 #[tokio::test]
 async fn all_pages_are_read_and_read_again_when_records_moved_meanwhile() {
     use crate::nexudus::listing::Collection;
