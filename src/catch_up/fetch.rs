@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::entities::Entity;
 use crate::nexudus::client::Call;
 use crate::nexudus::record::Record;
-use crate::nexudus::{ApiError, Client};
+use crate::nexudus::{ApiError, Client, ErrorKind};
 
 /// What came of reading one record.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub async fn fetch(client: &Client, entity: &Entity, id: i64) -> Result<Fetched,
     };
     let error = match client.get_text(&call, both).await {
         Ok((bytes, record)) => return Ok(Fetched::Whole(bytes, record)),
-        Err(error @ (ApiError::Refused { .. } | ApiError::Unavailable(_))) => error,
+        Err(error) if matches!(error.kind, ErrorKind::Refused { .. } | ErrorKind::Unavailable(_)) => error,
         Err(error) => return Err(error),
     };
     // For a record that is gone the API answers 404, or 500: only a second look tells it from trouble.
@@ -40,7 +40,7 @@ pub async fn fetch(client: &Client, entity: &Entity, id: i64) -> Result<Fetched,
     match client.get::<Vec<Record>>(&Call::read("read", &path, &query, role)).await {
         Ok(records) if records.iter().any(|record| record.id() == Some(id)) => Ok(Fetched::Unreadable(error)),
         Ok(_) => Ok(Fetched::Gone),
-        Err(ApiError::Refused { .. }) => Ok(Fetched::Unreadable(error)),
+        Err(ApiError { kind: ErrorKind::Refused { .. }, .. }) => Ok(Fetched::Unreadable(error)),
         Err(error) => Err(error),
     }
 }

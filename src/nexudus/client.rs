@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::auth::authorize;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorKind, host};
 use super::record::Record;
 pub use super::session::{ATTEMPTS, back_off};
 use super::session::{Failed, Session};
@@ -96,13 +96,17 @@ impl fmt::Debug for Call<'_> {
 /// Nexudus's API, as one user of it. Clones nothing: share it.
 pub struct Client {
     config: Nexudus,
+    host: Arc<str>,
     session: Mutex<Session>,
 }
 
 /// An HTTP client cannot be made: in practice, the system has no certificate authorities to check https against.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no HTTP client for Nexudus: {0}")]
-pub struct ClientError(String);
+#[error("cannot make an HTTP client for Nexudus at {host}: {reason}")]
+pub struct ClientError {
+    host: Arc<str>,
+    reason: String,
+}
 
 impl Client {
     /// A client that connects when it is first asked.
@@ -110,13 +114,25 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn new(config: &Nexudus, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
-        let session = Session::new(config, metrics).map_err(ClientError)?;
-        Ok(Self { config: config.clone(), session: Mutex::new(session) })
+        let host = host(&config.base_url);
+        let session = Session::new(config, metrics)
+            .map_err(|reason| ClientError { host: Arc::clone(&host), reason })?;
+        Ok(Self { config: config.clone(), host, session: Mutex::new(session) })
     }
 
     /// The settings that it was made with.
     pub fn config(&self) -> &Nexudus {
         &self.config
+    }
+
+    /// Returns an error of this API.
+    pub fn error(&self, kind: ErrorKind) -> ApiError {
+        ApiError { host: Arc::clone(&self.host), kind }
+    }
+
+    /// Returns the error for an answer that cannot be read.
+    fn unreadable(&self) -> ApiError {
+        self.error(ErrorKind::Unavailable("its answer cannot be understood".to_owned()))
     }
 
     /// Asks for something, again where there is no answer or one that is not what was asked for.
@@ -138,7 +154,7 @@ impl Client {
     ) -> Result<T, ApiError> {
         let mut attempt = 1;
         loop {
-            let result = self.send(call, |body| read(body).ok_or_else(unreadable)).await;
+            let result = self.send(call, |body| read(body).ok_or_else(|| self.unreadable())).await;
             match result {
                 Err(error) if error.is_unclear() && attempt < ATTEMPTS => back_off(attempt).await,
                 result => return result,
@@ -160,7 +176,7 @@ impl Client {
         }
         let read = |body: &Bytes| match serde_json::from_slice(body) {
             Ok(Answer { was_successful: true, value }) => Ok(value.and_then(|record| record.id())),
-            _ => Err(unreadable()),
+            _ => Err(self.unreadable()),
         };
         self.send(call, read).await
     }
@@ -186,10 +202,7 @@ impl Client {
             let answer = session.exchange(call.operation, call.writes(), request).await;
             match answer {
                 Err(Failed::Throttled(wait)) => session.throttled(wait, &mut throttled)?,
-                Err(Failed::Unavailable(words)) => {
-                    let words = session.clean(&words);
-                    return Err(ApiError::Unavailable(words));
-                }
+                Err(Failed::Unavailable(words)) => return Err(session.unavailable(&words)),
                 Ok((status, body)) => match status {
                     _ if status.is_success() => match judged(&body, &session).and_then(|()| read(&body)) {
                         Ok(read) => {
@@ -207,10 +220,8 @@ impl Client {
                     StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                         session.count(call.operation, "unauthorized");
                         if !session.auth.renews() || renewed {
-                            return Err(ApiError::Unauthorized {
-                                status: status.as_u16(),
-                                role: call.role.clone(),
-                            });
+                            let (status, role) = (status.as_u16(), call.role.clone());
+                            return Err(self.error(ErrorKind::Unauthorized { status, role }));
                         }
                         session.auth.forget_access();
                         renewed = true;
@@ -243,10 +254,6 @@ fn judged(body: &[u8], session: &Session) -> Result<(), ApiError> {
         Ok(Verdict { was_successful: false }) => Err(session.refusal(StatusCode::OK, body)),
         _ => Ok(()),
     }
-}
-
-fn unreadable() -> ApiError {
-    ApiError::Unavailable("its answer cannot be understood".to_owned())
 }
 
 #[cfg(test)]

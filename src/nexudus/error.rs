@@ -1,55 +1,77 @@
-//! Why Nexudus's API did not do as asked.
+//! Errors of Nexudus's API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What came of a request that did not succeed. Holds no secret: words of the API are cleaned before they come here.
+use url::Url;
+
+/// A request to the API that did not succeed. Holds no secret: the client removes secrets from remote text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
-    /// User, password, one-time password or token are wrong. They are not tried again: that could lock the account.
-    #[error("Nexudus refuses the credentials of [nexudus]{}", said(.0))]
+#[error("Nexudus at {host} {kind}")]
+pub struct ApiError {
+    /// Host of the API, with its port unless that is the scheme's own.
+    pub host: Arc<str>,
+    /// The failure.
+    pub kind: ErrorKind,
+}
+
+/// The failure of a request. `Display` continues a sentence whose subject is Nexudus.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ErrorKind {
+    /// User, password, one-time password or token are wrong. The client does not send them again: that could lock the account.
+    #[error("refuses the credentials of [nexudus]{}", said(.0))]
     Credentials(String),
-    /// The user may not do this, even with a token that was fetched for it.
+    /// The user lacks a right, even with a token that was fetched for this request.
     #[error(
-        "Nexudus answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}"
+        "answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}"
     )]
     Unauthorized {
-        /// The HTTP status.
+        /// HTTP status.
         status: u16,
         /// The role that the documentation asks for.
         role: String,
     },
-    /// A refusal that no repetition cures.
-    #[error("Nexudus refuses with {status}{}", said(.words))]
+    /// A refusal that a retry does not cure.
+    #[error("refuses with {status}{}", said(.words))]
     Refused {
-        /// The HTTP status; 200 where the answer says that it was no success.
+        /// HTTP status; 200 for an answer with `WasSuccessful: false`.
         status: u16,
-        /// The API's own words.
+        /// Text of the API.
         words: String,
     },
-    /// Nexudus wants us to wait longer, or more often, than we do.
-    #[error("Nexudus asks to wait{}", .0.map(|wait| format!(" for {}", humantime::format_duration(wait))).unwrap_or_default())]
+    /// Throttling for longer, or more often, than the client waits.
+    #[error("asks to wait{}", .0.map(|wait| format!(" for {}", humantime::format_duration(wait))).unwrap_or_default())]
     Throttled(Option<Duration>),
-    /// No connection, no answer in time, a broken one, or one that makes no sense. What was asked may have been done.
-    #[error("Nexudus is not available: {0}")]
+    /// No connection, no answer in time, a broken one, or one that cannot be read. The request may have taken effect.
+    #[error("is not available: {0}")]
     Unavailable(String),
-    /// Records moved from page to page each time that they were listed.
-    #[error("the list of {0} kept changing while it was read")]
+    /// Records moved between pages in every pass over a list.
+    #[error("kept changing the list of {0} while it was read")]
     Shifting(&'static str),
 }
 
 impl ApiError {
-    /// Whether what was asked may have been done all the same.
+    /// Whether the request may have taken effect all the same.
     pub fn is_unclear(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self.kind, ErrorKind::Unavailable(_))
     }
 
-    /// Whether nothing else would succeed either.
+    /// Whether every other request would fail too.
     pub fn is_general(&self) -> bool {
         matches!(
-            self,
-            Self::Credentials(_) | Self::Unauthorized { .. } | Self::Throttled(_) | Self::Unavailable(_)
+            self.kind,
+            ErrorKind::Credentials(_)
+                | ErrorKind::Unauthorized { .. }
+                | ErrorKind::Throttled(_)
+                | ErrorKind::Unavailable(_)
         )
     }
+}
+
+/// Returns the host of an address, with its port unless that is the scheme's own.
+pub(super) fn host(url: &Url) -> Arc<str> {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.into(), |port| format!("{host}:{port}").into())
 }
 
 fn said(words: &str) -> String {

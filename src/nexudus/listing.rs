@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::client::{Call, Client};
-use super::error::ApiError;
+use super::error::{ApiError, ErrorKind};
 use super::record::Record;
 
 /// How often a list is read before it counts as not readable.
@@ -77,7 +77,7 @@ impl Client {
             tracing::debug!("the list of {} changed while it was read; reading it again", collection.entity);
             before = Some(records);
         }
-        Err(ApiError::Shifting(collection.entity))
+        Err(self.error(ErrorKind::Shifting(collection.entity)))
     }
 
     /// How many records pass the filters, as the API says; where it does not say, those of the first page.
@@ -110,7 +110,8 @@ impl Client {
             }
             barren = if records.len() == known { barren + 1 } else { 0 };
             if barren > BARREN {
-                return Err(ApiError::Unavailable(format!("the list of {} has no end", collection.entity)));
+                let words = format!("the list of {} has no end", collection.entity);
+                return Err(self.error(ErrorKind::Unavailable(words)));
             }
         }
         // What was added since the first page may be on a page that was read before; that is no loss.

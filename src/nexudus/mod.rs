@@ -15,4 +15,4 @@ mod session;
 pub mod time;
 
 pub use self::client::Client;
-pub use self::error::ApiError;
+pub use self::error::{ApiError, ErrorKind};

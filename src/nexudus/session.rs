@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::auth::{Auth, Given, Next};
-use super::error::ApiError;
+use super::error::{ApiError, ErrorKind, host};
 use super::pace::Pacer;
 use crate::config::Nexudus;
 use crate::metrics::Metrics;
@@ -38,6 +38,7 @@ const MAX_WORDS: usize = 300;
 /// One user's requests to the API, one at a time.
 pub(super) struct Session {
     http: reqwest::Client,
+    host: Arc<str>,
     base_url: Url,
     metrics: Arc<Metrics>,
     pacer: Pacer,
@@ -58,6 +59,7 @@ impl Session {
         let http = outgoing::client(config.base_url.scheme()).timeout(config.pace.request_timeout);
         Ok(Self {
             http: http.build().map_err(outgoing::cause)?,
+            host: host(&config.base_url),
             base_url: config.base_url.clone(),
             metrics,
             pacer: Pacer::new(config.pace),
@@ -100,7 +102,7 @@ impl Session {
                 Err(Failed::Throttled(wait)) => self.throttled(wait, &mut throttled)?,
                 Err(Failed::Unavailable(words)) => {
                     self.auth.forget_refresh();
-                    return Err(ApiError::Unavailable(self.clean(&words)));
+                    return Err(self.unavailable(&words));
                 }
                 Ok((status, body)) if status.is_success() => {
                     let given: Option<Given> = serde_json::from_slice(&body).ok();
@@ -108,7 +110,7 @@ impl Session {
                         self.count("token", "unavailable");
                         self.auth.forget_refresh();
                         let words = "its answer to a token request holds no token";
-                        return Err(ApiError::Unavailable(words.to_owned()));
+                        return Err(self.unavailable(words));
                     };
                     self.count("token", "ok");
                     return Ok(header);
@@ -120,7 +122,7 @@ impl Session {
                 Ok((status, body)) => {
                     self.count("token", "refused");
                     let error = self.token_refusal(status, &body);
-                    let refused = matches!(error, ApiError::Credentials(_));
+                    let refused = matches!(error.kind, ErrorKind::Credentials(_));
                     // A one-time password is good once, and another process of this user may have used it.
                     if refused && self.auth.has_codes() && !code_refused {
                         code_refused = true;
@@ -185,7 +187,7 @@ impl Session {
         let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
         self.pacer.hold(wait.unwrap_or_else(|| wait_after(*times)), Instant::now());
         if *times > most || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
-            return Err(ApiError::Throttled(wait));
+            return Err(self.error(ErrorKind::Throttled(wait)));
         }
         Ok(())
     }
@@ -204,12 +206,12 @@ impl Session {
         let words: Vec<String> =
             [error, error_description].into_iter().filter(|words| !words.is_empty()).collect();
         let words = self.clean(&words.join(": "));
-        if credentials {
-            ApiError::Credentials(words)
+        self.error(if credentials {
+            ErrorKind::Credentials(words)
         } else {
             let words = format!("no token from /api/token; {words}");
-            ApiError::Refused { status: status.as_u16(), words: words.trim_end_matches("; ").to_owned() }
-        }
+            ErrorKind::Refused { status: status.as_u16(), words: words.trim_end_matches("; ").to_owned() }
+        })
     }
 
     /// What the API says about a refusal: its message, and those of single fields.
@@ -238,7 +240,17 @@ impl Session {
         if words.is_empty() && status.is_redirection() {
             "a redirect; is nexudus.base_url right?".clone_into(&mut words);
         }
-        ApiError::Refused { status: status.as_u16(), words: self.clean(&words) }
+        self.error(ErrorKind::Refused { status: status.as_u16(), words: self.clean(&words) })
+    }
+
+    /// Returns an error that names the host of the API.
+    pub(super) fn error(&self, kind: ErrorKind) -> ApiError {
+        ApiError { host: Arc::clone(&self.host), kind }
+    }
+
+    /// Returns the error for an answer that is missing or cannot be read.
+    pub(super) fn unavailable(&self, words: &str) -> ApiError {
+        self.error(ErrorKind::Unavailable(self.clean(words)))
     }
 
     /// Words from elsewhere on one line, of bounded length, without a secret that they may repeat.
@@ -332,7 +344,7 @@ mod tests {
         let wait = Some(Duration::from_secs(2));
         assert!((0..20).all(|_| session.throttled(wait, &mut times).is_ok()));
         let begun = Instant::now();
-        assert_eq!(session.throttled(wait, &mut times), Err(ApiError::Throttled(wait)));
+        assert_eq!(session.throttled(wait, &mut times).unwrap_err().kind, ErrorKind::Throttled(wait));
         assert!(
             session.pacer.next(false).unwrap() >= begun + Duration::from_secs(2),
             "it counts all the same"

@@ -11,10 +11,10 @@ use super::wanted::wanted;
 use crate::action::Action;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::nexudus::ApiError;
 use crate::nexudus::client::{Call, Client, ClientError};
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
+use crate::nexudus::{ApiError, ErrorKind};
 
 const BUSINESSES: Collection = Collection { entity: "Business", path: "/api/sys/businesses", page_size: 100 };
 
@@ -139,7 +139,7 @@ impl Account {
         let placed: Vec<_> = named.filter_map(|source| Some((&source.name, source.business_id?))).collect();
         let locations = match self.locations().await {
             Ok(locations) => Some(locations),
-            Err(ApiError::Unauthorized { .. }) => None,
+            Err(error) if matches!(error.kind, ErrorKind::Unauthorized { .. }) => None,
             Err(error) => return Err(error.into()),
         };
         if placed.is_empty() {
@@ -169,7 +169,7 @@ impl Account {
         let actions = self.actions().await;
         let knows_actions = actions.is_ok();
         let actions = actions.unwrap_or_else(|error| {
-            warnings.push(format!("Nexudus's list of actions cannot be read: {error}"));
+            warnings.push(format!("the list of actions cannot be read: {error}"));
             Vec::new()
         });
         let numbers = actions.iter().map(|action| (action.name.to_ascii_lowercase(), action.id)).collect();

@@ -14,9 +14,9 @@ use super::observed::{Observed, WEBHOOKS};
 use super::plan::{Comparison, Pair, differences};
 use super::redact;
 use super::wanted::Wanted;
-use crate::nexudus::ApiError;
 use crate::nexudus::client::{ATTEMPTS, Call, Client, back_off};
 use crate::nexudus::record::Record;
+use crate::nexudus::{ApiError, ErrorKind};
 
 /// What is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Account {
             let begun = Instant::now();
             let error = match self.client().write(&call).await {
                 Ok(Some(id)) => return Ok(id),
-                Ok(None) => ApiError::Unavailable("its answer names no Id".to_owned()),
+                Ok(None) => self.client().error(ErrorKind::Unavailable("its answer names no Id".to_owned())),
                 Err(error) if error.is_unclear() => error,
                 Err(error) => return Err(error.into()),
             };

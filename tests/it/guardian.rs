@@ -265,8 +265,9 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     let who = format!("username = {:?}\npassword_file = {password:?}", demo::EMAIL);
     tenant.configure(&format!("{}{rest}", tenant.section_as(&who, "guardian = { interval = \"200ms\" }")));
     let running = Running::serve(&tenant.file());
-    let line = running.line_with("the webhooks in Nexudus cannot be seen: Nexudus refuses the credentials");
-    assert!(line.contains("WARN"), "{line}");
+    let line = running.line_with("the webhooks in Nexudus cannot be seen: ");
+    let refused = format!("{} refuses the credentials", tenant.named());
+    assert!(line.contains("WARN") && line.contains(&refused), "{line}");
     std::fs::write(&password, demo::PASSWORD).expect("written"); // seen without a signal
     let line = running.line_with("Nexudus has an action that is not in the catalogue");
     assert_eq!((field(&line, "action_id"), field(&line, "action")), ("91", "\"DeskBooked\""), "{line}");

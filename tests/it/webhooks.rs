@@ -163,10 +163,11 @@ fn a_refusal_is_told_in_the_api_s_words_stops_no_other_and_the_next_run_goes_on(
     let errors: Vec<_> =
         applied["failed"].as_array().expect("a list").iter().map(|it| it["error"].as_str()).collect();
     let expected = [
-        "Nexudus refuses with 400: Name: is a required field",
-        "Nexudus refuses with 200: URL: token=*** is not  [31mliked",
-    ];
-    assert_eq!(errors, expected.map(Some));
+        " refuses with 400: Name: is a required field",
+        " refuses with 200: URL: token=*** is not  [31mliked",
+    ]
+    .map(|words| tenant.named() + words);
+    assert_eq!(errors, expected.each_ref().map(|words| Some(words.as_str())));
     let again = tenant.prints(&["webhooks", "apply"], 0);
     assert!(again.contains("Applied: 2 created, 0 changed, 0 failed."), "{again}");
 }

@@ -154,7 +154,8 @@ async fn a_second_401_names_the_role_and_refused_credentials_are_never_tried_aga
     let (client, asked) = api(password(), refuse).await;
     for _ in 0..3 {
         let error = read_id(&client).await.unwrap_err();
-        assert_eq!(error.to_string(), "Nexudus refuses the credentials of [nexudus]: invalid_grant: bad ***");
+        let words = "refuses the credentials of [nexudus]: invalid_grant: bad ***";
+        assert_eq!(error.kind.to_string(), words);
     }
     assert_eq!(seen(&asked).len(), 1);
 }
@@ -182,7 +183,9 @@ async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
     let long = |_: u32, _: &str| HttpResponse::Conflict().insert_header(("Retry-After", "400")).finish();
     let (client, asked) = api(password(), long).await;
     for _ in 0..3 {
-        let Err(ApiError::Throttled(Some(wait))) = read_id(&client).await else { panic!("it is throttled") };
+        let ErrorKind::Throttled(Some(wait)) = read_id(&client).await.unwrap_err().kind else {
+            panic!("it is throttled")
+        };
         assert!((301..=400).contains(&wait.as_secs()), "{wait:?}");
     }
     assert_eq!(seen(&asked).len(), 1, "nothing is asked before its time");
@@ -192,7 +195,7 @@ async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
 async fn no_token_is_asked_for_five_times_whatever_is_to_be_read() {
     let (client, asked) = api(password(), |_, _| HttpResponse::ServiceUnavailable().finish()).await;
     let error = read_id(&client).await.unwrap_err();
-    assert_eq!(error, ApiError::Unavailable("it answers 503".to_owned()));
+    assert_eq!(error.kind, ErrorKind::Unavailable("it answers 503".to_owned()));
     assert_eq!(seen(&asked).len(), 5);
 }
 
@@ -232,7 +235,7 @@ async fn whatever_a_refusal_of_the_credentials_looks_like_they_are_not_sent_agai
     ] {
         let (client, asked) = api(password(), move |_, _| answer()).await;
         for _ in 0..3 {
-            assert!(matches!(read_id(&client).await, Err(ApiError::Credentials(_))));
+            assert!(matches!(read_id(&client).await.unwrap_err().kind, ErrorKind::Credentials(_)));
         }
         assert_eq!(seen(&asked).len(), 1);
     }
@@ -258,7 +261,7 @@ async fn a_one_time_password_that_was_used_elsewhere_is_followed_by_the_next_one
     let (client, asked) =
         api(credentials, |_, _| HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#)).await;
     for _ in 0..3 {
-        assert!(matches!(read_id(&client).await, Err(ApiError::Credentials(_))));
+        assert!(matches!(read_id(&client).await.unwrap_err().kind, ErrorKind::Credentials(_)));
     }
     assert_eq!(seen(&asked).len(), 2);
 }
@@ -277,7 +280,7 @@ async fn reading_is_repeated_where_there_is_no_sense_in_an_answer_and_writing_is
     let (client, asked) = api(fixed(), answer).await;
     for words in ["it answers 500", "its answer cannot be understood"] {
         let error = client.write(&writing()).await.unwrap_err();
-        assert_eq!(error, ApiError::Unavailable(words.to_owned()));
+        assert_eq!(error.kind, ErrorKind::Unavailable(words.to_owned()));
         assert!(error.is_unclear());
     }
     assert_eq!(seen(&asked)[0], format!("PUT /api/sys/webhooks Bearer fixed-token - {RECORD}"));
@@ -295,26 +298,50 @@ async fn a_refusal_comes_in_the_api_s_own_words_whatever_its_status() {
     })
     .await;
     for refusal in [
-        "Nexudus refuses with 200: Name: is a required field; URL: has ***",
-        "Nexudus refuses with 400: Name: is a required field; URL: has ***",
-        "Nexudus refuses with 404",
-        "Nexudus refuses with 302: a redirect; is nexudus.base_url right?",
+        "refuses with 200: Name: is a required field; URL: has ***",
+        "refuses with 400: Name: is a required field; URL: has ***",
+        "refuses with 404",
+        "refuses with 302: a redirect; is nexudus.base_url right?",
     ] {
-        assert_eq!(client.write(&writing()).await.unwrap_err().to_string(), refusal);
+        assert_eq!(client.write(&writing()).await.unwrap_err().kind.to_string(), refusal);
     }
     assert_eq!(seen(&asked).len(), 4);
 }
 
 #[tokio::test]
-async fn an_api_that_is_not_there_is_told_without_its_address_and_debug_holds_no_secret() {
-    let credentials = password();
-    let mut config = nexudus("http://127.0.0.1:9", credentials);
+async fn every_error_names_the_host_of_the_api_and_debug_holds_no_secret() {
+    let refuse = |_: u32, path: &str| match path {
+        "/api/token" => HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#),
+        _ => HttpResponse::Ok().finish(),
+    };
+    type Answer = fn(u32, &str) -> HttpResponse;
+    let answers: [(Credentials, Answer, &str); 6] = [
+        (password(), refuse, "refuses the credentials"),
+        (fixed(), |_, _| HttpResponse::Unauthorized().finish(), "answers 401"),
+        (fixed(), |_, _| HttpResponse::BadRequest().finish(), "refuses with 400"),
+        (
+            fixed(),
+            |_, _| HttpResponse::Conflict().insert_header(("Retry-After", "400")).finish(),
+            "asks to wait",
+        ),
+        (fixed(), |_, _| HttpResponse::InternalServerError().finish(), "is not available"),
+        (fixed(), |_, _| ok("<html>"), "is not available"),
+    ];
+    for (credentials, answer, words) in answers {
+        let (client, _) = api(credentials, answer).await;
+        let host = client.config().base_url.authority().to_owned();
+        let error = client.write(&writing()).await.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("Nexudus at {host} {words}")), "{error}");
+    }
+    let mut config = nexudus("http://127.0.0.1:9", password());
     config.pace.request_timeout = Duration::from_millis(200);
     let client = Client::new(&config, Arc::new(Metrics::new(""))).unwrap();
     let shown = format!("{client:?}");
     assert!(!shown.contains("sesame") && shown.contains("bridge@example.com"), "{shown}");
     let error = client.write(&writing()).await.unwrap_err();
-    assert!(error.is_unclear() && !error.to_string().contains("127.0.0.1:9"), "{error}");
+    assert!(error.to_string().starts_with("Nexudus at 127.0.0.1:9 is not available: "), "{error}");
+    let https = host(&"https://spaces.nexudus.com/below".parse().unwrap());
+    assert_eq!(&*https, "spaces.nexudus.com");
 }
 
 #[test]

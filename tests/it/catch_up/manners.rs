@@ -97,7 +97,8 @@ fn a_record_that_nexudus_has_and_does_not_give_fails_alone() {
         .fault(always, Fault::Status(500, r#"{"Message":"An error has occurred."}"#.to_owned()));
     let summary = office.json(&[], 1);
     let failed = json!([{
-        "entity": "Booking", "id": broken, "event": null, "error": "Nexudus is not available: it answers 500",
+        "entity": "Booking", "id": broken, "event": null,
+        "error": format!("{} is not available: it answers 500", office.tenant.named()),
     }]);
     assert_eq!((&summary["failed"], &summary["error"]), (&failed, &json!(null)));
     assert_eq!(summary["go_on_since"], json!([SINCE]));

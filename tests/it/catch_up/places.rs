@@ -124,7 +124,8 @@ fn a_parent_that_nexudus_does_not_give_fails_the_record_and_a_missing_role_ends_
     let fault = Fault::Refused("not today".to_owned());
     office.tenant.nexudus.fault(Matching::get(&format!("/api/spaces/resources/{parent}")).always(), fault);
     let summary = office.json(&[], 1);
-    let failed = |id: i64| json!({"entity": "Booking", "id": id, "event": null, "error": "Nexudus refuses with 200: not today"});
+    let error = format!("{} refuses with 200: not today", office.tenant.named());
+    let failed = |id: i64| json!({"entity": "Booking", "id": id, "event": null, "error": error});
     assert_eq!(summary["failed"], json!([failed(here), failed(again)]));
     let path = format!("/api/spaces/resources/{parent}");
     assert_eq!(office.tenant.asked().of("GET", &path).len(), 1, "that is known then");

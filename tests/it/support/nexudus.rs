@@ -103,6 +103,11 @@ impl Tenant {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
+    /// The words with which every message about the API begins.
+    pub(crate) fn named(&self) -> String {
+        format!("Nexudus at {}", self.nexudus.address())
+    }
+
     /// What was asked since the last look.
     pub(crate) fn asked(&self) -> Journal {
         let journal = self.nexudus.journal();

@@ -55,7 +55,8 @@ fn what_was_written_and_cannot_be_looked_at_again_counts_as_failed() {
     let refusal = r#"{"Message":"no more","WasSuccessful":false}"#.to_owned();
     tenant.nexudus.fault(Matching::get(WEBHOOKS).after(1).always(), Fault::Status(400, refusal));
     let applied = tenant.json(&["webhooks", "apply"], 1);
-    let error = "written, but it could not be looked at again: Nexudus refuses with 400: no more";
+    let named = tenant.named();
+    let error = &format!("written, but it could not be looked at again: {named} refuses with 400: no more");
     let made = json!({
         "source": "north", "action": "BookingCreate",
         "webhook_id": tenant.webhook("/north/BookingCreate"), "error": error,

@@ -38,7 +38,8 @@ fn refused_credentials_are_tried_once_and_no_output_holds_them() {
         tenant.asked();
         let output = tenant.run(&["webhooks", "apply"]);
         assert_eq!(output.status.code(), Some(1), "{}", err(&output));
-        assert!(err(&output).contains("Nexudus refuses the credentials of [nexudus]"), "{}", err(&output));
+        let words = format!("{} refuses the credentials of [nexudus]", tenant.named());
+        assert!(err(&output).contains(&words), "{}", err(&output));
         assert!(!(err(&output) + &out(&output)).contains("wrong-password"));
         assert_eq!(tenant.asked().len(), 1);
     }

@@ -79,7 +79,7 @@ fn a_plan_and_an_apply_tell_everything_under_its_documented_name() {
     expected["updated"] = json!([{"source": "default", "action": "TeamUpdated", "webhook_id": untidy.team}]);
     expected["failed"] = json!([{
         "source": "north", "action": "BookingCreate", "webhook_id": untidy.north,
-        "error": "Nexudus refuses with 200: no",
+        "error": format!("{} refuses with 200: no", tenant.named()),
     }]);
     assert_eq!(applied, expected);
 }
