@@ -1,11 +1,10 @@
 //! `actions`: the catalogue of Nexudus's webhook actions.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::output::{Table, printed};
+use super::output::{Output, Table};
 use crate::action::Kind;
 use crate::action::catalogue::{ENTRIES, Entry};
 
@@ -22,11 +21,16 @@ pub struct Args {
 /// # Errors
 /// Standard output cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut out = anstream::stdout().lock();
-    printed(if args.json { print_json(&mut out) } else { print_table(&mut out) })
+    let mut out = Output::stdout();
+    if args.json {
+        out.json_text(&json()?)
+    } else {
+        out.block(table())
+    }
+    out.end(ExitCode::SUCCESS)
 }
 
-fn print_table(out: &mut impl Write) -> io::Result<()> {
+fn table() -> Table {
     let mut table = Table::new(["ID", "NAME", "ENTITY", "VERB", "KIND", "HELP-CENTRE LABEL", "OLDER LABEL"]);
     table.align_right(0);
     for entry in &ENTRIES {
@@ -34,7 +38,7 @@ fn print_table(out: &mut impl Write) -> io::Result<()> {
         let id = id.to_string();
         table.row([&id, *name, entity, verb, label(*kind), display, legacy].map(str::to_owned));
     }
-    writeln!(out, "{table}")
+    table
 }
 
 /// One action, under the names that the API and its documentation use.
@@ -50,7 +54,7 @@ struct Row {
     api_path: &'static str,
 }
 
-fn print_json(out: &mut impl Write) -> io::Result<()> {
+fn json() -> serde_json::Result<String> {
     let given = |label: &'static str| Some(label).filter(|label| !label.is_empty());
     let row = |entry: &'static Entry| Row {
         id: entry.id,
@@ -62,8 +66,7 @@ fn print_json(out: &mut impl Write) -> io::Result<()> {
         legacy_display: given(entry.legacy),
         api_path: entry.api_path,
     };
-    serde_json::to_writer_pretty(&mut *out, &ENTRIES.iter().map(row).collect::<Vec<_>>())?;
-    writeln!(out)
+    serde_json::to_string_pretty(&ENTRIES.iter().map(row).collect::<Vec<_>>())
 }
 
 fn label(kind: Kind) -> &'static str {
@@ -79,18 +82,14 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_action_under_its_heading() {
-        let mut out = Vec::new();
-        print_table(&mut out).unwrap();
-        let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        let text = anstream::adapter::strip_str(&table().to_string()).to_string();
         assert_eq!(text.lines().count(), 90);
         assert!(text.lines().nth(1).unwrap().starts_with(" 2  CoworkerUpdate"), "{text}");
     }
 
     #[test]
     fn the_json_has_null_where_there_is_no_label() {
-        let mut out = Vec::new();
-        print_json(&mut out).unwrap();
-        let rows: Vec<serde_json::Value> = serde_json::from_slice(&out).unwrap();
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&json().unwrap()).unwrap();
         assert_eq!(rows.len(), 89);
         assert_eq!(rows[0]["name"], "CoworkerUpdate");
         assert_eq!(rows[0]["kind"], "change");

@@ -1,7 +1,7 @@
 //! `catch-up`: reads what changed in Nexudus while webhooks were off, and publishes it, marked.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,9 +13,7 @@ use jiff::Timestamp;
 use super::client::control;
 use super::dev::program;
 use super::moment::moment;
-use super::output::{
-    ADDED, ERROR, HEADING, Table, Usage, WARNING, grouped, one_line, print_json, printed, styled,
-};
+use super::output::{self, ADDED, ERROR, HEADING, Output, Table, Usage, WARNING, grouped, styled};
 use super::serve::Signals;
 use crate::action::Action;
 use crate::app::BuildError;
@@ -197,11 +195,15 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
 
-    let result = if args.json { print_json(&summary) } else { print(&summary) };
+    let mut out = Output::stdout();
+    if args.json {
+        out.json(&summary);
+    } else {
+        print(&mut out, &summary)?;
+    }
     complain(&summary, |since| args.command(file, since));
-    printed(result)?;
     let done = summary.error.is_none() && summary.failed.is_empty();
-    Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    out.end(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The windows, once Nexudus has said what they need.
@@ -238,9 +240,8 @@ fn nothing(error: anyhow::Error, again: impl FnOnce() -> String) -> anyhow::Resu
     if super::is_usage(&error) {
         return Err(error);
     }
-    let error = one_line(format!("{error:#}").as_bytes());
-    anstream::eprintln!("{} nothing was published: {error}", styled(ERROR, "error:"));
-    anstream::eprintln!("To begin at the same moment again: {}", again());
+    output::error(format_args!("nothing was published: {error:#}"));
+    output::message(format_args!("To begin at the same moment again: {}", again()));
     Ok(ExitCode::FAILURE)
 }
 
@@ -278,16 +279,15 @@ fn check(window: &Window, args: &Args, since: &Beginnings) -> Result<(), Usage> 
 
 /// What went wrong, and how to go on.
 fn complain(summary: &Summary, command: impl FnOnce(&[String]) -> String) {
-    let clean = |text: &str| one_line(text.as_bytes());
     for Failed { entity, id, event, error } in summary.failed.iter().take(FAILURES_SHOWN) {
         let event = event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
-        anstream::eprintln!("{} {entity} {id}{event}: {}", styled(ERROR, "failed:"), clean(error));
+        output::failed(format_args!("{entity} {id}{event}: {error}"));
     }
     if let Some(more) = summary.failed.len().checked_sub(FAILURES_SHOWN).filter(|more| *more > 0) {
-        anstream::eprintln!("{} {} more", styled(ERROR, "failed:"), grouped(more as u64));
+        output::failed(format_args!("{} more", grouped(more as u64)));
     }
     if let Some(error) = &summary.error {
-        anstream::eprintln!("{} ended before its time: {}", styled(ERROR, "error:"), clean(error));
+        output::error(format_args!("ended before its time: {error}"));
     }
     if !summary.go_on_since.is_empty() {
         let how = match (&summary.error, summary.dry_run) {
@@ -295,12 +295,11 @@ fn complain(summary: &Summary, command: impl FnOnce(&[String]) -> String) {
             (Some(_), _) => "Not everything is published. To go on",
             (None, _) => "Not everything is published. Once that is cured",
         };
-        anstream::eprintln!("{how}: {}", command(&summary.go_on_since));
+        output::message(format_args!("{how}: {}", command(&summary.go_on_since)));
     }
 }
 
-fn print(summary: &Summary) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
+fn print(out: &mut Output, summary: &Summary) -> io::Result<()> {
     let Summary {
         run_id,
         dry_run,
@@ -371,7 +370,7 @@ fn print(summary: &Summary) -> io::Result<()> {
 
 /// What is going on, on standard error, if that is a terminal.
 fn progress() -> ProgressBar {
-    if !io::stderr().is_terminal() {
+    if !output::is_stderr_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();

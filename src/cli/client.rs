@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::output::{WARNING, styled};
+use super::output;
 use super::{DEV_SECRET, dev, loaded_from};
 use crate::config::load::{Environment, Mistakes, process_environment};
 use crate::config::{Config, NO_SOURCE};
@@ -46,7 +46,7 @@ async fn configuration_or_double(file: Option<&Path>) -> anyhow::Result<Config> 
     };
     environment.extend(running);
     let note = "nothing is configured: this is about the double of Nexudus that `dev --nexudus` runs";
-    anstream::eprintln!("{} {note}", styled(WARNING, "note:"));
+    output::note(note);
     Ok(loaded_from(file, &environment)?.config)
 }
 

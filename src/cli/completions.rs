@@ -1,13 +1,12 @@
 //! `completions`: a script that completes commands and options in a shell.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::Cli;
-use super::output::printed;
+use super::output::Output;
 
 /// The arguments of `completions`.
 #[derive(Debug, clap::Args)]
@@ -25,5 +24,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let name = command.get_name().to_owned();
     let mut script = Vec::new(); // the generator panics where it cannot write
     clap_complete::generate(args.shell, &mut command, name, &mut script);
-    printed(std::io::stdout().lock().write_all(&script))
+    let mut out = Output::stdout();
+    out.bytes(&script);
+    out.end(ExitCode::SUCCESS)
 }

@@ -1,12 +1,12 @@
 //! `config check|show`: is the configuration right, and what is in force.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
 use super::loaded;
+use super::output::{self, Output};
 use crate::app::check;
 use crate::config::show::show;
 
@@ -22,18 +22,19 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = loaded(file)?;
     check(&loaded.config)?;
+    let mut out = Output::stdout();
     match command {
         Command::Check => {
             for warning in &loaded.config.warnings {
-                anstream::eprintln!("warning: {warning}");
+                output::warning(warning);
             }
             let from = loaded
                 .file
                 .as_ref()
                 .map_or("the environment alone".into(), |path| path.display().to_string());
-            writeln!(anstream::stdout(), "The configuration is valid ({from}).")?;
+            out.line(format_args!("The configuration is valid ({from})."));
         }
-        Command::Show => write!(anstream::stdout(), "{}", show(&loaded))?,
+        Command::Show => out.block(show(&loaded).trim_end()),
     }
-    Ok(ExitCode::SUCCESS)
+    out.end(ExitCode::SUCCESS)
 }

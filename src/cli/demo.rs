@@ -2,7 +2,6 @@
 //! consumed back and compared byte for byte.
 
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::dev::{ANY_PORT, configuration, embed, leave_nexudus_alone};
-use super::output;
+use super::output::{self, Output};
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::app::{App, Ended};
 use crate::config::load::Environment;
@@ -51,11 +50,12 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     drop(stop);
     let ended = running.await.context("the bridge broke off")?;
     drop(broker);
-    let differing = print(&rows, started.elapsed(), &config)?;
+    let mut out = Output::stdout();
+    let differing = print(&mut out, &rows, started.elapsed(), &config);
     if ended != Ended::Drained {
         bail!("the bridge did not stop in order: {ended:?}");
     }
-    Ok(if differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    out.end(if differing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn post_all(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
@@ -121,7 +121,7 @@ fn difference(body: &Bytes, confirmed: &Confirmed, message: &Message) -> Option<
 }
 
 /// Prints the table and the summary; gives back how many rows are not as they should be.
-fn print(rows: &[Row], took: Duration, config: &Config) -> std::io::Result<usize> {
+fn print(out: &mut Output, rows: &[Row], took: Duration, config: &Config) -> usize {
     let mut table =
         output::Table::new(["ACTION", "TOPIC", "PARTITION", "OFFSET", "BYTES", "LATENCY", "RESULT"]);
     for number in [2, 3, 4, 5] {
@@ -155,20 +155,17 @@ fn print(rows: &[Row], took: Duration, config: &Config) -> std::io::Result<usize
     let mut latencies: Vec<Duration> = rows.iter().map(|row| row.latency).collect();
     latencies.sort_unstable();
     let median = latencies.get(latencies.len() / 2).copied().unwrap_or_default();
-    let mut out = anstream::stdout().lock();
-    writeln!(out, "{table}")?;
-    writeln!(
-        out,
+    out.block(table);
+    out.block(format_args!(
         "\n{good} of {} deliveries signed as .NET signs ({non_ascii} with non-ASCII text), posted over HTTP, verified, published,\n\
          confirmed, consumed back and found identical byte for byte.",
         rows.len(),
-    )?;
-    writeln!(
-        out,
+    ));
+    out.line(format_args!(
         "Median latency {}, {} in all, topics {}*.",
         output::duration(median),
         output::duration(took),
         config.topics.prefix
-    )?;
-    Ok(rows.len() - good)
+    ));
+    rows.len() - good
 }

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use anyhow::ensure;
 
 use self::nexudus::Beside;
+use super::output::{self, Output};
 use super::serve::{Signals, until_signal};
-use super::{DEV_SECRET, loaded_from, output};
+use super::{DEV_SECRET, loaded_from};
 use crate::app::App;
 use crate::config::load::{Environment, process_environment};
 use crate::config::{Config, Source};
@@ -183,7 +184,7 @@ impl Banner {
         nexudus: Option<&Beside>,
         file: Option<&Path>,
     ) -> std::io::Result<()> {
-        let mut out = anstream::stdout().lock();
+        let mut out = Output::stdout();
         let (ingress, admin) = (app.ingress_address(), app.admin_address());
         let program = program();
         let Self { source, token, prefix, .. } = self;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::client::configuration;
+use super::output::{self, one_line};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,6 +39,10 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let answer = client.get(&url).send().await.with_context(|| format!("{url} cannot be reached"))?;
     let ready = answer.status().is_success();
     let body = answer.text().await.with_context(|| format!("{url} broke off"))?;
-    anstream::eprintln!("{}: {body}", if ready { "ready" } else { "not ready" });
+    output::message(format_args!(
+        "{}: {}",
+        if ready { "ready" } else { "not ready" },
+        one_line(body.as_bytes())
+    ));
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -100,7 +100,11 @@ pub fn main() -> ExitCode {
         Err(error) => Err(error).context("the asynchronous runtime cannot be started"),
     };
     result.unwrap_or_else(|error| {
-        anstream::eprintln!("{}error:{} {error:#}", output::ERROR.render(), output::ERROR.render_reset());
+        if is_usage(&error) {
+            output::error_lines(format_args!("{error:#}"));
+        } else {
+            output::error(format_args!("{error:#}"));
+        }
         exit_code(&error)
     })
 }

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::output::{
-    ADDED, ERROR, FAINT, HEADING, Usage, WARNING, duration, grouped, printed, progress, styled,
+    self, ADDED, ERROR, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, one_line, progress, styled,
 };
 use super::sign::{given_key, read_body, secret, source_of};
 use crate::action::catalogue::ENTRIES;
@@ -97,16 +97,16 @@ pub async fn run(
     };
     let summary = load::run(&poster, plan, make, interrupted, seen).await;
     bar.finish_and_clear();
-    let mut out = anstream::stdout().lock();
-    printed(match (&only, args.json) {
-        (_, true) => print_json(&mut out, &summary, only.as_ref()),
-        (Some(answer), false) => print_one(&mut out, answer),
-        (None, false) => print_summary(&mut out, &summary, count),
-    })?;
-    if summary.answers.keys().any(|kind| kind.starts_with("401")) {
-        anstream::eprintln!("{} the signature was made with {key_from}", styled(WARNING, "hint:"));
+    let mut out = Output::stdout();
+    match (&only, args.json) {
+        (_, true) => out.json(&document(&summary, only.as_ref())),
+        (Some(answer), false) => print_one(&mut out, answer)?,
+        (None, false) => print_summary(&mut out, &summary, count)?,
     }
-    Ok(if summary.accepted == count { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if summary.answers.keys().any(|kind| kind.starts_with("401")) {
+        output::hint(format_args!("the signature was made with {key_from}"));
+    }
+    out.end(if summary.accepted == count { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the bridge asks a sender for.
@@ -160,11 +160,10 @@ impl Bodies {
             (None, None) => return Err(no_payload(&args.action, known.is_some(), actions).into()),
         };
         if known.is_none() {
-            anstream::eprintln!(
-                "{} {name:?} is in neither the catalogue nor extra_actions{}; the bridge will keep it on the quarantine topic",
-                styled(WARNING, "note:"),
-                meant(&args.action, actions)
-            );
+            let meant = meant(&args.action, actions);
+            output::note(format_args!(
+                "{name:?} is in neither the catalogue nor extra_actions{meant}; the bridge will keep it on the quarantine topic"
+            ));
         }
         Ok(Self { list: vec![(name.into(), template)] })
     }
@@ -211,12 +210,16 @@ fn print_one(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
     };
     let receipt = match &answer.result {
         Ok(receipt) => receipt,
-        Err(refusal) => return writeln!(out, "{}: {refusal} ({took})", styled(ERROR, "not confirmed")),
+        Err(refusal) => {
+            let refusal = one_line(refusal.to_string().as_bytes());
+            return writeln!(out, "{}: {refusal} ({took})", styled(ERROR, "not confirmed"));
+        }
     };
-    writeln!(out, "{} in {took}", styled(status_style(receipt), &receipt.status))?;
+    writeln!(out, "{} in {took}", styled(status_style(receipt), one_line(receipt.status.as_bytes())))?;
     for event in &receipt.events {
-        let place = format!("{} partition {} offset {}", event.topic, event.partition, event.offset);
-        writeln!(out, "  {}  {}", styled(HEADING, place), styled(FAINT, format!("id {}", event.id)))?;
+        let [topic, id] = [&event.topic, &event.id].map(|text| one_line(text.as_bytes()));
+        let place = format!("{topic} partition {} offset {}", event.partition, event.offset);
+        writeln!(out, "  {}  {}", styled(HEADING, place), styled(FAINT, format!("id {id}")))?;
     }
     Ok(())
 }
@@ -260,9 +263,13 @@ fn print_summary(out: &mut impl Write, summary: &Summary, count: u64) -> std::io
     }
     for (kind, tally) in &summary.answers {
         let style = if tally.accepted { if kind == "confirmed" { ADDED } else { WARNING } } else { ERROR };
-        writeln!(out, "  {:>9}  {}", grouped(tally.count), styled(style, kind))?;
+        writeln!(out, "  {:>9}  {}", grouped(tally.count), styled(style, one_line(kind.as_bytes())))?;
         if let Some(example) = &tally.example {
-            writeln!(out, "             {}", styled(FAINT, format!("such as {example}")))?;
+            writeln!(
+                out,
+                "             {}",
+                styled(FAINT, format!("such as {}", one_line(example.as_bytes())))
+            )?;
         }
     }
     Ok(())
@@ -271,7 +278,7 @@ fn print_summary(out: &mut impl Write, summary: &Summary, count: u64) -> std::io
 /// The latencies that are told.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
 
-fn print_json(out: &mut impl Write, summary: &Summary, only: Option<&Answer>) -> std::io::Result<()> {
+fn document(summary: &Summary, only: Option<&Answer>) -> Value {
     let latency = |(name, quantile): (&str, f64)| {
         let seconds = (summary.accepted > 0).then(|| summary.quantile(quantile).as_secs_f64());
         (name.to_owned(), json!(seconds))
@@ -291,8 +298,7 @@ fn print_json(out: &mut impl Write, summary: &Summary, only: Option<&Answer>) ->
     if let Some(Ok(receipt)) = only.map(|answer| &answer.result) {
         document["confirmed"] = receipt.events.iter().map(event).collect();
     }
-    serde_json::to_writer(&mut *out, &document)?;
-    writeln!(out)
+    document
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `sign`: the signature that Nexudus sends with a body.
 
 use std::convert::Infallible;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::output::{Usage, printed};
+use super::output::{Output, Usage};
 use crate::config::{Config, Source};
 use crate::signature::SigningKey;
 
@@ -46,7 +46,9 @@ pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) 
     let keys = args.secret.keys(configuration)?;
     let body = read_body(args.file.as_deref())?;
     let signature = keys[0].sign(&body); // during a rotation, the first is the current one
-    printed(writeln!(anstream::stdout().lock(), "{signature}"))
+    let mut out = Output::stdout();
+    out.line(signature);
+    out.end(ExitCode::SUCCESS)
 }
 
 impl SecretArgs {

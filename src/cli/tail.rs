@@ -3,16 +3,15 @@
 //! For people one line an event, shortened to the terminal; with `--json` one object an event, complete, the record
 //! embedded in its own text. Reading joins no group and commits nothing.
 
-use std::io::{self, IsTerminal as _, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use console::{Term, measure_text_width, truncate_str};
+use console::{measure_text_width, truncate_str};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::output::{FAINT, HEADING, Usage, WARNING, one_line, printed, styled};
+use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
 use crate::action::{Action, Actions, QUARANTINE};
 use crate::config::Config;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
@@ -69,7 +68,7 @@ pub async fn run(
     let wanted = patterns(&args.action)?;
     let lists: Vec<&Actions> = sources.values().map(|source| &source.actions).collect();
     for hint in args.action.iter().filter_map(|name| hint(name, &lists)) {
-        anstream::eprintln!("{} {hint}", styled(WARNING, "note:"));
+        output::note(hint);
     }
     let prefix = topics.prefix;
     let selection = {
@@ -86,27 +85,30 @@ pub async fn run(
     };
     let servers = &kafka.bootstrap_servers;
     if reader.partitions() == 0 {
-        let nothing = format!("no topic to read on {servers} yet, or no right to see it; waiting for one");
-        anstream::eprintln!("{} {nothing}", styled(WARNING, "note:"));
-    } else if io::stderr().is_terminal() {
+        output::note(format_args!(
+            "no topic to read on {servers} yet, or no right to see it; waiting for one"
+        ));
+    } else if output::is_stderr_terminal() {
         let note = format!("Reading {prefix}* on {servers}, from its {}. Ctrl-C ends.", args.from.name());
-        anstream::eprintln!("{}", styled(FAINT, note));
+        output::message(styled(FAINT, note));
     }
-    let out = Out { json: args.json, prefix, width: width() };
+    let mut out = Output::stdout();
+    let lines = Lines { prefix, width: output::columns() };
     let mut left = args.count.unwrap_or(u64::MAX);
-    while left > 0 {
+    while left > 0 && out.is_open() {
         let message = tokio::select! {
             message = reader.next() => message?,
             _ = &mut interrupted => break,
         };
         let message = message.context("a reader without an end has ended")?;
-        match out.print(&message) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            result => result?,
+        if args.json {
+            out.json_text(&json::object(&message)?)
+        } else {
+            out.line(lines.line(&message))
         }
         left -= 1;
     }
-    printed(Ok(()))
+    out.end(ExitCode::SUCCESS)
 }
 
 /// The part of a topic's name behind the prefix; none for other topics, and for Kafka's own.
@@ -139,35 +141,22 @@ fn hint(name: &str, lists: &[&Actions]) -> Option<String> {
     Some(format!("{name:?} is not an action of the catalogue or the configuration{meant}"))
 }
 
-/// The columns of the terminal behind standard output; none where it is none, and lines are complete.
-fn width() -> Option<usize> {
-    Term::stdout().size_checked().map(|(_, columns)| columns.into()).filter(|_| io::stdout().is_terminal())
-}
-
-/// How events are printed.
-struct Out {
-    json: bool,
+/// Makes lines for people.
+struct Lines {
     prefix: String,
+    /// The columns of the terminal; none in a pipe, where lines are complete.
     width: Option<usize>,
 }
 
-impl Out {
-    fn print(&self, message: &Message) -> io::Result<()> {
-        if self.json {
-            let mut line = json::object(message)?;
-            line.push(b'\n');
-            return io::stdout().lock().write_all(&line); // past anstream: data has no styles to strip
-        }
-        writeln!(anstream::stdout().lock(), "{}", self.line(message))
-    }
-
+impl Lines {
     /// Time, action, key, place and id, then as much of the value as fits.
     fn line(&self, message: &Message) -> String {
         let action = action_of(&message.topic, &self.prefix).unwrap_or(&message.topic);
         let time = message.timestamp.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
         let key = message.key.as_deref().map_or_else(|| "-".to_owned(), one_line);
-        let id =
-            message.header("ce_id").map(|id| format!("  id {}", short(&one_line(id)))).unwrap_or_default();
+        let id = message.header("ce_id").map(one_line);
+        let shown = |id: String| if self.width.is_some() { short(&id) } else { id };
+        let id = id.map(|id| format!("  id {}", shown(id))).unwrap_or_default();
         let place = format!("{}@{}{id}", message.partition, message.offset);
         let mut line =
             format!("{}  {}  {key}  {}", styled(FAINT, time), styled(HEADING, action), styled(FAINT, place));

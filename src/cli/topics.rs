@@ -1,13 +1,12 @@
 //! `topics plan|apply`: the configuration's topics and the cluster's, as a diff.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
 
 use super::loaded;
-use super::output;
+use super::output::{self, ADDED, Output, WARNING, styled};
 use crate::kafka::topics::{Plan, Topics, Wanted};
 
 #[derive(Debug, Subcommand)]
@@ -30,60 +29,47 @@ pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result
     let config = loaded(file)?.config;
     let topics = Topics::new(&config)?;
     let plan = topics.plan().await?;
-    print(&plan)?;
-    match command {
-        Command::Plan { detailed_exitcode: true } if !plan.create.is_empty() => Ok(ExitCode::from(PENDING)),
-        Command::Plan { .. } => Ok(ExitCode::SUCCESS),
-        Command::Apply => apply(&topics, &plan).await,
-    }
+    let mut out = Output::stdout();
+    print(&mut out, &plan);
+    let code = match command {
+        Command::Plan { detailed_exitcode: true } if !plan.create.is_empty() => ExitCode::from(PENDING),
+        Command::Plan { .. } => ExitCode::SUCCESS,
+        Command::Apply => apply(&mut out, &topics, &plan).await?,
+    };
+    out.end(code)
 }
 
-async fn apply(topics: &Topics, plan: &Plan) -> anyhow::Result<ExitCode> {
+async fn apply(out: &mut Output, topics: &Topics, plan: &Plan) -> anyhow::Result<ExitCode> {
     let failed = topics.apply(plan).await?;
     for failure in &failed {
-        anstream::eprintln!("{}failed:{} {failure}", output::ERROR.render(), output::ERROR.render_reset());
+        output::failed(failure);
     }
     let created = plan.create.len() - failed.len();
-    writeln!(anstream::stdout(), "Applied: {created} created, {} failed.", failed.len())?;
+    out.line(format_args!("Applied: {created} created, {} failed.", failed.len()));
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(plan: &Plan) -> std::io::Result<()> {
-    let mut out = anstream::stdout().lock();
+fn print(out: &mut Output, plan: &Plan) {
     for wanted in &plan.create {
-        writeln!(
-            out,
-            "{}+ {}{}  {}",
-            output::ADDED.render(),
-            wanted.name,
-            output::ADDED.render_reset(),
-            settings(wanted)
-        )?;
+        let name = styled(ADDED, format_args!("+ {}", wanted.name));
+        out.line(format_args!("{name}  {}", settings(wanted)));
     }
     for difference in &plan.differences {
         let crate::kafka::topics::Difference { topic, field, have, want } = difference;
-        writeln!(
-            out,
-            "{}! {topic}{}  {field}: {have}, configured {want} (left as it is)",
-            output::WARNING.render(),
-            output::WARNING.render_reset()
-        )?;
+        let topic = styled(WARNING, format_args!("! {topic}"));
+        out.line(format_args!("{topic}  {field}: {have}, configured {want} (left as it is)"));
     }
     for warning in &plan.warnings {
-        anstream::eprintln!(
-            "{}warning:{} {warning}",
-            output::WARNING.render(),
-            output::WARNING.render_reset()
-        );
+        output::warning(warning);
     }
     if plan.create.is_empty() && plan.differences.is_empty() {
-        return writeln!(out, "No changes. {} topics match the configuration.", plan.unchanged);
+        return out.line(format_args!("No changes. {} topics match the configuration.", plan.unchanged));
     }
     let mut differing: Vec<&str> =
         plan.differences.iter().map(|difference| difference.topic.as_str()).collect();
     differing.dedup();
     let (create, differ) = (plan.create.len(), differing.len());
-    writeln!(out, "Plan: {create} to create, {differ} differ, {} unchanged.", plan.unchanged)
+    out.line(format_args!("Plan: {create} to create, {differ} differ, {} unchanged.", plan.unchanged));
 }
 
 fn settings(wanted: &Wanted) -> String {

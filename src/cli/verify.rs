@@ -1,10 +1,9 @@
 //! `verify`: is a signature right for a body, and in which form.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::output::{ADDED, ERROR, Usage, printed, styled};
+use super::output::{self, ADDED, ERROR, Output, Usage, styled};
 use super::sign::{SecretArgs, read_body};
 use crate::config::Config;
 use crate::signature::{Form, Signature, SigningKey};
@@ -39,14 +38,15 @@ pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) 
         }
         None => format!("{}: not the signature of this body under this secret", styled(ERROR, "invalid")),
     };
-    printed(writeln!(anstream::stdout().lock(), "{line}"))?;
+    let mut out = Output::stdout();
+    out.line(line);
     if verdict.is_some() {
-        return Ok(ExitCode::SUCCESS);
+        return out.end(ExitCode::SUCCESS);
     }
     if saved_with_line_break(&body).is_some_and(|body| self::verdict(&keys, body, &signature).is_some()) {
-        anstream::eprintln!("hint: without the line break at its end the body has this signature");
+        output::hint("without the line break at its end the body has this signature");
     }
-    Ok(ExitCode::FAILURE)
+    out.end(ExitCode::FAILURE)
 }
 
 fn verdict(keys: &[SigningKey], body: &[u8], signature: &Signature) -> Option<Form> {

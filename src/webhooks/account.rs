@@ -245,8 +245,10 @@ fn seen(locations: &Option<Vec<Location>>) -> String {
         None => "; its user may not list them (role Business-List)".to_owned(),
         Some([]) => "; the user of [nexudus] sees none".to_owned(),
         Some(locations) => {
-            let lines =
-                locations.iter().map(|Location { id, name }| format!("\n  business_id = {id}  # {name}"));
+            let lines = locations.iter().map(|Location { id, name }| {
+                let name = name.escape_debug(); // a name with a line break must not look like another location
+                format!("\n  business_id = {id}  # {name}")
+            });
             format!("; it sees{}", lines.collect::<String>())
         }
     }

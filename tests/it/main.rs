@@ -19,6 +19,7 @@ mod ingress;
 mod lasting;
 mod logs;
 mod outage;
+mod output;
 mod pressure;
 mod quarantine;
 mod redelivery;

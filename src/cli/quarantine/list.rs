@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use jiff::Timestamp;
 use super::choice::{Choice, Filters, Place};
 use super::row::{Row, shown};
 use super::{Cluster, next};
-use crate::cli::output::{Table, WARNING, grouped, one_line, printed, styled};
+use crate::cli::output::{self, Output, Table, grouped};
 use crate::config::Config;
 use crate::kafka::consumer::{Reader, Selection, Start, Stop};
 
@@ -46,6 +45,7 @@ pub(super) async fn run(
     let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
     let limit = args.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut youngest = Youngest::new(limit.unwrap_or(TABLE_ROWS));
+    let mut out = Output::stdout();
     let (mut read, mut taken) = (0_u64, 0_u64);
     while let Some(message) = next(&mut reader).await? {
         read += 1;
@@ -56,9 +56,9 @@ pub(super) async fn run(
         }
         taken += 1;
         if args.json && limit.is_none() {
-            match print_json(&row) {
-                Ok(()) => {}
-                ended => return printed(ended),
+            out.json(&row);
+            if !out.is_open() {
+                break;
             }
         } else {
             youngest.take(row);
@@ -66,12 +66,15 @@ pub(super) async fn run(
     }
     let shown = youngest.in_order();
     let left_out = if args.json && limit.is_none() { 0 } else { taken - shown.len() as u64 };
-    let result = if args.json { shown.iter().try_for_each(print_json) } else { print_table(&shown) };
-    let code = printed(result)?;
-    if let Some(note) = note(&topic, read, taken, left_out) {
-        anstream::eprintln!("{} {note}", styled(WARNING, "note:"));
+    if args.json {
+        shown.iter().for_each(|row| out.json(row));
+    } else if !shown.is_empty() {
+        out.block(table(&shown));
     }
-    Ok(code)
+    if let Some(note) = note(&topic, read, taken, left_out) {
+        output::note(note);
+    }
+    out.end(ExitCode::SUCCESS)
 }
 
 /// What the lines themselves do not say.
@@ -138,24 +141,14 @@ impl Youngest {
     }
 }
 
-fn print_json(row: &Row) -> io::Result<()> {
-    let mut line = serde_json::to_vec(row)?;
-    line.push(b'\n');
-    io::stdout().lock().write_all(&line)
-}
-
-fn print_table(rows: &[Row]) -> io::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
+fn table(rows: &[Row]) -> Table {
     let mut table = Table::new(["RECEIVED", "SOURCE", "ACTION", "REASON", "BYTES", "PLACE"]);
     table.align_right(4);
     for row in rows {
-        let text =
-            |text: &Option<String>| text.as_ref().map_or("-".to_owned(), |text| one_line(text.as_bytes()));
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let mut reason = text(&row.reason);
         if let Some(signature) = &row.signature {
-            reason.push_str(&format!(" (signature {})", one_line(signature.as_bytes())));
+            reason.push_str(&format!(" (signature {signature})"));
         }
         table.row([
             row.received.map_or("-".to_owned(), shown),
@@ -166,7 +159,7 @@ fn print_table(rows: &[Row]) -> io::Result<()> {
             row.place.to_string(),
         ]);
     }
-    writeln!(anstream::stdout().lock(), "{table}")
+    table
 }
 
 #[cfg(test)]

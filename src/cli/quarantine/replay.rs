@@ -5,7 +5,6 @@
 //! is continued by the next: at most the one message is repeated that was under way when the process died, with equal ids.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write as _};
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -15,7 +14,9 @@ use super::choice::{Choice, Filters, Place};
 use super::row::Row;
 use super::{Cluster, next};
 use crate::app::BuildError;
-use crate::cli::output::{ADDED, ERROR, FAINT, Usage, WARNING, grouped, one_line, styled};
+use crate::cli::output::{
+    self, ADDED, ERROR, FAINT, Output, Usage, WARNING, grouped, is_stdout_terminal, one_line, styled,
+};
 use crate::cli::serve::Signals;
 use crate::cli::tail::short;
 use crate::config::Config;
@@ -68,22 +69,22 @@ pub(super) async fn run(
     if !progress.remembers() && !args.again {
         let note =
             "no earlier run is remembered on this cluster; Kafka forgets one some days after its last commit";
-        anstream::eprintln!("{} {note}", styled(WARNING, "note:"));
+        output::note(note);
     }
     let places = (!args.places.is_empty()).then(|| args.places.into_iter().collect());
     let (dry_run, again) = (args.dry_run, args.again);
-    let mut replay =
-        Replay { replayer, progress, choice, places, corrected, dry_run, again, tally: Tally::default() };
+    let (tally, out) = (Tally::default(), Output::stdout());
+    let mut replay = Replay { replayer, progress, choice, places, corrected, dry_run, again, tally, out };
     let ended = replay.all(&mut reader).await;
     for place in replay.places.iter().flatten() {
         if ended.is_ok() {
-            anstream::eprintln!("{} no message at {place} of {topic}, or no longer", styled(ERROR, "error:"));
+            output::error(format_args!("no message at {place} of {topic}, or no longer"));
             replay.tally.failed += 1;
         }
     }
-    writeln!(anstream::stdout(), "{}", replay.tally.summary(dry_run))?;
+    replay.out.line(replay.tally.summary(dry_run));
     ended.context("the replay was ended before its time; another run continues it")?;
-    Ok(if replay.tally.all_done() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    replay.out.end(if replay.tally.all_done() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The name of an action that some source has.
@@ -121,6 +122,7 @@ struct Replay {
     dry_run: bool,
     again: bool,
     tally: Tally,
+    out: Output,
 }
 
 /// What became of the chosen messages.
@@ -186,29 +188,39 @@ impl Replay {
             Ok(events) => events,
             Err(why) => {
                 self.tally.skipped += 1;
-                return Ok(line(&styled(WARNING, "skipped "), row, &one_line(why.to_string().as_bytes()))?);
+                self.line(&styled(WARNING, "skipped "), row, &why.to_string());
+                return Ok(());
             }
         };
         let count = events.len() as u64;
         if self.dry_run {
-            line(&styled(FAINT, "would replay"), row, &planned(&events))?;
+            self.line(&styled(FAINT, "would replay"), row, &planned(&events));
         } else {
             let confirmed = match self.publish(&events).await {
                 Ok(confirmed) => confirmed,
                 Err(why) => {
                     self.tally.failed += 1;
-                    line(&styled(ERROR, "failed  "), row, &why)?;
+                    self.line(&styled(ERROR, "failed  "), row, &why);
                     ensure!(self.tally.silent_in_a_row < SILENT_TOPICS, "the cluster confirms nothing");
                     return Ok(());
                 }
             };
             let remembered = self.progress.done(row.partition, row.offset).await;
-            line(&styled(ADDED, "replayed"), row, &published(&confirmed))?;
+            self.line(&styled(ADDED, "replayed"), row, &published(&confirmed));
             remembered.context("published and confirmed, but that cannot be remembered")?;
         }
         self.tally.replayed += 1;
         self.tally.events += count;
         Ok(())
+    }
+
+    /// Prints a line about a message: the result, its place, the reason and the action under which it was kept, and the rest.
+    fn line(&mut self, result: &str, row: &Row, rest: &str) {
+        let text =
+            |text: &Option<String>| text.as_ref().map_or("-".to_owned(), |text| one_line(text.as_bytes()));
+        let (place, reason, action, rest) =
+            (row.place, text(&row.reason), text(&row.action), one_line(rest.as_bytes()));
+        self.out.line(format_args!("{result}  {place}  {reason}  {action}  {rest}"));
     }
 
     /// Publishes the events of a message, each once the one before is confirmed.
@@ -260,13 +272,6 @@ impl Tally {
     }
 }
 
-/// A line a message: what became of it, its place, why it was kept and for which action, and the rest.
-fn line(word: &str, row: &Row, rest: &str) -> io::Result<()> {
-    let text = |text: &Option<String>| text.as_ref().map_or("-".to_owned(), |text| one_line(text.as_bytes()));
-    let (place, reason, action) = (row.place, text(&row.reason), text(&row.action));
-    writeln!(anstream::stdout().lock(), "{word}  {place}  {reason}  {action}  {rest}")
-}
-
 /// So many events of a message are told one by one.
 const TOLD: usize = 3;
 
@@ -280,7 +285,9 @@ fn planned(events: &[Event]) -> String {
 
 fn published(confirmed: &[Confirmed]) -> String {
     let of = |event: &Confirmed| {
-        format!("{}@{} id {}", event.partition, event.offset, short(&event.id.to_string()))
+        let id = event.id.to_string();
+        let id = if is_stdout_terminal() { short(&id) } else { id };
+        format!("{}@{} id {id}", event.partition, event.offset)
     };
     told(confirmed, |event| event.stream.topic.as_str(), of)
 }

@@ -4,14 +4,14 @@
 //! `--raw` into a pipe or a file gives the very bytes.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::bail;
 
 use super::choice::Place;
 use super::{Cluster, next};
-use crate::cli::output::{HEADING, one_line, printed, styled};
+use crate::cli::output::{HEADING, Output, is_stdout_terminal, one_line, styled};
 use crate::cli::tail::json;
 use crate::config::Config;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
@@ -44,16 +44,14 @@ pub(super) async fn run(
         bail!("no message at {} of {topic}, or no longer", args.place);
     };
     let body = message.value.as_deref().unwrap_or_default();
-    let mut out = anstream::stdout().lock();
-    printed(match (args.raw, args.json) {
-        (true, _) if io::stdout().is_terminal() => writeln!(out, "{}", visible(body)),
-        (true, _) => io::stdout().lock().write_all(body), // past anstream, which would strip styles out of it
-        (_, true) => json::object(&message).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            io::stdout().lock().write_all(&line)
-        }),
-        _ => print(&mut out, args.place, &message),
-    })
+    let mut out = Output::stdout();
+    match (args.raw, args.json) {
+        (true, _) if is_stdout_terminal() => out.block(visible(body)),
+        (true, _) => out.bytes(body),
+        (_, true) => out.json_text(&json::object(&message)?),
+        _ => print(&mut out, args.place, &message)?,
+    }
+    out.end(ExitCode::SUCCESS)
 }
 
 fn print(out: &mut impl Write, place: Place, message: &Message) -> io::Result<()> {

@@ -182,7 +182,7 @@ fn many_are_told_by_their_latencies_and_answers_with_an_example_of_each_refusal(
 
 #[test]
 fn the_json_says_the_same() {
-    let document: Value = serde_json::from_str(&plain(|out| print_json(out, &summary(), None))).unwrap();
+    let document: Value = document(&summary(), None);
     assert_eq!(document["accepted"], 1_499);
     assert!((document["latency_seconds"]["p99"].as_f64().unwrap() - 0.002).abs() < 1e-5);
     assert_eq!(document["answers"][0]["example"], "BookingCreate: 503 Full: no room");

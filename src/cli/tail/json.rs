@@ -11,8 +11,8 @@ use crate::sender::payloads::wire_body;
 /// `{"topic", "partition", "offset", "timestamp", "key", "headers", "value"}`. A value that is JSON is embedded in its own
 /// text, numbers and escapes as they are; only white space between tokens goes where it would break the line. Any other
 /// value is `value_base64` instead, as is `key_base64` for a key that is not UTF-8.
-pub(in crate::cli) fn object(message: &Message) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Line(message))
+pub(in crate::cli) fn object(message: &Message) -> serde_json::Result<String> {
+    serde_json::to_string(&Line(message))
 }
 
 struct Line<'a>(&'a Message);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn line(message: &Message) -> String {
-        String::from_utf8(object(message).unwrap()).unwrap()
+        object(message).unwrap()
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
     fn other_values_are_base64_and_none_is_null() {
         for value in [&b"not json"[..], b"", b"{\"a\":\"\xFF\"}", b"\xEF\xBB\xBF{}"] {
             let line: serde_json::Value =
-                serde_json::from_slice(&object(&message(Some(value))).unwrap()).unwrap();
+                serde_json::from_str(&object(&message(Some(value))).unwrap()).unwrap();
             assert_eq!(line["value_base64"], STANDARD.encode(value));
             assert!(line.get("value").is_none());
         }

@@ -14,7 +14,7 @@ fn message(topic: &str, value: &[u8], headers: &[(&str, &str)]) -> Message {
 }
 
 fn line(width: Option<usize>, message: &Message) -> String {
-    let out = Out { json: false, prefix: "nexudus.".to_owned(), width };
+    let out = Lines { prefix: "nexudus.".to_owned(), width };
     anstream::adapter::strip_str(&out.line(message)).to_string()
 }
 
@@ -54,13 +54,15 @@ fn a_name_that_no_list_has_is_wondered_at() {
 }
 
 #[test]
-fn a_line_has_time_action_key_place_id_and_value() {
+fn a_line_has_time_action_key_place_id_and_value_and_is_complete_in_a_pipe() {
     let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let message = message("nexudus.BookingCreate", "{\"N\":\"é\"}".as_bytes(), &[("ce_id", id)]);
-    assert_eq!(
-        line(None, &message),
-        "2026-01-02T03:04:05.678Z  BookingCreate  42  2@17  id 01234567…  {\"N\":\"é\"}"
-    );
+    for (width, id) in [(Some(200), "01234567…"), (None, id)] {
+        assert_eq!(
+            line(width, &message),
+            format!("2026-01-02T03:04:05.678Z  BookingCreate  42  2@17  id {id}  {{\"N\":\"é\"}}")
+        );
+    }
 }
 
 #[test]

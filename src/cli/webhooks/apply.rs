@@ -1,6 +1,6 @@
 //! `webhooks apply`: writes what the plan shows.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use indicatif::ProgressStyle;
 use serde_json::json;
 
 use super::{Common, look, plan, plan_json, print_failed};
-use crate::cli::output::{HEADING, print_json, progress, styled};
+use crate::cli::output::{self, HEADING, Output, progress, styled};
 use crate::webhooks::apply::{Applied, Scope};
 use crate::webhooks::plan::Pair;
 
@@ -31,15 +31,18 @@ const SECRET: &str = "Nexudus signs with the shared secret of the location, whic
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (account, look) = look(&args.common, file).await?;
     let changes = look.comparison.changes().len();
+    let mut out = Output::stdout();
     if !args.common.json {
-        plan::print(&mut anstream::stdout().lock(), &look)?;
+        plan::print(&mut out, &look)?;
     }
     if changes > 0 && !args.yes && somebody_is_there() {
-        if args.common.json || !io::stdout().is_terminal() {
-            plan::print(&mut anstream::stderr().lock(), &look)?; // who is asked has to see about what
+        if args.common.json || !output::is_stdout_terminal() {
+            let mut plan = Vec::new();
+            plan::print(&mut plan, &look)?; // the person who answers must see the plan
+            output::message(String::from_utf8_lossy(&plan).trim_end());
         }
         if !confirmed(changes)? {
-            anstream::eprintln!("Nothing was written.");
+            output::message("Nothing was written.");
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -58,7 +61,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         document["created"] = json!(created);
         document["updated"] = json!(updated);
         document["failed"] = json!(failed);
-        print_json(&document)?;
+        out.json(&document);
     } else if changes > 0 {
         let summary = format!(
             "Applied: {} created, {} changed, {} failed.",
@@ -66,23 +69,22 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
             updated.len(),
             failed.len()
         );
-        writeln!(anstream::stdout(), "{}", styled(HEADING, summary))?;
+        out.line(styled(HEADING, summary));
     }
     if !created.is_empty() {
-        anstream::eprintln!("{SECRET}");
+        output::message(SECRET);
     }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    out.end(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Whether there is a terminal to ask on; elsewhere nobody could answer, and whoever wrote the command meant it.
 fn somebody_is_there() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
+    io::stdin().is_terminal() && output::is_stderr_terminal()
 }
 
 fn confirmed(changes: usize) -> io::Result<bool> {
     let webhooks = if changes == 1 { "webhook" } else { "webhooks" };
-    anstream::eprint!("Write {changes} {webhooks} in Nexudus? [y/N] ");
-    io::stderr().flush()?;
+    output::question(format_args!("Write {changes} {webhooks} in Nexudus? [y/N]"));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))

@@ -1,13 +1,12 @@
 //! `webhooks enable`: switches on what is switched off, and changes nothing else.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::{Common, look, print_failed};
-use crate::cli::output::{ADDED, Usage, print_json, styled};
+use crate::cli::output::{ADDED, Output, Usage, styled};
 use crate::webhooks::apply::{Done, Scope};
 use crate::webhooks::plan::Pair;
 
@@ -38,16 +37,16 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let applied = account.apply(&pairs, Scope::Enable, &|_| {}).await;
     let (enabled, failed) = (applied.updated, applied.failed);
     print_failed(&failed);
+    let mut out = Output::stdout();
     if args.common.json {
-        print_json(&json!({"enabled": enabled, "failed": failed}))?;
+        out.json(&json!({"enabled": enabled, "failed": failed}));
     } else {
-        let mut out = anstream::stdout().lock();
         for Done { source, action, webhook_id } in &enabled {
-            writeln!(out, "{} {source} {action} {webhook_id}", styled(ADDED, "enabled"))?;
+            out.line(format_args!("{} {source} {action} {webhook_id}", styled(ADDED, "enabled")));
         }
-        writeln!(out, "Enabled: {}, {} failed.", enabled.len(), failed.len())?;
+        out.line(format_args!("Enabled: {}, {} failed.", enabled.len(), failed.len()));
     }
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    out.end(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The nearest name, where that one has a webhook.

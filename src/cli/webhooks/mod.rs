@@ -16,7 +16,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::control;
-use super::output::{ERROR, WARNING, one_line, styled};
+use super::output::{self, WARNING, one_line, styled};
 use crate::metrics::Metrics;
 use crate::webhooks::account::UnknownAction;
 use crate::webhooks::apply::Failure;
@@ -63,14 +63,14 @@ pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result
 async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, Look)> {
     let config = control(file).await?;
     for warning in config.warnings.iter().filter(|warning| warning.starts_with("nexudus.")) {
-        anstream::eprintln!("{} {warning}", styled(WARNING, "warning:"));
+        output::warning(warning);
     }
     let account = Account::new(&config, Arc::new(Metrics::new("")))?;
     account.check_locations(&common.source).await?;
     let mut look = account.look().await.map_err(AccountError::from)?;
     look.comparison = look.comparison.only(&common.source);
     for warning in &look.warnings {
-        anstream::eprintln!("{} {warning}", styled(WARNING, "warning:"));
+        output::warning(warning);
     }
     Ok((account, look))
 }
@@ -96,7 +96,7 @@ fn print_unknown(out: &mut impl io::Write, unknown: &[UnknownAction]) -> io::Res
 fn print_failed(failed: &[Failure]) {
     for Failure { source, action, webhook_id, error } in failed {
         let id = webhook_id.map(|id| format!(" {id}")).unwrap_or_default();
-        anstream::eprintln!("{} {source} {action}{id}: {error}", styled(ERROR, "failed:"));
+        output::failed(format_args!("{source} {action}{id}: {error}"));
     }
 }
 

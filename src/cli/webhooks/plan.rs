@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Common, PENDING, line, look, plan_json, print_unknown, print_unwanted};
-use crate::cli::output::{ADDED, WARNING, print_json, printed};
+use crate::cli::output::{ADDED, Output, WARNING};
 use crate::webhooks::Look;
 use crate::webhooks::plan::{Change, Op};
 
@@ -20,14 +20,14 @@ pub(in crate::cli) struct Args {
 
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, look) = look(&args.common, file).await?;
-    let result = if args.common.json {
-        print_json(&plan_json(&look))
+    let mut out = Output::stdout();
+    if args.common.json {
+        out.json(&plan_json(&look));
     } else {
-        print(&mut anstream::stdout().lock(), &look)
-    };
-    let code = printed(result)?;
+        print(&mut out, &look)?;
+    }
     let pending = args.detailed_exitcode && !look.comparison.changes().is_empty();
-    Ok(if pending { ExitCode::from(PENDING) } else { code })
+    out.end(if pending { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
 }
 
 /// As people read it: the changes, what nobody asked for, and a line that sums up.

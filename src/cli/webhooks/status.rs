@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Common, PENDING, look, print_unknown};
-use crate::cli::output::{Table, one_line, print_json, printed};
+use crate::cli::output::{Output, Table, is_stdout_terminal, one_line};
 use crate::webhooks::Look;
 use crate::webhooks::status::{Row, State, rows};
 
@@ -20,28 +20,27 @@ pub(in crate::cli) struct Args {
     detailed_exitcode: bool,
 }
 
-/// The longest error that goes into the table; all of it is in the JSON.
+/// The longest error in a table on a terminal, in characters; in a pipe and in the JSON errors are complete.
 const LONGEST_ERROR: usize = 60;
 
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, look) = look(&args.common, file).await?;
     let rows = rows(&look.comparison);
-    let result = if args.common.json {
-        print_json(&json!({
+    let mut out = Output::stdout();
+    if args.common.json {
+        out.json(&json!({
             "webhooks": rows,
             "others": look.comparison.others,
             "unknown_actions": look.unknown_actions,
-        }))
+        }));
     } else {
-        print(&look, &rows)
-    };
-    let code = printed(result)?;
+        print(&mut out, &look, &rows)?;
+    }
     let well = rows.iter().all(|row| row.state == State::Ok);
-    Ok(if args.detailed_exitcode && !well { ExitCode::from(PENDING) } else { code })
+    out.end(if args.detailed_exitcode && !well { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
 }
 
-fn print(look: &Look, rows: &[Row]) -> io::Result<()> {
-    let mut out = anstream::stdout().lock();
+fn print(out: &mut Output, look: &Look, rows: &[Row]) -> io::Result<()> {
     let mut table = Table::new(["SOURCE", "ACTION", "ID", "STATE", "ERRORS", "LAST_TRIGGER", "LAST_ERROR"]);
     table.align_right(2);
     table.align_right(4);
@@ -68,11 +67,15 @@ fn print(look: &Look, rows: &[Row]) -> io::Result<()> {
         .map(|state| format!("{} {}", count(state), state.label()))
         .collect();
     writeln!(out, "{}; {} of others.", counted.join(", "), look.comparison.others)?;
-    print_unknown(&mut out, &look.unknown_actions)
+    print_unknown(out, &look.unknown_actions)
 }
 
+/// An error in one line, shortened only where a person reads it on a terminal.
 fn short(error: &str) -> String {
     let line = one_line(error.as_bytes());
+    if !is_stdout_terminal() {
+        return line;
+    }
     match line.char_indices().nth(LONGEST_ERROR) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
