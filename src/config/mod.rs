@@ -27,7 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use self::nexudus::{Credentials, Guardian, Nexudus, Pace};
 pub use self::oauth::OAuth;
 pub use self::setting::{Origin, Setting};
-pub use self::settings::{NO_SOURCE, PropertyCheck};
+pub use self::settings::{NO_SOURCE, PropertyCheck, is_loopback};
 pub use self::source::{SignaturePolicy, Source};
 pub use self::telemetry::{OtlpProtocol, Telemetry};
 

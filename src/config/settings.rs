@@ -377,7 +377,7 @@ fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
 }
 
 /// Whether an address leads to this machine only.
-pub(super) fn is_loopback(url: &Url) -> bool {
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),

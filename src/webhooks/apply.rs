@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::account::Account;
-use super::observed::{Observed, WEBHOOKS};
+use super::observed::{Observed, WEBHOOKS, address};
 use super::plan::{Comparison, Pair, differences};
 use super::redact;
 use super::wanted::Wanted;
@@ -85,9 +85,9 @@ pub enum WriteError {
 pub type Progress<'a> = dyn Fn(&Pair) + Send + Sync + 'a;
 
 impl Account {
-    /// Writes what differs in `pairs`, then lists again: whichever of them differs then counts as failed, whether it was
-    /// written or right at first, and so does what was written and could not be looked at. Where nothing differed, or Nexudus
-    /// is away, there is no second list.
+    /// Writes the differences of `pairs`, then lists again. A pair that differs in the new list counts as failed, whether it
+    /// was written or right at first. So does a written pair if the list cannot be read, and with [`Scope::All`] a pair with
+    /// several active records. Without a difference, or if Nexudus is unavailable, there is no second list.
     pub async fn apply(&self, pairs: &[Pair], scope: Scope, progress: &Progress<'_>) -> Applied {
         let mut applied = Applied::default();
         let mut stopped: Option<String> = None;
@@ -115,8 +115,9 @@ impl Account {
                 applied.failed.push(failure(pair, redact::tokens(&error.to_string())));
             }
         }
-        if stopped.is_none() && tried {
-            self.look_again(pairs, scope, &mut applied).await;
+        match stopped {
+            None if tried => self.look_again(pairs, scope, &mut applied).await,
+            _ => applied.fail_duplicated(pairs.iter(), scope),
         }
         applied
     }
@@ -148,6 +149,8 @@ impl Account {
                 applied.failed.push(failure(pair, error));
             }
         }
+        let chosen = |now: &&Pair| pairs.iter().any(|pair| pair.wanted.is_same_as(&now.wanted));
+        applied.fail_duplicated(now.pairs.iter().filter(chosen), scope);
     }
 
     /// Makes a record, and gives its number. Where the answer was lost, it looks for the record before it tries again.
@@ -207,10 +210,9 @@ impl Account {
         loop {
             let mut record = read(self.client(), found.id).await?;
             let now = Observed::read(&record).ok_or(WriteError::Changed)?;
-            let same_path = |a: &str, b: &str| a.split('?').next() == b.split('?').next();
-            if now.id != found.id
-                || now.business_id != found.business_id
-                || !same_path(now.url.expose(), found.url.expose())
+            let leads_to =
+                |webhook: &Observed| address(&self.client().config().public_url, webhook.url.expose());
+            if now.id != found.id || now.business_id != found.business_id || leads_to(&now) != leads_to(found)
             {
                 return Err(WriteError::Changed);
             }
@@ -238,6 +240,22 @@ impl Account {
 async fn read(client: &Client, id: i64) -> Result<Record, ApiError> {
     let path = format!("{}/{id}", WEBHOOKS.path);
     client.get(&Call::read("read", &path, &[], "WebHook-Read")).await
+}
+
+impl Applied {
+    /// Counts each of `pairs` that has several active records as failed, whoever created them.
+    fn fail_duplicated<'a>(&mut self, pairs: impl Iterator<Item = &'a Pair>, scope: Scope) {
+        if scope == Scope::Enable {
+            return;
+        }
+        for pair in pairs {
+            let Some(duplicates) = pair.duplicated() else { continue };
+            let same = |done: &Done| done.source == duplicates.source && done.action == duplicates.action;
+            self.created.retain(|done| !same(done));
+            self.updated.retain(|done| !same(done));
+            self.failed.push(failure(pair, duplicates.remedy()));
+        }
+    }
 }
 
 impl Scope {

@@ -1,5 +1,8 @@
 //! The webhooks that there are: what their records say, and which of them are ours.
 
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::redact::{self, WebhookUrl};
@@ -9,6 +12,9 @@ use crate::nexudus::record::Record;
 
 /// Where Nexudus keeps webhooks. Their records are small, so most accounts have one page of them.
 pub const WEBHOOKS: Collection = Collection { entity: "WebHook", path: "/api/sys/webhooks", page_size: 1000 };
+
+/// Number of consecutive failures at which Nexudus disables a webhook.
+pub const DISABLED_AT: i64 = 10;
 
 /// A webhook's record, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +40,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Whether Nexudus disabled it, going by its record alone. A person may disable a webhook that has failed less often.
+    pub fn is_disabled_by_nexudus(&self) -> bool {
+        !self.active && self.error_count >= DISABLED_AT
+    }
+
     /// Reads a record; none without an `Id`.
     pub fn read(record: &Record) -> Option<Self> {
         let text = |name| record.get::<String>(name).filter(|text| !text.is_empty());
@@ -60,22 +71,29 @@ pub struct Address {
     pub action: String,
 }
 
-/// What a webhook's URL leads to, if it has the shape of ours under `public_url`: scheme and host in any case, any query.
+/// Returns the source and action that a webhook's URL leads to, if it is one of ours under `public_url`. The path counts as
+/// the ingress reads it: percent-decoded, `/webhooks` in any case. The query does not matter.
 pub fn address(public_url: &Url, url: &str) -> Option<Address> {
     let url = Url::parse(url.trim()).ok()?;
     let same_origin = url.scheme() == public_url.scheme()
         && url.host() == public_url.host()
         && url.port_or_known_default() == public_url.port_or_known_default();
-    let below =
-        url.path().strip_prefix(public_url.path().trim_end_matches('/'))?.strip_prefix("/webhooks/")?;
-    let segments: Vec<&str> = below.split('/').collect();
-    let (source, action) = match segments[..] {
-        [action] => (Source::DEFAULT, action),
-        [source, action] => (source, action),
+    let (path, base) = (segments(url.path()), segments(public_url.path().trim_end_matches('/')));
+    let (source, action) = match path.strip_prefix(&base[..])? {
+        [webhooks, names @ ..] if webhooks.eq_ignore_ascii_case("webhooks") => match names {
+            [action] => (Source::DEFAULT, &**action),
+            [source, action] => (&**source, &**action),
+            _ => return None,
+        },
         _ => return None,
     };
     let named = same_origin && !source.is_empty() && !action.is_empty();
     named.then(|| Address { source: source.to_owned(), action: action.to_owned() })
+}
+
+/// The percent-decoded segments of a path.
+fn segments(path: &str) -> Vec<Cow<'_, str>> {
+    path.split('/').map(|segment| percent_decode_str(segment).decode_utf8_lossy()).collect()
 }
 
 #[cfg(test)]
@@ -97,13 +115,21 @@ mod tests {
             bare("HTTPS://Hooks.Example.COM:443/webhooks/north/6?a=b&token=x").as_deref(),
             Some("north 6")
         );
+        for (encoded, leads_to) in [
+            ("https://hooks.example.com/webhooks/Booking%43reate", "default BookingCreate"),
+            ("https://hooks.example.com/webhooks/n%6Frth/%42ookingCreate", "north BookingCreate"),
+            ("https://hooks.example.com/WebHook%73/North/TeamUpdated#x", "North TeamUpdated"),
+            ("https://hooks.example.com/webhooks/a%2Fb/TeamUpdated", "a/b TeamUpdated"),
+        ] {
+            assert_eq!(bare(encoded).as_deref(), Some(leads_to), "{encoded}");
+        }
         for other in [
             "http://hooks.example.com/webhooks/TeamUpdated",
             "https://hooks.example.com:8443/webhooks/TeamUpdated",
             "https://hooks.example.com.evil.org/webhooks/TeamUpdated",
-            "https://hooks.example.com/WebHooks/TeamUpdated",
             "https://hooks.example.com/webhooks/",
             "https://hooks.example.com/webhooks//x",
+            "https://hooks.example.com/webhooks%2FTeamUpdated",
             "https://hooks.example.com/webhooks/a/b/c",
             "https://hooks.example.com/bridge/webhooks/TeamUpdated",
             "hooks.example.com/webhooks/TeamUpdated",
@@ -113,6 +139,7 @@ mod tests {
         }
         let below = |url| leads("https://example.com/bridge", url);
         assert_eq!(below("https://example.com/bridge/webhooks/X").as_deref(), Some("default X"));
+        assert_eq!(below("https://example.com/%62ridge/webhooks/X").as_deref(), Some("default X"));
         assert_eq!(below("https://example.com/webhooks/X"), None);
         assert_eq!(below("https://example.com/bridge2/webhooks/X"), None);
     }

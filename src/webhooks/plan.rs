@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::observed::{Address, Observed, address};
-use super::redact::{self, WebhookUrl};
+use super::redact::WebhookUrl;
 use super::wanted::Wanted;
 use crate::config::Config;
 use crate::nexudus::time;
@@ -32,6 +32,19 @@ pub struct Pair {
     pub wanted: Wanted,
     /// What there is.
     pub found: Option<Observed>,
+    /// Further active records of the same source, action and location. Each of them delivers every event once more.
+    pub duplicates: Vec<i64>,
+}
+
+/// The active webhooks of one source and action, where there are several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Duplicates {
+    /// The source.
+    pub source: String,
+    /// The action's name.
+    pub action: String,
+    /// The record that `apply` and the guardian look after, then the others.
+    pub webhook_ids: Vec<i64>,
 }
 
 /// A webhook of ours that nobody asked for.
@@ -66,6 +79,8 @@ pub struct Change {
     pub url: String,
     /// The fields that change: from what to what.
     pub fields: BTreeMap<&'static str, [Value; 2]>,
+    /// Whether the URL gets another token, which `fields` do not show.
+    pub another_token: bool,
 }
 
 /// How a change is written.
@@ -80,10 +95,11 @@ pub enum Op {
 
 impl Comparison {
     /// Compares all of `wanted` with all records of the account. A record is a wanted one's if its URL leads to the same
-    /// source and action and it belongs to the same location; of several, the one that delivers, else one that
-    /// Nexudus switched off, among them the one of the last success, else the oldest.
+    /// source and action and it belongs to the same location; of several, the active one, else one that
+    /// Nexudus disabled, among them the one of the last success, else the oldest.
     pub fn new(config: &Config, public_url: &Url, wanted: Vec<Wanted>, mut records: Vec<Observed>) -> Self {
-        let mut pairs: Vec<Pair> = wanted.into_iter().map(|wanted| Pair { wanted, found: None }).collect();
+        let mut pairs: Vec<Pair> =
+            wanted.into_iter().map(|wanted| Pair { wanted, found: None, duplicates: Vec::new() }).collect();
         let index: BTreeMap<(String, usize, i64), usize> =
             pairs.iter().enumerate().map(|(at, pair)| (key(&pair.wanted), at)).collect();
         let (mut unwanted, mut others) = (Vec::new(), 0);
@@ -93,7 +109,8 @@ impl Comparison {
                 others += 1;
                 continue;
             };
-            let known = config.sources.get(source.as_str());
+            let known = config.sources.values().find(|known| known.name.eq_ignore_ascii_case(&source));
+            let source = known.map_or(source, |known| known.name.to_string());
             let place = known.and_then(|source| source.actions.find(&action));
             let pair = place
                 .zip(found.business_id)
@@ -103,7 +120,10 @@ impl Comparison {
                     pairs[at].found = Some(found);
                     continue;
                 }
-                Some(_) => "a second one of the same",
+                Some(&at) => {
+                    pairs[at].duplicates.extend(found.active.then_some(found.id));
+                    "a second one of the same"
+                }
                 None => match (known, place) {
                     (None, _) => "no such source",
                     (_, None) => "no such action",
@@ -140,18 +160,28 @@ impl Comparison {
         self.pairs.iter().filter_map(Pair::change).collect()
     }
 
+    /// The webhooks that exist several times. Nothing here deletes a record, so a person has to.
+    pub fn duplicates(&self) -> Vec<Duplicates> {
+        self.pairs.iter().filter_map(Pair::duplicated).collect()
+    }
+
+    /// Whether something is not as it should be: a difference to write, or a duplicate to delete.
+    pub fn is_pending(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.change().is_some() || !pair.duplicates.is_empty())
+    }
+
     /// How many webhooks are as they should be.
     pub fn unchanged(&self) -> usize {
         self.pairs.iter().filter(|pair| pair.change().is_none()).count()
     }
 }
 
-/// Where a record stands among several of a pair. What is off without a failure was switched off by hand and stays off, so what
-/// Nexudus switched off comes before it, for the guardian to switch on.
+/// Order of preference among several records of a pair: active ones, then those that Nexudus disabled, which the guardian
+/// re-enables, then those that a person disabled.
 fn rank(record: &Observed) -> impl Ord + use<> {
     let last_trigger = record.last_trigger.as_deref().and_then(time::read);
-    let if_off = (!record.active).then_some((record.error_count == 0, Reverse(last_trigger)));
-    (if_off, record.id)
+    let if_inactive = (!record.active).then_some((!record.is_disabled_by_nexudus(), Reverse(last_trigger)));
+    (if_inactive, record.id)
 }
 
 fn key(wanted: &Wanted) -> (String, usize, i64) {
@@ -159,6 +189,16 @@ fn key(wanted: &Wanted) -> (String, usize, i64) {
 }
 
 impl Pair {
+    /// All active records of the pair, if there are several.
+    pub fn duplicated(&self) -> Option<Duplicates> {
+        let found = self.found.as_ref().filter(|_| !self.duplicates.is_empty())?;
+        Some(Duplicates {
+            source: self.wanted.source.name.to_string(),
+            action: self.wanted.action().to_owned(),
+            webhook_ids: std::iter::once(found.id).chain(self.duplicates.iter().copied()).collect(),
+        })
+    }
+
     /// What has to be written, if anything.
     pub fn change(&self) -> Option<Change> {
         let Wanted { source, business_id, action_id, url, .. } = &self.wanted;
@@ -173,9 +213,11 @@ impl Pair {
             }
         };
         let shown = |value: Value| match value {
-            Value::String(text) => redact::tokens(&text).into(),
+            Value::String(text) => WebhookUrl::from(text).to_string().into(),
             other => other,
         };
+        let another_token =
+            self.found.as_ref().is_some_and(|found| found.url.has_another_token_than(&self.wanted.url));
         Some(Change {
             op,
             source: source.name.to_string(),
@@ -185,6 +227,7 @@ impl Pair {
             webhook_id,
             url: url.to_string(),
             fields: fields.into_iter().map(|(name, values)| (name, values.map(shown))).collect(),
+            another_token,
         })
     }
 }
@@ -198,34 +241,36 @@ pub(super) fn differences(wanted: &Wanted, found: &Observed) -> BTreeMap<&'stati
     if !found.active {
         fields.insert("Active", [json!(false), json!(true)]);
     }
-    let ((base, query), (_, wanted_query)) = (parts(&found.url), parts(&wanted.url));
-    if query != wanted_query {
-        let url = wanted_query.map_or(base.to_owned(), |query| format!("{base}?{query}"));
-        fields.insert("URL", [json!(found.url.expose()), json!(url)]);
+    if let Some(url) = corrected(&found.url, &wanted.url) {
+        fields.insert("URL", [json!(found.url.expose()), json!(url.as_str())]);
     }
     fields
 }
 
-/// A URL without its query, and the query.
-fn parts(url: &WebhookUrl) -> (&str, Option<&str>) {
-    match url.expose().split_once('?') {
-        Some((base, query)) => (base, Some(query)),
-        None => (url.expose(), None),
+/// Returns the URL that `found` has to become, if it differs: with the query of `wanted`, which holds the token. A fragment
+/// never reaches the ingress, and a query behind it would be a part of it, so it goes.
+fn corrected(found: &WebhookUrl, wanted: &WebhookUrl) -> Option<Url> {
+    let (mut url, wanted) = (found.parsed()?, wanted.parsed()?);
+    let same_query = url.query_pairs().eq(wanted.query_pairs());
+    if same_query && url.fragment().is_none() {
+        return None;
     }
+    url.set_query(wanted.query());
+    url.set_fragment(None);
+    Some(url)
 }
 
 /// As `plan` prints it: `+ source action url`, `~ source action id field: old -> new`.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { op, source, action, webhook_id, url, fields, .. } = self;
+        let Self { op, source, action, webhook_id, url, fields, another_token, .. } = self;
         match op {
             Op::Create => write!(f, "+ {source} {action} {url}"),
             Op::Update => {
                 write!(f, "~ {source} {action} {}", webhook_id.unwrap_or_default())?;
                 for (place, (name, [old, new])) in fields.iter().enumerate() {
                     let comma = if place > 0 { "," } else { "" };
-                    // A URL that gains a token and one that had another look alike.
-                    let note = if old == new { " (another token)" } else { "" };
+                    let note = if *name == "URL" && *another_token { " (another token)" } else { "" };
                     write!(f, "{comma} {name}: {} -> {}{note}", plain(old), plain(new))?;
                 }
                 Ok(())
@@ -239,6 +284,25 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
         other => other.to_string(),
+    }
+}
+
+impl Duplicates {
+    /// The fault and its remedy.
+    pub fn remedy(&self) -> String {
+        let ids: Vec<String> = self.webhook_ids.iter().map(i64::to_string).collect();
+        format!(
+            "webhooks {} are all active, so each event is delivered {} times; delete or disable all but one in Nexudus",
+            ids.join(", "),
+            ids.len()
+        )
+    }
+}
+
+/// `! source action: remedy`.
+impl fmt::Display for Duplicates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "! {} {}: {}", self.source, self.action, self.remedy())
     }
 }
 

@@ -29,6 +29,11 @@ impl Wanted {
     pub fn action(&self) -> &str {
         self.source.actions.get(self.place).name()
     }
+
+    /// Whether both are the same action of the same source.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.place == other.place && self.source.name == other.source.name
+    }
 }
 
 /// Every webhook that `config` asks for, of the sources that `chosen` names (none: of all), ordered by source and action.

@@ -3,6 +3,7 @@
 mod again;
 mod choice;
 mod credentials;
+mod duplicates;
 mod faults;
 mod never;
 mod shapes;
@@ -34,10 +35,9 @@ fn a_plan_names_what_it_would_create_and_writes_nothing() {
     let change = json!({
         "op": "create", "source": "north", "action": "BookingCreate", "action_id": 6,
         "business_id": demo::LOCATIONS[1], "webhook_id": null,
-        "url": format!("{PUBLIC}/webhooks/north/BookingCreate?token=***"), "fields": {},
+        "url": format!("{PUBLIC}/webhooks/north/BookingCreate?token=***"), "fields": {}, "another_token": false,
     });
-    let rest =
-        json!({"changes": [change], "unchanged": 0, "unwanted": [], "others": 0, "unknown_actions": []});
+    let rest = json!({"changes": [change], "duplicates": [], "unchanged": 0, "unwanted": [], "others": 0, "unknown_actions": []});
     assert_eq!(document, rest);
     assert!(tenant.asked().writes().is_empty() && tenant.nexudus.webhooks().is_empty());
 }
@@ -62,7 +62,7 @@ fn an_apply_creates_active_webhooks_and_the_second_one_writes_nothing() {
     let again = out(&output);
     assert!(again.ends_with("No changes. 5 webhooks match the configuration.\n"), "{again}");
     assert!(tenant.asked().writes().is_empty());
-    // Who has made nothing has no secret to type; nor has who has only changed something.
+    // Without a new source there is no secret to type.
     assert_eq!(err(&output), "");
     tenant.nexudus.change_webhook(webhooks[0].id, &[("Active", "false")]).expect("there");
     let output = tenant.run(&["webhooks", "apply"]);
@@ -217,12 +217,12 @@ fn the_status_tells_how_each_webhook_does_and_hides_tokens() {
         .map(|row| [&row["action"], &row["state"]].map(|text| text.as_str().expect("text").to_owned()).into())
         .collect();
     let expected = [
-        ("BookingCreate", "failing"),
         ("BookingUpdate", "disabled"),
         ("BookingDelete", "missing"),
+        ("BookingCreate", "failing"),
+        ("TeamDeleted", "unwanted"),
         ("TeamUpdated", "ok"),
         ("BookingCreate", "ok"),
-        ("TeamDeleted", "unwanted"),
     ];
     assert_eq!(states, expected.map(|(action, state)| (action.to_owned(), state.to_owned())));
     let first = json!({
@@ -230,19 +230,57 @@ fn the_status_tells_how_each_webhook_does_and_hides_tokens() {
         "state": "failing", "active": true, "error_count": 3, "last_error": "503 from https://h/x?token=***",
         "last_trigger": null, "url": format!("{PUBLIC}/webhooks/BookingCreate"),
     });
-    assert_eq!(status["webhooks"][0], first);
+    assert_eq!(status["webhooks"][2], first);
     let table = tenant.prints(&["webhooks", "status"], 0);
-    assert!(table.starts_with("SOURCE   ACTION         "), "{table}");
+    let summary =
+        "2 ok, 1 disabled, 1 missing, 1 failing, 1 unwanted; 0 of others.\nSOURCE   ACTION         ";
+    assert!(table.starts_with(summary), "{table}");
     assert!(
         table.contains("STATE     ERRORS") && table.contains("disabled      10  2026-01-02T03:04:05Z"),
         "{table}"
     );
-    assert!(
-        table.contains("2 ok, 1 failing, 1 disabled, 1 missing, 1 unwanted; 0 of others.")
-            && !table.contains("hush"),
-        "{table}"
-    );
-    assert!(table.contains(&extra.to_string()), "{table}");
+    assert!(!table.contains("hush") && table.contains(&extra.to_string()), "{table}");
+
+    let only = tenant.prints(&["webhooks", "status", "--state", "disabled,missing"], 0);
+    let actions: Vec<_> = only.lines().skip(2).map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(actions, ["BookingUpdate", "BookingDelete"].map(Some), "{only}");
+    assert!(only.starts_with("2 ok, 1 disabled, "), "the summary is about all: {only}");
+    tenant.prints(&["webhooks", "status", "--state", "ok", "--detailed-exitcode"], 0);
+    tenant.prints(&["webhooks", "status", "--state", "failing", "--detailed-exitcode"], 3);
+    let wrong = tenant.run(&["webhooks", "status", "--state", "off"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(err(&wrong).contains("disabled, missing, failing, duplicate, unwanted, ok"), "{}", err(&wrong));
+}
+
+#[test]
+fn the_note_on_the_shared_secret_comes_where_there_is_a_secret_to_type() {
+    let [first, second] = demo::LOCATIONS;
+    let source = |name: &str, location: i64, more: &str| {
+        format!("[sources.{name}]\nbusiness_id = {location}\nactions = [\"Team*\"]\n{more}\n")
+    };
+    let signed = |name: &str, location: i64| source(name, location, "secrets = [\"test-secret\"]");
+    let tenant = Tenant::with(&signed("north", first));
+    let apply = |sources: &str, public: &str| {
+        tenant.configure(&format!("{}{sources}", tenant.section("").replace(PUBLIC, public)));
+        let output = tenant.run(&["webhooks", "apply"]);
+        assert!(output.status.success(), "{}", err(&output));
+        assert!(out(&output).contains("Applied: 3 created"), "{}", out(&output));
+        err(&output)
+    };
+    let note = "Settings > Integrations > Webhooks";
+    let told = apply(&signed("north", first), PUBLIC);
+    assert!(told.contains(note) && told.contains("(north)"), "{told}");
+    let told = apply(&format!("{}{}", signed("north", first), signed("south", second)), PUBLIC);
+    assert!(told.contains("(south)"), "only the new one: {told}");
+    tenant.nexudus.remove_webhook(tenant.webhook("/north/TeamUpdated"));
+    tenant.nexudus.remove_webhook(tenant.webhook("/north/TeamCreated"));
+    tenant.nexudus.remove_webhook(tenant.webhook("/south/TeamCreated"));
+    let told = apply(&format!("{}{}", signed("north", first), signed("south", second)), PUBLIC);
+    assert!(!told.contains(note), "both had webhooks: {told}");
+    let told = apply(&source("open", first, "signature = \"off\""), PUBLIC);
+    assert!(!told.contains(note), "nothing is signed: {told}");
+    let told = apply(&signed("double", first), "http://127.0.0.1:8080");
+    assert!(!told.contains(note), "only a double reaches loopback: {told}");
 }
 
 #[test]

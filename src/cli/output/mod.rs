@@ -5,6 +5,7 @@
 //! clean what they print (see [`clean`]) and drop styles where nobody wants them (pipes, `NO_COLOR`). A style is never the
 //! only sign of something: the words say it too.
 
+mod asker;
 pub(super) mod clean;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use comfy_table::{CellAlignment, ContentArrangement, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+pub use self::asker::Asker;
 pub use self::clean::one_line;
 
 /// Standard output of one command.
@@ -150,11 +152,6 @@ pub fn hint(text: impl fmt::Display) {
 /// Prints lines without a label to standard error. Not for text from elsewhere, which could forge lines.
 pub fn message(text: impl fmt::Display) {
     to_stderr(&format!("{text}\n"));
-}
-
-/// Prints a question to standard error, without a line break.
-pub fn question(text: impl fmt::Display) {
-    to_stderr(&format!("{text} "));
 }
 
 fn labelled(style: Style, label: &str, text: impl fmt::Display) {

@@ -1,16 +1,18 @@
 //! `webhooks apply`: writes what the plan shows.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::ProgressStyle;
 use serde_json::json;
+use url::Url;
 
-use super::{Common, look, plan, plan_json, print_failed};
-use crate::cli::output::{self, HEADING, Output, progress, styled};
-use crate::webhooks::apply::{Applied, Scope};
+use super::{Common, chosen, look, plan, plan_json, print_failed};
+use crate::cli::output::{self, Asker, HEADING, Output, progress, styled};
+use crate::config::{SignaturePolicy, Source, is_loopback};
+use crate::webhooks::apply::{Applied, Done, Scope};
 use crate::webhooks::plan::Pair;
+use crate::webhooks::{Account, Look};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -18,34 +20,46 @@ pub(in crate::cli) struct Args {
     common: Common,
     /// Do not ask before writing
     ///
-    /// Without it, `apply` on a terminal shows the plan, with --json on standard error, and asks. Elsewhere it never asks.
+    /// Without it, `apply` shows the plan and asks if standard input is a terminal. Elsewhere it never asks.
     #[arg(long)]
     yes: bool,
 }
 
-/// Where the shared secret is typed: the API has no field for it.
-const SECRET: &str = "Nexudus signs with the shared secret of the location, which no API sets: type the one of the source in \
-                      Nexudus under Settings > Integrations > Webhooks.";
+/// The note on the shared secret, which the API has no field for. It concerns sources that check signatures and had no webhook
+/// before this run. A bridge that Nexudus reaches on loopback belongs to a double, which knows the secret.
+fn secret_note(look: &Look, created: &[Done], public_url: &Url) -> Option<String> {
+    let is_new = |source: &Source| {
+        let mut own = look.comparison.pairs.iter().filter(|pair| pair.wanted.source.name == source.name);
+        own.all(|pair| pair.found.is_none())
+    };
+    let made = |source: &Source| created.iter().any(|done| *done.source == *source.name);
+    let concerned = look.comparison.pairs.iter().map(|pair| &pair.wanted.source);
+    let mut names: Vec<&str> = concerned
+        .filter(|source| source.policy != SignaturePolicy::Off && made(source) && is_new(source))
+        .map(|source| &*source.name)
+        .collect();
+    names.dedup();
+    if names.is_empty() || is_loopback(public_url) {
+        return None;
+    }
+    Some(format!(
+        "Nexudus signs with the shared secret of the location, which no API sets: type the secret of each new source ({}) \
+         in Nexudus under Settings > Integrations > Webhooks of its location.",
+        names.join(", ")
+    ))
+}
 
-/// Exit code 0 when everything is as it should be; 1 if something failed, or nobody wanted to go on.
+/// Exit code 0 when everything is as it should be; 1 if something failed, or the answer was no.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (account, look) = look(&args.common, file).await?;
-    let changes = look.comparison.changes().len();
     let mut out = Output::stdout();
     if !args.common.json {
         plan::print(&mut out, &look)?;
     }
-    if changes > 0 && !args.yes && somebody_is_there() {
-        if args.common.json || !output::is_stdout_terminal() {
-            let mut plan = Vec::new();
-            plan::print(&mut plan, &look)?; // the person who answers must see the plan
-            output::message(String::from_utf8_lossy(&plan).trim_end());
-        }
-        if !confirmed(changes)? {
-            output::message("Nothing was written.");
-            return Ok(ExitCode::FAILURE);
-        }
-    }
+    let Some(look) = agreed(&args, &account, look).await? else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let changes = look.comparison.changes().len();
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left  {msg}");
     let bar = progress(changes as u64, style.expect("the template is right"));
     let tell = |pair: &Pair| {
@@ -71,21 +85,37 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         );
         out.line(styled(HEADING, summary));
     }
-    if !created.is_empty() {
-        output::message(SECRET);
+    if let Some(note) = secret_note(&look, created, &account.client().config().public_url) {
+        output::message(note);
     }
     out.end(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether there is a terminal to ask on; elsewhere nobody could answer, and whoever wrote the command meant it.
-fn somebody_is_there() -> bool {
-    io::stdin().is_terminal() && output::is_stderr_terminal()
-}
-
-fn confirmed(changes: usize) -> io::Result<bool> {
-    let webhooks = if changes == 1 { "webhook" } else { "webhooks" };
-    output::question(format_args!("Write {changes} {webhooks} in Nexudus? [y/N]"));
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+/// Asks before the first write, if somebody can answer. Returns the webhooks as they are after the answer: others may have
+/// written meanwhile, and then the question is asked again about what is left. Returns none if the answer is no.
+async fn agreed(args: &Args, account: &Account, mut look: Look) -> anyhow::Result<Option<Look>> {
+    let Some(mut asker) = (if args.yes { None } else { Asker::new(args.common.json) }) else {
+        return Ok(Some(look));
+    };
+    let mut is_shown = asker.shows_stdout();
+    loop {
+        let changes = look.comparison.changes();
+        if changes.is_empty() {
+            return Ok(Some(look));
+        }
+        if !is_shown {
+            asker.show(plan::text(&look)?)?;
+        }
+        let webhooks = if changes.len() == 1 { "webhook" } else { "webhooks" };
+        if !asker.agrees(format_args!("Write {} {webhooks} in Nexudus?", changes.len()))? {
+            asker.show("Nothing was written.")?;
+            return Ok(None);
+        }
+        look = chosen(account, &args.common).await?;
+        if look.comparison.changes() == changes {
+            return Ok(Some(look));
+        }
+        asker.show("Somebody else has changed the webhooks in Nexudus since the plan. The plan is now:")?;
+        is_shown = false;
+    }
 }

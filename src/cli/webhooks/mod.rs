@@ -31,7 +31,9 @@ pub(super) enum Command {
     Apply(apply::Args),
     /// Show how each webhook does: switched on or off, failures, last success
     Status(status::Args),
-    /// Switch on again what Nexudus switched off; nothing else is changed
+    /// Re-enable webhooks that are disabled, by Nexudus or by a person; nothing else is changed
+    ///
+    /// It is about the webhooks that the configuration asks for. On a terminal it names those that are disabled and asks first.
     Enable(enable::Args),
 }
 
@@ -67,12 +69,18 @@ async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, 
     }
     let account = Account::new(&config, Arc::new(Metrics::new("")))?;
     account.check_locations(&common.source).await?;
-    let mut look = account.look().await.map_err(AccountError::from)?;
-    look.comparison = look.comparison.only(&common.source);
+    let look = chosen(&account, common).await?;
     for warning in &look.warnings {
         output::warning(warning);
     }
     Ok((account, look))
+}
+
+/// The webhooks of the chosen sources as they are now.
+async fn chosen(account: &Account, common: &Common) -> Result<Look, AccountError> {
+    let mut look = account.look().await?;
+    look.comparison = look.comparison.only(&common.source);
+    Ok(look)
 }
 
 /// A line about a record in a style; what the record's fields hold does nothing to a terminal.
@@ -115,6 +123,7 @@ fn plan_json(look: &Look) -> Value {
     let comparison = &look.comparison;
     json!({
         "changes": comparison.changes(),
+        "duplicates": comparison.duplicates(),
         "unchanged": comparison.unchanged(),
         "unwanted": comparison.unwanted.iter().map(unwanted).collect::<Vec<_>>(),
         "others": comparison.others,

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Common, PENDING, line, look, plan_json, print_unknown, print_unwanted};
-use crate::cli::output::{ADDED, Output, WARNING};
+use crate::cli::output::{ADDED, ERROR, Output, WARNING};
 use crate::webhooks::Look;
 use crate::webhooks::plan::{Change, Op};
 
@@ -13,7 +13,7 @@ use crate::webhooks::plan::{Change, Op};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Exit with 3 when something would be written
+    /// Exit with 3 when something would be written, or a webhook exists twice
     #[arg(long)]
     detailed_exitcode: bool,
 }
@@ -26,8 +26,15 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     } else {
         print(&mut out, &look)?;
     }
-    let pending = args.detailed_exitcode && !look.comparison.changes().is_empty();
+    let pending = args.detailed_exitcode && look.comparison.is_pending();
     out.end(if pending { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
+}
+
+/// The plan as people read it, without a line break at the end.
+pub(super) fn text(look: &Look) -> io::Result<String> {
+    let mut text = Vec::new();
+    print(&mut text, look)?;
+    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
 }
 
 /// As people read it: the changes, what nobody asked for, and a line that sums up.
@@ -37,15 +44,24 @@ pub(super) fn print(out: &mut impl Write, look: &Look) -> io::Result<()> {
     for change in &changes {
         writeln!(out, "{}", line(if change.op == Op::Create { ADDED } else { WARNING }, change))?;
     }
+    let duplicates = comparison.duplicates();
+    for duplicates in &duplicates {
+        writeln!(out, "{}", line(ERROR, duplicates))?;
+    }
     print_unwanted(out, &comparison.unwanted)?;
     print_unknown(out, &look.unknown_actions)?;
     if comparison.others > 0 {
         writeln!(out, "{} others are not ours and stay as they are.", comparison.others)?;
     }
     let unchanged = comparison.unchanged();
-    if changes.is_empty() {
+    if !comparison.is_pending() {
         return writeln!(out, "No changes. {unchanged} webhooks match the configuration.");
     }
     let create = changes.iter().filter(|Change { op, .. }| *op == Op::Create).count();
-    writeln!(out, "Plan: {create} to create, {} to change, {unchanged} unchanged.", changes.len() - create)
+    let change = changes.len() - create;
+    write!(out, "Plan: {create} to create, {change} to change, {unchanged} unchanged")?;
+    match duplicates.len() {
+        0 => writeln!(out, "."),
+        number => writeln!(out, "; {number} with duplicates that `apply` does not delete."),
+    }
 }

@@ -102,9 +102,73 @@ fn only_the_fields_of_ours_are_changed() {
             format!(
                 "~ north TeamCreated 3 URL: {BASE}/north/57?token=*** -> {BASE}/north/57?token=*** (another token)"
             ),
-            "~ north Brandnew 4 URL: HTTPS://hooks.example.com/b/webhooks/north/brandNEW -> HTTPS://hooks.example.com/b/webhooks/north/brandNEW?token=***".to_owned(),
+            "~ north Brandnew 4 URL: HTTPS://hooks.example.com/b/webhooks/north/brandNEW -> https://hooks.example.com/b/webhooks/north/brandNEW?token=***".to_owned(),
         ]
     );
+}
+
+#[test]
+fn a_url_counts_as_the_ingress_reads_it() {
+    let mut records = all();
+    records[0].url = format!("{BASE}/Team%43reated").into();
+    records[1].url = "https://hooks.example.com/%62/WEBHOOKS/Default/teamupdated".into();
+    records[2].url = format!("{BASE}/North/TeamCreated?token=new%20one").into();
+    assert_eq!(lines(&compared(records)), [""; 0]);
+}
+
+#[test]
+fn a_fragment_goes_and_does_not_swallow_the_token() {
+    let mut records = all();
+    records[0].url = format!("{BASE}/TeamCreated#top").into();
+    records[2].url = format!("{BASE}/north/TeamCreated#top").into();
+    records[3].url = format!("{BASE}/north/Brandnew#top?token=new+one").into();
+    let comparison = compared(records);
+    assert_eq!(
+        lines(&comparison),
+        [
+            format!("~ default TeamCreated 1 URL: {BASE}/TeamCreated#top -> {BASE}/TeamCreated"),
+            format!(
+                "~ north TeamCreated 3 URL: {BASE}/north/TeamCreated#top -> {BASE}/north/TeamCreated?token=***"
+            ),
+            format!(
+                "~ north Brandnew 4 URL: {BASE}/north/Brandnew#top?token=*** -> {BASE}/north/Brandnew?token=***"
+            ),
+        ]
+    );
+    let pair = &comparison.pairs[2];
+    let new = differences(&pair.wanted, pair.found.as_ref().unwrap())["URL"][1].clone();
+    assert_eq!(new, format!("{BASE}/north/TeamCreated?token=new+one"));
+}
+
+#[test]
+fn another_token_is_named_and_not_shown() {
+    let url = |query: &str| {
+        let mut records = all();
+        records[2].url = format!("{BASE}/north/TeamCreated{query}").into();
+        let changes = compared(records).changes();
+        changes
+            .first()
+            .map(|change| (change.another_token, change.to_string(), serde_json::to_string(change).unwrap()))
+    };
+    let wanted = format!("{BASE}/north/TeamCreated?token=***");
+    for (query, shown, another) in [
+        ("?token=old", "?token=***", true),
+        ("?a=b&token=old", "?a=b&token=***", true),
+        ("?%74oken=old", "?%74oken=***", true),
+        ("?Token=old", "?Token=***", false), // the ingress takes the name in lower case only
+        ("", "", false),
+    ] {
+        let (flag, text, json) = url(query).unwrap();
+        let note = if another { " (another token)" } else { "" };
+        assert_eq!(
+            text,
+            format!("~ north TeamCreated 3 URL: {BASE}/north/TeamCreated{shown} -> {wanted}{note}")
+        );
+        assert_eq!(flag, another, "{query}");
+        assert!(json.contains(&format!("\"another_token\":{another}")), "{json}");
+        assert!(!json.contains("old") && !json.contains("new"), "{json}");
+    }
+    assert_eq!(url("?%74oken=new+one"), None);
 }
 
 #[test]
@@ -144,6 +208,22 @@ fn of_two_records_for_one_action_the_one_that_delivers_is_the_one() {
         [format!("? default TeamCreated 1 {BASE}/TeamCreated: a second one of the same")]
     );
     assert_eq!(comparison.pairs[0].found.as_ref().unwrap().id, 30);
+    assert_eq!(comparison.duplicates(), [], "an inactive record delivers nothing");
+}
+
+#[test]
+fn several_active_records_of_one_action_are_duplicates() {
+    let mut records = all();
+    records.push(record(31, 7, 57, &format!("{BASE}/default/57?a=b")));
+    records.push(record(30, 7, 57, &format!("{BASE}/TeamCreated")));
+    let duplicates = compared(records).duplicates();
+    let [one] = &duplicates[..] else { panic!("{duplicates:?}") };
+    assert_eq!(one.webhook_ids, [1, 30, 31]);
+    assert_eq!(
+        one.to_string(),
+        "! default TeamCreated: webhooks 1, 30, 31 are all active, so each event is delivered 3 times; \
+         delete or disable all but one in Nexudus"
+    );
 }
 
 #[test]
@@ -159,10 +239,11 @@ fn of_two_records_that_are_off_the_one_that_nexudus_switched_off_is_the_one() {
     };
     let early = Some("2026-01-02T03:04:05+01:00");
     let late = Some("2026-01-02T02:30:00.5Z");
-    // By hand, however lately it delivered; and by Nexudus.
+    // By a person, however recent its last success is; and by Nexudus.
     assert_eq!(chosen(&[(1, 0, late), (2, 10, None)]), 2);
+    assert_eq!(chosen(&[(1, 9, late), (2, 10, None)]), 2);
     // Both by Nexudus: the one that delivered last, by the time and not by its text.
-    assert_eq!(chosen(&[(1, 10, early), (2, 1, late)]), 2);
+    assert_eq!(chosen(&[(1, 10, early), (2, 11, late)]), 2);
     assert_eq!(chosen(&[(1, 10, None), (2, 10, late)]), 2);
     assert_eq!(chosen(&[(1, 0, None), (2, 0, late)]), 2);
     // Nothing tells them apart.
@@ -188,7 +269,7 @@ fn no_debug_output_holds_a_token() {
     records.push(record(9, 8, 57, &format!("{BASE}/north/TeamCreated?token=old-secret")));
     let comparison = compared(records);
     assert_eq!(comparison.unwanted.len(), 1);
-    let Pair { wanted, found } = &comparison.pairs[2];
+    let Pair { wanted, found, .. } = &comparison.pairs[2];
     let cases = [
         ("Wanted", format!("{wanted:?}")),
         ("Observed", format!("{found:#?}")),

@@ -37,10 +37,10 @@ fn several_sources_are_looked_at_where_several_are_named_and_no_other() {
         .map(|row| json!([row["source"], row["action"], row["state"]]))
         .collect();
     let expected = json!([
-        ["north", "BookingCreate", "ok"],
-        ["south", "TeamUpdated", "ok"],
         ["north", "TeamDeleted", "unwanted"],
         ["south", "TeamDeleted", "unwanted"],
+        ["north", "BookingCreate", "ok"],
+        ["south", "TeamUpdated", "ok"],
     ]);
     assert_eq!(json!(rows), expected);
 }

@@ -1,7 +1,7 @@
 //! On a terminal, and what may not reach it.
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::io::{Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
 
 use nexudus_bridge::double::demo;
 use serde_json::Value;
@@ -9,22 +9,60 @@ use serde_json::Value;
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
 use crate::support::program::{out, program};
 
-/// Runs `webhooks apply` with these options and this answer on a terminal, which `script` (of util-linux) stands for. Gives its
-/// exit code and what is to be seen.
+/// A command on a terminal, which `script` (of util-linux) stands for.
+struct OnTerminal {
+    child: Child,
+    shown: String,
+}
+
+impl OnTerminal {
+    /// Starts `webhooks` with these arguments, as a shell reads them.
+    fn start(tenant: &Tenant, arguments: &str) -> Self {
+        let (program, file) = (env!("CARGO_BIN_EXE_nexudus-bridge"), tenant.file());
+        let command = format!("{program} webhooks --config {} {arguments}", file.display());
+        let child = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux has script");
+        Self { child, shown: String::new() }
+    }
+
+    /// Waits until the terminal shows `text`.
+    fn wait_for(&mut self, text: &str) {
+        let output = self.child.stdout.as_mut().expect("piped");
+        let mut buffer = [0; 4096];
+        let seen = self.shown.len();
+        while !self.shown[seen..].contains(text) {
+            let read = output.read(&mut buffer).expect("readable");
+            assert!(read > 0, "no {text:?} in {}", self.shown);
+            self.shown.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    }
+
+    /// Waits until the terminal shows `text`, then types a line.
+    fn answer(&mut self, text: &str, line: &str) {
+        self.wait_for(text);
+        let input = self.child.stdin.as_mut().expect("piped");
+        input.write_all(format!("{line}\n").as_bytes()).expect("it reads");
+    }
+
+    /// Waits for the end; returns the exit code and all that the terminal showed.
+    fn end(mut self) -> (Option<i32>, String) {
+        let stdin = self.child.stdin.take(); // closed, it would end the terminal
+        let output = self.child.wait_with_output().expect("it ends");
+        drop(stdin);
+        (output.status.code(), self.shown + &out(&output))
+    }
+}
+
+/// Runs `webhooks apply` with these options and this answer on a terminal. Returns its exit code and what is to be seen.
 fn apply(tenant: &Tenant, more: &str, answer: &str) -> (Option<i32>, String) {
-    let (program, file) = (env!("CARGO_BIN_EXE_nexudus-bridge"), tenant.file());
-    let command = format!("{program} webhooks apply --config {} {more}", file.display());
-    let mut child = Command::new("script")
-        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("util-linux has script");
-    let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(answer.as_bytes()).expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
-    drop(stdin);
-    (output.status.code(), out(&output))
+    let mut apply = OnTerminal::start(tenant, &format!("apply {more}"));
+    let input = apply.child.stdin.as_mut().expect("piped");
+    input.write_all(answer.as_bytes()).expect("it reads");
+    apply.end()
 }
 
 #[test]
@@ -51,7 +89,11 @@ fn who_is_asked_sees_the_plan_wherever_standard_output_goes() {
     let tenant = Tenant::with(SOURCES);
     let file = tenant.folder().join("out");
     let to_file = format!("> {}", file.display());
-    for more in [to_file.clone(), "--json".to_owned(), format!("--json {to_file}")] {
+    // Without standard error and standard output on the terminal, the question comes on the terminal itself.
+    let log = format!("2> {}", tenant.folder().join("log").display());
+    let elsewhere = [to_file.clone(), log.clone(), format!("{to_file} {log}")];
+    let with_json = elsewhere.clone().map(|elsewhere| format!("--json {elsewhere}"));
+    for more in elsewhere.into_iter().chain(with_json).chain(["--json".to_owned()]) {
         let (code, told) = apply(&tenant, &more, "n\n");
         let (before, _) =
             told.split_once("Write 5 webhooks in Nexudus? [y/N]").unwrap_or_else(|| panic!("{told}"));
@@ -67,6 +109,67 @@ fn who_is_asked_sees_the_plan_wherever_standard_output_goes() {
     // Nobody is asked: nothing but the object.
     let (code, told) = apply(&tenant, "--json", "");
     assert!(code == Some(0) && told.starts_with('{') && told.trim_end().lines().count() == 1, "{told}");
+}
+
+#[test]
+fn an_apply_lists_again_after_the_answer() {
+    let tenant = Tenant::with(SOURCES);
+    // Somebody else applies all of it while the question stands.
+    let mut late = OnTerminal::start(&tenant, "apply");
+    late.wait_for("Write 5 webhooks in Nexudus? [y/N] ");
+    tenant.apply();
+    late.answer("", "y");
+    let (code, shown) = late.end();
+    assert!(
+        shown.contains("changed by somebody else") && shown.contains("No changes. 5 webhooks match"),
+        "{shown}"
+    );
+    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5), "{shown}");
+
+    // Somebody else applies a part of it: the question is about the rest.
+    for id in ["/TeamUpdated", "/north/BookingCreate"].map(|path| tenant.webhook(path)) {
+        tenant.nexudus.remove_webhook(id);
+    }
+    let mut late = OnTerminal::start(&tenant, "apply");
+    late.wait_for("Write 2 webhooks in Nexudus? [y/N] ");
+    tenant.prints(&["webhooks", "apply", "--source", "north"], 0);
+    late.answer("", "y");
+    late.answer("Write 1 webhook in Nexudus? [y/N] ", "y");
+    let (code, shown) = late.end();
+    assert!(shown.contains("Applied: 1 created, 0 changed, 0 failed."), "{shown}");
+    assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5), "{shown}");
+}
+
+#[test]
+fn an_enable_names_what_is_disabled_and_by_whom_and_asks() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.apply();
+    let [create, team] = ["/webhooks/BookingCreate", "/TeamUpdated"].map(|path| tenant.webhook(path));
+    for (id, errors) in [(create, "10"), (team, "9")] {
+        tenant.nexudus.change_webhook(id, &[("Active", "false"), ("ErrorCount", errors)]).expect("there");
+    }
+    let active = || [create, team].map(|id| tenant.nexudus.webhook(id).expect("there").active);
+    let mut enable = OnTerminal::start(&tenant, "enable");
+    enable.answer("Enable 2 webhooks in Nexudus? [y/N] ", "n");
+    let (code, shown) = enable.end();
+    assert!(
+        shown.contains(&format!("default BookingCreate {create}: disabled by Nexudus, failures: 10")),
+        "{shown}"
+    );
+    assert!(
+        shown.contains(&format!("default TeamUpdated {team}: disabled by a person, failures: 9")),
+        "{shown}"
+    );
+    assert!(shown.contains("Nothing was written."), "{shown}");
+    assert_eq!((code, active()), (Some(1), [false, false]));
+    let mut enable = OnTerminal::start(&tenant, "enable BookingCreate 2> /dev/null");
+    enable.answer("Enable 1 webhook in Nexudus? [y/N] ", "y");
+    assert_eq!((enable.end().0, active()), (Some(0), [true, false]));
+    let (code, shown) = OnTerminal::start(&tenant, "enable --yes").end();
+    assert!(!shown.contains("[y/N]"), "{shown}");
+    assert_eq!((code, active()), (Some(0), [true, true]));
+    let (code, shown) = OnTerminal::start(&tenant, "enable").end();
+    assert!(code == Some(0) && !shown.contains("[y/N]"), "nothing to ask about: {shown}");
 }
 
 #[test]
