@@ -6,22 +6,30 @@ use super::observed::Observed;
 use super::plan::Comparison;
 
 /// The state of a webhook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+///
+/// The worst comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// Switched on, and its last delivery succeeded.
-    Ok,
-    /// Switched on, and its last deliveries failed.
-    Failing,
-    /// Switched off.
+    /// Wanted, and disabled: its events are lost.
     Disabled,
-    /// Wanted, but not there.
+    /// Wanted, and not there: its events are lost.
     Missing,
-    /// There, but not wanted.
+    /// Active, and its last deliveries failed.
+    Failing,
+    /// Active beside another one of the same source and action: each event is delivered again.
+    Duplicate,
+    /// There, and not wanted.
     Unwanted,
+    /// Active, and its last delivery succeeded.
+    Ok,
 }
 
 impl State {
+    /// All of them, the worst first.
+    pub const ALL: [Self; 6] =
+        [Self::Disabled, Self::Missing, Self::Failing, Self::Duplicate, Self::Unwanted, Self::Ok];
+
     /// The word for it.
     pub fn label(self) -> &'static str {
         match self {
@@ -29,6 +37,7 @@ impl State {
             Self::Failing => "failing",
             Self::Disabled => "disabled",
             Self::Missing => "missing",
+            Self::Duplicate => "duplicate",
             Self::Unwanted => "unwanted",
         }
     }
@@ -59,7 +68,8 @@ pub struct Row {
     pub url: String,
 }
 
-/// The state of every webhook that is wanted, then of those that are ours and not wanted.
+/// The state of every webhook that is wanted, and of those that are ours and not wanted: the worst first, those of one state
+/// by source and action.
 pub fn rows(comparison: &Comparison) -> Vec<Row> {
     let wanted = comparison.pairs.iter().map(|pair| {
         let source = pair.wanted.source.name.to_string();
@@ -81,10 +91,14 @@ pub fn rows(comparison: &Comparison) -> Vec<Row> {
         }
     });
     let unwanted = comparison.unwanted.iter();
+    let is_duplicate = |id: i64| comparison.pairs.iter().any(|pair| pair.duplicates.contains(&id));
     let unwanted = unwanted.map(|unwanted| {
-        row(unwanted.source.clone(), unwanted.action.clone(), State::Unwanted, &unwanted.found)
+        let state = if is_duplicate(unwanted.found.id) { State::Duplicate } else { State::Unwanted };
+        row(unwanted.source.clone(), unwanted.action.clone(), state, &unwanted.found)
     });
-    wanted.chain(unwanted).collect()
+    let mut rows: Vec<Row> = wanted.chain(unwanted).collect();
+    rows.sort_by_key(|row| row.state); // stable
+    rows
 }
 
 /// How a webhook does that is wanted.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Common, PENDING, look, print_unknown};
-use crate::cli::output::{Output, Table, is_stdout_terminal, one_line};
+use crate::cli::output::{HEADING, Output, Table, is_stdout_terminal, one_line, styled};
 use crate::webhooks::Look;
 use crate::webhooks::status::{Row, State, rows};
 
@@ -15,9 +15,17 @@ use crate::webhooks::status::{Row, State, rows};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Exit with 3 when a webhook is not ok
+    /// Only webhooks in this state: disabled, missing, failing, duplicate, unwanted or ok; may be given several times
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
+    state: Vec<State>,
+    /// Exit with 3 when a webhook of those shown is not ok
     #[arg(long)]
     detailed_exitcode: bool,
+}
+
+fn state(text: &str) -> Result<State, String> {
+    let known = State::ALL.into_iter().find(|state| state.label() == text);
+    known.ok_or_else(|| format!("expected one of {}", State::ALL.map(State::label).join(", ")))
 }
 
 /// The longest error in a table on a terminal, in characters; in a pipe and in the JSON errors are complete.
@@ -25,7 +33,9 @@ const LONGEST_ERROR: usize = 60;
 
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, look) = look(&args.common, file).await?;
-    let rows = rows(&look.comparison);
+    let mut rows = rows(&look.comparison);
+    let summary = summary(&rows, look.comparison.others);
+    rows.retain(|row| args.state.is_empty() || args.state.contains(&row.state));
     let mut out = Output::stdout();
     if args.common.json {
         out.json(&json!({
@@ -34,10 +44,22 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
             "unknown_actions": look.unknown_actions,
         }));
     } else {
+        out.line(styled(HEADING, summary));
         print(&mut out, &look, &rows)?;
     }
     let well = rows.iter().all(|row| row.state == State::Ok);
     out.end(if args.detailed_exitcode && !well { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
+}
+
+/// How many webhooks there are in each state.
+fn summary(rows: &[Row], others: usize) -> String {
+    let count = |state| rows.iter().filter(|row| row.state == state).count();
+    let states = std::iter::once(State::Ok).chain(State::ALL.into_iter().filter(|state| *state != State::Ok));
+    let counted: Vec<String> = states
+        .filter(|state| count(*state) > 0 || *state == State::Ok)
+        .map(|state| format!("{} {}", count(state), state.label()))
+        .collect();
+    format!("{}; {others} of others.", counted.join(", "))
 }
 
 fn print(out: &mut Output, look: &Look, rows: &[Row]) -> io::Result<()> {
@@ -59,14 +81,6 @@ fn print(out: &mut Output, look: &Look, rows: &[Row]) -> io::Result<()> {
     if !rows.is_empty() {
         writeln!(out, "{table}")?;
     }
-    let count = |state| rows.iter().filter(|row| row.state == state).count();
-    let states = [State::Ok, State::Failing, State::Disabled, State::Missing, State::Unwanted];
-    let counted: Vec<String> = states
-        .into_iter()
-        .filter(|state| count(*state) > 0 || *state == State::Ok)
-        .map(|state| format!("{} {}", count(state), state.label()))
-        .collect();
-    writeln!(out, "{}; {} of others.", counted.join(", "), look.comparison.others)?;
     print_unknown(out, &look.unknown_actions)
 }
 
