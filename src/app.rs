@@ -163,6 +163,11 @@ impl App {
         self.admin_address
     }
 
+    /// Shows how many lines the log has dropped: because its queue was full, and because they could not be written.
+    pub fn count_dropped_lines(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
+        self.metrics.count_dropped_lines(dropped);
+    }
+
     /// Serves until `stop` is done, then stops in order; `abort` being done ends that at once.
     pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
         let Self { config, mut ingress, admin, state, bridge, producer, watch, traces, guardian, .. } = self;

@@ -5,6 +5,7 @@
 //! so the hot path does no look-up by string and `/metrics` does not list thousands of series that never moved.
 
 mod control;
+mod log_lines;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -16,6 +17,7 @@ use prometheus::{
 };
 
 pub use self::control::{ControlMetrics, WebhookSeries};
+use self::log_lines::LogLines;
 use crate::action::Actions;
 use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
 use crate::signature::Form;
@@ -54,6 +56,7 @@ pub struct Metrics {
     /// How often the producer was replaced, having died or being of no use.
     pub producer_rebuilds: IntCounter,
     reloads: [IntCounter; 2],
+    log_lines: LogLines,
     certificate_expires: OnceLock<IntGauge>,
     /// 1 while `/readyz` answers 200.
     pub ready: IntGauge,
@@ -196,6 +199,7 @@ impl Metrics {
                 IntCounter::with_opts,
             ),
             reloads: ["failed", "ok"].map(|result| reloads.with_label_values(&[result])),
+            log_lines: LogLines::new(&registry),
             certificate_expires: OnceLock::new(),
             ready: one(
                 &registry,
@@ -307,6 +311,11 @@ impl Metrics {
         gauge.set(unix_seconds);
     }
 
+    /// Shows how many lines the log has dropped: because its queue was full, and because they could not be written.
+    pub fn count_dropped_lines(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
+        self.log_lines.count(dropped);
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, ok: bool) {
         self.reloads[usize::from(ok)].inc();
@@ -335,6 +344,7 @@ impl Metrics {
 
     /// All metrics in Prometheus's text format.
     pub fn render(&self) -> String {
+        self.log_lines.update();
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("what was registered can be rendered")

@@ -50,12 +50,13 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         }
         None => leave_nexudus_alone(&mut config),
     }
-    log::start(&config.log);
+    let log = log::start(&config.log)?;
     let signals = Signals::listen()?;
     let broker = embed(&mut config, Some(args.kafka_port))?;
     let kafka = broker.bootstrap_servers().to_owned();
     let banner = Banner::new(&config);
     let app = App::build(config)?;
+    app.count_dropped_lines(log.dropped_lines());
     let broker = Arc::new(Mutex::new(broker));
     if let Some(nexudus) = &mut nexudus {
         nexudus.live(&args, &broker);

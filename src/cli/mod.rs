@@ -25,6 +25,9 @@ mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -36,6 +39,10 @@ use crate::webhooks::AccountError;
 
 /// The shared secret of `dev` and `demo`, where the environment sets no other. Known to everybody, hence loopback only.
 pub const DEV_SECRET: &str = "nexudus-bridge-dev-secret-not-for-production";
+
+/// Maximum time that the end of the bridge waits for standard error to take the reason: a pipe that nobody reads must not
+/// keep its supervisor from starting it again.
+const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// The bridge between Nexudus and Kafka: verifies webhooks, publishes their events, answers once they are confirmed.
 #[derive(Debug, Parser)]
@@ -90,6 +97,7 @@ enum Command {
 /// Parses the arguments, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let has_supervisor = matches!(cli.command, Command::Serve | Command::Dev(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -100,13 +108,30 @@ pub fn main() -> ExitCode {
         Err(error) => Err(error).context("the asynchronous runtime cannot be started"),
     };
     result.unwrap_or_else(|error| {
-        if is_usage(&error) {
-            output::error_lines(format_args!("{error:#}"));
+        let code = exit_code(&error);
+        let print = move || match is_usage(&error) {
+            true => output::error_lines(format_args!("{error:#}")),
+            false => output::error(format_args!("{error:#}")),
+        };
+        if has_supervisor {
+            print_in_time(print)
         } else {
-            output::error(format_args!("{error:#}"));
+            print()
         }
-        exit_code(&error)
+        code
     })
+}
+
+/// Runs `print` and waits for it, but not longer than [`LAST_LINE`].
+fn print_in_time(print: impl FnOnce() + Send + 'static) {
+    let (printing, printed) = mpsc::channel::<()>();
+    let thread = thread::Builder::new().spawn(move || {
+        print();
+        drop(printing);
+    });
+    if thread.is_ok() {
+        printed.recv_timeout(LAST_LINE).ok(); // nothing comes but the end
+    }
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

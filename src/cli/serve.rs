@@ -16,7 +16,7 @@ use crate::telemetry::log;
 /// Runs the bridge until SIGTERM or SIGINT; a second one ends it at once.
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = loaded(file)?;
-    log::start(&loaded.config.log);
+    let log = log::start(&loaded.config.log)?;
     match &loaded.file {
         Some(path) => tracing::info!(file = %path.display(), "configuration read"),
         None => tracing::info!("no configuration file; defaults and environment only"),
@@ -25,6 +25,7 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let signals = Signals::listen()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let app = App::build(loaded.config)?;
+    app.count_dropped_lines(log.dropped_lines());
     let reloader = Reloader::new(&app);
     let path = loaded.file;
     let load = move || load::load(path.as_deref(), &load::process_environment(), check_property);
@@ -49,8 +50,9 @@ pub(super) struct Signals {
 const ECHO: Duration = Duration::from_millis(300);
 
 impl Signals {
-    /// Catches both from now on.
+    /// Catches both from now on. SIGXFSZ too, which would end the process where the log file reaches a size limit.
     pub(super) fn listen() -> anyhow::Result<Self> {
+        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?); // caught until the end
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -1,11 +1,20 @@
 //! The log: its format, its level and its bounds. Written to standard error, so that data on standard output stays clean.
 //!
+//! A thread writes the lines (`writer`), so nothing that logs ever waits for standard error or fails with it.
+//!
 //! The names of fields are the README's, the same in every line; what a line says for people is in `message` and may
 //! change. A library's lines are not ours to bound one by one, and a stranger's connections can cause some, so each of
 //! them comes once in [`INTERVAL`](super::limit::INTERVAL) at most.
 
+mod writer;
+
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
@@ -14,14 +23,46 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use self::writer::Queue;
 use super::limit::Limit;
 use crate::config::{Log, LogFormat};
 
-/// Starts logging for the rest of the process. A second call changes nothing.
-pub fn start(log: &Log) {
+/// Maximum time that the end of the process waits for standard error to take the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The running log. Dropping it waits until standard error has taken the last lines, for a second at most.
+#[derive(Debug)]
+#[must_use = "dropping it is the end of the log"]
+pub struct Logger {
+    queue: Arc<Queue>,
+}
+
+impl Logger {
+    /// Counts the dropped lines: because the queue was full, and because they could not be written.
+    pub fn dropped_lines(&self) -> impl Fn() -> [u64; 2] + Send + Sync + 'static {
+        let queue = Arc::clone(&self.queue);
+        move || queue.dropped()
+    }
+}
+
+impl Drop for Logger {
+    fn drop(&mut self) {
+        self.queue.drain(LAST_LINES);
+    }
+}
+
+/// Starts logging for the rest of the process, panics included. A second call changes nothing.
+///
+/// # Errors
+/// The system has no thread left.
+pub fn start(log: &Log) -> io::Result<Logger> {
     let filter = EnvFilter::try_new(directives(&log.level)).unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let stderr = io::stderr();
+    let colour = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
+    // Not `Stderr`, whose lock a blocked write would hold against everybody else that prints.
+    let queue = Queue::start(File::from(stderr.as_fd().try_clone_to_owned()?))?;
+    let lines = fmt().with_env_filter(filter).with_writer(Arc::clone(&queue)).with_ansi(colour);
+    let lines = lines.log_internal_errors(false); // else it would print them itself, and panic where it cannot
     let started = match log.format {
         LogFormat::Text => lines.with_target(false).finish().with(Others::default()).try_init(),
         LogFormat::Json => {
@@ -29,14 +70,20 @@ pub fn start(log: &Log) {
             lines.finish().with(Others::default()).try_init()
         }
     };
-    if started.is_ok() && log.format == LogFormat::Json {
-        // A panic's own words are several lines of text.
-        std::panic::set_hook(Box::new(|panic| {
-            let place = panic.location().map(ToString::to_string).unwrap_or_default();
-            let error = panic.payload_as_str().unwrap_or_default();
-            tracing::error!(place, error, "a thread panicked");
-        }));
+    if started.is_ok() {
+        // The standard library's hook writes several lines of text, and waits where standard error is not read.
+        std::panic::set_hook(Box::new(log_panic));
     }
+    Ok(Logger { queue })
+}
+
+/// Must not panic itself: that would abort the process.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let error = panic.payload_as_str().unwrap_or_default();
+    let current = std::thread::current();
+    let thread = current.name().unwrap_or_default();
+    tracing::error!(place, thread, error, "a thread panicked");
 }
 
 /// A plain level is meant for the bridge; what the HTTP server says of its workers at `info` is noise beside it.
@@ -83,6 +130,25 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log_with_its_place_thread_and_words() {
+        let written = Written::default();
+        let writer = written.clone();
+        let lines = fmt::layer().with_writer(move || writer.clone());
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let thread = std::thread::Builder::new().name("some-thread".to_owned()).spawn(|| {
+            tracing::subscriber::with_default(registry().with(lines), || panic!("on {}", "purpose"));
+        });
+        assert!(thread.unwrap().join().is_err());
+        std::panic::set_hook(before);
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        for part in ["ERROR", "a thread panicked", "src/telemetry/log.rs:", "some-thread", "on purpose"] {
+            assert!(text.contains(part), "no {part}: {text}");
         }
     }
 

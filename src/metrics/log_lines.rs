@@ -1,0 +1,53 @@
+//! The metric of the log: lines that were dropped.
+//!
+//! The log starts before the metrics exist and outlives them, so it counts by itself and is read at each scrape.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::{IntCounter, IntCounterVec, Registry};
+
+use super::vec;
+
+/// Gives the number of dropped lines, in the order of the reasons.
+type Dropped = Box<dyn Fn() -> [u64; 2] + Send + Sync>;
+
+/// Dropped lines, by reason.
+pub(super) struct LogLines {
+    counters: [IntCounter; 2],
+    dropped: Mutex<Option<Dropped>>,
+}
+
+impl LogLines {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let lines: IntCounterVec = vec(
+            registry,
+            IntCounterVec::new,
+            "log_lines_dropped_total",
+            "Log lines that were dropped, by reason (queue_full, write_failed).",
+            &["reason"],
+        );
+        let counters = ["queue_full", "write_failed"].map(|reason| lines.with_label_values(&[reason]));
+        Self { counters, dropped: Mutex::default() }
+    }
+
+    /// Sets what counts the lines, in the order of the reasons.
+    pub(super) fn count(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
+        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(dropped));
+    }
+
+    /// Takes over the present counts.
+    pub(super) fn update(&self) {
+        let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(dropped) = &*dropped else { return };
+        for (counter, total) in self.counters.iter().zip(dropped()) {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+}
+
+impl fmt::Debug for LogLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counters.fmt(f)
+    }
+}

@@ -1,0 +1,173 @@
+//! Log lines on their way to standard error: a bounded queue, and a thread that writes.
+//!
+//! Logging never waits and never fails. A line is dropped and counted if the queue is full or if it cannot be written.
+//! `tracing-appender` does the same in part: it counts no failed write, bounds no bytes, and may print at the end of the
+//! process with a macro that panics where standard output is closed.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::telemetry::limit::Limit;
+
+/// Maximum number of lines that wait to be written.
+const LINES: usize = 4096;
+
+/// Maximum number of bytes that wait to be written.
+const BYTES: usize = 2 * 1024 * 1024;
+
+/// Pause before another attempt to write to a non-blocking pipe that is full.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Lines that wait to be written.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Signals a new line to the writer, and the last written one to those that wait for the end.
+    changed: Condvar,
+    queue_full: AtomicU64,
+    write_failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Whether the writer holds a line that it has not written yet.
+    is_writing: bool,
+}
+
+impl Queue {
+    /// Starts a thread that writes all lines to `out`. The thread lives as long as the process.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
+        let queue = Arc::new(Self::default());
+        let mut writer = Writer { out, is_torn: false };
+        let (lines, told) = (Arc::clone(&queue), Limit::default());
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let mut reported = 0;
+            loop {
+                let line = lines.next();
+                // A panic must not end the only thread that writes the log.
+                let written = catch_unwind(AssertUnwindSafe(|| writer.write(&line)));
+                let is_written = matches!(written, Ok(Ok(())));
+                lines.finished(line.len(), is_written);
+                if is_written {
+                    lines.report_dropped(&mut reported, &told);
+                }
+            }
+        })?;
+        Ok(queue)
+    }
+
+    /// Number of dropped lines: because the queue was full, and because they could not be written.
+    pub(super) fn dropped(&self) -> [u64; 2] {
+        [&self.queue_full, &self.write_failed].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Waits until all lines are written or dropped, but not longer than `time_out`.
+    pub(super) fn drain(&self, time_out: Duration) {
+        let pending = |state: &mut State| state.is_writing || !state.lines.is_empty();
+        drop(self.changed.wait_timeout_while(self.lock(), time_out, pending));
+    }
+
+    fn push(&self, line: &[u8]) {
+        let line = line.to_vec();
+        let mut state = self.lock();
+        if state.lines.len() >= LINES || state.bytes + line.len() > BYTES {
+            self.queue_full.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.bytes += line.len();
+        state.lines.push_back(line);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn next(&self) -> Vec<u8> {
+        let mut state = self.lock();
+        loop {
+            if let Some(line) = state.lines.pop_front() {
+                state.is_writing = true;
+                return line;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn finished(&self, bytes: usize, is_written: bool) {
+        if !is_written {
+            self.write_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut state = self.lock();
+        state.bytes -= bytes;
+        state.is_writing = false;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Logs the number of dropped lines once the writer has caught up. `reported` is the number in the log so far.
+    fn report_dropped(&self, reported: &mut u64, limit: &Limit) {
+        let [queue_full, write_failed] = self.dropped();
+        let total = queue_full + write_failed;
+        if total > *reported && self.lock().lines.is_empty() && limit.left_out().is_some() {
+            *reported = total;
+            tracing::warn!(queue_full, write_failed, "log lines were dropped since the start");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes one line a call, as `tracing-subscriber` hands them over.
+impl Write for &Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Writer<W> {
+    out: W,
+    /// Whether the last line is written in part.
+    is_torn: bool,
+}
+
+impl<W: Write> Writer<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.is_torn {
+            self.write_all(b"\n")?; // else the next line would be broken too
+        }
+        self.write_all(line)
+    }
+
+    fn write_all(&mut self, mut rest: &[u8]) -> io::Result<()> {
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => {
+                    rest = &rest[bytes..];
+                    self.is_torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::park_timeout(RETRY),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
