@@ -28,6 +28,7 @@ use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
 use crate::telemetry::trace::Traces;
 use crate::token::{TokenError, TokenServer};
+use crate::vital::Vital;
 use crate::webhooks::guardian::Guardian;
 
 /// How long to wait before the cluster is asked again for its topics.
@@ -36,6 +37,10 @@ const TOPICS_RETRY: Duration = Duration::from_secs(5);
 /// How long the last traces may take to reach the collector once all deliveries are settled: what is left of the grace
 /// period, but no less and no more than this.
 const LAST_TRACES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+
+/// Names of vital parts that a reload starts anew.
+const TOKENS: &str = "the task that fetches tokens";
+const TOPICS: &str = "the task that prepares topics";
 
 /// Connections that may wait to be accepted; the system's own bound lies at 4096 on most.
 const BACKLOG: u32 = 2048;
@@ -55,6 +60,7 @@ pub struct App {
     watch: Arc<Watch>,
     traces: Option<Arc<Traces>>,
     guardian: Arc<Guardian>,
+    vital: Vital,
 }
 
 /// Why a bridge cannot start.
@@ -91,7 +97,7 @@ pub enum Ended {
     Drained,
     /// The grace period was over first, or a second signal came: so many deliveries were left.
     Left(usize),
-    /// A listener failed.
+    /// A listener or another vital part failed; the rest has stopped in order.
     Failed,
 }
 
@@ -115,19 +121,21 @@ impl App {
         let producer =
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
         let producer = Arc::new(producer);
+        let vital = Vital::default();
         if let Some(oauth) = &config.kafka.oauth {
-            producer.sign_in(oauth)?;
+            producer.sign_in(oauth, Some(vital.part(TOKENS)))?;
         }
         let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
         let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
         let bridge = Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics), traces.clone());
         let bridge = Arc::new(bridge);
         let console = Console::new(&config, &bridge);
-        let state =
-            Arc::new(State::new(Arc::clone(&metrics), status, Arc::clone(bridge.admission()), console));
+        let admission = Arc::clone(bridge.admission());
+        let state = Arc::new(State::new(Arc::clone(&metrics), status, admission, console, vital.clone()));
         let probe = bridge.quarantine_topic().to_string();
-        let watch =
-            Arc::new(Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, topic_names(&config)));
+        let (wanted, part) = (topic_names(&config), vital.part("the Kafka watch"));
+        let watch = Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, wanted, part);
+        let watch = Arc::new(watch);
         let failed = |key, address| move |error| BuildError::Listen { key, address, error };
         let ingress =
             serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress, certificate.as_deref())
@@ -135,7 +143,12 @@ impl App {
         let admin =
             serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
         let is_ready = Arc::clone(&state);
-        let guardian = Arc::new(Guardian::start(&config, Arc::clone(&metrics), move || is_ready.is_ready()));
+        let part = vital.part("the guardian");
+        let guardian = Guardian::start(&config, Arc::clone(&metrics), move || {
+            let _held = &part; // the guardian's task drops this closure when it ends
+            is_ready.is_ready()
+        });
+        let guardian = Arc::new(guardian);
         Ok(Self {
             config,
             ingress,
@@ -150,6 +163,7 @@ impl App {
             watch,
             traces,
             guardian,
+            vital,
         })
     }
 
@@ -168,17 +182,32 @@ impl App {
         self.metrics.count_dropped_lines(dropped);
     }
 
-    /// Serves until `stop` is done, then stops in order; `abort` being done ends that at once.
+    /// Serves until `stop` is done or a vital part fails, then stops in order; `abort` being done ends that at once.
     pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
-        let Self { config, mut ingress, admin, state, bridge, producer, watch, traces, guardian, .. } = self;
+        let Self {
+            config,
+            mut ingress,
+            mut admin,
+            state,
+            bridge,
+            producer,
+            watch,
+            traces,
+            guardian,
+            vital,
+            ..
+        } = self;
         tracing::info!(ingress = %self.ingress_address, admin = %self.admin_address, "the bridge is listening");
-        let topics = tokio::spawn(prepare_topics(config.clone(), Arc::clone(&watch)));
-        tokio::select! {
-            () = stop => {}
-            error = ingress.failed() => {
-                tracing::error!(%error, "the ingress listener failed");
-                return Ended::Failed;
-            }
+        let topics = prepare_topics(config.clone(), Arc::clone(&watch));
+        let topics = tokio::spawn(vital.part(TOPICS).guard(topics));
+        let failure = tokio::select! {
+            () = stop => None,
+            error = ingress.failed() => Some(format!("the ingress listener failed: {error}")),
+            error = admin.failed() => Some(format!("the admin listener failed: {error}")),
+            reason = vital.failed() => Some(reason),
+        };
+        if let Some(reason) = &failure {
+            tracing::error!(reason, "the bridge cannot go on and ends with exit code 1");
         }
         let grace_ends = Instant::now() + config.ingress.shutdown_delay + config.ingress.shutdown_grace;
         state.stop();
@@ -208,7 +237,7 @@ impl App {
         .await;
         if drained && closed.is_ok_and(|left| left == 0) {
             tracing::info!("stopped; everything in flight was settled");
-            return Ended::Drained;
+            return if failure.is_some() { Ended::Failed } else { Ended::Drained };
         }
         tracing::error!(
             deliveries = left,
@@ -321,3 +350,6 @@ async fn prepare_once(topics: &Topics, create: bool) -> Result<(), TopicsError> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@
 //!
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
 //! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`sender`] acts as Nexudus does,
-//! [`outgoing`] is how we ask others over HTTP, [`cli`] is the program.
+//! [`outgoing`] is how we ask others over HTTP, [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;
@@ -36,4 +36,5 @@ pub mod sender;
 pub mod signature;
 pub mod telemetry;
 pub mod token;
+pub mod vital;
 pub mod webhooks;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{App, prepare_topics, topic_names};
+use super::{App, TOKENS, TOPICS, prepare_topics, topic_names};
 use crate::config::load::{Loaded, Mistakes};
 use crate::config::{Config, OAuth, Setting};
 use crate::delivery::Bridge;
@@ -23,6 +23,7 @@ use crate::http::tls::Certificate;
 use crate::kafka::producer::Producer;
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
+use crate::vital::{Part, Vital};
 use crate::webhooks::guardian::Guardian;
 
 /// How often the files of secrets and certificates are looked at.
@@ -45,6 +46,8 @@ pub struct Reloader {
     files: Contents,
     /// Looks at the topics of new actions.
     preparing: JoinSet<()>,
+    vital: Vital,
+    _part: Part,
 }
 
 /// What those files hold, as a hash; `None` for one that cannot be read.
@@ -65,6 +68,8 @@ impl Reloader {
             config: app.config.clone(),
             settings: app.config.settings.clone(),
             preparing: JoinSet::new(),
+            vital: app.vital.clone(),
+            _part: app.vital.part("the reload"),
         }
     }
 
@@ -128,7 +133,8 @@ impl Reloader {
                 if wanted != topics {
                     watch.want(wanted);
                     self.preparing.abort_all(); // it may still wait for a cluster that is away
-                    self.preparing.spawn(prepare_topics(self.config.clone(), watch));
+                    let work = prepare_topics(self.config.clone(), watch);
+                    self.preparing.spawn(self.vital.part(TOPICS).guard(work));
                 }
                 self.settings = loaded.config.settings;
                 self.show_settings(signed_in);
@@ -151,7 +157,7 @@ impl Reloader {
     /// used at all is not changed.
     fn sign_in(&mut self, oauth: Option<OAuth>, producer: &Arc<Producer>) -> bool {
         let (Some(oauth), Some(used)) = (oauth, &mut self.config.kafka.oauth) else { return false };
-        match producer.sign_in(&oauth) {
+        match producer.sign_in(&oauth, Some(self.vital.part(TOKENS))) {
             Ok(()) => *used = oauth,
             Err(error) => {
                 tracing::error!(%error, "not reloaded: [kafka.oauth] cannot be used");

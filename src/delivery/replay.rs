@@ -88,7 +88,7 @@ impl Replayer {
         let router = Router::new(config);
         let producer = Arc::new(Producer::new(config, Arc::default(), Arc::clone(&metrics))?);
         if let Some(oauth) = &config.kafka.oauth {
-            producer.sign_in(oauth).map_err(|error| error.to_string())?;
+            producer.sign_in(oauth, None).map_err(|error| error.to_string())?;
         }
         Ok(Self {
             origins: origins(&config.sources, &router, &metrics),

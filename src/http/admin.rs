@@ -12,6 +12,7 @@ use crate::config::Setting;
 use crate::delivery::admission::Admission;
 use crate::kafka::status::Status;
 use crate::metrics::Metrics;
+use crate::vital::Vital;
 
 /// What the admin listener shows.
 pub struct State {
@@ -19,6 +20,7 @@ pub struct State {
     status: Arc<Status>,
     admission: Arc<Admission>,
     console: Option<Console>,
+    vital: Vital,
     stopping: AtomicBool,
 }
 
@@ -29,8 +31,9 @@ impl State {
         status: Arc<Status>,
         admission: Arc<Admission>,
         console: Option<Console>,
+        vital: Vital,
     ) -> Self {
-        Self { metrics, status, admission, console, stopping: AtomicBool::new(false) }
+        Self { metrics, status, admission, console, vital, stopping: AtomicBool::new(false) }
     }
 
     /// Not ready from now on.
@@ -65,13 +68,15 @@ impl State {
 
     /// Whether `/readyz` answers 200.
     pub fn is_ready(&self) -> bool {
-        !self.stopping.load(Ordering::Acquire) && self.status.trouble().is_none()
+        !self.stopping.load(Ordering::Acquire)
+            && self.vital.failure().is_none()
+            && self.status.trouble().is_none()
     }
 
     /// Why the bridge is not ready; empty while it is.
     pub fn reasons(&self) -> Vec<String> {
         let stopping = self.stopping.load(Ordering::Acquire).then(|| "shutting down".to_owned());
-        stopping.into_iter().chain(self.status.trouble()).collect()
+        stopping.into_iter().chain(self.vital.failure()).chain(self.status.trouble()).collect()
     }
 }
 

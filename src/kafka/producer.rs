@@ -27,6 +27,7 @@ use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::telemetry::limit::Limit;
 use crate::token::{TokenError, TokenServer};
+use crate::vital::Part;
 
 /// The waits before a dead client is replaced, when the last one lived shortly: from the first, doubled, up to the second.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -96,14 +97,15 @@ impl Producer {
     }
 
     /// Fetches tokens from now on, in the runtime in which this is called, and signs in with them; those of an earlier call
-    /// are used until the first one comes.
+    /// are used until the first one comes. The task that fetches them holds `part`.
     ///
     /// # Errors
     /// The token server's certificates or address cannot be used.
-    pub fn sign_in(self: &Arc<Self>, oauth: &OAuth) -> Result<(), TokenError> {
+    pub fn sign_in(self: &Arc<Self>, oauth: &OAuth, part: Option<Part>) -> Result<(), TokenError> {
         let server = TokenServer::new(oauth)?;
         let producer = Arc::downgrade(self);
         let tokens = Tokens::keep(server, None, move |fetched| {
+            let _held = &part;
             let Some(producer) = producer.upgrade() else { return };
             producer.status.set_no_token(fetched.err().map(TokenError::to_string));
             if let Ok(token) = fetched {

@@ -14,6 +14,7 @@ use rdkafka::metadata::MetadataTopic;
 use super::producer::Producer;
 use super::usefulness::Usefulness;
 use crate::metrics::Metrics;
+use crate::vital::Part;
 
 const ROUND: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -35,6 +36,7 @@ impl Watch {
         metrics: Arc<Metrics>,
         probe: String,
         wanted: BTreeSet<String>,
+        part: Part,
     ) -> Self {
         let (wake, woken) = channel();
         let wanted = Arc::new(Mutex::new(wanted));
@@ -48,10 +50,7 @@ impl Watch {
             listed: None,
             said: false,
         };
-        std::thread::Builder::new()
-            .name("kafka-watch".into())
-            .spawn(move || round.run(&woken))
-            .expect("a thread can be started at start-up");
+        part.spawn("kafka-watch", move || round.run(&woken)).expect("a thread can be started at start-up");
         Self { wake, wanted }
     }
 

@@ -3,7 +3,7 @@
 //! Nexudus switches a webhook off after ten failures in a row and tells nobody. The guardian looks at start, at its
 //! interval, and as soon as the bridge is ready again. It switches on only while the bridge is ready, only what has
 //! failures, now or at the last look (what has none was switched off by hand), and waits longer each time for a webhook
-//! that fails again without a success between. It creates nothing. What happens to it touches neither readiness nor
+//! that fails again without a success between. It creates nothing. What Nexudus answers touches neither readiness nor
 //! ingress. Several guardians may meet on one record: each reads it first, and writes the same.
 //!
 //! A reload is taken over between two requests that write, and forgets nothing while `[nexudus]` is the same.

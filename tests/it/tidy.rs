@@ -9,13 +9,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("signature", &[]),
     ("outcome", &[]),
     ("outgoing", &[]),
+    ("vital", &[]),
     ("event", &["action", "outcome"]),
     ("lately", &["outcome", "event"]),
     ("config", &["action", "signature"]),
     ("metrics", &["action", "outcome", "signature"]),
     ("telemetry", &["config", "event", "outcome", "outgoing"]),
     ("token", &["config", "outgoing"]),
-    ("kafka", &["action", "event", "config", "metrics", "token", "telemetry"]),
+    ("kafka", &["action", "event", "config", "metrics", "token", "telemetry", "vital"]),
     (
         "delivery",
         &["action", "signature", "outcome", "event", "config", "metrics", "kafka", "lately", "telemetry"],
@@ -25,8 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("catch_up", &["action", "outcome", "config", "delivery", "nexudus", "webhooks"]),
     ("sender", &["action", "signature", "outgoing"]),
     ("double", &["action", "signature", "sender"]),
-    ("http", &["signature", "outcome", "event", "config", "metrics", "kafka", "lately", "delivery"]),
-    ("app", &["config", "metrics", "token", "kafka", "delivery", "http", "telemetry", "webhooks"]),
+    ("http", &["signature", "outcome", "event", "config", "metrics", "kafka", "lately", "delivery", "vital"]),
+    ("app", &["config", "metrics", "token", "kafka", "delivery", "http", "telemetry", "webhooks", "vital"]),
     (
         "cli",
         &[

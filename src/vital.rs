@@ -1,0 +1,114 @@
+//! Threads and tasks that the bridge cannot do without.
+//!
+//! A panic ends one of them and leaves the rest of the process running, which would answer for a bridge that no longer
+//! works. So each of them holds a [`Part`]. After the first panic `/readyz` answers 503 with the reason, and the process
+//! stops in order with exit code 1, so that its supervisor starts it again.
+
+use std::io;
+use std::thread;
+
+use tokio::sync::watch;
+
+/// The vital threads and tasks of one bridge.
+#[derive(Debug, Clone, Default)]
+pub struct Vital {
+    failure: watch::Sender<Option<String>>,
+}
+
+/// The life of one thread or task. It reports the panic that drops it; any other end is in order.
+#[derive(Debug)]
+#[must_use = "a thread or task holds it until its end"]
+pub struct Part {
+    name: &'static str,
+    failure: watch::Sender<Option<String>>,
+}
+
+impl Vital {
+    /// A part to be moved into the thread or task of this name.
+    pub fn part(&self, name: &'static str) -> Part {
+        Part { name, failure: self.failure.clone() }
+    }
+
+    /// Why the bridge cannot go on; `None` while it can.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// Waits for a reason why the bridge cannot go on.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+            Ok(Some(reason)) => reason,
+            Ok(None) | Err(_) => std::future::pending().await, // neither: the sender is here, and it was waited for
+        }
+    }
+}
+
+impl Part {
+    /// `work`, which holds this part until its end.
+    pub async fn guard<F: Future>(self, work: F) -> F::Output {
+        let _part = self;
+        work.await
+    }
+
+    /// Starts a thread that holds this part until its end.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn spawn(self, thread_name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = thread::Builder::new().name(thread_name.to_owned());
+        thread.spawn(move || {
+            let _part = self;
+            work();
+        })?;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.failure.send_if_modified(|failure| {
+                let is_first = failure.is_none();
+                failure.get_or_insert_with(|| format!("{} has panicked", self.name));
+                is_first
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_panic_of_a_thread_or_task_is_the_reason_and_other_ends_are_none() {
+        let vital = Vital::default();
+        vital.part("a thread that ends").spawn("ends", || {}).expect("a thread");
+        let task = tokio::spawn(vital.part("a task that is aborted").guard(std::future::pending::<()>()));
+        tokio::task::yield_now().await;
+        task.abort();
+        assert!(task.await.expect_err("aborted").is_cancelled());
+        assert_eq!(vital.failure(), None);
+
+        let task = tokio::spawn(vital.part("the task").guard(async {
+            tokio::task::yield_now().await;
+            panic!("on purpose");
+        }));
+        assert_eq!(vital.failed().await, "the task has panicked");
+        assert!(task.await.expect_err("panicked").is_panic());
+
+        let other = Vital::default();
+        let (both, ended) = (vital.part("the thread"), std::sync::mpsc::channel::<()>());
+        let (held, has_ended) = ended;
+        let part = other.part("the thread");
+        both.spawn("panics", move || {
+            let _held = (held, part);
+            panic!("on purpose");
+        })
+        .expect("a thread");
+        assert_eq!(other.failed().await, "the thread has panicked");
+        has_ended.recv().expect_err("nothing is sent");
+        assert_eq!(vital.failure().as_deref(), Some("the task has panicked"), "the first reason stays");
+    }
+}
