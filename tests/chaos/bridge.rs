@@ -1,6 +1,6 @@
 //! The bridge as users run it: the program, a file, signals. It can be killed and started again on the same ports.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::kafka::{free_port, pause};
+use crate::log::Log;
 use crate::stage::Stage;
 
 /// How long the program may take until it listens; a debug build on a busy machine.
@@ -25,8 +26,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 const MEMORY_EVERY: Duration = Duration::from_millis(250);
 
-const LOG_LINES_TOLD: usize = 40;
-
 /// A running bridge, or one between two lives. Dropping it kills it.
 pub(crate) struct Bridge {
     child: Option<Child>,
@@ -36,6 +35,7 @@ pub(crate) struct Bridge {
     directory: TempDir,
     stage: Arc<Stage>,
     memory: Arc<Memory>,
+    log: Log,
 }
 
 /// The most that any life of the bridge had resident.
@@ -63,7 +63,8 @@ impl Bridge {
             "[ingress]\nlisten = \"{ingress}\"\nshutdown_delay = \"{}ms\"\nshutdown_grace = \"10s\"\n\
              [admin]\nlisten = \"{admin}\"\n\
              [kafka]\nbootstrap_servers = \"{bootstrap}\"\nconfirm_timeout = \"{}ms\"\n\
-             [topics]\nprefix = \"{prefix}\"\ncreate = false\n",
+             [topics]\nprefix = \"{prefix}\"\ncreate = false\n\
+             [log]\nlevel = \"info,nexudus_bridge=debug\"\n",
             shutdown_delay.as_millis(),
             confirm_timeout.as_millis()
         );
@@ -77,7 +78,8 @@ impl Bridge {
                 pause(MEMORY_EVERY);
             }
         });
-        let mut bridge = Self { child: None, ingress, admin, settings, directory, stage, memory };
+        let mut bridge =
+            Self { child: None, ingress, admin, settings, directory, stage, memory, log: Log::default() };
         bridge.configure(secrets);
         bridge.launch();
         bridge
@@ -101,19 +103,14 @@ impl Bridge {
 
     /// Makes the running bridge take these secrets and no others (SIGHUP); nobody has to be refused meanwhile.
     pub(crate) fn use_secrets(&self, secrets: &[&str]) {
-        let before = self.reloads();
+        let before = self.log.reloads();
         self.configure(secrets);
         self.signal("HUP");
         let deadline = Instant::now() + RELOADS_WITHIN;
-        while self.reloads() == before {
-            assert!(Instant::now() < deadline, "the secrets are not taken over: {}", self.log());
+        while self.log.reloads() == before {
+            assert!(Instant::now() < deadline, "the secrets are not taken over: {}", self.log.last_lines());
             pause(LOOK_EVERY);
         }
-    }
-
-    /// How often it has said that it took something over.
-    fn reloads(&self) -> usize {
-        self.whole_log().matches("sources and secrets were taken over").count()
     }
 
     fn signal(&self, name: &str) {
@@ -123,14 +120,13 @@ impl Bridge {
     }
 
     fn launch(&mut self) {
-        let log = OpenOptions::new().create(true).append(true).open(self.directory.path().join("log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_nexudus-bridge"));
         command
             .arg("serve")
             .arg("--config")
             .arg(self.directory.path().join("nexudus-bridge.toml"))
             .env_clear();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("our own directory"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.log.open());
         let mut child = command.spawn().expect("the program can be run");
         self.memory.process.store(child.id(), Ordering::Relaxed);
         let deadline = Instant::now() + LISTENS_WITHIN;
@@ -139,7 +135,7 @@ impl Bridge {
             assert!(
                 ended.is_none() && Instant::now() < deadline,
                 "the bridge does not start: {}",
-                self.log()
+                self.log.last_lines()
             );
             pause(LOOK_EVERY);
         }
@@ -215,15 +211,9 @@ impl Bridge {
         (kib > 0).then_some(kib as f64 / 1024.0)
     }
 
-    fn whole_log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
-    }
-
-    /// The end of its log.
-    pub(crate) fn log(&self) -> String {
-        let text = self.whole_log();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES_TOLD)..].join("\n")
+    /// The reader of its log.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
     }
 }
 

@@ -1,4 +1,4 @@
-//! What goes wrong, one after the other: brokers, the network, a topic, the bridge itself.
+//! What goes wrong, one after the other: brokers, the network, a topic, the bridge itself, its log.
 //!
 //! Chance chooses the order, the victims and how long each fault lasts: less than the bridge's `confirm_timeout`, or
 //! more, so that both what it rides out and what it has to refuse are met. Each kind comes once before any comes twice.
@@ -41,10 +41,12 @@ pub(crate) enum Fault {
     BridgeRestarted,
     SecretRotated,
     LeaderAndBridgeKilled,
+    LogBlocked,
+    LogFails,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::LeaderKilled,
         Self::BrokerPaused,
         Self::TwoBrokersDown,
@@ -60,6 +62,8 @@ impl Fault {
         Self::BridgeRestarted,
         Self::SecretRotated,
         Self::LeaderAndBridgeKilled,
+        Self::LogBlocked,
+        Self::LogFails,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -79,6 +83,8 @@ impl Fault {
             Self::BridgeRestarted => "the bridge restarted in order",
             Self::SecretRotated => "the secret rotated (SIGHUP twice)",
             Self::LeaderAndBridgeKilled => "a leader and the bridge killed together",
+            Self::LogBlocked => "the log not read, and a leader killed",
+            Self::LogFails => "the log closed, a leader killed, and the bridge restarted in order",
         }
     }
 }
@@ -185,6 +191,21 @@ impl Scene {
                 self.bridge.start_again();
                 pause(time);
                 self.cluster.start_again(&[leader])?;
+            }
+            Fault::LogBlocked => {
+                self.bridge.log().block();
+                let leader = self.a_leader();
+                self.down(&[leader], time)?;
+                if self.chance.bool() {
+                    self.bridge.restart(); // its end must not wait for the log
+                }
+                self.bridge.log().go_on();
+            }
+            Fault::LogFails => {
+                self.bridge.log().hang_up();
+                let leader = self.a_leader();
+                self.down(&[leader], time)?;
+                self.bridge.restart(); // a closed pipe stays closed
             }
         }
         Ok(())

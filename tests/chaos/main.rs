@@ -1,6 +1,6 @@
 //! Nothing is lost: the real bridge on a real cluster, faults by chance, and an oracle at the end.
 //!
-//! Forty connections act as Nexudus does ([`sender`]) while brokers, network, topic and bridge fail ([`faults`]); then
+//! Forty connections act as Nexudus does ([`sender`]) while brokers, network, topic, bridge and log fail ([`faults`]); then
 //! every topic is read whole and held against what the senders know ([`oracle`]). The seed fixes what is sent and which
 //! faults come in which order, not the moments at which processes do things. Variables:
 //!
@@ -13,6 +13,7 @@ mod faults;
 mod journal;
 #[path = "../it/support/kafka/mod.rs"]
 mod kafka;
+mod log;
 mod oracle;
 mod post;
 #[path = "../it/support/proxy.rs"]
@@ -114,7 +115,7 @@ fn nothing_is_lost_whatever_breaks() {
         broken.is_empty(),
         "seed {seed}:\n{}\nthe end of the bridge's log:\n{}",
         broken.join("\n"),
-        scene.bridge.log()
+        scene.bridge.log().last_lines()
     );
 }
 

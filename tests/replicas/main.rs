@@ -13,6 +13,9 @@ mod bridge;
 mod journal;
 #[path = "../it/support/kafka/mod.rs"]
 mod kafka;
+#[path = "../chaos/log.rs"]
+#[allow(dead_code, reason = "the chaos test uses the rest")]
+mod log;
 mod nginx;
 #[path = "../chaos/oracle.rs"]
 mod oracle;
