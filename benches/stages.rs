@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use nexudus_bridge::delivery::decode::decode;
+use nexudus_bridge::delivery::decode::{MAX_RECORDS, decode};
 use nexudus_bridge::event::Fingerprint;
 use nexudus_bridge::sender::payloads::{Template, payload, wire_body};
 use nexudus_bridge::signature::{Signature, SigningKey};
@@ -30,7 +30,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     verify(&mut criterion, &bodies);
     stage(&mut criterion, "decode", &bodies, |body| {
-        black_box(decode(body, KEY_FIELD));
+        black_box(decode(body, KEY_FIELD, MAX_RECORDS));
     });
     stage(&mut criterion, "fingerprint", &bodies, |body| {
         black_box(Fingerprint::of("default", "BookingUpdate", body));

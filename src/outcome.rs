@@ -195,6 +195,8 @@ pub enum QuarantineReason {
     NotJson,
     /// The body is JSON, but neither an object nor an array of objects.
     NotRecords,
+    /// The body holds more records than one delivery may.
+    TooManyRecords,
     /// Signed, but of an action that is neither in the catalogue nor in `extra_actions`.
     UnknownAction,
     /// The broker refuses a message of this delivery for good.
@@ -203,13 +205,15 @@ pub enum QuarantineReason {
 
 impl QuarantineReason {
     /// Every reason.
-    pub const ALL: [Self; 4] = [Self::NotJson, Self::NotRecords, Self::UnknownAction, Self::Refused];
+    pub const ALL: [Self; 5] =
+        [Self::NotJson, Self::NotRecords, Self::TooManyRecords, Self::UnknownAction, Self::Refused];
 
     /// The metric label and the value of the `quarantine-reason` header.
     pub const fn label(self) -> &'static str {
         match self {
             Self::NotJson => "not_json",
             Self::NotRecords => "not_records",
+            Self::TooManyRecords => "too_many_records",
             Self::UnknownAction => "unknown_action",
             Self::Refused => "refused",
         }
@@ -220,6 +224,7 @@ impl QuarantineReason {
         match self {
             Self::NotJson => "the body is not JSON (not_json)",
             Self::NotRecords => "the body is JSON, but not records (not_records)",
+            Self::TooManyRecords => "the body holds more records than one delivery may (too_many_records)",
             Self::UnknownAction => "signed, but the action is not known (unknown_action)",
             Self::Refused => "the broker refuses a message of it for good (refused)",
         }

@@ -19,6 +19,10 @@ use self::json::{Name, Walk};
 use crate::outcome::QuarantineReason;
 use crate::signature::BYTE_ORDER_MARK;
 
+/// Maximum number of records in one delivery. Nexudus sends one. Without a maximum, 4 MiB of `[{},{},…]` would become
+/// 1.4 million events: hundreds of megabytes of memory, and more messages than the producer's queue takes.
+pub const MAX_RECORDS: usize = 1_000;
+
 /// What a body holds.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Content {
@@ -41,16 +45,19 @@ pub struct Record {
     pub updated_on: Option<Bytes>,
 }
 
-/// Finds the records of a body; `key_field` names the field that makes their keys.
-pub fn decode(body: &Bytes, key_field: &str) -> Content {
+/// Finds the records of a body, up to `max_records`; `key_field` names the field that makes their keys.
+pub fn decode(body: &Bytes, key_field: &str, max_records: usize) -> Content {
     let unmarked = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let Ok(text) = simdutf8::basic::from_utf8(unmarked) else {
         return Content::Unreadable(QuarantineReason::NotJson);
     };
-    let scan = Scan { body, text, key_field };
+    let scan = Scan { body, text, key_field, max_records };
     match scan.records() {
-        Some(records) if records.is_empty() => Content::Empty,
-        Some(records) => Content::Records(records),
+        Some(Found { count: 0, .. }) => Content::Empty,
+        Some(Found { count, .. }) if count > max_records => {
+            Content::Unreadable(QuarantineReason::TooManyRecords)
+        }
+        Some(Found { records, .. }) => Content::Records(records),
         // Which of the two it is takes a second look that only bad bodies pay for.
         None => Content::Unreadable(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => QuarantineReason::NotRecords,
@@ -64,28 +71,35 @@ struct Scan<'a> {
     body: &'a Bytes,
     text: &'a str,
     key_field: &'a str,
+    max_records: usize,
+}
+
+/// The records found so far. Above the maximum they are only counted, so that their number costs no memory.
+struct Found {
+    records: Vec<Record>,
+    count: usize,
 }
 
 impl<'a> Scan<'a> {
-    fn records(&self) -> Option<Vec<Record>> {
+    fn records(&self) -> Option<Found> {
         let start = self.skip_space(0);
-        let mut records = Vec::with_capacity(1);
+        let mut found = Found { records: Vec::with_capacity(1), count: 0 };
         let end = match self.text.as_bytes().get(start)? {
-            b'[' => self.array(start + 1, &mut records)?,
-            b'{' => self.record(start, &mut records)?,
+            b'[' => self.array(start + 1, &mut found)?,
+            b'{' => self.record(start, &mut found)?,
             _ => return None,
         };
-        (self.skip_space(end) == self.text.len()).then_some(records)
+        (self.skip_space(end) == self.text.len()).then_some(found)
     }
 
     /// Reads records up to the bracket that closes the array; gives back the place behind it.
-    fn array(&self, start: usize, records: &mut Vec<Record>) -> Option<usize> {
+    fn array(&self, start: usize, found: &mut Found) -> Option<usize> {
         let mut at = self.skip_space(start);
         if self.text.as_bytes().get(at)? == &b']' {
             return Some(at + 1);
         }
         loop {
-            at = self.skip_space(self.record(at, records)?);
+            at = self.skip_space(self.record(at, found)?);
             match self.text.as_bytes().get(at)? {
                 b',' => at = self.skip_space(at + 1),
                 b']' => return Some(at + 1),
@@ -95,13 +109,18 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads the object that begins at `start`; gives back the place behind it.
-    fn record(&self, start: usize, records: &mut Vec<Record>) -> Option<usize> {
+    fn record(&self, start: usize, found: &mut Found) -> Option<usize> {
         let mut fields = Fields::default();
         let end = Walk(self.text.as_bytes()).object(start, |name, value| fields.see(self, &name, value))?;
+        found.count += 1;
+        if found.count > self.max_records {
+            found.records = Vec::new();
+            return Some(end);
+        }
         let key = |value: Option<Range<usize>>| value.and_then(|value| self.key(&self.text[value]));
         let key = key(fields.key).or_else(|| key(fields.unique_id));
         let updated_on = fields.updated_on.and_then(|value| self.time(&self.text[value]));
-        records.push(Record { value: self.slice(start..end), key, updated_on });
+        found.records.push(Record { value: self.slice(start..end), key, updated_on });
         Some(end)
     }
 

@@ -235,7 +235,7 @@ impl Bridge {
                 return result;
             }
         };
-        let content = decode::decode(&verified.body, &self.key_field);
+        let content = decode::decode(&verified.body, &self.key_field, decode::MAX_RECORDS);
         let routed = self.router.route(&verified, content, Uuid::now_v7);
         let began = Instant::now();
         tally.recognise(&verified);

@@ -66,7 +66,9 @@ fn words(reason: QuarantineReason) -> &'static str {
     match reason {
         QuarantineReason::NotJson => "is not JSON, or not UTF-8",
         QuarantineReason::NotRecords => "is JSON, but neither an object nor an array of objects",
-        QuarantineReason::UnknownAction | QuarantineReason::Refused => "was kept for another reason",
+        QuarantineReason::TooManyRecords | QuarantineReason::UnknownAction | QuarantineReason::Refused => {
+            "was kept for another reason"
+        }
     }
 }
 
@@ -124,7 +126,8 @@ impl Replayer {
         };
         let seed = [topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()];
         let first_id = signal_id(seed, actions.get(place).name(), &kept);
-        let content = decode::decode(&kept.body, &self.key_field);
+        // An operator who replays a body of too many records has decided to publish them all, one after the other.
+        let content = decode::decode(&kept.body, &self.key_field, usize::MAX);
         let verified = Verified::when_kept(Arc::clone(origin), Target::Known(place), kept);
         match self.router.route(&verified, content, || first_id) {
             Routed::Events(events) => Ok(events),
@@ -145,7 +148,7 @@ impl Replayer {
             trace: Trace::default(),
             received_at: Timestamp::now(),
         };
-        let content = decode::decode(&kept.body, &self.key_field);
+        let content = decode::decode(&kept.body, &self.key_field, decode::MAX_RECORDS);
         let verified = Verified::when_kept(Arc::clone(origin), Target::Known(place), kept);
         match self.router.route(&verified, content, Uuid::now_v7) {
             Routed::Events(mut events) if events.len() == 1 => {

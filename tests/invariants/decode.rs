@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use nexudus_bridge::delivery::decode::{Content, Record, decode};
+use nexudus_bridge::delivery::decode::{Content, MAX_RECORDS, Record, decode};
 use nexudus_bridge::outcome::QuarantineReason;
 use nexudus_bridge::signature::BYTE_ORDER_MARK;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -20,7 +20,7 @@ pub(crate) fn decoding_agrees_with_serde_json(body: &[u8]) {
     let body = Bytes::copy_from_slice(body);
     let expected = reference(&body);
     for key_field in KEY_FIELDS {
-        match (decode(&body, key_field), &expected) {
+        match (decode(&body, key_field, MAX_RECORDS), &expected) {
             (Content::Records(records), Ok(expected)) => {
                 let values: Vec<&[u8]> = records.iter().map(|record| &record.value[..]).collect();
                 assert_eq!(values, expected.iter().map(|text| text.as_bytes()).collect::<Vec<_>>());
@@ -46,7 +46,8 @@ fn reference(body: &[u8]) -> Result<Vec<&str>, QuarantineReason> {
     };
     let objects: Option<Vec<&str>> =
         items.into_iter().map(|item| Some(item.get()).filter(|text| text.starts_with('{'))).collect();
-    objects.ok_or(QuarantineReason::NotRecords)
+    let objects = objects.ok_or(QuarantineReason::NotRecords)?;
+    if objects.len() > MAX_RECORDS { Err(QuarantineReason::TooManyRecords) } else { Ok(objects) }
 }
 
 fn fields_are_those_of(record: &Record, key_field: &str) {

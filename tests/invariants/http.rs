@@ -15,7 +15,7 @@ use nexudus_bridge::action::catalogue::ENTRIES;
 use nexudus_bridge::action::{Action as Known, Kind};
 use nexudus_bridge::app::App;
 use nexudus_bridge::config::load::{Environment, load};
-use nexudus_bridge::delivery::decode::{Content, decode};
+use nexudus_bridge::delivery::decode::{Content, MAX_RECORDS, decode};
 use nexudus_bridge::event::Fingerprint;
 use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
 use nexudus_bridge::kafka::settings::check_property;
@@ -186,7 +186,7 @@ struct Signed {
 
 impl Signed {
     fn add(&mut self, body: &Bytes) {
-        if let Content::Records(records) = decode(body, "Id") {
+        if let Content::Records(records) = decode(body, "Id", MAX_RECORDS) {
             self.most += records.len() as u64;
             self.records.extend(records.into_iter().map(|record| record.value));
         } else {

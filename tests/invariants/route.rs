@@ -77,7 +77,7 @@ pub(crate) fn events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised
     let again = replayer.route(kept.message(), corrected.as_deref());
     let action = corrected.unwrap_or_else(|| kept.action.text());
     let place = CONFIG.sources["default"].actions.find(&action);
-    match (routed, decode(&body, &CONFIG.topics.key)) {
+    match (routed, decode(&body, &CONFIG.topics.key, usize::MAX)) {
         (Ok(events), content) => {
             let records = match content {
                 Content::Records(records) => records,

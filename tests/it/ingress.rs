@@ -187,6 +187,23 @@ async fn what_is_signed_but_cannot_be_events_is_kept_whole_on_the_quarantine_top
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_more_than_1000_records_is_kept_whole_on_the_quarantine_topic() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    let body = |count: usize| format!("[{}{{}}]", "{},".repeat(count - 1));
+    assert_eq!(bridge.deliver("BookingCreate", body(1000)).await.events("confirmed").len(), 1000);
+    // The last one is as large as a body may be.
+    let too_many = [1001, 4 * 1024 * 1024 / 3].map(body);
+    for body in &too_many {
+        assert_eq!(bridge.deliver("BookingCreate", body.as_str()).await.events("quarantined").len(), 1);
+    }
+    for message in bridge.topic("quarantine", too_many.len()) {
+        assert_eq!(message.header("quarantine-reason"), Some("too_many_records"));
+        assert!(too_many.iter().any(|body| message.value == body.as_bytes()), "kept byte for byte");
+    }
+    assert_eq!(bridge.topic("BookingCreate", 1000).len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_array_is_200_and_publishes_nothing_and_a_bare_object_is_one_record() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     assert!(bridge.deliver("BookingCreate", "[ ]\n").await.events("empty").is_empty());

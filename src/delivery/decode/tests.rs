@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(body: &str) -> Content {
-    decode(&Bytes::copy_from_slice(body.as_bytes()), "Id")
+    decode(&Bytes::copy_from_slice(body.as_bytes()), "Id", MAX_RECORDS)
 }
 
 fn records(body: &str) -> Vec<Record> {
@@ -49,6 +49,21 @@ fn records_may_be_nested_deeper_than_any_stack() {
 }
 
 #[test]
+fn more_records_than_one_delivery_may_have_are_counted_and_not_kept() {
+    let body = |count: usize, last: &str| format!("[{}{last}]", "{\"Id\":1},".repeat(count - 1));
+    assert_eq!(records(&body(MAX_RECORDS, "{}")).len(), MAX_RECORDS);
+    for (last, reason) in [
+        ("{}", QuarantineReason::TooManyRecords),
+        ("{},7", QuarantineReason::NotRecords),
+        ("{},", QuarantineReason::NotJson),
+    ] {
+        let found = read(&body(MAX_RECORDS + 1, last));
+        assert_eq!(found, Content::Unreadable(reason), "{last}");
+    }
+    assert_eq!(records(&body(7, "{}")).len(), 7);
+}
+
+#[test]
 fn what_is_not_records_has_its_reason() {
     use QuarantineReason::{NotJson, NotRecords};
     for (body, reason) in [
@@ -74,7 +89,7 @@ fn what_is_not_records_has_its_reason() {
     ] {
         assert_eq!(read(body), Content::Unreadable(reason), "{body:?}");
     }
-    let latin = decode(&Bytes::from_static(b"[{\"Id\":\"Jos\xE9\"}]"), "Id");
+    let latin = decode(&Bytes::from_static(b"[{\"Id\":\"Jos\xE9\"}]"), "Id", MAX_RECORDS);
     assert_eq!(latin, Content::Unreadable(NotJson));
     assert_eq!(read("[]"), Content::Empty);
     assert_eq!(read("\u{FEFF} [ ] \n"), Content::Empty);
@@ -99,9 +114,13 @@ fn the_key_is_the_field_s_text_else_the_unique_id_else_none() {
     ] {
         assert_eq!(records(record)[0].key.as_ref().map(text), key, "{record}");
     }
-    let other = decode(&Bytes::from_static(br#"[{"Id":1,"CoworkerId":2,"UniqueId":"u"}]"#), "CoworkerId");
+    let other = decode(
+        &Bytes::from_static(br#"[{"Id":1,"CoworkerId":2,"UniqueId":"u"}]"#),
+        "CoworkerId",
+        MAX_RECORDS,
+    );
     assert!(matches!(other, Content::Records(records) if text(records[0].key.as_ref().unwrap()) == "2"));
-    let unique = decode(&Bytes::from_static(br#"[{"Id":1,"UniqueId":"u"}]"#), "UniqueId");
+    let unique = decode(&Bytes::from_static(br#"[{"Id":1,"UniqueId":"u"}]"#), "UniqueId", MAX_RECORDS);
     assert!(matches!(unique, Content::Records(records) if text(records[0].key.as_ref().unwrap()) == "u"));
 }
 
