@@ -2,8 +2,8 @@
 //!
 //! actix-web bounds the head of a connection's first request and the idle wait for the next one, and a request at work
 //! is bounded by its own deadlines. Nothing else bounds a later head that never ends, the rest of a chunked body that was
-//! refused, answers that nobody reads, or an HTTP/2 client that only answers pings. So each connection is told when its
-//! last request was at work, and dropped when that is too long ago.
+//! refused, or answers that nobody reads. So each connection is told when its last request was at work, and dropped when
+//! that is too long ago.
 
 use std::cell::Cell;
 use std::pin::pin;

@@ -62,7 +62,7 @@ impl Certificate {
         Ok(())
     }
 
-    /// The server's side of TLS 1.2 and 1.3; actix-web adds HTTP/2 and HTTP/1.1 to what it offers.
+    /// Returns the server's side of TLS 1.2 and 1.3. actix-web adds `http/1.1` to it as the only protocol of ALPN.
     pub(super) fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let resolver = Arc::clone(&self.current);

@@ -1,20 +1,14 @@
 //! Connections: whatever a client does or leaves undone, its connection and its permit are taken back in bounded time.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::future::{join, join_all};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::support::bridge::{PATIENCE, TestBridge, sign};
+use crate::support::bridge::{TestBridge, sign};
 use crate::support::say;
 use crate::support::wire::{Wire, delivery};
-use crate::tls::certificate;
+use crate::tls::{certificate, connect};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
@@ -74,14 +68,11 @@ async fn a_dribbled_body_is_408_at_body_timeout_and_its_permit_is_free() {
     assert_eq!(bridge.metric(series).await, 2.0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_no_more_is_hung_up_on_and_its_delivery_is_confirmed() {
-    const SLOW: Duration = Duration::from_secs(8);
-    let settings = [("kafka.confirm_timeout", "30s")];
-    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
-    bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
-    bridge.broker().round_trip(SLOW);
-    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+/// How long the broker takes for an answer in tests that must see a delivery wait for it.
+const SLOW: Duration = Duration::from_secs(8);
+
+/// A delivery whose client closes its side while Kafka is slow.
+async fn sends_no_more<S: AsyncRead + AsyncWrite + Unpin>(bridge: &TestBridge, wire: &mut Wire<S>) {
     let begun = Instant::now();
     wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
@@ -91,6 +82,16 @@ async fn a_client_that_sends_no_more_is_hung_up_on_and_its_delivery_is_confirmed
     bridge.broker().clear_faults(); // what is on its way takes its time all the same
     let series = r#"nexudus_bridge_events_confirmed_total{action="BookingCreate",source="default"}"#;
     bridge.wait_for_metric(series, 2.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_no_more_is_hung_up_on_and_its_delivery_is_confirmed() {
+    let settings = [("kafka.confirm_timeout", "30s")];
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
+    bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
+    bridge.broker().round_trip(SLOW);
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
+    sends_no_more(&bridge, &mut wire).await;
     all_is_free(&bridge).await;
 }
 
@@ -166,97 +167,45 @@ async fn no_client_holds_a_connection_by_what_it_leaves_undone() {
     all_is_free(&bridge).await;
 }
 
-/// A bridge that speaks TLS, and its certificate.
-struct Secured {
-    bridge: TestBridge,
-    connector: TlsConnector,
-    _folder: tempfile::TempDir,
-}
-
-impl Secured {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (chain, key) = certificate(2100);
-        let [chain_file, key_file] = [("tls.crt", &chain), ("tls.key", &key)].map(|(name, text)| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).expect("written");
-            path.to_str().expect("a temporary folder's name is text").to_owned()
-        });
-        let settings = [("ingress.tls_cert", chain_file.as_str()), ("ingress.tls_key", &key_file), SETTING];
-        let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(chain.as_bytes()).expect("a certificate")).expect("a root");
-        let mut client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        client.alpn_protocols = vec![b"h2".to_vec()];
-        Self { bridge, connector: TlsConnector::from(Arc::new(client)), _folder: folder }
-    }
-
-    /// An HTTP/2 connection whose streams may receive so much; and its end.
-    async fn http2(
-        &self,
-        window: u32,
-    ) -> (h2::client::SendRequest<Bytes>, impl Future<Output = Duration> + use<>) {
-        let stream = TcpStream::connect(self.bridge.ingress).await.expect("the bridge listens");
-        let name = ServerName::try_from("localhost").expect("a name");
-        let stream: TlsStream<TcpStream> = self.connector.connect(name, stream).await.expect("TLS");
-        let mut builder = h2::client::Builder::new();
-        let (requests, connection) =
-            builder.initial_window_size(window).handshake(stream).await.expect("HTTP/2");
-        let begun = Instant::now();
-        let running = tokio::spawn(connection);
-        let ended = async move {
-            let ended = tokio::time::timeout(EVER, running).await;
-            assert!(ended.is_ok(), "an HTTP/2 connection stays open");
-            begun.elapsed()
-        };
-        (requests, ended)
-    }
-}
-
-fn request(length: usize) -> http::Request<()> {
-    http::Request::post("https://localhost/webhooks/BookingCreate")
-        .header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes()))
-        .header("Content-Length", length)
-        .body(())
-        .expect("a request")
-}
-
 /// A handshake that is not begun.
-async fn never_shakes_hands(secured: &Secured) {
-    let mut wire = Wire::connect(secured.bridge.ingress).await.expect("the bridge listens");
+async fn never_shakes_hands(bridge: &TestBridge) {
+    let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     within(wire.ended().await, HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT, "no handshake");
 }
 
-/// A stream whose body does not come, and then nothing but answers to pings.
-async fn never_sends_its_body(secured: &Secured) {
-    let (mut requests, ended) = secured.http2(65_535).await;
+/// A body that does not come, over TLS.
+async fn never_sends_its_body(bridge: &TestBridge, certificate: &str) {
+    let mut wire =
+        Wire::over(connect(bridge.ingress, certificate, &["http/1.1"]).await.expect("a handshake"));
     let begun = Instant::now();
-    let (answer, _body) = requests.send_request(request(100), false).expect("sent");
-    let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time").expect("an answer");
-    assert_eq!(answer.status(), 408);
-    within(begun.elapsed(), BODY_TIMEOUT, BODY_TIMEOUT, "an HTTP/2 body that does not come");
-    within(ended.await, Duration::ZERO, LONGEST_IDLE + BODY_TIMEOUT, "an idle HTTP/2 connection");
-}
-
-/// Requests whose answers the client has no room for.
-async fn never_takes_its_answers(secured: &Secured) {
-    let (mut requests, ended) = secured.http2(0).await;
-    let mut answers = Vec::new();
-    for _ in 0..20 {
-        let (answer, mut body) = requests.send_request(request(RECORD.len()), false).expect("sent");
-        body.send_data(Bytes::from_static(RECORD.as_bytes()), true).expect("sent");
-        answers.push(answer.await.expect("the head of an answer"));
-    }
-    within(ended.await, Duration::ZERO, LONGEST_IDLE, "an HTTP/2 client that takes no answer");
+    wire.send(&head("Content-Length: 100")).await.expect("written");
+    wire.reply().await.expect("an answer").problem(408, "too_slow");
+    within(begun.elapsed(), BODY_TIMEOUT, BODY_TIMEOUT, "a body that does not come");
+    wire.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_client_holds_a_connection_of_tls_by_what_it_leaves_undone() {
-    let secured = Secured::start().await;
-    join(
-        never_shakes_hands(&secured),
-        join(never_sends_its_body(&secured), never_takes_its_answers(&secured)),
-    )
-    .await;
-    all_is_free(&secured.bridge).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (chain, key) = certificate(2100);
+    let [chain_file, key_file] = [("tls.crt", &chain), ("tls.key", &key)].map(|(name, text)| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("a temporary folder's name is text").to_owned()
+    });
+    let settings = [
+        ("ingress.tls_cert", chain_file.as_str()),
+        ("ingress.tls_key", &key_file),
+        ("kafka.confirm_timeout", "30s"),
+        SETTING,
+    ];
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
+    join(never_shakes_hands(&bridge), never_sends_its_body(&bridge, &chain)).await;
+    // The end of a client is noticed over TLS, too, while its delivery waits for Kafka.
+    let mut wire = Wire::over(connect(bridge.ingress, &chain, &["http/1.1"]).await.expect("a handshake"));
+    wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
+    wire.reply().await.expect("an answer").events("confirmed"); // the leader is connected
+    bridge.broker().round_trip(SLOW);
+    sends_no_more(&bridge, &mut wire).await;
+    all_is_free(&bridge).await;
 }
