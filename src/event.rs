@@ -4,6 +4,8 @@
 //! [`Fingerprint`] is the content function of the contract; it is the id of change events, so byte-equal copies have
 //! the same id and consumers can drop them, while signals get an id of their own.
 
+mod trace;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+pub use self::trace::Trace;
 use crate::outcome::{QuarantineReason, SignatureWarning};
 
 /// What the events of a source and an action have in common. Made at start, shared by all of them.
@@ -58,15 +61,6 @@ pub struct Attributes {
     pub trace: Trace,
     /// Set on the quarantine topic only.
     pub quarantine: Option<Quarantine>,
-}
-
-/// The W3C trace context of the request, passed on as it came.
-#[derive(Debug, Clone, Default)]
-pub struct Trace {
-    /// The `traceparent` header.
-    pub parent: Option<Bytes>,
-    /// The `tracestate` header.
-    pub state: Option<Bytes>,
 }
 
 /// Why a body is on the quarantine topic.

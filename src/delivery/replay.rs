@@ -210,12 +210,12 @@ impl Kept {
                     .ok_or(Unroutable::Foreign("nexudus-signature"))?,
             ),
         };
-        let header = |name: &str| message.header(name).map(Bytes::copy_from_slice);
+        let trace = Trace::read(message.header("traceparent"), message.header("tracestate"));
         Ok(Self {
             source: source.to_owned(),
             action: text("nexudus-action")?.to_owned(),
             warning,
-            trace: Trace { parent: header("traceparent"), state: header("tracestate") },
+            trace,
             received_at: received_at.map_err(|_| Unroutable::Foreign("ce_nexudusreceived"))?,
             body: message.value.ok_or(Unroutable::Foreign("value"))?.into(),
         })

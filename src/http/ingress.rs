@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderName};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
@@ -119,10 +119,10 @@ fn request<'a>(http: &'a HttpRequest, place: Place<'a>, token: Option<&'a str>) 
         (Some(one), None) => SignatureHeader::One(one.as_bytes()),
         (Some(_), Some(_)) => SignatureHeader::Several,
     };
-    let [parent, state] = [&TRACE[0], &TRACE[1]]
-        .map(|name| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes())));
+    let [parents, states] =
+        [&TRACE[0], &TRACE[1]].map(|name| headers.get_all(name).map(HeaderValue::as_bytes));
     let Place { source, action } = place;
-    Request { source, action, token, signature, trace: Trace { parent, state } }
+    Request { source, action, token, signature, trace: Trace::read(parents, states) }
 }
 
 /// The value of `?token=`. Two of them are none: nobody could say which one counts.
@@ -140,7 +140,7 @@ fn token(query: &str) -> Option<String> {
 /// What the head says of the body: its length, if it does, unless it cannot be taken.
 fn length_if_acceptable(http: &HttpRequest, max_body_bytes: usize) -> Result<Option<usize>, Refusal> {
     let headers = http.headers();
-    let identity = |value: &header::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
     if !headers.get_all(header::CONTENT_ENCODING).all(identity) {
         let detail = "the body is content-encoded; its bytes are not those that were signed";
         return Err(Refusal::new(Outcome::Encoded, detail));
@@ -154,8 +154,7 @@ fn length_if_acceptable(http: &HttpRequest, max_body_bytes: usize) -> Result<Opt
 
 /// Whether actix-web takes all that follows as the body, whatever length was told: the next request, too.
 fn asks_for_websocket(http: &HttpRequest) -> bool {
-    let websocket =
-        |value: &header::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    let websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
     http.headers().get_all(header::UPGRADE).any(websocket)
 }
 

@@ -156,6 +156,35 @@ async fn key_and_time_fall_back_and_the_trace_context_is_passed_on() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_context_that_breaks_the_grammar_of_w3c_is_not_passed_on() {
+    let settings = [("sources.default.signature", "off")];
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let (long, unsure) = ("x".repeat(60_000), format!("{PARENT}-more"));
+    let cases = [
+        (vec![("traceparent", long.as_str()), ("tracestate", &long)], (None, None)),
+        (vec![("traceparent", &unsure), ("tracestate", "a=1")], (None, None)),
+        (vec![("traceparent", PARENT), ("traceparent", PARENT)], (None, None)),
+        (vec![("tracestate", "a=1")], (None, None)),
+        (vec![("traceparent", PARENT), ("tracestate", &long)], (Some(PARENT), None)),
+        (vec![("traceparent", PARENT), ("tracestate", "a=1,a=2")], (Some(PARENT), None)),
+        (
+            vec![("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")],
+            (Some(PARENT), Some("a=1,b=2")),
+        ),
+    ];
+    for (number, (headers, _)) in cases.iter().enumerate() {
+        bridge.post("BookingCreate", headers, format!(r#"{{"Id":{number}}}"#)).await.events("confirmed");
+    }
+    for message in bridge.topic("BookingCreate", cases.len()) {
+        let number: usize = message.header("ce_subject").expect("a key").parse().expect("a number");
+        let (headers, expected) = &cases[number];
+        let passed_on = (message.header("traceparent"), message.header("tracestate"));
+        assert_eq!(passed_on, *expected, "{headers:.100?}");
+    }
+}
+
 #[derive(serde::Deserialize)]
 struct Golden {
     key: String,

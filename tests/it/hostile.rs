@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::support::bridge::{PATIENCE, SECRET, TestBridge, http_client, sign};
 use crate::support::program::{Running, field, program};
+use crate::support::say;
 
 const RECORD: &str = r#"{"Id":1}"#;
 
@@ -285,7 +286,7 @@ struct Served {
     http: reqwest::Client,
     /// What it has said so far.
     said: Vec<String>,
-    _running: Running,
+    running: Running,
     _broker: EmbeddedBroker,
     _folder: tempfile::TempDir,
 }
@@ -318,15 +319,7 @@ impl Served {
         let line = said.last().expect("it ends with the line");
         let ingress = field(line, "ingress").parse().expect("an address");
         let admin = format!("http://{}/metrics", field(line, "admin"));
-        Self {
-            ingress,
-            admin,
-            http: http_client(),
-            said,
-            _running: running,
-            _broker: broker,
-            _folder: folder,
-        }
+        Self { ingress, admin, http: http_client(), said, running, _broker: broker, _folder: folder }
     }
 
     /// The series of `/metrics` with their values.
@@ -418,6 +411,52 @@ async fn floods_of_headers_and_names_are_refused_and_leave_nothing_behind() {
     assert_eq!(first.0, last.0, "series: {seen:?}");
     assert!(last.1 < first.1 + 16e6, "memory: {seen:?}");
     served.deliver().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_signed_body_or_head_multiplies_its_size_in_memory() {
+    /// A few copies of the largest body: the one that is gathered, the Kafka client's, and 1,000 events.
+    const MOST_EXTRA_BYTES: u64 = 48_000_000;
+    const LARGEST: usize = 4 * 1024 * 1024;
+    let served = Served::start("ulimit -n 1024");
+    served.deliver().await;
+    let filled = |piece: &str, before: &str, after: &str| {
+        let count = (LARGEST - before.len() - after.len()) / piece.len();
+        format!("{before}{}{after}", piece.repeat(count))
+    };
+    let levels = LARGEST / 2 - 10;
+    let thousand = format!("[{}{{}}]", r#"{"Id":1},"#.repeat(999));
+    let trace = format!(
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\ntracestate: {}\r\n",
+        "a=b,".repeat(28_000)
+    );
+    let query = format!("?{}", "a=b&".repeat(15_000));
+    let many_headers: String =
+        (0..90).map(|number| format!("X-{number}: {}\r\n", "y".repeat(1300))).collect();
+    let large_key = filled("k", r#"[{"Id":""#, r#""}]"#);
+    for (case, query, headers, body) in [
+        ("records", "", "", filled("{},", "[", "{}]")),
+        ("records with a key", "", "", filled(r#"{"Id":1},"#, "[", "{}]")),
+        ("levels of arrays", "", "", format!("[{}{}]", "[".repeat(levels), "]".repeat(levels))),
+        ("levels in a record", "", "", format!(r#"[{{"a":{}{}}}]"#, "[".repeat(levels), "]".repeat(levels))),
+        ("fields", "", "", filled(r#""Id":"\u0041","#, "[{", r#""Id":1}]"#)),
+        ("a key of escapes", "", "", filled("\\u0041", r#"[{"Id":""#, r#""}]"#)),
+        ("a large key", "", "", large_key),
+        ("a trace for each record", "", trace.as_str(), thousand.clone()),
+        ("parameters", query.as_str(), "", thousand.clone()),
+        ("header lines", "", many_headers.as_str(), thousand.clone()),
+        ("bytes that are not text", "", "", filled("\u{1}", "", "")),
+    ] {
+        let before = served.running.reset_peak_bytes();
+        let request = delivery(&body, &format!("{headers}Connection: close\r\n"));
+        let request = request.replacen("/BookingCreate", &format!("/BookingCreate{query}"), 1);
+        let answers = until_closed(served.ingress, request.as_bytes()).await;
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        let extra = served.running.peak_bytes().saturating_sub(before);
+        say(&format!("{case}: {statuses:?}, {extra} bytes above {before}"));
+        assert_eq!(statuses, [200], "{case}");
+        assert!(extra < MOST_EXTRA_BYTES, "{case}: {extra} bytes above {before}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

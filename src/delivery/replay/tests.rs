@@ -26,7 +26,7 @@ fn kept(action: &str, offset: i64) -> Message {
             header("ce_nexudusreceived", "2026-01-02T03:04:05.678Z"),
             header("nexudus-action", action),
             header("nexudus-signature", "missing"),
-            header("traceparent", "00-a-b-01"),
+            header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
         ],
         value: Some(BODY.to_vec()),
     }
@@ -52,7 +52,7 @@ async fn events_are_those_of_a_live_delivery_with_the_time_trace_and_mark_of_the
         ("ce_time", "2026-01-01T00:00:00Z"),
         ("ce_nexudusreceived", "2026-01-02T03:04:05.678Z"),
         ("nexudus-signature", "missing"),
-        ("traceparent", "00-a-b-01"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ] {
         assert_eq!(first[name], value, "{name}");
     }

@@ -101,6 +101,13 @@ impl Running {
         kilobytes * 1024
     }
 
+    /// Forgets the peak, and returns the resident bytes from which the next one counts.
+    pub(crate) fn reset_peak_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(&path, "5").unwrap_or_else(|error| panic!("{path}: {error}"));
+        self.peak_bytes()
+    }
+
     /// Waits for the end of the program, and gives its exit status and what it wrote since the last look.
     pub(crate) fn ended(mut self, within: Duration) -> (ExitStatus, String) {
         let deadline = Instant::now() + within;
