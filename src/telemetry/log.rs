@@ -86,13 +86,18 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(place, thread, error, "a thread panicked");
 }
 
-/// A plain level is meant for the bridge; what the HTTP server says of its workers at `info` is noise beside it.
+/// Returns the filter of a configured level. `actix_http` logs each malformed request of a client as an error, so that
+/// part of it is silent unless everything is asked for; `actix_server`'s lines on its workers are noise at `info`.
 fn directives(level: &str) -> String {
     match level {
-        "info" => "info,actix_server=warn".to_owned(),
-        other => other.to_owned(),
+        "debug" | "trace" => level.to_owned(),
+        "info" => format!("{CLIENTS_ERRORS}=off,actix_server=warn,info"),
+        other => format!("{CLIENTS_ERRORS}=off,{other}"),
     }
 }
+
+/// The part of `actix-http` whose errors are those of clients.
+const CLIENTS_ERRORS: &str = "actix_http::h1::dispatcher";
 
 /// Bounds the lines of libraries, each by its place in their code. Who asks for `debug` or `trace` gets all of those.
 #[derive(Default)]

@@ -414,6 +414,30 @@ async fn floods_of_headers_and_names_are_refused_and_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_a_client_sends_is_an_error_in_the_log() {
+    let served = Served::start("ulimit -n 1024");
+    let head = signed_head(RECORD);
+    for request in [
+        "what is no HTTP\r\n\r\n".to_owned(),
+        "POST /webhooks/6 HTTP/1.1\r\n\r\n".to_owned(),
+        format!("{head}Content-Length: +8\r\n\r\n{RECORD}"),
+        format!("{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        format!("{head}X: {}\r\n\r\n", "y".repeat(1 << 20)),
+    ] {
+        let answers = until_closed(served.ingress, request.as_bytes()).await;
+        assert!(
+            answers.iter().all(|answer| (400..500).contains(&answer.status)),
+            "{request:.100}: {answers:?}"
+        );
+    }
+    // The next line that every configuration shows.
+    let unsigned = "POST /webhooks/6 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    until_closed(served.ingress, unsigned.as_bytes()).await;
+    let lines = served.running.lines_until("missing_signature");
+    assert!(lines.iter().all(|line| !line.contains("ERROR")), "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_signed_body_or_head_multiplies_its_size_in_memory() {
     /// A few copies of the largest body: the one that is gathered, the Kafka client's, and 1,000 events.
     const MOST_EXTRA_BYTES: u64 = 48_000_000;
