@@ -212,14 +212,17 @@ mod time {
         Converted(String),
     }
 
-    /// Reads `2024-03-31T09:05:07`, with 0 to 9 fractional digits and `Z`, an offset or nothing behind.
+    /// Reads `2024-03-31T09:05:07`, with 0 to 9 fractional digits and `Z`, an offset or nothing behind. A time in the years
+    /// 0, 1 and 9999 is a placeholder and no time.
     pub(super) fn in_utc(text: &str) -> Option<Utc> {
         const SECONDS: usize = "2024-03-31T09:05:07".len();
         const SHAPE: &[u8; SECONDS] = b"0000-00-00T00:00:00";
         let head = text.as_bytes().get(..SECONDS)?;
         let fits =
             |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
-        if !head.iter().zip(SHAPE).all(fits) {
+        // `DateTime.MinValue` and `MaxValue`, which .NET writes where there is no time, in whatever zone.
+        let is_placeholder = matches!(&head[..4], b"0000" | b"0001" | b"9999");
+        if is_placeholder || !head.iter().zip(SHAPE).all(fits) {
             return None;
         }
         let zone = text[SECONDS..].trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());

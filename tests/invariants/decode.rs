@@ -87,6 +87,9 @@ fn instant(text: &str) -> Option<Timestamp> {
     if !shaped {
         return None;
     }
+    if ["0000", "0001", "9999"].contains(&&text[..4]) {
+        return None;
+    }
     let zone = text[19..].trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
     match zone {
         "" => text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp()),

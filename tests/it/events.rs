@@ -140,6 +140,7 @@ async fn key_and_time_fall_back_and_the_trace_context_is_passed_on() {
         (r#"{"Id":1,"UniqueId":"5907feaf"}"#, Some("5907feaf")),
         (r#"{"Id":1,"CoworkerId":null}"#, None),
         (r#"{"CoworkerId":"\u00e9","UpdatedOn":"yesterday"}"#, Some("é")),
+        (r#"{"CoworkerId":3,"UpdatedOn":"0001-01-01T00:00:00"}"#, Some("3")),
     ];
     for (record, _) in cases {
         bridge.post("BookingCreate", &trace, record).await.events("confirmed");

@@ -64,6 +64,25 @@ fn more_records_than_one_delivery_may_have_are_counted_and_not_kept() {
 }
 
 #[test]
+fn the_least_and_the_greatest_time_of_net_are_no_time() {
+    for time in [
+        "0001-01-01T00:00:00",
+        "0001-01-01T00:00:00.0000000",
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+01:00",
+        "9999-12-31T23:59:59.9999999",
+        "9999-12-31T23:59:59Z",
+    ] {
+        let body = format!(r#"{{"Id":1,"UpdatedOn":"{time}"}}"#);
+        assert_eq!(records(&body)[0].updated_on, None, "{time}");
+    }
+    for time in ["0002-01-01T00:00:00Z", "9998-12-31T23:59:59Z"] {
+        let body = format!(r#"{{"Id":1,"UpdatedOn":"{time}"}}"#);
+        assert_eq!(records(&body)[0].updated_on.as_deref(), Some(time.as_bytes()));
+    }
+}
+
+#[test]
 fn what_is_not_records_has_its_reason() {
     use QuarantineReason::{NotJson, NotRecords};
     for (body, reason) in [
