@@ -20,9 +20,9 @@ use futures_util::stream;
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use super::admin::{Readiness, State};
-use super::patience::Connection;
 use super::respond;
 use crate::config::{self, Config, Setting};
 use crate::delivery::Bridge;
@@ -37,6 +37,10 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long what happens is gathered before it is sent: bounds the work for a viewer to some hundred events a second.
 const PACE: Duration = Duration::from_millis(200);
+
+/// How long a stream of events lasts before its client has to reconnect, so that a client that does not read gives its
+/// place back. Shorter than a connection may be without a request at work, so that a client that reads sees an orderly end.
+const STREAM_LIFETIME: Duration = Duration::from_secs(60);
 
 /// What the console knows beyond the metrics.
 pub struct Console {
@@ -155,7 +159,7 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
     }))
 }
 
-/// `GET /console/events`: confirmed events as server-sent events, until the client goes or the bridge stops.
+/// `GET /console/events`: confirmed events as server-sent events, for a minute at most.
 pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
     let console = match console(&http, &state) {
         Ok(console) => console,
@@ -165,7 +169,7 @@ pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpRe
         let detail = format!("{MOST_VIEWERS} watch already, or the bridge stops; close another console page");
         return respond::problem(StatusCode::SERVICE_UNAVAILABLE, "Too many viewers", &detail);
     };
-    let watching = Watching { viewer, connection: http.conn_data().cloned(), stage: Stage::Begins };
+    let watching = Watching { viewer, ends_at: Instant::now() + STREAM_LIFETIME, stage: Stage::Begins };
     let chunks = stream::unfold(watching, async |mut watching| {
         let chunk = watching.next().await?;
         Some((Ok::<_, Infallible>(chunk), watching))
@@ -206,7 +210,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// A viewer behind a connection.
 struct Watching {
     viewer: Viewer,
-    connection: Option<Connection>,
+    ends_at: Instant,
     stage: Stage,
 }
 
@@ -218,20 +222,24 @@ enum Stage {
 }
 
 impl Watching {
-    /// The next piece of the stream. While a client reads, its connection is at work; one that does not is given up.
+    /// The next piece of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         match self.stage {
             Stage::Begins => {
                 self.stage = Stage::Goes;
-                return Some(Bytes::from_static(b"retry: 2000\n: events as they are confirmed\n\n"));
+                return Some(Bytes::from_static(b"retry: 500\n: events as they are confirmed\n\n"));
             }
             Stage::Goes => {}
             Stage::HasSent => tokio::time::sleep(PACE).await,
             Stage::Ends => return None,
         }
-        let glimpse = tokio::time::timeout(HEARTBEAT, self.viewer.look()).await;
-        drop(self.connection.as_ref().map(Connection::begin));
-        let Ok(glimpse) = glimpse else {
+        let now = Instant::now();
+        if now >= self.ends_at {
+            self.stage = Stage::Ends;
+            return Some(Bytes::from_static(b"event: renew\ndata: reconnect to see more\n\n"));
+        }
+        let until = self.ends_at.min(now + HEARTBEAT);
+        let Ok(glimpse) = tokio::time::timeout_at(until, self.viewer.look()).await else {
             self.stage = Stage::Goes;
             return Some(Bytes::from_static(b": nothing new\n\n"));
         };

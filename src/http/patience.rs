@@ -22,18 +22,15 @@ tokio::task_local! {
 #[derive(Clone)]
 pub(super) struct Connection(Rc<State>);
 
-struct State {
-    at_work: Cell<usize>,
-    /// When the last one ended, or the connection began.
-    rests_since: Cell<Instant>,
-}
+/// When the last request ended, or the connection began; `None` while one is at work.
+type State = Cell<Option<Instant>>;
 
 /// A request at work, until dropped.
 pub(super) struct AtWork(Connection);
 
 impl Connection {
     fn new() -> Self {
-        Self(Rc::new(State { at_work: Cell::new(0), rests_since: Cell::new(Instant::now()) }))
+        Self(Rc::new(Cell::new(Some(Instant::now()))))
     }
 
     /// Makes the connection that is being polled known to its requests.
@@ -42,9 +39,9 @@ impl Connection {
         CONNECTION.try_with(|connection| extensions.insert(connection.clone())).ok();
     }
 
-    /// Counts a request as being at work.
+    /// Notes that a request is at work. HTTP/1.1 has one at a time.
     pub(super) fn begin(&self) -> AtWork {
-        self.0.at_work.set(self.0.at_work.get() + 1);
+        self.0.set(None);
         AtWork(self.clone())
     }
 
@@ -52,8 +49,7 @@ impl Connection {
     async fn given_up(&self, rest: Duration) {
         loop {
             let now = Instant::now();
-            let since = if self.0.at_work.get() > 0 { now } else { self.0.rests_since.get() };
-            let end = since + rest;
+            let end = self.0.get().unwrap_or(now) + rest;
             if end <= now {
                 return;
             }
@@ -64,9 +60,7 @@ impl Connection {
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        let state = &self.0.0;
-        state.at_work.set(state.at_work.get() - 1);
-        state.rests_since.set(Instant::now());
+        self.0.0.set(Some(Instant::now()));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
+use nexudus_bridge::lately::MOST_VIEWERS;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::bridge::{TestBridge, sign};
@@ -156,6 +157,31 @@ async fn never_reads(bridge: &TestBridge) {
     say(&format!("never reads: {error} after {written} bytes and {:?}", begun.elapsed()));
     // What it had sent by then was still at work for a while.
     within(stuck.elapsed(), Duration::ZERO, LONGEST_IDLE + SLACK, "a client that never reads");
+}
+
+/// Viewers of the console that never read, as many as there may be, while events come.
+#[tokio::test(flavor = "multi_thread")]
+async fn viewers_that_do_not_read_give_their_places_back() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    let mut suspended = Vec::new();
+    for _ in 0..MOST_VIEWERS {
+        let mut wire = Wire::connect(bridge.admin).await.expect("the bridge listens");
+        wire.send(b"GET /console/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
+        suspended.push(wire);
+    }
+    let viewers = async || bridge.admin("/console/state").await.json()["viewers"].as_u64().expect("a number");
+    let begun = Instant::now();
+    while viewers().await < MOST_VIEWERS as u64 {
+        assert!(begun.elapsed() < LONGEST_IDLE, "not all of them watch");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let begun = Instant::now();
+    while viewers().await > 0 {
+        assert!(begun.elapsed() < LONGEST_IDLE + SLACK, "{} places are still held", viewers().await);
+        bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    say(&format!("viewers that do not read: {:?}", begun.elapsed()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
