@@ -79,9 +79,9 @@ impl Action {
 
     /// Finds an action of the catalogue by name, without regard to case, or by number.
     pub fn known(text: &str) -> Option<&'static Entry> {
-        match text.parse::<u16>() {
-            Ok(id) => ENTRIES.binary_search_by_key(&id, |entry| entry.id).ok().map(|index| &ENTRIES[index]),
-            Err(_) => ENTRIES.iter().find(|entry| entry.name.eq_ignore_ascii_case(text)),
+        match number(text) {
+            Some(id) => ENTRIES.binary_search_by_key(&id, |entry| entry.id).ok().map(|index| &ENTRIES[index]),
+            None => ENTRIES.iter().find(|entry| entry.name.eq_ignore_ascii_case(text)),
         }
     }
 }
@@ -113,7 +113,7 @@ impl Actions {
 
     /// Finds the place of an action by name, without regard to case, or by the enum's number.
     pub fn find(&self, text: &str) -> Option<usize> {
-        if let Ok(id) = text.parse::<u16>() {
+        if let Some(id) = number(text) {
             return ENTRIES.binary_search_by_key(&id, |entry| entry.id).ok(); // the catalogue comes first in the list
         }
         let mut lower = [0; MAX_NAME_BYTES];
@@ -163,6 +163,13 @@ impl Default for Actions {
     }
 }
 
+/// Reads a number of the enum in its canonical form: digits without a sign or a leading zero.
+fn number(text: &str) -> Option<u16> {
+    let is_canonical =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    is_canonical.then(|| text.parse().ok()).flatten()
+}
+
 fn checked_extra(name: &str) -> Result<Arc<str>, InvalidAction> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     let telling = |byte: u8| !byte.is_ascii_digit() && byte != b'.'; // else a number, or "." and ".." in a path
@@ -206,9 +213,22 @@ mod tests {
         ] {
             assert_eq!(actions.find(text).map(|place| actions.get(place).name()), Some(name), "{text}");
         }
-        for text in
-            ["", "None", "1", "0", "91", "65537", "-6", "Booking Create", "quarantine", &"x".repeat(500)]
-        {
+        for text in [
+            "",
+            "None",
+            "1",
+            "0",
+            "91",
+            "65537",
+            "-6",
+            "+6",
+            "06",
+            "6.",
+            "٦",
+            "Booking Create",
+            "quarantine",
+            &"x".repeat(500),
+        ] {
             assert_eq!(actions.find(text), None, "{text}");
         }
     }
