@@ -29,6 +29,10 @@ pub enum Outcome {
     TooLarge,
     /// The body did not arrive in time.
     TooSlow,
+    /// The body broke off, or its chunks are malformed. Where the client has gone, nobody gets the answer.
+    Incomplete,
+    /// The request asks for another protocol (a WebSocket).
+    Upgrade,
     /// The body is content-encoded, so its bytes are not those that were signed.
     Encoded,
     /// A broker is connected but did not confirm in time. *Unknown*: the events may still reach the topic.
@@ -45,7 +49,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order of declaration: `ALL[outcome as usize] == outcome`.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Confirmed,
         Self::Quarantined,
         Self::Empty,
@@ -57,6 +61,8 @@ impl Outcome {
         Self::Method,
         Self::TooLarge,
         Self::TooSlow,
+        Self::Incomplete,
+        Self::Upgrade,
         Self::Encoded,
         Self::Timeout,
         Self::QueueFull,
@@ -79,6 +85,8 @@ impl Outcome {
             Self::Method => "method",
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
+            Self::Incomplete => "incomplete",
+            Self::Upgrade => "upgrade",
             Self::Encoded => "encoded",
             Self::Timeout => "timeout",
             Self::QueueFull => "queue_full",
@@ -92,6 +100,7 @@ impl Outcome {
     pub const fn status(self) -> u16 {
         match self {
             Self::Confirmed | Self::Quarantined | Self::Empty => 200,
+            Self::Incomplete | Self::Upgrade => 400,
             Self::MissingSignature | Self::InvalidSignature | Self::InvalidToken => 401,
             Self::UnknownSource | Self::UnknownAction => 404,
             Self::Method => 405,
@@ -116,6 +125,8 @@ impl Outcome {
             Self::Method => "Method not allowed",
             Self::TooLarge => "Body too large",
             Self::TooSlow => "Body too slow",
+            Self::Incomplete => "Body incomplete",
+            Self::Upgrade => "Upgrade not supported",
             Self::Encoded => "Content encoding not supported",
             Self::Timeout => "Not confirmed in time",
             Self::QueueFull => "Producer queue full",
@@ -162,6 +173,12 @@ impl Outcome {
             }
             Self::TooSlow => {
                 "Look at the network or the proxy in front of the bridge, or raise ingress.body_timeout."
+            }
+            Self::Incomplete => {
+                "Look at the network or the proxy in front of the bridge: it closes connections in the middle of a body. Nexudus sends the delivery again."
+            }
+            Self::Upgrade => {
+                "Keep the proxy in front of the bridge from adding Upgrade headers. If a scanner asked, nothing is to be done."
             }
             Self::Encoded => {
                 "Keep the proxy in front of the bridge from compressing bodies: the signature is over the plain bytes."

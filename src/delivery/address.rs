@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use url::form_urlencoded;
 
 use super::Refusal;
 use crate::config::{SignaturePolicy, Source};
@@ -24,9 +25,9 @@ pub struct Request<'a> {
     pub source: Option<&'a str>,
     /// The action in the URL.
     pub action: &'a str,
-    /// `?token=`.
-    pub token: Option<&'a str>,
-    /// The signature header; more than one is malformed.
+    /// The URL's `token` parameter.
+    pub token: Token<'a>,
+    /// The signature header.
     pub signature: SignatureHeader<'a>,
     /// The trace context.
     pub trace: Trace,
@@ -38,9 +39,21 @@ pub enum SignatureHeader<'a> {
     /// There is none.
     #[default]
     Missing,
-    /// One.
+    /// One, or several equal ones.
     One(&'a [u8]),
-    /// Several, which no Nexudus sends.
+    /// Several that differ.
+    Different,
+}
+
+/// The `token` parameter of a URL.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Token<'a> {
+    /// There is none.
+    #[default]
+    Missing,
+    /// One, as it is written in the URL.
+    One(&'a str),
+    /// Several.
     Several,
 }
 
@@ -80,7 +93,8 @@ pub enum Target {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Claim {
     Missing,
-    Malformed,
+    /// What is wrong with it.
+    Malformed(&'static str),
     Given(Signature),
 }
 
@@ -100,22 +114,23 @@ impl Addressed {
         started: Instant,
     ) -> Result<Self, Refusal> {
         let source = &origin.source;
-        if !source.accepts_token(request.token) {
-            let detail =
-                if request.token.is_some() { "the URL's token is wrong" } else { "the URL has no token" };
+        if let Err(detail) = check_token(source, request.token) {
             return Err(Refusal::new(Outcome::InvalidToken, detail));
         }
         let claim = match request.signature {
             SignatureHeader::Missing => Claim::Missing,
-            SignatureHeader::Several => Claim::Malformed,
-            SignatureHeader::One(value) => Signature::parse(value).map_or(Claim::Malformed, Claim::Given),
+            SignatureHeader::Different => {
+                Claim::Malformed("the request has different X-Nexudus-Hook-Signature headers")
+            }
+            SignatureHeader::One(value) => Signature::parse(value)
+                .map_or(Claim::Malformed("the signature is not 64 hexadecimal digits"), Claim::Given),
         };
         let unknown = || Target::Unknown(shortened(request.action).into());
         let action = place.map_or_else(unknown, Target::Known);
         let (trace, span) = (request.trace, DeliverySpan::default());
         let addressed = Self { origin, action, claim, trace, span, received_at: Timestamp::now(), started };
         match addressed.claim {
-            Claim::Missing | Claim::Malformed if addressed.policy() == SignaturePolicy::Enforce => {
+            Claim::Missing | Claim::Malformed(_) if addressed.policy() == SignaturePolicy::Enforce => {
                 Err(addressed.unsigned())
             }
             _ => Ok(addressed),
@@ -130,9 +145,7 @@ impl Addressed {
                 Outcome::MissingSignature,
                 "the X-Nexudus-Hook-Signature header is missing; is a shared secret set on Nexudus's webhooks page?",
             ),
-            (_, Claim::Malformed) => {
-                Refusal::new(Outcome::InvalidSignature, "the signature is not 64 hexadecimal digits")
-            }
+            (_, Claim::Malformed(detail)) => Refusal::new(Outcome::InvalidSignature, detail),
             (_, Claim::Given(_)) => Refusal::new(
                 Outcome::InvalidSignature,
                 "the signature does not match the body under any secret of this source",
@@ -166,6 +179,26 @@ impl Target {
             Self::Unknown(_) => None,
         }
     }
+}
+
+/// Checks the token of a URL where the source asks for one. A token is right as it is written and in every form that
+/// encodes it: senders differ in what they encode, and `+` is a space in a form. All forms are compared, each in constant
+/// time, so that the time tells nothing about the token.
+fn check_token(source: &Source, token: Token<'_>) -> Result<(), &'static str> {
+    if source.accepts_token(None) {
+        return Ok(());
+    }
+    let written = match token {
+        Token::Missing => return Err("the URL has no token"),
+        Token::Several => return Err("the URL has more than one token parameter"),
+        Token::One(written) => written,
+    };
+    let decoded = |text: &str| {
+        form_urlencoded::parse(format!("={text}").as_bytes()).map(|(_, value)| value.into_owned()).collect()
+    };
+    let forms: [String; 3] = [written.to_owned(), decoded(written), decoded(&written.replace('+', "%2B"))];
+    let is_right = forms.iter().fold(false, |found, form| found | source.accepts_token(Some(form)));
+    if is_right { Ok(()) } else { Err("the URL's token is wrong") }
 }
 
 fn shortened(name: &str) -> &str {

@@ -1,7 +1,7 @@
 //! The meaning of a delivery: from what came in to what is answered. Knows no HTTP server and no Kafka client.
 //!
 //! The stages are read in the order in which a delivery passes them: [`address`] and [`admission`] (may it come in),
-//! [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
+//! [`receiving`] (its body is on the way), [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
 //! (`settle`). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
 //! client that hangs up nor the deadline of the answer ends a confirmation (`settlement`), and the retry of what was
 //! confirmed without being answered is recognised (`redelivery`). [`replay`] takes what was quarantined through the same
@@ -10,6 +10,7 @@
 pub mod address;
 pub mod admission;
 pub mod decode;
+pub mod receiving;
 mod redelivery;
 pub mod replay;
 mod report;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use self::address::{Addressed, Origin, Request};
 use self::admission::{Admission, Permit};
+use self::receiving::Receiving;
 use self::redelivery::Memory;
 use self::report::Reporter;
 use self::route::Router;
@@ -159,22 +161,25 @@ impl Bridge {
     ///
     /// # Errors
     /// The refusal, counted and reported.
-    pub fn address(&self, request: Request<'_>) -> Result<Addressed, Refusal> {
+    pub fn address(self: &Arc<Self>, request: Request<'_>) -> Result<Receiving, Refusal> {
         let started = Instant::now();
         let traces = self.traces.as_ref();
         let span = traces
             .map(|traces| traces.delivery(request.source.is_some(), &request.trace))
             .unwrap_or_default();
-        let name = request.source.unwrap_or(Source::DEFAULT);
         let origins = self.origins.load();
-        let Some(origin) = origins.get(name) else {
+        let Some(origin) = origin(&origins, request.source) else {
             let refusal = Refusal::new(Outcome::UnknownSource, "no source of this name is configured");
-            return Err(self.refused(&self.strangers, None, &span, started, refusal));
+            self.refused(&self.strangers, None, &span, started, &refusal);
+            return Err(refusal);
         };
         let place = origin.source.actions.find(request.action);
         match Addressed::new(Arc::clone(origin), place, request, started) {
-            Ok(addressed) => Ok(Addressed { span, ..addressed }),
-            Err(refusal) => Err(self.refused(&origin.metrics, place, &span, started, refusal)),
+            Ok(addressed) => Ok(Receiving::new(Arc::clone(self), Addressed { span, ..addressed })),
+            Err(refusal) => {
+                self.refused(&origin.metrics, place, &span, started, &refusal);
+                Err(refusal)
+            }
         }
     }
 
@@ -182,16 +187,17 @@ impl Bridge {
     pub fn wrong_method(&self, source: Option<&str>, action: &str) -> Refusal {
         let refusal = Refusal::new(Outcome::Method, "webhooks are delivered by POST");
         let origins = self.origins.load();
-        let origin = origins.get(source.unwrap_or(Source::DEFAULT));
+        let origin = origin(&origins, source);
         let metrics = origin.map_or(&self.strangers, |origin| &origin.metrics);
         let place = origin.and_then(|origin| origin.source.actions.find(action));
-        self.refused(metrics, place, &DeliverySpan::default(), Instant::now(), refusal)
+        self.refused(metrics, place, &DeliverySpan::default(), Instant::now(), &refusal);
+        refusal
     }
 
-    /// Refuses an addressed delivery whose body could not be taken.
-    pub fn refuse(&self, addressed: &Addressed, refusal: Refusal) -> Refusal {
+    /// Counts and reports the refusal of a delivery whose body could not be taken.
+    fn refused_when_addressed(&self, addressed: &Addressed, refusal: &Refusal) {
         let Addressed { origin, span, started, .. } = addressed;
-        self.refused(&origin.metrics, addressed.place(), span, *started, refusal)
+        self.refused(&origin.metrics, addressed.place(), span, *started, refusal);
     }
 
     fn refused(
@@ -200,12 +206,11 @@ impl Bridge {
         place: Option<usize>,
         span: &DeliverySpan,
         started: Instant,
-        refusal: Refusal,
-    ) -> Refusal {
+        refusal: &Refusal,
+    ) {
         self.metrics.answered(metrics, place, refusal.outcome, started.elapsed());
         span.answered(metrics.labels(place), refusal.outcome, &refusal.detail);
-        self.report(metrics.labels(place), &refusal);
-        refusal
+        self.report(metrics.labels(place), refusal);
     }
 
     /// Tells the log and the console of a refusal.
@@ -220,7 +225,7 @@ impl Bridge {
     ///
     /// # Errors
     /// The refusal, counted and reported. A time-out means that the events may still be confirmed later.
-    pub async fn handle(
+    async fn handle(
         self: &Arc<Self>,
         addressed: Addressed,
         body: Bytes,
@@ -248,6 +253,13 @@ impl Bridge {
             Err(_elapsed) => settlement.give_up(self.late()),
         }
     }
+}
+
+/// Finds the source that a URL names, without regard to case; `None` is the short form, for the default source.
+fn origin<'a>(origins: &'a Origins, name: Option<&str>) -> Option<&'a Arc<Origin>> {
+    let name = name.unwrap_or(Source::DEFAULT);
+    // The configuration allows lower-case names only.
+    origins.get(name).or_else(|| origins.get(name.to_ascii_lowercase().as_str()))
 }
 
 fn origins(sources: &BTreeMap<Arc<str>, Arc<Source>>, router: &Router, metrics: &Metrics) -> Origins {

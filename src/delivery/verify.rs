@@ -60,8 +60,8 @@ pub(super) fn verify(addressed: Addressed, body: Bytes) -> Result<Verified, Refu
             None => return Err(addressed.unsigned()),
         },
         (SignaturePolicy::Warn, Claim::Missing) => Some(SignatureWarning::Missing),
-        (SignaturePolicy::Warn, Claim::Malformed) => Some(SignatureWarning::Invalid),
-        (SignaturePolicy::Enforce, Claim::Missing | Claim::Malformed) => return Err(addressed.unsigned()),
+        (SignaturePolicy::Warn, Claim::Malformed(_)) => Some(SignatureWarning::Invalid),
+        (SignaturePolicy::Enforce, Claim::Missing | Claim::Malformed(_)) => return Err(addressed.unsigned()),
     };
     if let Some(warning) = warning {
         addressed.origin.metrics.warned(warning);

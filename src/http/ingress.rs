@@ -10,16 +10,21 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use actix_http::body::BoxBody;
+use actix_http::{HttpMessage as _, Request, Response};
+use actix_web::dev::{RequestHead, Url};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
+use url::form_urlencoded;
 
 use super::respond;
 use crate::config;
-use crate::delivery::address::{Request, SignatureHeader};
+use crate::delivery::address::{self, SignatureHeader, Token};
 use crate::delivery::admission::Permit;
+use crate::delivery::receiving::Receiving;
 use crate::delivery::{Bridge, Refusal};
 use crate::event::Trace;
 use crate::outcome::Outcome;
@@ -47,26 +52,61 @@ pub(super) async fn receive(
     payload: web::Payload,
     ingress: web::Data<Ingress>,
 ) -> HttpResponse {
-    match Place::of(http.match_info().as_str()) {
-        Some(place) if http.method() == Method::POST => deliver(&http, place, payload, &ingress).await,
-        Some(Place { source, action }) => {
-            respond::refuse_and_close(&ingress.bridge.wrong_method(source, action))
-        }
-        None => elsewhere(),
+    let expected = http.extensions_mut().remove::<Judged>();
+    let judged = match expected {
+        Some(judged) => Ok(judged),
+        None => ingress.judge(http.head(), http.match_info().as_str()),
+    };
+    let Judged { receiving, length, permit } = match judged {
+        Ok(judged) => judged,
+        Err(answer) => return answer.into(),
+    };
+    match ingress.body(payload, length, permit).await {
+        Ok((body, permit)) => respond::answer(receiving.received(body, permit).await),
+        Err(Unread::Refused(refusal)) => respond::refuse_and_close(&receiving.refuse(refusal)),
+        Err(Unread::TurnedAway(refusal)) => respond::answer(Err(receiving.refuse(refusal))),
     }
 }
 
-/// What a webhook's path names.
+/// Judges a request with `Expect: 100-continue`. Its client sends the body only after the answer 100, which a refused
+/// request does not get.
+pub(super) fn expect(ingress: &Ingress, request: Request) -> Result<Request, Response<BoxBody>> {
+    let path = Url::new(request.uri().clone());
+    let mut judged = ingress.judge(request.head(), path.path())?;
+    match ingress.bridge.admission().enter() {
+        Ok(permit) => judged.permit = Some(permit),
+        Err(outcome) => {
+            return Err(respond::refuse_and_close(&judged.receiving.refuse(not_admitted(outcome))).into());
+        }
+    }
+    request.extensions_mut().insert(judged);
+    Ok(request)
+}
+
+/// A delivery whose head was accepted.
+struct Judged {
+    receiving: Receiving,
+    /// The length of the body, if the head tells it.
+    length: Option<usize>,
+    /// Present if the delivery was admitted already.
+    permit: Option<Permit>,
+}
+
+/// The names in a webhook's path.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Route<'a> {
     source: Option<&'a str>,
     action: &'a str,
 }
 
-impl<'a> Place<'a> {
-    /// Reads `/webhooks/{action}` and `/webhooks/{source}/{action}`; nothing may be empty.
+impl<'a> Route<'a> {
+    /// Reads `/webhooks/{action}` and `/webhooks/{source}/{action}`; no name may be empty.
     fn of(path: &'a str) -> Option<Self> {
-        let names = path.strip_prefix("/webhooks/")?;
+        const PREFIX: &str = "/webhooks/";
+        let (prefix, names) = path.split_at_checked(PREFIX.len())?;
+        if !prefix.eq_ignore_ascii_case(PREFIX) {
+            return None;
+        }
         let (source, action) = match names.split_once('/') {
             Some((source, action)) => (Some(source), action),
             None => (None, names),
@@ -76,28 +116,20 @@ impl<'a> Place<'a> {
     }
 }
 
-async fn deliver(
-    http: &HttpRequest,
-    place: Place<'_>,
-    payload: web::Payload,
-    ingress: &Ingress,
-) -> HttpResponse {
-    let bridge = &ingress.bridge;
-    let token = token(http.query_string());
-    let addressed = match bridge.address(request(http, place, token.as_deref())) {
-        Ok(addressed) => addressed,
-        Err(refusal) => return respond::refuse_and_close(&refusal),
-    };
-    let body = match length_if_acceptable(http, ingress.max_body_bytes) {
-        Ok(_) if asks_for_websocket(http) => Err(Unread::Endless("WebSockets are not offered")),
-        Ok(length) => ingress.body(payload, length).await,
-        Err(refusal) => Err(refusal.into()),
-    };
-    match body {
-        Ok((body, permit)) => respond::answer(bridge.handle(addressed, body, permit).await),
-        Err(Unread::Refused(refusal)) => respond::refuse_and_close(&bridge.refuse(&addressed, refusal)),
-        Err(Unread::TurnedAway(refusal)) => respond::answer(Err(bridge.refuse(&addressed, refusal))),
-        Err(Unread::Endless(detail)) => respond::bad_request(detail),
+impl Ingress {
+    /// Judges a request by its head. The error is the answer to a request that is refused.
+    fn judge(&self, head: &RequestHead, path: &str) -> Result<Judged, Response<BoxBody>> {
+        let Some(route) = Route::of(path) else { return Err(elsewhere().into()) };
+        if head.method != Method::POST {
+            let refusal = self.bridge.wrong_method(route.source, route.action);
+            return Err(respond::refuse_and_close(&refusal).into());
+        }
+        let addressed = self.bridge.address(delivery(head, route));
+        let receiving = addressed.map_err(|refusal| respond::refuse_and_close(&refusal))?;
+        match acceptable_length(head, self.max_body_bytes) {
+            Ok(length) => Ok(Judged { receiving, length, permit: None }),
+            Err(refusal) => Err(respond::refuse_and_close(&receiving.refuse(refusal)).into()),
+        }
     }
 }
 
@@ -107,55 +139,66 @@ fn elsewhere() -> HttpResponse {
     respond::problem(StatusCode::NOT_FOUND, "Not found", detail)
 }
 
-fn request<'a>(http: &'a HttpRequest, place: Place<'a>, token: Option<&'a str>) -> Request<'a> {
+fn delivery<'a>(head: &'a RequestHead, route: Route<'a>) -> address::Request<'a> {
     // As constants: a name given as text is checked, lowered and allocated each time.
     static SIGNATURE: HeaderName = HeaderName::from_static(signature::HEADER);
     static TRACE: [HeaderName; 2] =
         [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
-    let headers = http.headers();
-    let mut signatures = headers.get_all(&SIGNATURE);
-    let signature = match (signatures.next(), signatures.next()) {
-        (None, _) => SignatureHeader::Missing,
-        (Some(one), None) => SignatureHeader::One(one.as_bytes()),
-        (Some(_), Some(_)) => SignatureHeader::Several,
-    };
     let [parents, states] =
-        [&TRACE[0], &TRACE[1]].map(|name| headers.get_all(name).map(HeaderValue::as_bytes));
-    let Place { source, action } = place;
-    Request { source, action, token, signature, trace: Trace::read(parents, states) }
+        [&TRACE[0], &TRACE[1]].map(|name| head.headers.get_all(name).map(HeaderValue::as_bytes));
+    let mut signatures = members(head, &SIGNATURE);
+    let signature = match signatures.next() {
+        None => SignatureHeader::Missing,
+        Some(first) if signatures.all(|other| other.eq_ignore_ascii_case(first)) => {
+            SignatureHeader::One(first)
+        }
+        Some(_) => SignatureHeader::Different,
+    };
+    let Route { source, action } = route;
+    let token = token(head.uri.query().unwrap_or_default());
+    address::Request { source, action, token, signature, trace: Trace::read(parents, states) }
 }
 
-/// The value of `?token=`. Two of them are none: nobody could say which one counts.
-fn token(query: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Query {
-        token: Option<String>,
-    }
-    if query.is_empty() {
-        return None;
-    }
-    web::Query::<Query>::from_query(query).ok()?.into_inner().token
+/// The members of a header that may come in several lines, or in one as a list.
+fn members<'a>(head: &'a RequestHead, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = head.headers.get_all(name);
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
 }
 
-/// What the head says of the body: its length, if it does, unless it cannot be taken.
-fn length_if_acceptable(http: &HttpRequest, max_body_bytes: usize) -> Result<Option<usize>, Refusal> {
-    let headers = http.headers();
-    let identity = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
-    if !headers.get_all(header::CONTENT_ENCODING).all(identity) {
+/// The `token` parameter of a query. Its value is not decoded: [`address`] compares it in every form.
+fn token(query: &str) -> Token<'_> {
+    let is_token = |name: &str| {
+        name == "token"
+            || form_urlencoded::parse(name.as_bytes()).next().is_some_and(|(name, _)| name == "token")
+    };
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let mut tokens = pairs.filter(|(name, _)| is_token(name)).map(|(_, value)| value);
+    match (tokens.next(), tokens.next()) {
+        (None, _) => Token::Missing,
+        (Some(one), None) => Token::One(one),
+        (Some(_), Some(_)) => Token::Several,
+    }
+}
+
+/// Returns the length of the body, if the head tells it, unless the body cannot be taken.
+fn acceptable_length(head: &RequestHead, max_body_bytes: usize) -> Result<Option<usize>, Refusal> {
+    let encodes_nothing = |coding: &[u8]| {
+        [&b""[..], b"identity", b"utf-8"].iter().any(|known| coding.eq_ignore_ascii_case(known))
+    };
+    if !members(head, &header::CONTENT_ENCODING).all(encodes_nothing) {
         let detail = "the body is content-encoded; its bytes are not those that were signed";
         return Err(Refusal::new(Outcome::Encoded, detail));
     }
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    match length {
-        Some(length) if length > max_body_bytes => Err(too_large(max_body_bytes)),
-        length => Ok(length),
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length| length > max_body_bytes) {
+        return Err(too_large(max_body_bytes));
     }
-}
-
-/// Whether actix-web takes all that follows as the body, whatever length was told: the next request, too.
-fn asks_for_websocket(http: &HttpRequest) -> bool {
-    let websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
-    http.headers().get_all(header::UPGRADE).any(websocket)
+    // actix-web takes everything that follows as the body, whatever length the head tells: the next request, too.
+    let is_websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    if head.headers.get_all(header::UPGRADE).any(is_websocket) {
+        return Err(Refusal::new(Outcome::Upgrade, "WebSockets are not offered"));
+    }
+    Ok(length)
 }
 
 fn too_large(max_body_bytes: usize) -> Refusal {
@@ -165,14 +208,21 @@ fn too_large(max_body_bytes: usize) -> Refusal {
     )
 }
 
+/// The refusal of a delivery that [`Admission`](crate::delivery::admission::Admission) does not let in.
+fn not_admitted(outcome: Outcome) -> Refusal {
+    let detail = match outcome {
+        Outcome::ShuttingDown => "the bridge is stopping; another replica or a retry will take it",
+        _ => "as many deliveries or bytes as allowed are waiting for Kafka (ingress.max_in_flight)",
+    };
+    Refusal::new(outcome, detail)
+}
+
 /// Why there is no body.
 enum Unread {
     /// It is refused.
     Refused(Refusal),
     /// It was thrown away, as there is no room for it now. The connection is as good as new.
     TurnedAway(Refusal),
-    /// It has no end, or none that is right: the connection cannot be used any more.
-    Endless(&'static str),
 }
 
 impl From<Refusal> for Unread {
@@ -183,30 +233,25 @@ impl From<Refusal> for Unread {
 
 impl Ingress {
     /// Reads a body to its end, within all bounds, and gives the permit that covers it.
-    async fn body(&self, payload: web::Payload, length: Option<usize>) -> Result<(Bytes, Permit), Unread> {
-        let overloaded = |outcome| match outcome {
-            Outcome::ShuttingDown => {
-                Refusal::new(outcome, "the bridge is stopping; another replica or a retry will take it")
-            }
-            _ => Refusal::new(
-                outcome,
-                "as many deliveries or bytes as allowed are waiting for Kafka (ingress.max_in_flight)",
-            ),
-        };
-        let mut payload = payload;
-        let mut permit = match self.bridge.admission().enter() {
+    async fn body(
+        &self,
+        mut payload: web::Payload,
+        length: Option<usize>,
+        permit: Option<Permit>,
+    ) -> Result<(Bytes, Permit), Unread> {
+        let mut permit = match permit.map_or_else(|| self.bridge.admission().enter(), Ok) {
             Ok(permit) => permit,
             // In a storm new connections would cost more than what is refused.
             Err(Outcome::Overloaded) if is_thrown_away(&mut payload).await => {
-                return Err(Unread::TurnedAway(overloaded(Outcome::Overloaded)));
+                return Err(Unread::TurnedAway(not_admitted(Outcome::Overloaded)));
             }
-            Err(outcome) => return Err(overloaded(outcome).into()),
+            Err(outcome) => return Err(not_admitted(outcome).into()),
         };
         let reading = async move {
             let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST_RESERVE_BYTES));
             while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|_| Unread::Endless("the body broke off"))?;
-                permit.grow(chunk.len()).map_err(overloaded)?;
+                let chunk = chunk.map_err(|_| Refusal::new(Outcome::Incomplete, "the body broke off"))?;
+                permit.grow(chunk.len()).map_err(not_admitted)?;
                 if body.len() + chunk.len() > self.max_body_bytes {
                     return Err(Unread::from(too_large(self.max_body_bytes)));
                 }

@@ -17,7 +17,9 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::{App, web};
+use actix_http::body::BoxBody;
+use actix_http::{Request, Response};
+use actix_web::{App, Route, guard, web};
 
 use self::admin::State;
 use self::ingress::Ingress;
@@ -40,11 +42,13 @@ pub fn serve_ingress(
     let ingress = web::Data::new(Ingress::new(bridge, config));
     let stops_within = config.shutdown_grace + Duration::from_secs(1);
     let tls = certificate.map(Certificate::server_config).transpose().map_err(io::Error::other)?;
+    let expecting = ingress.clone();
     Listening::start("ingress", move || {
         // Every path goes to one handler: patterns with names are regular expressions to actix-web, and those cost more
         // than the signature.
         let app = move || App::new().app_data(ingress.clone()).default_service(web::to(ingress::receive));
-        server(listener, Options { workers: None, stops_within, tls }, app)
+        let expect = move |request| ingress::expect(&expecting, request);
+        server(listener, Options { workers: None, stops_within, tls, expect }, app)
     })
 }
 
@@ -58,13 +62,19 @@ pub fn serve_admin(listener: TcpListener, state: Arc<State>) -> io::Result<Liste
         let app = move || {
             App::new()
                 .app_data(state.clone())
-                .route("/metrics", web::get().to(admin::metrics))
-                .route("/healthz", web::get().to(admin::healthz))
-                .route("/readyz", web::get().to(admin::readyz))
-                .route("/", web::get().to(console::page))
-                .route("/console/state", web::get().to(console::state))
+                .route("/metrics", read().to(admin::metrics))
+                .route("/healthz", read().to(admin::healthz))
+                .route("/readyz", read().to(admin::readyz))
+                .route("/", read().to(console::page))
+                .route("/console/state", read().to(console::state))
                 .route("/console/events", web::get().to(console::events))
         };
-        server(listener, Options { workers: Some(1), stops_within: Duration::from_secs(1), tls: None }, app)
+        let (stops_within, expect) = (Duration::from_secs(1), Ok::<Request, Response<BoxBody>>);
+        server(listener, Options { workers: Some(1), stops_within, tls: None, expect }, app)
     })
+}
+
+/// A route for GET, and for HEAD, which actix-web answers in the same way without the body.
+fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }

@@ -28,11 +28,6 @@ pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
     closing(refuse(refusal))
 }
 
-/// The answer to a body that never ended; the connection cannot be used any more.
-pub(super) fn bad_request(detail: &str) -> HttpResponse {
-    closing(problem(StatusCode::BAD_REQUEST, "Bad request", detail))
-}
-
 fn closing(mut response: HttpResponse) -> HttpResponse {
     response.head_mut().set_connection_type(ConnectionType::Close);
     response

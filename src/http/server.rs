@@ -4,6 +4,7 @@
 //! needs.
 
 use std::fmt::Debug;
+use std::future::ready;
 use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use actix_http::body::{BoxBody, MessageBody};
 use actix_http::{HttpService, Request, Response, TlsAcceptorConfig};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
-    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, map_config,
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, fn_service,
+    map_config,
 };
 use actix_web::Error;
 use actix_web::dev::{AppConfig, Server};
@@ -39,21 +41,24 @@ const LONGEST_REST: Duration = Duration::from_secs(80);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// In what the listeners differ.
-pub(super) struct Options {
+pub(super) struct Options<E> {
     /// Threads; as many as processors if not given.
     pub(super) workers: Option<usize>,
     /// How long an orderly stop waits for connections.
     pub(super) stops_within: Duration,
     /// Without it, plain HTTP is spoken.
     pub(super) tls: Option<ServerConfig>,
+    /// Judges a request with `Expect: 100-continue` before the answer 100: `app` gets the request, the client the error.
+    pub(super) expect: E,
 }
 
 /// A server on `listener` for what `app` makes, once for each thread.
 ///
 /// # Errors
 /// The listener cannot be used.
-pub(super) fn server<F, I, S, B>(listener: TcpListener, options: Options, app: F) -> io::Result<Server>
+pub(super) fn server<F, I, S, B, E>(listener: TcpListener, options: Options<E>, app: F) -> io::Result<Server>
 where
+    E: Fn(Request) -> Result<Request, Response<BoxBody>> + Send + Clone + 'static,
     F: Fn() -> I + Send + Clone + 'static,
     I: IntoServiceFactory<S, Request>,
     S: ServiceFactory<Request, Config = AppConfig> + 'static,
@@ -64,7 +69,7 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let Options { workers, stops_within, tls } = options;
+    let Options { workers, stops_within, tls, expect } = options;
     // The program handles signals itself.
     let mut builder = Server::build().disable_signals().shutdown_timeout(stops_within.as_secs());
     if let Some(workers) = workers {
@@ -72,10 +77,16 @@ where
     }
     let stopping = builder.graceful_shutdown_signal();
     let builder = match tls {
-        None => builder.listen("http", listener, move || patient(http(&app, &stopping).tcp()))?,
+        None => builder.listen("http", listener, move || {
+            patient(http(&app, &stopping).expect(judging(&expect)).tcp())
+        })?,
         Some(tls) => builder.listen("https", listener, move || {
             let handshake = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE_TIMEOUT);
-            patient(http(&app, &stopping).rustls_0_23_with_config(tls.clone(), handshake))
+            patient(
+                http(&app, &stopping)
+                    .expect(judging(&expect))
+                    .rustls_0_23_with_config(tls.clone(), handshake),
+            )
         })?,
     };
     Ok(builder.run())
@@ -131,6 +142,24 @@ where
         .h1_allow_half_closed(false)
         .on_connect_ext(|_, extensions| Connection::introduce(extensions))
         .finish(map_config(at_work.map_err(|error| error.into().error_response()), |()| AppConfig::default()))
+}
+
+/// The service that judges requests with `Expect: 100-continue`.
+fn judging<E>(
+    expect: &E,
+) -> impl ServiceFactory<
+    Request,
+    Config = (),
+    Response = Request,
+    Error = Response<BoxBody>,
+    InitError = (),
+    Future: 'static,
+> + use<E>
+where
+    E: Fn(Request) -> Result<Request, Response<BoxBody>> + Clone + 'static,
+{
+    let expect = expect.clone();
+    fn_service(move |request| ready(expect(request)))
 }
 
 /// Connections that are served for as long as [`patiently`] allows.

@@ -278,7 +278,7 @@ impl Delivery {
             put(&value);
             put(b"\r\n");
         }
-        if matches!(self.signature, Signature::Right) {
+        if matches!(self.signature, Signature::Right | Signature::Twice) {
             signed.add(&body);
         }
         self.framing.write(&body, bytes);

@@ -120,7 +120,8 @@ async fn what_is_not_signed_is_refused_and_reaches_no_topic() {
         reply.problem(401, "invalid_signature");
         assert!(reply.header("www-authenticate").is_some());
     }
-    let twice = [("X-Nexudus-Hook-Signature", right.as_str()), ("x-nexudus-hook-signature", &right)];
+    let wrong = flipped(&right);
+    let twice = [("X-Nexudus-Hook-Signature", right.as_str()), ("x-nexudus-hook-signature", &wrong)];
     bridge.post("BookingCreate", &twice, BOOKING).await.problem(401, "invalid_signature");
     let detail = bridge
         .post("BookingCreate", &[("X-Nexudus-Hook-Signature", &flipped(&right))], BOOKING)

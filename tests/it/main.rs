@@ -15,6 +15,7 @@ mod double;
 mod events;
 mod faults;
 mod guardian;
+mod heads;
 mod hostile;
 mod ingress;
 mod lasting;
