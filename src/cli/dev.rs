@@ -134,7 +134,8 @@ pub(super) fn embed(config: &mut Config, port: Option<u16>) -> anyhow::Result<Em
     let topics = wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.partitions))).collect();
     let broker = EmbeddedBroker::start(Options { port, topics })?;
     config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
-    config.topics.create = false; // it has no interface for that; its topics are there already
+    config.topics.create = false; // it has no interface for that
+    config.topics.are_known = true;
     // It speaks plainly and knows nobody: what a real cluster asks for would keep the client out.
     let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
     config.kafka.properties.retain(|name, _| !secures(name));
@@ -240,3 +241,22 @@ pub(super) fn program() -> &'static str {
 
 /// The address of loopback with a port that the system chooses.
 pub(super) const ANY_PORT: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::topics::Topics;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_embedded_broker_is_not_asked_about_topics_since_it_does_not_answer() {
+        let variables = [("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), "[\"s\"]".to_owned())];
+        let mut config = configuration(None, variables.into()).unwrap();
+        let _broker = embed(&mut config, None).unwrap();
+        let plan = Topics::new(&config).unwrap().plan().await.expect("no request is made");
+        assert!(
+            plan.warnings.is_empty() && plan.create.is_empty() && plan.differences.is_empty(),
+            "{plan:?}"
+        );
+        assert_eq!(plan.unchanged, wanted(&config).len());
+    }
+}

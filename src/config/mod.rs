@@ -138,6 +138,9 @@ pub struct Topics {
     pub key: String,
     /// Whether to create at start what is missing.
     pub create: bool,
+    /// Whether all topics are known to exist as wanted. Not a setting: the embedded broker makes them and answers no request
+    /// about their settings.
+    pub are_known: bool,
     /// How many partitions a created topic gets; -1 for the cluster's default.
     pub partitions: i32,
     /// How many replicas a created topic gets; -1 for the cluster's default.

@@ -228,6 +228,7 @@ fn topics(mut section: Section<'_>) -> Topics {
         prefix: section.get("prefix", "nexudus.", prefix),
         key: section.get("key", "Id", |value| text(value).and_then(not_empty)),
         create: section.get("create", "true", boolean),
+        are_known: false,
         partitions: section.get("partitions", "3", count(10_000)),
         replication_factor: section.get("replication_factor", "-1", count(100)),
         config: section.map("config", plain, any),

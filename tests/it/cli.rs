@@ -57,6 +57,7 @@ fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
     dev.signal("INT");
     let (status, log) = dev.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "nothing went wrong: {log}");
 }
 
 #[test]
