@@ -1,20 +1,21 @@
-//! Redelivery memory: deliveries that were confirmed although nobody was told, so that their retry is not published again.
+//! Redelivery memory: deliveries that were confirmed without being answered, so that a retry is not published again.
 //!
-//! The sender's client may give up before the broker has spoken. Its retry is then answered from the word on the first
-//! attempt, or waits for it. A delivery is remembered only when its answer could not be given: no cost to the others.
+//! The sender's client may give up before the delivery report comes. Its retry is then answered from the result of the
+//! first attempt, or waits for it. Only a delivery whose answer could not be given is remembered: the others cost nothing.
 //!
-//! Why this can never swallow an event: only deliveries of *change* actions are remembered, and found again only by a
-//! SHA-256 over source, action and the whole body. A change record is the state of an entity, its `UpdatedOn` included,
-//! so two byte-equal ones say the same, and a consumer has nothing to learn from the second; what is answered from here
-//! was confirmed by the broker with exactly these bytes. Signals, whose byte-equal records can both be real, never get
-//! here. What fails is forgotten at once and published by its retry. A lost memory (restart, eviction) costs a duplicate
-//! with the same `ce_id`, never an event.
+//! The memory never loses an event, for these reasons:
+//! - It holds deliveries of *change* actions only. A change record is the state of an entity, its `UpdatedOn` included, so
+//!   a consumer learns nothing from a second byte-equal one. Two byte-equal signals can both be real; they never get here.
+//! - A delivery is found only by a SHA-256 over source, action and the whole body, so every answer from here names an event
+//!   that the broker has confirmed with exactly these bytes.
+//! - A failed delivery is removed at once and published by its retry.
+//! - A lost entry (restart, eviction) costs a duplicate with the same `ce_id`.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hashlink::LinkedHashMap;
 use tokio::sync::watch;
 
 use super::{Confirmed, Receipt};
@@ -27,34 +28,37 @@ const ENTRY_BYTES: usize = 256;
 /// Which delivery it is: the content function of its whole body.
 pub(super) type Identity = Fingerprint;
 
-/// The memory of one bridge. Bounded in entries, bytes and time; the oldest goes first.
+/// The memory of one bridge, bounded in entries, bytes and time. The oldest entry is evicted first.
 #[derive(Debug)]
 pub(super) struct Memory {
     ttl: Duration,
-    most_entries: usize,
-    most_bytes: usize,
+    max_entries: usize,
+    max_bytes: usize,
     entries: Mutex<Entries>,
-    /// How many there are, to be read without the lock: mostly none.
+    /// The number of entries, for a look-up that takes no lock while the memory is empty.
     held: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Entries {
-    by_identity: HashMap<Identity, Entry>,
-    /// In the order of their age. An entry that was replaced or settled since is found by its number not to be this one.
-    ages: VecDeque<(Instant, Identity, u64)>,
+    /// At most one entry for each delivery, the youngest last. Nothing else remembers a delivery, so the bounds are exact.
+    by_age: LinkedHashMap<Identity, Entry>,
+    /// The sum of the entries' bytes.
     bytes: usize,
     next_number: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Tells an entry from a later one of the same delivery.
     number: u64,
+    /// The time of the promise, then of the confirmation.
+    since: Instant,
     word: watch::Receiver<Word>,
     bytes: usize,
 }
 
-/// What is known of a first attempt.
+/// The result of a first attempt.
 #[derive(Debug, Clone)]
 enum Word {
     Pending,
@@ -77,19 +81,19 @@ pub(super) struct Promise {
 }
 
 impl Memory {
-    /// An empty one.
+    /// An empty memory.
     pub(super) fn new(config: &config::Redelivery) -> Self {
         Self {
             ttl: config.ttl,
-            most_entries: config.max_entries,
-            most_bytes: config.max_bytes,
+            max_entries: config.max_entries,
+            max_bytes: config.max_bytes,
             entries: Mutex::default(),
             held: AtomicUsize::new(0),
         }
     }
 
-    /// The first attempt of a delivery, if it is remembered or still pending. The identity is asked for only when there is
-    /// anything to find.
+    /// Returns the first attempt of a delivery, if it is remembered or still pending. `identity` is called only when the
+    /// memory holds anything.
     pub(super) fn recall(&self, now: Instant, identity: impl FnOnce() -> Identity) -> Option<First> {
         if self.held.load(Ordering::Acquire) == 0 {
             return None;
@@ -97,12 +101,13 @@ impl Memory {
         let identity = identity();
         let mut entries = self.lock();
         self.tidy(&mut entries, now);
-        entries.by_identity.get(&identity).map(|entry| First { word: entry.word.clone() })
+        let entry = entries.by_age.get(&identity).filter(|entry| !self.has_expired(entry, now))?;
+        Some(First { word: entry.word.clone() })
     }
 
-    /// Remembers a delivery whose word will come, too late for its answer. `None` where nothing may be remembered.
+    /// Remembers a delivery whose confirmation will come too late for its answer. Returns `None` where `max_entries` is 0.
     pub(super) fn promise(self: &Arc<Self>, now: Instant, identity: Identity) -> Option<Promise> {
-        if self.most_entries == 0 {
+        if self.max_entries == 0 {
             return None;
         }
         let (sender, word) = watch::channel(Word::Pending);
@@ -112,22 +117,24 @@ impl Memory {
         Some(Promise { memory: Arc::clone(self), identity, number, word: sender })
     }
 
-    /// Drops what is too old, and the oldest while there is too much. What is pending has no age: the client's word ends it.
+    /// Removes the oldest entries while they have expired or a bound is exceeded. A pending entry keeps expired ones behind
+    /// it until its delivery report comes, within `kafka.confirm_timeout`; `recall` ignores them.
     fn tidy(&self, entries: &mut Entries, now: Instant) {
-        while let Some(&(since, identity, number)) = entries.ages.front() {
-            let current = entries.by_identity.get(&identity).filter(|entry| entry.number == number);
-            let expired = current.is_some_and(|entry| {
-                now.saturating_duration_since(since) >= self.ttl
-                    && !matches!(*entry.word.borrow(), Word::Pending)
-            });
-            let crowded = entries.by_identity.len() > self.most_entries || entries.bytes > self.most_bytes;
-            if current.is_some() && !expired && !crowded {
+        while let Some((_, oldest)) = entries.by_age.front() {
+            let crowded = entries.by_age.len() > self.max_entries || entries.bytes > self.max_bytes;
+            if !crowded && !self.has_expired(oldest, now) {
                 break;
             }
-            entries.ages.pop_front();
-            entries.remove(&identity, number);
+            entries.bytes -= oldest.bytes;
+            entries.by_age.pop_front();
         }
-        self.held.store(entries.by_identity.len(), Ordering::Release);
+        self.held.store(entries.by_age.len(), Ordering::Release);
+    }
+
+    /// A pending entry never expires: the delivery report ends it.
+    fn has_expired(&self, entry: &Entry, now: Instant) -> bool {
+        let is_old = now.saturating_duration_since(entry.since) >= self.ttl;
+        is_old && !matches!(*entry.word.borrow(), Word::Pending)
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -136,21 +143,21 @@ impl Memory {
 }
 
 impl Entries {
-    /// Puts an entry in the place of any that it has, as the youngest.
+    /// Adds an entry as the youngest, in place of an earlier one of the same delivery. Returns its number.
     fn put(&mut self, now: Instant, identity: Identity, word: watch::Receiver<Word>, bytes: usize) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         self.bytes += bytes;
-        if let Some(replaced) = self.by_identity.insert(identity, Entry { number, word, bytes }) {
+        if let Some(replaced) = self.by_age.insert(identity, Entry { number, since: now, word, bytes }) {
             self.bytes -= replaced.bytes;
         }
-        self.ages.push_back((now, identity, number));
         number
     }
 
+    /// Removes an entry, unless a later attempt of the same delivery has replaced it.
     fn remove(&mut self, identity: &Identity, number: u64) -> Option<Entry> {
-        let current = self.by_identity.get(identity).is_some_and(|entry| entry.number == number);
-        let entry = current.then(|| self.by_identity.remove(identity)).flatten()?;
+        self.by_age.get(identity).filter(|entry| entry.number == number)?;
+        let entry = self.by_age.remove(identity)?;
         self.bytes -= entry.bytes;
         Some(entry)
     }
@@ -172,7 +179,7 @@ impl Promise {
         self.word.send_replace(Word::Confirmed(receipt.clone()));
         let mut entries = self.memory.lock();
         let bytes = ENTRY_BYTES + receipt.events.len() * size_of::<Confirmed>();
-        // It may have been evicted, or replaced by a later attempt.
+        // The entry may have been evicted, or replaced by a later attempt.
         if let Some(Entry { word, .. }) = entries.remove(&self.identity, self.number) {
             entries.put(now, self.identity, word, bytes);
             self.memory.tidy(&mut entries, now);
@@ -181,11 +188,11 @@ impl Promise {
 }
 
 impl Drop for Promise {
-    /// Forgets what was not kept; a kept one is there under another number.
+    /// Removes the entry of a delivery that was not confirmed. A kept entry has another number and stays.
     fn drop(&mut self) {
         let mut entries = self.memory.lock();
         entries.remove(&self.identity, self.number);
-        self.memory.held.store(entries.by_identity.len(), Ordering::Release);
+        self.memory.held.store(entries.by_age.len(), Ordering::Release);
     }
 }
 

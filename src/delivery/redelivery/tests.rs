@@ -79,6 +79,33 @@ fn the_oldest_goes_when_there_are_too_many_entries_or_bytes() {
     assert_eq!(tiny.lock().bytes, 0);
 }
 
+/// The number of deliveries that the memory keeps anything about.
+fn tracked(memory: &Memory) -> usize {
+    memory.lock().by_age.len()
+}
+
+#[test]
+fn failed_deliveries_leave_nothing_behind() {
+    let (memory, now) = (memory(10, 10_000), Instant::now());
+    let first = memory.promise(now, identity(0)).unwrap(); // the oldest stays pending all the time
+    for body in 1..=200 {
+        drop(memory.promise(now, identity(body)).unwrap());
+        assert_eq!(tracked(&memory), 1);
+    }
+    drop(first);
+    assert_eq!((tracked(&memory), memory.lock().bytes, memory.held.load(Ordering::Acquire)), (0, 0, 0));
+}
+
+#[test]
+fn a_confirmation_expires_on_time_even_behind_a_pending_delivery() {
+    let (memory, now) = (memory(10, 10_000), Instant::now());
+    let _pending = memory.promise(now, identity(1)).unwrap();
+    memory.promise(now, identity(2)).unwrap().keep(now, &receipt(2, 7));
+    assert!(recalled(&memory, now + TTL - Duration::from_millis(1), 2).is_some());
+    assert_eq!(recalled(&memory, now + TTL, 2), None);
+    assert!(recalled(&memory, now + TTL, 1).is_some(), "a pending delivery does not expire");
+}
+
 #[test]
 fn a_later_attempt_takes_the_place_of_an_earlier_one() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
@@ -195,6 +222,114 @@ impl World {
     }
 }
 
+/// One call of the memory. Promises are numbered in the order in which they are made.
+#[derive(Debug, Clone)]
+enum Call {
+    Promise { body: u8 },
+    Keep { promise: prop::sample::Index, events: usize },
+    Drop { promise: prop::sample::Index },
+    Pass { seconds: u64 },
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let index = any::<prop::sample::Index>;
+    let call = prop_oneof![
+        4 => (0..8_u8).prop_map(|body| Call::Promise { body }),
+        3 => (index(), 0..4_usize).prop_map(|(promise, events)| Call::Keep { promise, events }),
+        2 => index().prop_map(|promise| Call::Drop { promise }),
+        1 => (0..40_u64).prop_map(|seconds| Call::Pass { seconds }),
+    ];
+    prop::collection::vec(call, 1..80)
+}
+
+/// The memory as a plain list, the oldest first: body, number of the promise, offset of its confirmation, age, bytes.
+#[derive(Debug, Default)]
+struct Model {
+    list: Vec<(u8, i64, Option<i64>, Instant, usize)>,
+}
+
+impl Model {
+    fn put(
+        &mut self,
+        entry: (u8, i64, Option<i64>, Instant, usize),
+        (max_entries, max_bytes): (usize, usize),
+    ) {
+        self.list.retain(|other| other.0 != entry.0);
+        self.list.push(entry);
+        while self.list.len() > max_entries || self.bytes() > max_bytes {
+            self.list.remove(0);
+        }
+    }
+
+    fn take(&mut self, number: i64) -> bool {
+        let before = self.list.len();
+        self.list.retain(|entry| entry.1 != number || entry.2.is_some());
+        self.list.len() < before
+    }
+
+    fn bytes(&self) -> usize {
+        self.list.iter().map(|entry| entry.4).sum()
+    }
+
+    /// `Some(None)` while it is pending.
+    fn recall(&self, now: Instant, body: u8) -> Option<Option<i64>> {
+        let entry = self.list.iter().find(|entry| entry.0 == body)?;
+        (entry.2.is_none() || now < entry.3 + TTL).then_some(entry.2)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the calls: the memory remembers what a plain list would, keeps its bounds, and keeps nothing else.
+    #[test]
+    fn the_memory_is_a_bounded_list_by_age(
+        calls in calls(),
+        max_entries in 1..5_usize,
+        max_bytes in 1_000..3_000_usize,
+    ) {
+        let (memory, mut now) = (memory(max_entries, max_bytes), Instant::now());
+        let (mut model, mut promises, mut made) = (Model::default(), Vec::new(), 0);
+        let bounds = (max_entries, max_bytes);
+        for call in calls {
+            match call {
+                Call::Promise { body } => {
+                    model.put((body, made, None, now, ENTRY_BYTES), bounds);
+                    promises.push((made, body, memory.promise(now, identity(body)).unwrap()));
+                    made += 1;
+                }
+                Call::Keep { promise, events } if !promises.is_empty() => {
+                    let (number, body, promise) = promises.swap_remove(promise.index(promises.len()));
+                    let mut receipt = receipt(body, number);
+                    receipt.events = vec![receipt.events[0].clone(); events.max(1)];
+                    let bytes = ENTRY_BYTES + receipt.events.len() * size_of::<Confirmed>();
+                    if model.take(number) {
+                        model.put((body, number, Some(number), now, bytes), bounds);
+                    }
+                    promise.keep(now, &receipt);
+                }
+                Call::Drop { promise } if !promises.is_empty() => {
+                    let (number, _, promise) = promises.swap_remove(promise.index(promises.len()));
+                    model.take(number);
+                    drop(promise);
+                }
+                Call::Pass { seconds } => now += Duration::from_secs(seconds),
+                Call::Keep { .. } | Call::Drop { .. } => {}
+            }
+            prop_assert!(tracked(&memory) <= max_entries && memory.lock().bytes <= max_bytes);
+            prop_assert!(memory.lock().bytes <= model.bytes());
+            for body in 0..8 {
+                let recalled = recalled(&memory, now, body).map(|word| word.map(|receipt| receipt.events[0].offset));
+                prop_assert_eq!(recalled, model.recall(now, body), "body {}", body);
+            }
+        }
+        drop(promises);
+        now += TTL;
+        prop_assert!((0..8).all(|body| recalled(&memory, now, body).is_none()));
+        prop_assert_eq!((tracked(&memory), memory.lock().bytes), (0, 0));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -225,7 +360,7 @@ proptest! {
                 Step::Pass { seconds } => world.now += Duration::from_secs(seconds),
                 Step::HangUp { .. } | Step::Word { .. } => {}
             }
-            prop_assert!(world.memory.lock().by_identity.len() <= max_entries);
+            prop_assert!(tracked(&world.memory) <= max_entries);
         }
         // The client gives a word on every message in the end.
         while let Some(place) = world.attempts.iter().position(|attempt| matches!(attempt, Attempt::Published { .. })) {
