@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::output;
 use super::{DEV_SECRET, dev, loaded_from};
-use crate::config::load::{Environment, Mistakes, process_environment};
+use crate::config::load::{Environment, Mistakes, process_environment, readable_again};
 use crate::config::{Config, NO_SOURCE};
 
 /// The configuration of the process's environment; with the source of `dev` if it has none at all.
@@ -36,6 +36,7 @@ async fn configuration_or_double(file: Option<&Path>) -> anyhow::Result<Config> 
         Err(mistakes) => mistakes,
     };
     let is_nothing = mistakes.0 == [NO_SOURCE]
+        && readable_again(file).is_ok()
         && configuration_from(file, environment.clone()).is_ok_and(|config| config.nexudus.is_none());
     if !is_nothing {
         return Err(mistakes.into());
@@ -58,6 +59,7 @@ fn configuration_from(file: Option<&Path>, mut environment: Environment) -> Resu
     if mistakes.0 != [NO_SOURCE] {
         return Err(mistakes);
     }
+    readable_again(file)?;
     environment.insert("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), format!("[{DEV_SECRET:?}]"));
     Ok(loaded_from(file, &environment)?.config)
 }

@@ -28,7 +28,10 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     app.count_dropped_lines(log.dropped_lines());
     let reloader = Reloader::new(&app);
     let path = loaded.file;
-    let load = move || load::load(path.as_deref(), &load::process_environment(), check_property);
+    let load = move || {
+        load::readable_again(path.as_deref())?;
+        load::load(path.as_deref(), &load::process_environment(), check_property)
+    };
     let reloading = tokio::spawn(reloader.run(load, async move || {
         if hangup.recv().await.is_none() {
             std::future::pending().await

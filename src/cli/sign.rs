@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::output::{Output, Usage};
-use crate::config::{Config, Source};
+use super::output::{self, Output, Usage};
+use crate::config::{Config, SecretFile, Source};
 use crate::signature::SigningKey;
 
 /// The arguments of `sign`.
@@ -108,12 +108,12 @@ pub(super) fn read_body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
 }
 
 fn read_secret(file: &Path) -> anyhow::Result<SecretString> {
-    let text =
-        std::fs::read(file).with_context(|| format!("cannot read --secret-file {}", file.display()))?;
-    let text = String::from_utf8(text)
-        .map_err(|_| Usage::new(format!("--secret-file {} is not UTF-8", file.display())))?;
-    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    Ok(line.into())
+    let file = SecretFile::read(&file.display().to_string())
+        .map_err(|error| Usage::new(format!("--secret-file {error}")))?;
+    if let Some(warning) = file.warning("--secret-file") {
+        output::warning(warning);
+    }
+    Ok(file.content)
 }
 
 /// Never fails: any text can be a secret, and clap prints no part of what it does not refuse.

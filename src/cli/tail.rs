@@ -13,7 +13,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
 use crate::action::{Action, Actions, QUARANTINE};
-use crate::config::Config;
+use crate::config::{Config, brokers};
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 
 pub(super) mod json;
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// The Kafka brokers [default: those of the configuration]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = brokers)]
     bootstrap: Option<String>,
 }
 

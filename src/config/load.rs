@@ -6,9 +6,10 @@
 //! reads the process's environment; everything takes it as an argument, so no test has to change it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ::config::{ConfigError, Environment as Variables, File, FileFormat, Map, Source, Value};
+use ::config::{ConfigError, Environment as Variables, FileFormat, Format as _, Map, Source, Value};
 
 use super::reader::Notes;
 use super::{Config, PropertyCheck, settings};
@@ -27,8 +28,20 @@ pub struct Loaded {
 
 /// Everything that is wrong with a configuration; at least one thing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
 pub struct Mistakes(pub Vec<String>);
+
+/// A single mistake as it is; several as their number and one line each.
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [mistake] => f.write_str(mistake),
+            mistakes => {
+                write!(f, "the configuration has {} mistakes:", mistakes.len())?;
+                mistakes.iter().try_for_each(|mistake| write!(f, "\n  {}", mistake.replace('\n', " ")))
+            }
+        }
+    }
+}
 
 /// The file that [`load`] should read, of those the program looks for.
 pub fn find(explicit: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
@@ -73,16 +86,39 @@ fn collect(
         .ignore_empty(true)
         .source(Some(environment.clone().into_iter().collect()));
     let mut layers = Layers::default();
-    if let Some(path) = file {
-        // Read here: the library's message for a missing file does not name it.
-        std::fs::read_to_string(path).map_err(|error| {
-            Mistakes(vec![format!("cannot read the configuration file {}: {error}", path.display())])
-        })?;
-        layers.add(&File::from(path).format(FileFormat::Toml), Some(path))?;
+    let name = file.map(|path| path.display().to_string());
+    if let (Some(path), Some(name)) = (file, &name) {
+        layers.add(parsed(path, name)?);
     }
-    layers.add(&variables, None)?;
+    layers.add(variables.collect().map_err(|error| Mistakes(vec![without_quotes(&error.to_string())]))?);
     let root = layers.merged()?;
-    Ok((root, file.map(|path| path.display().to_string())))
+    Ok((root, name))
+}
+
+/// Reads a file. The library's own reader takes regular files only; a configuration may also come from a pipe
+/// (`/dev/stdin`, a process substitution).
+fn parsed(path: &Path, name: &String) -> Result<Map<String, Value>, Mistakes> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Mistakes(vec![format!("cannot read the configuration file {name}: {error}")]))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let parsed = FileFormat::Toml.parse(Some(name), text);
+    parsed.map_err(|error| Mistakes(vec![format!("{} in {name}", without_quotes(&error.to_string()))]))
+}
+
+/// Checks that a file which was read once can be read again. A pipe is empty by then, and an empty configuration could be
+/// a valid one.
+///
+/// # Errors
+/// The file is a pipe or device.
+pub fn readable_again(file: Option<&Path>) -> Result<(), Mistakes> {
+    let Some(path) = file else { return Ok(()) };
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(Mistakes(vec![format!(
+            "the configuration file {} is a pipe or device and was read already: name a regular file, or restart to change the configuration",
+            path.display()
+        )])),
+        _ => Ok(()),
+    }
 }
 
 /// File and variables, each over the one before.
@@ -107,38 +143,82 @@ impl Source for Layer {
 }
 
 impl Layers {
-    /// Takes what a source has. Names that no section can have are put aside: the library reads them as paths, and
+    /// Takes the content of a source. Names that no section can have are put aside: the library reads them as paths, and
     /// `a[99999999999]` asks for a list of that length.
-    fn add(&mut self, source: &impl Source, file: Option<&Path>) -> Result<(), Mistakes> {
+    fn add(&mut self, collected: Map<String, Value>) {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-        let collected = source.collect().map_err(|error| mistake(&error, file))?;
         let (plain, odd) = collected.into_iter().partition(|(name, _)| name.bytes().all(allowed));
         self.plain.push(Layer(plain));
         self.odd.extend::<Map<String, Value>>(odd);
-        Ok(())
     }
 
-    /// Everything, the odd names among the sections, where they are told to be none.
+    /// Everything, the odd names among the sections, where they are reported as unknown.
     fn merged(self) -> Result<Map<String, Value>, Mistakes> {
         let builder =
             self.plain.into_iter().fold(::config::Config::builder(), |all, layer| all.add_source(layer));
         let merged = builder.build().and_then(|config| config.collect());
-        let merged = merged.map_err(|error| mistake(&error, None))?;
+        let merged = merged.map_err(|error| Mistakes(vec![without_quotes(&error.to_string())]))?;
         Ok(merged.into_iter().chain(self.odd).collect())
     }
 }
 
-/// What the library says, without the line that it quotes from the file: that may hold a secret. It also has the file's
-/// name as it is seen from the current directory; the user knows it as it was given.
-fn mistake(error: &ConfigError, file: Option<&Path>) -> Mistakes {
-    let (said, place) = match (error, file) {
-        (ConfigError::FileParse { cause, .. }, Some(file)) => {
-            (cause.to_string(), format!(" in {}", file.display()))
-        }
-        _ => (error.to_string(), String::new()),
-    };
+/// A library's message in one line, without the line that it quotes from the file: that may hold a secret.
+fn without_quotes(message: &str) -> String {
     let quotes =
         |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
-    let kept: Vec<&str> = said.lines().filter(|line| !quotes(line) && !line.is_empty()).collect();
-    Mistakes(vec![kept.join(": ") + &place])
+    message.lines().filter(|line| !quotes(line) && !line.is_empty()).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+    use crate::config::tests::{LEAST, from_file, mistakes};
+    use crate::kafka::settings::check_property;
+
+    /// A pipe that holds a text and nothing after it, and a path to it.
+    fn pipe(text: &str) -> (std::io::PipeReader, PathBuf) {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd()).into();
+        (reader, path)
+    }
+
+    #[test]
+    fn a_pipe_is_read_once_and_never_again() {
+        let text = format!("{LEAST}[ingress]\nmax_in_flight = 5\n");
+        let (_open, path) = pipe(&text);
+        let config = load(Some(&path), &Environment::new(), check_property).unwrap().config;
+        assert_eq!(config.ingress.max_in_flight, 5);
+        let Mistakes(mistakes) = readable_again(Some(&path)).unwrap_err();
+        assert!(
+            mistakes[0].contains(path.to_str().unwrap()) && mistakes[0].contains("restart"),
+            "{mistakes:?}"
+        );
+        let (_open, path) = pipe("[ingress]\nmax_in_flight = \"5\"\n");
+        let Mistakes(mistakes) = load(Some(&path), &Environment::new(), check_property).unwrap_err();
+        assert!(mistakes[0].contains("is not a number"), "a number in quotes is a text: {mistakes:?}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!((readable_again(Some(file.path())), readable_again(None)), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_the_configuration_is_skipped() {
+        from_file(&format!("\u{feff}{LEAST}"), &[]).unwrap();
+    }
+
+    #[test]
+    fn several_mistakes_are_one_block_with_their_number() {
+        let one = Mistakes(mistakes("[sources.default]\n", &[])).to_string();
+        assert!(one.starts_with("sources.default enforces signatures") && !one.contains('\n'), "{one}");
+        let three = Mistakes(mistakes("[sources.default]\n[ingress]\nlisten = 1\nx = 2\n", &[])).to_string();
+        let lines: Vec<&str> = three.lines().collect();
+        assert_eq!((lines[0], lines.len()), ("the configuration has 3 mistakes:", 4));
+        assert!(
+            lines[1..].iter().all(|line| line.starts_with("  ") && line.contains("bridge.toml)")),
+            "{three}"
+        );
+    }
 }

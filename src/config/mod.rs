@@ -4,11 +4,15 @@
 //! the place it came from and what would be right. Nothing here is checked again later. Secrets are held as
 //! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`]s, whose `Debug` is redacted; [`show`] prints the effective settings without them.
 
+mod address;
+mod brokers;
 mod choice;
+mod kafka;
 pub mod load;
 mod nexudus;
 mod oauth;
 mod reader;
+mod secret_file;
 mod setting;
 mod settings;
 pub mod show;
@@ -24,8 +28,11 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+pub use self::address::redacted;
+pub use self::brokers::brokers;
 pub use self::nexudus::{Credentials, Guardian, Nexudus, Pace};
 pub use self::oauth::OAuth;
+pub use self::secret_file::SecretFile;
 pub use self::setting::{Origin, Setting};
 pub use self::settings::{NO_SOURCE, PropertyCheck, is_loopback};
 pub use self::source::{SignaturePolicy, Source};
@@ -120,6 +127,8 @@ pub struct Kafka {
     pub properties: BTreeMap<String, Property>,
     /// `[kafka.oauth]`: clients sign in with tokens of a token server.
     pub oauth: Option<OAuth>,
+    /// The files that properties were read from.
+    pub files: Vec<PathBuf>,
 }
 
 /// The value of a librdkafka property; its `Debug` is redacted where the property holds a secret.
@@ -210,6 +219,13 @@ impl Property {
     /// The value as it may be shown.
     pub fn shown(&self) -> &str {
         if self.secret { "***" } else { self.expose() }
+    }
+}
+
+/// Whether a client would see no difference.
+impl PartialEq for Property {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
     }
 }
 

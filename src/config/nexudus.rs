@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::reader::{Read, Section, boolean, duration, integer, text, word};
-use super::settings::{is_loopback, ms, not_empty, read_secret, size};
+use super::secret_file::{SecretFile, inline_warning};
+use super::settings::{is_loopback, ms, not_empty, size};
 
 /// `[nexudus]`: the control plane.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +113,7 @@ pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> O
     let base_url = section
         .get("base_url", "https://spaces.nexudus.com", |value| origin(value, "https://spaces.nexudus.com"));
     let mut files = Vec::new();
-    let credentials = credentials(&mut section, &mut files);
+    let credentials = credentials(&mut section, &mut files, warnings);
     let public_url =
         section.optional("public_url", false, |value| origin(value, "https://hooks.example.com"));
     let pace = Pace {
@@ -159,16 +160,21 @@ enum Auth {
     Basic,
 }
 
-fn credentials(section: &mut Section<'_>, files: &mut Vec<PathBuf>) -> Option<Credentials> {
+fn credentials(
+    section: &mut Section<'_>,
+    files: &mut Vec<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Option<Credentials> {
     const AUTH: &[(&str, Auth)] = &[("bearer", Auth::Bearer), ("basic", Auth::Basic)];
     let mistakes_before = section.mistakes();
     let filled = |value: &Value| text(value).and_then(not_empty);
     let username = section.optional("username", false, filled);
-    let password = secret(section, ["password", "password_file"], files, Ok);
+    let mut secret = |section: &mut Section<'_>, keys, check| secret(section, keys, files, warnings, check);
+    let password = secret(section, ["password", "password_file"], Ok);
     let auth = section.has("auth").then(|| section.get("auth", "bearer", word(AUTH)));
-    let totp_secret = secret(section, ["totp_secret", "totp_secret_file"], files, base32);
+    let totp_secret = secret(section, ["totp_secret", "totp_secret_file"], base32);
     let client_id = section.optional("client_id", false, |value| filled(value).and_then(header_text));
-    let token = secret(section, ["token", "token_file"], files, header_text);
+    let token = secret(section, ["token", "token_file"], header_text);
     if section.mistakes() > mistakes_before {
         return None;
     }
@@ -203,23 +209,36 @@ fn credentials(section: &mut Section<'_>, files: &mut Vec<PathBuf>) -> Option<Cr
     Some(Credentials::Password { username, password, totp_secret, client_id })
 }
 
-/// A secret that is given as itself or as a file.
+/// A secret that is given as itself or as a file, which is added to `files`.
 fn secret(
     section: &mut Section<'_>,
     [key, file_key]: [&'static str; 2],
     files: &mut Vec<PathBuf>,
+    warnings: &mut Vec<String>,
     check: fn(String) -> Read<String>,
 ) -> Option<SecretString> {
-    let secret = section.optional(key, true, |value| text(value).and_then(not_empty).and_then(check));
+    let checked = |text: &str| check(text.to_owned()).map(|checked| (checked == text, checked));
+    let inline =
+        section.optional(key, true, |value| text(value).and_then(not_empty).and_then(|text| checked(&text)));
     let from_file = section.optional(file_key, false, |value| {
-        text(value).and_then(|path| Ok((check(read_secret(&path)?)?, PathBuf::from(path))))
+        let file = text(value).and_then(|path| SecretFile::read(&path))?;
+        Ok((checked(file.content.expose_secret())?, file))
     });
-    if secret.is_some() && from_file.is_some() {
+    if inline.is_some() && from_file.is_some() {
         section.mistake(format!(" has both {key} and {file_key}, expected one of them"));
     }
-    let (from_file, file) = from_file.unzip();
-    files.extend(file);
-    secret.or(from_file).map(SecretString::from)
+    // A check that removes spaces has removed the flaw too.
+    if let Some((true, secret)) = &inline {
+        warnings.extend(inline_warning(&section.key(key), secret));
+    }
+    if let Some(((true, _), file)) = &from_file {
+        warnings.extend(file.warning(&section.key(file_key)));
+    }
+    let from_file = from_file.map(|(checked, file)| {
+        files.push(file.path);
+        checked
+    });
+    inline.or(from_file).map(|(_, secret)| SecretString::from(secret))
 }
 
 /// What goes into a header as it is.

@@ -1,17 +1,20 @@
 //! `[kafka.oauth]`: a token server, and what else must be set so that clients can sign in with its tokens.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use ::config::Value;
 use secrecy::SecretString;
 use url::Url;
 
+use super::address::redacted;
 use super::reader::{Read, Section, text};
-use super::settings::{is_loopback, not_empty, read_secret};
+use super::secret_file::{SecretFile, inline_warning};
+use super::settings::{is_loopback, not_empty};
 
 /// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OAuth {
     /// Where tokens are fetched: http or https, without user, password or fragment.
     pub token_endpoint: Url,
@@ -25,6 +28,18 @@ pub struct OAuth {
     pub scope: Option<String>,
 }
 
+/// The endpoint's query can hold a key.
+impl fmt::Debug for OAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuth")
+            .field("token_endpoint", &redacted(self.token_endpoint.as_str()))
+            .field("client_id", &self.client_id)
+            .field("client_secret_file", &self.client_secret_file)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Reads the section; none when something that is needed is absent or wrong.
 pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Option<OAuth> {
     let mistakes_before = section.mistakes();
@@ -32,9 +47,8 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
     let token_endpoint = section.optional("token_endpoint", false, endpoint);
     let client_id = section.optional("client_id", false, filled);
     let secret = section.optional("client_secret", true, filled);
-    let from_file = section.optional("client_secret_file", false, |value| {
-        text(value).and_then(|path| Ok((read_secret(&path)?, PathBuf::from(path))))
-    });
+    let from_file = section
+        .optional("client_secret_file", false, |value| text(value).and_then(|path| SecretFile::read(&path)));
     let scope = section.optional("scope", false, filled);
     if section.mistakes() == mistakes_before {
         for (absent, expected) in [
@@ -50,6 +64,8 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
             section.mistake(" has both client_secret and client_secret_file, expected one of them");
         }
     }
+    warnings.extend(secret.as_ref().and_then(|secret| inline_warning(&section.key("client_secret"), secret)));
+    warnings.extend(from_file.as_ref().and_then(|file| file.warning(&section.key("client_secret_file"))));
     section.close();
     let token_endpoint = token_endpoint?;
     if token_endpoint.scheme() == "http" && !is_loopback(&token_endpoint) {
@@ -58,8 +74,8 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
                 .to_owned(),
         );
     }
-    let (from_file, client_secret_file) = from_file.unzip();
-    let client_secret = secret.or(from_file)?.into();
+    let (from_file, client_secret_file) = from_file.map(|file| (file.content, file.path)).unzip();
+    let client_secret = secret.map(SecretString::from).or(from_file)?;
     Some(OAuth { token_endpoint, client_id: client_id?, client_secret, client_secret_file, scope })
 }
 

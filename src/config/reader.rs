@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
 
+use super::address::{looks_like_address, redacted};
 use super::setting::{Origin, Setting};
 
 /// What reading has found so far.
@@ -32,11 +33,10 @@ impl Notes {
         if self.mistakes.is_empty() { Ok(self.settings) } else { Err(self.mistakes) }
     }
 
-    fn origin(&self, key: &str, value: &Value) -> Origin {
-        if from_environment(value) {
-            Origin::Variable(format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase()))
-        } else {
-            Origin::File(self.file.clone().unwrap_or_default())
+    pub(super) fn origin(&self, key: &str, value: &Value) -> Origin {
+        match &self.file {
+            Some(file) if !from_environment(value) => Origin::File(file.clone()),
+            _ => Origin::Variable(format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase())),
         }
     }
 }
@@ -44,6 +44,8 @@ impl Notes {
 /// A table of the tree, with the path to it.
 pub(super) struct Section<'a> {
     path: String,
+    /// Where most of it came from, for mistakes that concern several keys.
+    origin: Origin,
     table: Map<String, Value>,
     known: Vec<&'static str>,
     notes: &'a mut Notes,
@@ -55,11 +57,14 @@ pub(super) type Read<T> = Result<T, String>;
 impl<'a> Section<'a> {
     /// Takes the table `name` out of `root`; an absent one is empty.
     pub(super) fn open(root: &mut Map<String, Value>, name: &str, notes: &'a mut Notes) -> Self {
-        let table = match root.remove(name) {
-            Some(value) => table_of(name, value, notes),
-            None => Map::new(),
-        };
-        Self { path: name.to_owned(), table, known: Vec::new(), notes }
+        Self::of(root.remove(name), name.to_owned(), notes)
+    }
+
+    fn of(value: Option<Value>, path: String, notes: &'a mut Notes) -> Self {
+        let value = value.unwrap_or_else(|| Value::new(None, Map::<String, Value>::new()));
+        let origin = notes.origin(&path, &value);
+        let table = table_of(&path, value, notes);
+        Self { path, origin, table, known: Vec::new(), notes }
     }
 
     /// Whether somebody set it.
@@ -107,26 +112,23 @@ impl<'a> Section<'a> {
         self.known.push(key);
         let value = self.table.remove(key)?;
         let path = self.key(key);
-        let table = table_of(&path, value, self.notes);
-        Some(Section { path, table, known: Vec::new(), notes: self.notes })
+        Some(Section::of(Some(value), path, self.notes))
     }
 
     /// The section below this one; empty if it is not there.
     pub(super) fn inner(&mut self, key: &'static str) -> Section<'_> {
         self.known.push(key);
         let path = self.key(key);
-        let table =
-            self.table.remove(key).map(|value| table_of(&path, value, self.notes)).unwrap_or_default();
-        Section { path, table, known: Vec::new(), notes: self.notes }
+        Section::of(self.table.remove(key), path, self.notes)
     }
 
-    /// A list of texts; each that `check` refuses is a mistake and left out. `secret` lists are never shown.
-    pub(super) fn list(
+    /// A list of texts; each that `read` refuses is a mistake and left out. `secret` lists are never shown.
+    pub(super) fn list<T>(
         &mut self,
         key: &'static str,
         secret: bool,
-        check: impl Fn(&str) -> Read<()>,
-    ) -> Vec<String> {
+        read: impl Fn(&str) -> Read<T>,
+    ) -> Vec<T> {
         self.known.push(key);
         let Some(value) = self.table.remove(key) else { return Vec::new() };
         let path = self.key(key);
@@ -138,27 +140,28 @@ impl<'a> Section<'a> {
                 .mistake(format!("{path} is not {kind}, expected one such as {example} (from {origin})"));
             return Vec::new();
         };
-        let mut kept = Vec::with_capacity(items.len());
-        for (place, item) in items.into_iter().enumerate() {
-            match check(&item) {
-                Ok(()) => kept.push(item),
-                Err(wrong) => self.notes.mistake(format!("{path}[{place}] {wrong} (from {origin})")),
+        let (mut kept, mut shown) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+        for (index, item) in items.into_iter().enumerate() {
+            match read(&item) {
+                Ok(value) => {
+                    kept.push(value);
+                    shown.push(if secret { quoted("***") } else { quoted(&presentable(&item)) });
+                }
+                Err(wrong) => self.notes.mistake(format!("{path}[{index}] {wrong} (from {origin})")),
             }
         }
-        let shown: Vec<String> =
-            kept.iter().map(|item| if secret { quoted("***") } else { quoted(item) }).collect();
         self.set(key, format!("[{}]", shown.join(", ")), origin);
         kept
     }
 
-    /// A table of texts such as `[kafka.properties]`. From the environment a name's underscores are dots. `check` may
+    /// A table of texts such as `[kafka.properties]`. From the environment a name's underscores are dots. `read` may
     /// refuse an entry; `secret` tells which values are not shown.
-    pub(super) fn map(
+    pub(super) fn map<T>(
         &mut self,
         key: &'static str,
         secret: impl Fn(&str) -> bool,
-        check: impl Fn(&str, &str) -> Read<String>,
-    ) -> BTreeMap<String, String> {
+        read: impl Fn(&str, &str) -> Read<T>,
+    ) -> BTreeMap<String, T> {
         self.known.push(key);
         let Some(value) = self.table.remove(key) else { return BTreeMap::new() };
         let path = self.key(key);
@@ -174,13 +177,13 @@ impl<'a> Section<'a> {
                     .mistake(format!("{path}.{} is not a text or number (from {origin})", quoted(&name)));
                 continue;
             };
-            match check(&name, &text) {
-                Ok(text) => {
-                    let shown = if secret(&name) { "***" } else { &text };
+            match read(&name, &text) {
+                Ok(value) => {
+                    let shown = if secret(&name) { "***".to_owned() } else { presentable(&text) };
                     let key = format!("{path}.{}", quoted(&name));
                     self.notes.settings.retain(|setting| setting.key != key);
-                    self.notes.settings.push(Setting { key, value: quoted(shown), origin });
-                    kept.insert(name, text);
+                    self.notes.settings.push(Setting { key, value: quoted(&shown), origin });
+                    kept.insert(name, value);
                 }
                 Err(wrong) => self.notes.mistake(format!("{path}.{} {wrong} (from {origin})", quoted(&name))),
             }
@@ -195,7 +198,7 @@ impl<'a> Section<'a> {
 
     /// Notes something wrong with the section as a whole or with several of its keys.
     pub(super) fn mistake(&mut self, text: impl std::fmt::Display) {
-        self.notes.mistake(format!("{}{text}", self.path));
+        self.notes.mistake(format!("{}{text} (from {})", self.path, self.origin));
     }
 
     /// Ends the section: whatever was not asked for is unknown.
@@ -211,7 +214,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn key(&self, key: &str) -> String {
+    /// The whole name of a key.
+    pub(super) fn key(&self, key: &str) -> String {
         format!("{}.{key}", self.path)
     }
 
@@ -368,13 +372,17 @@ fn scalar_of(value: &Value) -> Option<String> {
 
 fn shown(value: &Value) -> String {
     match &value.kind {
-        ValueKind::String(text) if text.contains("://") && text.contains('@') => quoted("***"), // a password in a URL
         ValueKind::String(text) if from_environment(value) && is_bare(text) => text.clone(),
-        ValueKind::String(text) => quoted(text),
+        ValueKind::String(text) => quoted(&presentable(text)),
         ValueKind::Table(_) => "{…}".into(),
         ValueKind::Array(_) => "[…]".into(),
         _ => scalar_of(value).unwrap_or_else(|| "nothing".into()),
     }
+}
+
+/// A text without the secrets that an address may hold.
+fn presentable(text: &str) -> String {
+    if looks_like_address(text) { redacted(text) } else { text.to_owned() }
 }
 
 /// Whether TOML writes it without quotes.

@@ -14,13 +14,13 @@ use secrecy::{ExposeSecret, SecretString};
 use url::{Host, Url};
 
 use super::choice;
+use super::kafka::kafka;
 use super::nexudus::nexudus;
-use super::oauth::{oauth, sign_in};
 use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
+use super::secret_file::{SecretFile, inline_warning};
 use super::telemetry::telemetry;
 use super::{
-    Admin, Config, Console, Ingress, Kafka, Log, LogFormat, Property, Redelivery, SignaturePolicy, Source,
-    Tls, Topics,
+    Admin, Config, Console, Ingress, Log, LogFormat, Redelivery, SignaturePolicy, Source, Tls, Topics,
 };
 use crate::action::Actions;
 use crate::signature::SigningKey;
@@ -121,106 +121,6 @@ fn admin(mut section: Section<'_>, warnings: &mut Vec<String>) -> Admin {
     Admin { listen, console }
 }
 
-fn kafka(
-    mut section: Section<'_>,
-    ingress: &Ingress,
-    check: PropertyCheck,
-    warnings: &mut Vec<String>,
-) -> Kafka {
-    let mistakes_before = section.mistakes();
-    let bootstrap_servers = section.get("bootstrap_servers", "localhost:9092", |value| {
-        text(value).and_then(|text| {
-            let named = text.split(',').all(|server| !server.trim().is_empty());
-            if named {
-                Ok(text)
-            } else {
-                Err("is not a list of brokers, expected host:port,host:port".into())
-            }
-        })
-    });
-    let confirm_timeout = section.get("confirm_timeout", "10s", duration(ms(500), minutes(15)));
-    let least_message_bytes = ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES;
-    let allow = |name: &str, value: &str| {
-        weakens(name, value, least_message_bytes)?;
-        check(name, value).map(|()| value.to_owned())
-    };
-    let mut properties = section.map("properties", is_secret, allow);
-    let from_files = section.map(
-        "property_files",
-        |_| false,
-        |name, path| {
-            let content = read_secret(path)?;
-            allow(name, &content).map(|_| path.to_owned())
-        },
-    );
-    for (name, path) in from_files {
-        properties.extend(read_secret(&path).map(|content| (name, content)));
-    }
-    let tokens = section.below("oauth").map(|section| oauth(section, warnings));
-    if section.mistakes() == mistakes_before {
-        sign_in(&mut section, tokens.is_some(), &properties);
-    }
-    section.close();
-    let property = |(name, value): (String, String)| {
-        let secret = is_secret(&name);
-        (name, Property::new(value, secret))
-    };
-    let properties = properties.into_iter().map(property).collect();
-    Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten() }
-}
-
-/// Properties that hold a secret, by what their names have in common.
-fn is_secret(name: &str) -> bool {
-    const PARTS: [&str; 6] =
-        ["password", "secret", "jaas.config", "key.pem", "oauthbearer.config", "keystore.pem"];
-    PARTS.iter().any(|part| name.contains(part))
-}
-
-/// Refuses what would weaken the promise (2xx only after `acks=all`), part the deadlines, or void a setting of ours,
-/// under every alias that librdkafka has.
-fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), String> {
-    let refuse = |why: &str| Err(format!("may not be set: {why}"));
-    let only = |allowed: &[&str], why: &str| {
-        if allowed.contains(&value) { Ok(()) } else { Err(format!("may only be {:?}: {why}", allowed[0])) }
-    };
-    match name {
-        "acks" | "request.required.acks" => {
-            only(&["all", "-1"], "a 2xx means that all in-sync replicas have the event")
-        }
-        "enable.idempotence" => {
-            only(&["true"], "without it the client's own retries would write events twice or out of order")
-        }
-        "partitioner" => {
-            only(&["murmur2_random"], "Java clients would no longer agree on an event's partition")
-        }
-        "delivery.report.only.error" => {
-            only(&["false"], "without delivery reports nothing could be answered")
-        }
-        "message.timeout.ms" | "delivery.timeout.ms" => refuse("it is kafka.confirm_timeout"),
-        "bootstrap.servers" | "metadata.broker.list" => refuse("it is kafka.bootstrap_servers"),
-        "transactional.id" => refuse("deliveries are confirmed one by one, not in transactions"),
-        "retries" | "message.send.max.retries" if value.trim() == "0" => {
-            refuse("without retries a change of leader would refuse deliveries")
-        }
-        "message.max.bytes" if value.parse().is_ok_and(|bytes: usize| bytes < least_message_bytes) => refuse(
-            &format!("bodies up to ingress.max_body_bytes must fit, expected at least {least_message_bytes}"),
-        ),
-        "enabled_events" | "plugin.library.paths" => {
-            refuse("the bridge depends on the client's own callbacks")
-        }
-        "enable.sasl.oauthbearer.unsecure.jwt" => {
-            only(&["false"], "such tokens are nobody's, expected [kafka.oauth] instead")
-        }
-        _ if name.starts_with("sasl.oauthbearer.") => refuse(
-            "the bridge fetches tokens itself, expected [kafka.oauth] with token_endpoint, client_id and client_secret",
-        ),
-        _ if name.starts_with("test.mock") => {
-            refuse("events would go to a broker inside the process and be lost")
-        }
-        _ => Ok(()),
-    }
-}
-
 fn topics(mut section: Section<'_>) -> Topics {
     let plain = |_: &str| false;
     let any = |_: &str, value: &str| Ok(value.to_owned());
@@ -272,7 +172,8 @@ fn sources(
     for (name, value) in tables {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
         if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
-            notes.mistake(format!("sources.{name} is not a source's name, expected up to 64 lower-case letters, digits, '_' or '-'"));
+            let origin = notes.origin(&format!("sources.{name}"), &value);
+            notes.mistake(format!("sources.{name} is not a source's name, expected up to 64 lower-case letters, digits, '_' or '-' (from {origin})"));
         }
         let path = format!("sources.{name}");
         let mut lone = Map::from_iter([(path.clone(), value)]);
@@ -288,25 +189,22 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
         ("warn", SignaturePolicy::Warn),
         ("off", SignaturePolicy::Off),
     ];
-    let filled = |text: &str| if text.is_empty() { Err("is empty".to_owned()) } else { Ok(()) };
     let mistakes_before = section.mistakes();
-    let mut secrets = section.list("secrets", true, filled);
-    let mut files = section.list("secret_files", false, |path| read_secret(path).map(|_| ()));
-    secrets.extend(files.iter().filter_map(|path| read_secret(path).ok()));
+    let mut files = Vec::new();
+    let secrets = secrets_in(&mut section, ["secrets", "secret_files"], &mut files, warnings);
     let all_read = section.mistakes() == mistakes_before;
     let policy = section.get("signature", "enforce", word(POLICIES));
-    let mut url_tokens = section.list("url_tokens", true, filled);
-    let token_files = section.list("url_token_files", false, |path| read_secret(path).map(|_| ()));
-    url_tokens.extend(token_files.iter().filter_map(|path| read_secret(path).ok()));
-    files.extend(token_files);
+    let url_tokens = secrets_in(&mut section, ["url_tokens", "url_token_files"], &mut files, warnings);
     let extras = section.list("extra_actions", false, |name| {
-        Actions::with_extras([name]).map(|_| ()).map_err(|error| format!("cannot be added: {error}"))
+        let added = Actions::with_extras([name]).map(|_| name.to_owned());
+        added.map_err(|error| format!("cannot be added: {error}"))
     });
     let actions = Actions::with_extras(&extras).unwrap_or_default();
     let business_id = section.optional("business_id", false, integer(1, i64::MAX));
-    let patterns = section
-        .has("actions")
-        .then(|| section.list("actions", false, |pattern| choice::check(pattern, &actions)));
+    let patterns = section.has("actions").then(|| {
+        section
+            .list("actions", false, |pattern| choice::check(pattern, &actions).map(|()| pattern.to_owned()))
+    });
     if secrets.is_empty() && all_read && policy == SignaturePolicy::Enforce {
         section.mistake(" enforces signatures but has no secret, expected secrets = [\"…\"] or secret_files, or signature = \"warn\" or \"off\"");
     }
@@ -316,22 +214,42 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
             "source {name}: signatures are not checked, anybody who knows the URL can publish"
         ));
     }
-    if secrets.iter().any(|secret| !secret.is_ascii()) {
+    if secrets.iter().any(|secret| !secret.expose_secret().is_ascii()) {
         warnings.push(format!(
             "source {name}: a secret has non-ASCII characters; Nexudus replaces each with '?', so it is weaker than it looks"
         ));
     }
-    let secrets: Vec<SecretString> = secrets.into_iter().map(SecretString::from).collect();
     Source {
         name: name.into(),
         policy,
         keys: secrets.iter().filter_map(|secret| SigningKey::new(secret.expose_secret()).ok()).collect(),
-        url_tokens: url_tokens.into_iter().map(SecretString::from).collect(),
+        url_tokens,
         wanted: choice::chosen(patterns.as_deref().unwrap_or(&["*".to_owned()]), &actions),
         business_id,
         actions,
-        files: files.into_iter().map(PathBuf::from).collect(),
+        files,
     }
+}
+
+/// Secrets that stand in one list or in the files of another, which are added to `files`.
+fn secrets_in(
+    section: &mut Section<'_>,
+    [key, file_key]: [&'static str; 2],
+    files: &mut Vec<PathBuf>,
+    warnings: &mut Vec<String>,
+) -> Vec<SecretString> {
+    let inline = section.list(key, true, |text| not_empty(text.to_owned()));
+    let from_files = section.list(file_key, false, SecretFile::read);
+    for (index, secret) in inline.iter().enumerate() {
+        warnings.extend(inline_warning(&section.key(&format!("{key}[{index}]")), secret));
+    }
+    let mut secrets: Vec<SecretString> = inline.into_iter().map(SecretString::from).collect();
+    for file in from_files {
+        warnings.extend(file.warning(&section.key(file_key)));
+        files.push(file.path);
+        secrets.push(file.content);
+    }
+    secrets
 }
 
 fn log(mut section: Section<'_>) -> Log {
@@ -348,18 +266,6 @@ fn log(mut section: Section<'_>) -> Log {
     };
     section.close();
     log
-}
-
-/// A secret's file, without one trailing line break.
-pub(super) fn read_secret(path: &str) -> Result<String, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("names the file {path:?}, which cannot be read: {error}"))?;
-    let text = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
-    if text.is_empty() {
-        Err(format!("names the file {path:?}, which is empty"))
-    } else {
-        Ok(text.to_owned())
-    }
 }
 
 pub(super) fn not_empty(text: String) -> Result<String, String> {
@@ -395,6 +301,6 @@ pub(super) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-const fn minutes(minutes: u64) -> Duration {
+pub(super) const fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes * 60)
 }

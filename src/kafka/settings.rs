@@ -21,7 +21,7 @@ pub fn check_property(name: &str, value: &str) -> Result<(), String> {
             Err("is not a property of librdkafka".into())
         }
         Err(KafkaError::ClientConfig(_, why, ..)) => {
-            Err(format!("is refused by librdkafka: {}", without(&why, value)))
+            Err(format!("is refused by librdkafka: {}", without(why.trim_end(), value)))
         }
         Err(error) => Err(format!("is refused by librdkafka: {:?}", error.rdkafka_error_code())),
     }

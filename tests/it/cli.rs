@@ -142,8 +142,15 @@ fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
     for command in [&["serve", "--config", &path][..], &["config", "check", "--config", &path]] {
         let output = run(command);
         assert_eq!((output.status.code(), out(&output).as_str()), (Some(2), ""), "{command:?}");
-        for mistake in ["ingress.listen", "\"acks\"", "\"no.such\"", "no source is configured"] {
-            assert!(err(&output).contains(mistake), "{mistake} in\n{}", err(&output));
+        let text = err(&output);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.first(), Some(&"error: the configuration has 4 mistakes:"), "{text}");
+        let mistakes =
+            ["ingress.listen = \"nowhere\"", "\"acks\" = \"0\"", "\"no.such\"", "no source is configured"];
+        for (line, mistake) in lines[1..].iter().zip(mistakes) {
+            assert!(line.starts_with("  ") && line.contains(mistake), "{mistake} in\n{text}");
+            assert!(line.contains("expected") || !line.contains("nowhere"), "{line}");
+            assert!(line.ends_with(&format!("(from {path})")) || line.contains("no source"), "{line}");
         }
     }
     let whole = folder.path().join("whole.toml");
@@ -177,6 +184,57 @@ fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
 #[test]
 fn health_is_1_when_nobody_answers_and_send_is_1_when_nothing_is_confirmed() {
     let nobody = format!("http://127.0.0.1:{}", free_port());
+#[test]
+fn a_configuration_comes_from_standard_input_or_a_process_substitution_too() {
+    let text = format!("[sources.default]\nsecrets = [{SECRET:?}]\n[ingress]\nmax_in_flight = 5\n");
+    let mut shell = std::process::Command::new("bash");
+    shell.args([
+        "-c",
+        "\"$0\" config show --config <(cat) && \"$0\" config show --config /dev/stdin <<<\"$1\"",
+    ]);
+    shell
+        .arg(program().get_program())
+        .arg(&text)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = shell.spawn().expect("bash can be run");
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        out(&output).matches("ingress.max_in_flight = 5 ").count(),
+        2,
+        "{}{}",
+        out(&output),
+        err(&output)
+    );
+}
+
+#[test]
+fn addresses_of_brokers_are_checked_on_the_command_line_too() {
+    for command in [&["tail"][..], &["quarantine", "list"]] {
+        let output = run(&[command, &["--bootstrap", "kafka://h:9092"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+        assert!(err(&output).contains("expected host:port"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_secret_file_with_a_blank_line_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, secret) = (folder.path().join("bridge.toml"), folder.path().join("secret"));
+    std::fs::write(&secret, format!("{SECRET}\n\n")).expect("written");
+    std::fs::write(&file, format!("[sources.default]\nsecret_files = [{secret:?}]\n")).expect("written");
+    let (file, secret) = (file.display().to_string(), secret.display().to_string());
+    for arguments in [&["config", "check", "--config", &file][..], &["sign", "--secret-file", &secret]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let warning = err(&output);
+        assert!(warning.contains("warning: ") && warning.contains("has a blank line"), "{warning}");
+        assert!(warning.contains(&secret) && !warning.contains(SECRET), "{warning}");
+    }
+}
+
     assert_eq!(run(&["health", "--url", &nobody]).status.code(), Some(1));
     let sent = run(&["send", "BookingCreate", "--url", &nobody, "--count", "3"]);
     assert_eq!(sent.status.code(), Some(1), "{}{}", out(&sent), err(&sent));

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 
 use crate::action::QUARANTINE;
-use crate::config::Config;
+use crate::config::{Config, brokers};
 use crate::kafka::consumer::{Message, Reader};
 
 #[derive(Debug, Subcommand)]
@@ -33,7 +33,7 @@ pub(super) enum Command {
 #[derive(Debug, clap::Args)]
 struct Cluster {
     /// The Kafka brokers [default: those of the configuration]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = brokers)]
     bootstrap: Option<String>,
 }
 

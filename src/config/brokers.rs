@@ -1,0 +1,141 @@
+//! Addresses of Kafka brokers: `kafka.bootstrap_servers` and `--bootstrap`.
+//!
+//! librdkafka refuses nearly nothing here. Quotes become part of a host name, port 99999 becomes port 34463, and the list
+//! ends at a scheme that librdkafka does not know. Such an address looks like an outage of Kafka, so it is refused at start.
+
+use std::net::Ipv6Addr;
+
+/// The values of `security.protocol`, which are also the schemes of addresses.
+const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
+
+/// Reads a list of addresses, `[scheme://]host[:port]` with commas between them. Returns it without spaces; librdkafka's
+/// default port is 9092.
+///
+/// # Errors
+/// The first mistake and the right form. The address itself is not repeated: it may hold a password.
+pub fn brokers(list: &str) -> Result<String, String> {
+    let brokers: Vec<&str> = list.split(',').map(str::trim).collect();
+    for (index, broker) in brokers.iter().enumerate() {
+        if let Err(wrong) = check(broker) {
+            let which = if brokers.len() > 1 { format!(" (address {})", index + 1) } else { String::new() };
+            return Err(format!(
+                "{wrong}{which}, expected host:port,host:port such as kafka-1:9092,kafka-2:9092"
+            ));
+        }
+    }
+    Ok(brokers.join(","))
+}
+
+/// Returns the first scheme of a checked list that differs from `protocol`: librdkafka drops such an address.
+pub(super) fn other_scheme(list: &str, protocol: &str) -> Option<String> {
+    let schemes = list.split(',').filter_map(|broker| Some(broker.split_once("://")?.0));
+    schemes.map(str::to_ascii_uppercase).find(|scheme| !scheme.eq_ignore_ascii_case(protocol))
+}
+
+fn check(broker: &str) -> Result<(), String> {
+    let address = match broker.split_once("://") {
+        Some((scheme, address)) if PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(scheme)) => {
+            address
+        }
+        Some(_) => return Err(format!("has a scheme other than {}", PROTOCOLS.join(", "))),
+        None => broker,
+    };
+    if address.is_empty() {
+        return Err("has an empty address".into());
+    }
+    if address.contains(['"', '\'', '`']) {
+        return Err("has quotes within the text".into());
+    }
+    if address.contains(|c: char| c.is_whitespace() || c == ';') {
+        return Err("separates addresses by something else than a comma".into());
+    }
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or("has a bracket that is not closed")?;
+            let address = host.split_once('%').map_or(host, |(address, _zone)| address);
+            address
+                .parse::<Ipv6Addr>()
+                .map_err(|_| "has brackets around something else than an IPv6 address")?;
+            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or_default()) })
+        }
+        None => match address.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => {
+                return Err("has more than one colon in an address (an IPv6 address needs brackets)".into());
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        },
+    };
+    if port.is_some_and(|port| !is_port(port)) {
+        return Err("has a port that is not a number from 1 to 65535".into());
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match address.starts_with('[') || (!host.is_empty() && host.bytes().all(allowed)) {
+        true => Ok(()),
+        false => Err("has an address without a valid host name".into()),
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_in_every_form_of_librdkafka() {
+        for (list, taken) in [
+            ("localhost:9092", "localhost:9092"),
+            ("kafka", "kafka"),
+            ("kafka_1.example-x.com:1, 10.0.0.1:65535 ,b", "kafka_1.example-x.com:1,10.0.0.1:65535,b"),
+            ("[::1]:9092,[fe80::1%eth0]", "[::1]:9092,[fe80::1%eth0]"),
+            ("SASL_SSL://h:9092,ssl://[::1]", "SASL_SSL://h:9092,ssl://[::1]"),
+        ] {
+            assert_eq!(brokers(list).as_deref(), Ok(taken));
+        }
+    }
+
+    #[test]
+    fn every_other_text_is_refused_with_the_mistake_and_the_right_form() {
+        for (list, wrong) in [
+            ("", "an empty address"),
+            ("a:1,,b:1", "an empty address (address 2)"),
+            ("a:1,", "an empty address (address 2)"),
+            ("SSL://", "an empty address"),
+            ("\"kafka:9092\"", "quotes"),
+            ("'kafka:9092'", "quotes"),
+            ("kafka://h:9092", "a scheme other than PLAINTEXT, SSL"),
+            ("http://h:9092", "a scheme other than"),
+            ("://h:9092", "a scheme other than"),
+            ("h:9092;i:9092", "something else than a comma"),
+            ("h:9092 i:9092", "something else than a comma"),
+            ("h:0", "from 1 to 65535"),
+            ("h:99999", "from 1 to 65535"),
+            ("h:+1", "from 1 to 65535"),
+            ("h:", "from 1 to 65535"),
+            ("h:9092/", "from 1 to 65535"),
+            ("[::1]9092", "from 1 to 65535"),
+            ("::1", "needs brackets"),
+            ("[::1", "not closed"),
+            ("[kafka]:9092", "brackets around something else"),
+            (":9092", "without a valid host name"),
+            ("h/x", "without a valid host name"),
+            ("me:hush@h:9092", "more than one colon"),
+            ("hush@h:9092", "without a valid host name"),
+            ("bücher:9092", "without a valid host name"),
+        ] {
+            let error = brokers(list).unwrap_err();
+            assert!(error.starts_with("has ") || error.starts_with("separates "), "{error}");
+            assert!(error.contains(wrong) && error.contains("expected host:port"), "{list}: {error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_other_than_the_protocol_is_found() {
+        assert_eq!(other_scheme("a:1,ssl://b:1", "SSL"), None);
+        assert_eq!(other_scheme("a:1,ssl://b:1", "plaintext").as_deref(), Some("SSL"));
+    }
+}

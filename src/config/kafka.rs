@@ -1,0 +1,170 @@
+//! `[kafka]`: the cluster, and the properties of librdkafka that a user may set.
+
+use secrecy::ExposeSecret as _;
+
+use super::brokers::{brokers, other_scheme};
+use super::oauth::{oauth, sign_in};
+use super::reader::{Section, duration, text};
+use super::secret_file::{SecretFile, inline_warning};
+use super::settings::{PropertyCheck, minutes, ms};
+use super::{Ingress, Kafka, Property};
+
+/// Reads the section.
+pub(super) fn kafka(
+    mut section: Section<'_>,
+    ingress: &Ingress,
+    check: PropertyCheck,
+    warnings: &mut Vec<String>,
+) -> Kafka {
+    let mistakes_before = section.mistakes();
+    let bootstrap_servers = section
+        .get("bootstrap_servers", "localhost:9092", |value| text(value).and_then(|text| brokers(&text)));
+    let confirm_timeout = section.get("confirm_timeout", "10s", duration(ms(500), minutes(15)));
+    let least_message_bytes = ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES;
+    let allow = |name: &str, value: &str| {
+        weakens(name, value, least_message_bytes)?;
+        check(name, value).map(|()| value.to_owned())
+    };
+    let mut properties = section.map("properties", is_secret, allow);
+    for (name, value) in properties.iter().filter(|(name, _)| is_secret(name)) {
+        warnings.extend(inline_warning(&section.key(&format!("properties.{name:?}")), value));
+    }
+    let from_files = section.map(
+        "property_files",
+        |_| false,
+        |name, path| {
+            let file = SecretFile::read(path)?;
+            allow(name, file.content.expose_secret()).map(|_| file)
+        },
+    );
+    let mut files = Vec::new();
+    for (name, file) in from_files {
+        warnings.extend(file.warning(&section.key(&format!("property_files.{name:?}"))));
+        properties.insert(name, file.content.expose_secret().to_owned());
+        files.push(file.path);
+    }
+    let tokens = section.below("oauth").map(|section| oauth(section, warnings));
+    if section.mistakes() == mistakes_before {
+        sign_in(&mut section, tokens.is_some(), &properties);
+        let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str);
+        if let Some(scheme) = other_scheme(&bootstrap_servers, protocol) {
+            section.mistake(format!(
+                ".bootstrap_servers has an address with {scheme}://, but \"security.protocol\" is {protocol:?}, so librdkafka would drop that address, expected the same protocol or no scheme"
+            ));
+        }
+    }
+    section.close();
+    let property = |(name, value): (String, String)| {
+        let secret = is_secret(&name);
+        (name, Property::new(value, secret))
+    };
+    let properties = properties.into_iter().map(property).collect();
+    Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten(), files }
+}
+
+/// Properties that hold a secret, by what their names have in common.
+fn is_secret(name: &str) -> bool {
+    const PARTS: [&str; 6] =
+        ["password", "secret", "jaas.config", "key.pem", "oauthbearer.config", "keystore.pem"];
+    PARTS.iter().any(|part| name.contains(part))
+}
+
+/// Refuses what would weaken the promise (2xx only after `acks=all`), part the deadlines, or void a setting of ours,
+/// under every alias that librdkafka has.
+fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), String> {
+    let refuse = |why: &str| Err(format!("may not be set: {why}"));
+    let only = |allowed: &[&str], why: &str| match allowed.contains(&value) {
+        true => Ok(()),
+        false => Err(format!("= {value:?} may only be {:?}: {why}", allowed[0])),
+    };
+    match name {
+        "acks" | "request.required.acks" => {
+            only(&["all", "-1"], "a 2xx means that all in-sync replicas have the event")
+        }
+        "enable.idempotence" => {
+            only(&["true"], "without it the client's own retries would write events twice or out of order")
+        }
+        "partitioner" => {
+            only(&["murmur2_random"], "Java clients would no longer agree on an event's partition")
+        }
+        "delivery.report.only.error" => {
+            only(&["false"], "without delivery reports nothing could be answered")
+        }
+        "message.timeout.ms" | "delivery.timeout.ms" => refuse("it is kafka.confirm_timeout"),
+        "bootstrap.servers" | "metadata.broker.list" => refuse("it is kafka.bootstrap_servers"),
+        "transactional.id" => refuse("deliveries are confirmed one by one, not in transactions"),
+        "retries" | "message.send.max.retries" if plain_number(value)? == 0 => Err(format!(
+            "= {value:?} may not be set: without retries a change of leader would refuse deliveries"
+        )),
+        "message.max.bytes" if plain_number(value)? < least_message_bytes as u64 => Err(format!(
+            "= {value:?} is too small: bodies up to ingress.max_body_bytes must fit, expected at least {least_message_bytes}"
+        )),
+        "enabled_events" | "plugin.library.paths" => {
+            refuse("the bridge depends on the client's own callbacks")
+        }
+        "enable.sasl.oauthbearer.unsecure.jwt" => {
+            only(&["false"], "such tokens are nobody's, expected [kafka.oauth] instead")
+        }
+        _ if name.starts_with("sasl.oauthbearer.") => refuse(
+            "the bridge fetches tokens itself, expected [kafka.oauth] with token_endpoint, client_id and client_secret",
+        ),
+        _ if name.starts_with("test.mock") => {
+            refuse("events would go to a broker inside the process and be lost")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads a number as people write it. librdkafka also takes `0x1000`, `007`, ` 5` and `5x`, and reads them in its own way.
+fn plain_number(value: &str) -> Result<u64, String> {
+    let is_plain =
+        value.bytes().all(|byte| byte.is_ascii_digit()) && (value == "0" || !value.starts_with('0'));
+    let number = value.parse().ok().filter(|_| is_plain);
+    number.ok_or_else(|| format!("= {value:?} is not a plain number, expected digits only, such as 5000000"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::{LEAST, from_file, mistakes};
+
+    fn with(bootstrap: &str, protocol: &str) -> String {
+        let bootstrap = format!("[kafka]\nbootstrap_servers = {bootstrap:?}\n");
+        format!("{LEAST}{bootstrap}[kafka.properties]\n\"security.protocol\" = {protocol:?}\n")
+    }
+
+    #[test]
+    fn addresses_of_brokers_are_checked_and_kept_without_spaces() {
+        let loaded = from_file(&with("a:1, [::1]:2 ,ssl://c", "SSL"), &[]).unwrap();
+        assert_eq!(loaded.config.kafka.bootstrap_servers, "a:1,[::1]:2,ssl://c");
+        for wrong in [
+            "\"kafka:9092\"",
+            "kafka://h:9092",
+            "http://h:9092",
+            "h:9092;i:9092",
+            "h:0",
+            "h:99999",
+            "h:1,,i:1",
+        ] {
+            let found = mistakes(&with(wrong, "plaintext"), &[]);
+            let expected = format!("kafka.bootstrap_servers = {wrong:?} ");
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
+            assert!(found[0].contains("expected host:port,host:port"), "{found:?}");
+        }
+        let found = mistakes(&with("h:1,ssl://i:1", "plaintext"), &[]);
+        assert!(found.len() == 1 && found[0].contains("an address with SSL://"), "{found:?}");
+    }
+
+    #[test]
+    fn numbers_that_the_bridge_depends_on_are_plain() {
+        let set = |name: &str, value: &str| format!("{LEAST}[kafka.properties]\n{name:?} = {value:?}\n");
+        for name in ["message.max.bytes", "retries", "message.send.max.retries"] {
+            for value in ["0x7fffffff", " 5000000", "+5000000", "05000000", "00", "5e6", "5000000 ", "", "-1"]
+            {
+                let found = mistakes(&set(name, value), &[]);
+                let expected = format!("kafka.properties.{name:?} = {value:?} is not a plain number");
+                assert!(found.len() == 1 && found[0].starts_with(&expected), "{name} {value:?}: {found:?}");
+            }
+            from_file(&set(name, "5000000"), &[]).unwrap();
+        }
+    }
+}
