@@ -5,22 +5,24 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use url::Url;
 
 use super::client::configuration;
 use super::output::{self, one_line};
+use crate::config::redacted;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The admin listener's base address; else that of the configuration
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
+    /// The address of the admin listener, with or without /readyz; else that of the configuration
+    #[arg(long, value_name = "URL", value_parser = address)]
+    url: Option<Url>,
 }
 
 /// Exit code 0 when ready, 1 when not or not to be reached.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let base = match args.url {
+    let url = match args.url {
         Some(url) => url,
         None => {
             let mut address = configuration(file)?.admin.listen;
@@ -31,18 +33,54 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
                     std::net::Ipv6Addr::LOCALHOST.into()
                 });
             }
-            format!("http://{address}")
+            Url::parse(&format!("http://{address}/readyz"))?
         }
     };
-    let url = format!("{}/readyz", base.trim_end_matches('/'));
+    let shown = redacted(url.as_str());
     let client = crate::sender::client(TIMEOUT)?;
-    let answer = client.get(&url).send().await.with_context(|| format!("{url} cannot be reached"))?;
+    let answer = client.get(url).send().await.map_err(|error| error.without_url());
+    let answer = answer.with_context(|| format!("{shown} cannot be reached"))?;
     let ready = answer.status().is_success();
-    let body = answer.text().await.with_context(|| format!("{url} broke off"))?;
+    let body = answer.text().await.with_context(|| format!("{shown} broke off"))?;
     output::message(format_args!(
         "{}: {}",
         if ready { "ready" } else { "not ready" },
         one_line(body.as_bytes())
     ));
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads the address of the admin listener, as its base or as that of its readiness.
+fn address(text: &str) -> Result<Url, String> {
+    let wrong = || "is not an http address, expected one such as http://127.0.0.1:9464".to_owned();
+    let mut url = Url::parse(text).map_err(|_| wrong())?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(wrong());
+    }
+    let base = url.path().trim_end_matches('/');
+    let path = format!("{}/readyz", base.strip_suffix("/readyz").unwrap_or(base));
+    url.set_path(&path);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_asked_whether_the_address_has_its_path_or_not() {
+        for (given, asked) in [
+            ("http://h:9464", "http://h:9464/readyz"),
+            ("http://h:9464/", "http://h:9464/readyz"),
+            ("http://h:9464/readyz", "http://h:9464/readyz"),
+            ("http://h:9464/readyz/", "http://h:9464/readyz"),
+            ("https://h/bridge", "https://h/bridge/readyz"),
+            ("https://h/bridge/readyz?key=a", "https://h/bridge/readyz?key=a"),
+        ] {
+            assert_eq!(address(given).unwrap().as_str(), asked);
+        }
+        for wrong in ["h:9464", "127.0.0.1:9464", "ftp://h", ""] {
+            assert!(address(wrong).unwrap_err().contains("expected one such as http://"), "{wrong}");
+        }
+    }
 }

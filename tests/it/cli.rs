@@ -43,8 +43,10 @@ fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
     let booking =
         run(&["tail", "bookingcreate", "--bootstrap", &bootstrap, "--from", "beginning", "--count", "1"]);
     assert!(out(&booking).contains("BookingCreate"), "{}{}", out(&booking), err(&booking));
-    let health = run(&["health", "--url", &format!("http://127.0.0.1:{admin}")]);
-    assert_eq!(health.status.code(), Some(0), "{}", err(&health));
+    for path in ["", "/", "/readyz"] {
+        let health = run(&["health", "--url", &format!("http://127.0.0.1:{admin}{path}")]);
+        assert_eq!(health.status.code(), Some(0), "{}", err(&health));
+    }
     for (arguments, address) in [(["--port", port], port), (["--kafka-port", kafka], kafka)] {
         let free = free_port().to_string();
         let mut rest = vec!["dev", "--admin-port", "0"];
@@ -152,6 +154,7 @@ fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
             assert!(line.contains("expected") || !line.contains("nowhere"), "{line}");
             assert!(line.ends_with(&format!("(from {path})")) || line.contains("no source"), "{line}");
         }
+        assert_eq!((lines.len(), text.matches("error:").count()), (5, 1), "{text}");
     }
     let whole = folder.path().join("whole.toml");
     std::fs::write(
@@ -181,9 +184,6 @@ fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
     assert_eq!(run(&["send"]).status.code(), Some(2));
 }
 
-#[test]
-fn health_is_1_when_nobody_answers_and_send_is_1_when_nothing_is_confirmed() {
-    let nobody = format!("http://127.0.0.1:{}", free_port());
 #[test]
 fn a_configuration_comes_from_standard_input_or_a_process_substitution_too() {
     let text = format!("[sources.default]\nsecrets = [{SECRET:?}]\n[ingress]\nmax_in_flight = 5\n");
@@ -235,6 +235,9 @@ fn a_secret_file_with_a_blank_line_is_warned_of() {
     }
 }
 
+#[test]
+fn health_is_1_when_nobody_answers_and_send_is_1_when_nothing_is_confirmed() {
+    let nobody = format!("http://127.0.0.1:{}", free_port());
     assert_eq!(run(&["health", "--url", &nobody]).status.code(), Some(1));
     let sent = run(&["send", "BookingCreate", "--url", &nobody, "--count", "3"]);
     assert_eq!(sent.status.code(), Some(1), "{}{}", out(&sent), err(&sent));
