@@ -68,10 +68,10 @@ pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, Strin
 }
 
 fn collector(telemetry: &Telemetry) -> Result<SpanExporter, String> {
-    let endpoint = telemetry.otlp_endpoint.as_str();
+    let endpoint = telemetry.otlp_endpoint.as_str().trim_end_matches('/');
     let built = match telemetry.otlp_protocol {
         OtlpProtocol::Grpc => {
-            let grpc = SpanExporter::builder().with_tonic().with_endpoint(endpoint.trim_end_matches('/'));
+            let grpc = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
             let tls = || ClientTlsConfig::new().with_native_roots();
             let secure = telemetry.otlp_endpoint.scheme() == "https";
             if secure { grpc.with_tls_config(tls()).build() } else { grpc.build() }
@@ -80,7 +80,7 @@ fn collector(telemetry: &Telemetry) -> Result<SpanExporter, String> {
             let client = outgoing::client(telemetry.otlp_endpoint.scheme()).timeout(PATIENCE);
             let client = client.build().map_err(outgoing::cause)?;
             let path = if endpoint.ends_with("/v1/traces") { "" } else { "/v1/traces" };
-            let endpoint = format!("{}{path}", endpoint.trim_end_matches('/'));
+            let endpoint = format!("{endpoint}{path}");
             SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint).build()
         }
     };

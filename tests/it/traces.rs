@@ -285,12 +285,14 @@ async fn post(http: &reqwest::Client, ingress: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_standard_variables_count_and_the_last_spans_are_sent_before_the_end() {
     let broker = broker();
-    for (protocol, path) in [
-        ("grpc", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"),
-        ("http/protobuf", "/v1/traces"),
+    for (protocol, suffix, path) in [
+        ("grpc", "", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"),
+        ("http/protobuf", "", "/v1/traces"),
+        ("http/protobuf", "/v1/traces/", "/v1/traces"),
     ] {
         let collector = Collector::start().await;
-        let telemetry = format!("otlp_endpoint = {:?}\notlp_protocol = {protocol:?}", collector.endpoint());
+        let endpoint = format!("{}{suffix}", collector.endpoint());
+        let telemetry = format!("otlp_endpoint = {endpoint:?}\notlp_protocol = {protocol:?}");
         let variables = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), // the file's key wins
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=north"),
