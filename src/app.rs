@@ -117,6 +117,9 @@ impl App {
         let certificate = config.ingress.tls.as_ref();
         let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
         let certificate = certificate.transpose().map_err(BuildError::Tls)?.map(Arc::new);
+        if let Some(warning) = certificate.as_ref().and_then(|certificate| certificate.warning()) {
+            tracing::warn!("{warning}");
+        }
         let traces = start_traces(&config)?.map(Arc::new);
         let producer =
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
@@ -268,18 +271,19 @@ impl Stopping<'_> {
 }
 
 /// Checks what the configuration cannot know of itself: that librdkafka takes it as a whole, not just each property
-/// alone, and that the certificate can be used.
+/// alone, and that the certificate can be used. Returns warnings, beside those of the configuration itself.
 ///
 /// # Errors
 /// [`BuildError::Kafka`], [`BuildError::Tls`], [`BuildError::Token`], [`BuildError::Telemetry`].
-pub fn check(config: &Config) -> Result<(), BuildError> {
+pub fn check(config: &Config) -> Result<Vec<String>, BuildError> {
     let metrics = Arc::new(Metrics::new(&library_version()));
-    if let Some(files) = &config.ingress.tls {
-        Certificate::read(files, Arc::clone(&metrics)).map_err(BuildError::Tls)?;
-    }
+    let certificate = config.ingress.tls.as_ref();
+    let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
+    let warnings = certificate.transpose().map_err(BuildError::Tls)?.and_then(|read| read.warning());
     config.kafka.oauth.as_ref().map(TokenServer::new).transpose()?;
     start_traces(config)?;
-    Producer::new(config, Arc::default(), metrics).map(drop).map_err(BuildError::Kafka)
+    Producer::new(config, Arc::default(), metrics).map_err(BuildError::Kafka)?;
+    Ok(warnings.into_iter().collect())
 }
 
 fn start_traces(config: &Config) -> Result<Option<Traces>, BuildError> {

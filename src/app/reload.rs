@@ -1,9 +1,11 @@
-//! Reload: sources, their secrets and tokens, the certificate, `[nexudus]` and `[kafka.oauth]` taken over while deliveries
-//! go on.
+//! Reload: the certificate, sources with their secrets and tokens, `[nexudus]`, `[kafka.oauth]` and the password for Kafka
+//! are replaced while deliveries go on.
 //!
-//! Because it was asked for (SIGHUP), or because the file of a secret or certificate has another content. The whole
-//! configuration is read anew and checked as at start; with any mistake everything stays as it was, and the log says
-//! what is wrong. What only a restart changes is named.
+//! SIGHUP asks for a reload, and so does a file of a secret whose content has changed. The whole configuration is read
+//! anew and checked as at start. With any mistake everything stays as it was, the log says what is wrong, and the reload is
+//! tried again until it succeeds. The log names settings that only a restart changes.
+//!
+//! The certificate is renewed apart from all that: a mistake in the configuration must not let it expire.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::{App, TOKENS, TOPICS, prepare_topics, topic_names};
 use crate::config::load::{Loaded, Mistakes};
-use crate::config::{Config, OAuth, Setting};
+use crate::config::{Config, OAuth, Property, Setting};
 use crate::delivery::Bridge;
 use crate::http::admin::State;
 use crate::http::tls::Certificate;
@@ -26,10 +28,13 @@ use crate::metrics::Metrics;
 use crate::vital::{Part, Vital};
 use crate::webhooks::guardian::Guardian;
 
-/// How often the files of secrets and certificates are looked at.
+/// How often the files of secrets and the certificate are read, and how soon a failed reload is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Takes over new configurations for a running bridge. Keeps nothing of it alive: the end of a run destroys its Kafka
+/// The properties that a running client takes over; its name and password for PLAIN and SCRAM.
+const PASSWORD: [&str; 2] = ["sasl.username", "sasl.password"];
+
+/// Takes over new configurations for a running bridge. Holds weak references only: the end of a run destroys its Kafka
 /// client.
 pub struct Reloader {
     bridge: Weak<Bridge>,
@@ -39,19 +44,32 @@ pub struct Reloader {
     guardian: Arc<Guardian>,
     state: Arc<State>,
     certificate: Option<Arc<Certificate>>,
+    /// Why the certificate in its files is not in force.
+    certificate_mistake: Option<String>,
     /// In force.
     config: Config,
     /// As they were when last read, in force or not.
     settings: Vec<Setting>,
+    properties: BTreeMap<String, Property>,
     files: Contents,
+    /// Why the configuration that was read last is not in force; empty when it is.
+    mistakes: Vec<String>,
     /// Looks at the topics of new actions.
     preparing: JoinSet<()>,
     vital: Vital,
     _part: Part,
 }
 
-/// What those files hold, as a hash; `None` for one that cannot be read.
+/// The content of files, as a hash; `None` for a file that cannot be read.
 type Contents = BTreeMap<PathBuf, Option<u64>>;
+
+/// Why a configuration is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Asked,
+    Changed,
+    Retry,
+}
 
 impl Reloader {
     /// For a bridge that runs with the configuration as it was read.
@@ -64,16 +82,19 @@ impl Reloader {
             guardian: Arc::clone(&app.guardian),
             state: Arc::clone(&app.state),
             certificate: app.certificate.clone(),
+            certificate_mistake: None,
             files: contents(&app.config),
             config: app.config.clone(),
             settings: app.config.settings.clone(),
+            properties: app.config.kafka.properties.clone(),
+            mistakes: Vec::new(),
             preparing: JoinSet::new(),
             vital: app.vital.clone(),
             _part: app.vital.part("the reload"),
         }
     }
 
-    /// Reloads what `load` reads whenever `asked` says so or one of the files has changed; never ends.
+    /// Renews the certificate, and reloads what `load` reads whenever `asked` is done or a file has changed; never ends.
     pub async fn run(
         mut self,
         load: impl Fn() -> Result<Loaded, Mistakes> + Send + Sync + 'static,
@@ -81,80 +102,122 @@ impl Reloader {
     ) {
         let load = Arc::new(load);
         loop {
-            let asked_for = tokio::select! {
+            let asked = tokio::select! {
                 () = asked() => true,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            // Files and librdkafka's checks of properties block. What the files hold is noted before they are read, so
-            // that a change in between is seen the next time.
+            self.renew_certificate(asked).await;
+            // Files and librdkafka's checks of properties block. The files' content is noted before they are read, so that
+            // a change in between is noticed the next time.
             let config = self.config.clone();
             let Ok(files) = tokio::task::spawn_blocking(move || contents(&config)).await else { continue };
-            if !asked_for && files == self.files {
-                continue;
-            }
-            let because = if asked_for {
-                "it was asked for"
-            } else {
-                "the file of a secret or certificate has changed"
+            let cause = match asked {
+                true => Cause::Asked,
+                false if files != self.files => Cause::Changed,
+                false if !self.mistakes.is_empty() => Cause::Retry,
+                false => continue,
             };
-            tracing::info!(reason = because, "reloading sources and secrets");
+            match cause {
+                Cause::Asked => tracing::info!(reason = "it was asked for", "reloading sources and secrets"),
+                Cause::Changed => {
+                    tracing::info!(
+                        reason = "the file of a secret has changed",
+                        "reloading sources and secrets"
+                    );
+                }
+                Cause::Retry => {}
+            }
             let load = Arc::clone(&load);
             match tokio::task::spawn_blocking(move || load()).await {
-                Ok(loaded) => self.take(loaded, files),
+                Ok(loaded) => self.take(loaded, files, cause),
                 Err(error) => tracing::error!(%error, "the configuration could not be read"),
             }
         }
     }
 
-    /// Takes over what may change, or keeps what there was. `seen` is what the files held before they were read.
-    fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents) {
+    /// Reads the certificate's files. A failure is logged once, and again where somebody asked for the reload.
+    async fn renew_certificate(&mut self, asked: bool) {
+        let Some(certificate) = self.certificate.clone() else { return };
+        let Ok((renewed, warning)) =
+            tokio::task::spawn_blocking(move || (certificate.renew(), certificate.warning())).await
+        else {
+            return;
+        };
+        match renewed {
+            Ok(is_new) => {
+                if is_new {
+                    self.metrics.reloaded(true);
+                    tracing::info!("a new certificate was taken over");
+                    warning.into_iter().for_each(|warning| tracing::warn!("{warning}"));
+                } else if self.certificate_mistake.is_some() {
+                    tracing::info!("the files of the certificate are as they were before");
+                }
+                self.certificate_mistake = None;
+            }
+            Err(error) => {
+                self.metrics.reloaded(false);
+                if asked || self.certificate_mistake.as_ref() != Some(&error) {
+                    tracing::error!(%error, "not reloaded: the former certificate stays in force");
+                }
+                self.certificate_mistake = Some(error);
+            }
+        }
+    }
+
+    /// Takes over what may change, or keeps what there was. `seen` is the content of the files before they were read.
+    fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents, cause: Cause) {
         let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.watch.upgrade());
         let (Some(bridge), Some(producer), Some(watch)) = alive else { return };
-        let loaded = loaded.and_then(|loaded| {
-            match self.certificate.as_ref().map(|certificate| certificate.reload()) {
-                Some(Err(error)) => Err(Mistakes(vec![error])),
-                Some(Ok(())) | None => Ok(loaded),
-            }
-        });
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(loaded) => {
-                for warning in &loaded.config.warnings {
-                    tracing::warn!("{warning}");
-                }
-                let signed_in = self.sign_in(loaded.config.kafka.oauth, &producer);
-                self.name_what_needs_a_restart(&loaded.config.settings);
-                let topics = topic_names(&self.config);
-                bridge.adopt(&loaded.config.sources);
-                self.config.sources = loaded.config.sources;
-                self.config.nexudus = loaded.config.nexudus;
-                self.guardian.adopt(&self.config);
-                let wanted = topic_names(&self.config);
-                if wanted != topics {
-                    watch.want(wanted);
-                    self.preparing.abort_all(); // it may still wait for a cluster that is away
-                    let work = prepare_topics(self.config.clone(), watch);
-                    self.preparing.spawn(self.vital.part(TOPICS).guard(work));
-                }
-                self.settings = loaded.config.settings;
-                self.show_settings(signed_in);
-                tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
+                self.mistakes.clear();
+                self.adopt(loaded.config, &bridge, &producer, watch);
             }
             Err(Mistakes(mistakes)) => {
-                for mistake in &mistakes {
-                    tracing::error!(error = %mistake, "not reloaded");
+                if cause != Cause::Retry || mistakes != self.mistakes {
+                    for mistake in &mistakes {
+                        tracing::error!(error = %mistake, "not reloaded");
+                    }
                 }
+                self.mistakes = mistakes;
             }
         }
-        // Also after a failure: the same broken content is not tried every few seconds.
         self.files = contents(&self.config);
         for (path, hash) in seen {
             self.files.entry(path).and_modify(|known| *known = hash);
         }
     }
 
-    /// Fetches the next tokens with the credentials as they are now; tells whether these are in force. Whether tokens are
-    /// used at all is not changed.
+    fn adopt(&mut self, new: Config, bridge: &Bridge, producer: &Arc<Producer>, watch: Arc<Watch>) {
+        for warning in &new.warnings {
+            tracing::warn!("{warning}");
+        }
+        let tokens = self.sign_in(new.kafka.oauth, producer);
+        let has_password = self.take_password(&new.kafka.properties, producer);
+        let taken = Taken { tokens, password: has_password.is_some() };
+        self.name_what_needs_a_restart(&new.settings, &new.kafka.properties, taken);
+        let topics = topic_names(&self.config);
+        bridge.adopt(&new.sources);
+        self.config.sources = new.sources;
+        self.config.nexudus = new.nexudus;
+        self.config.kafka.files = new.kafka.files;
+        self.guardian.adopt(&self.config);
+        let wanted = topic_names(&self.config);
+        if wanted != topics || has_password == Some(true) {
+            watch.want(wanted);
+            self.preparing.abort_all(); // it may still wait for a cluster that is away
+            let work = prepare_topics(self.config.clone(), watch);
+            self.preparing.spawn(self.vital.part(TOPICS).guard(work));
+        }
+        self.settings = new.settings;
+        self.properties = new.kafka.properties;
+        self.show_settings(taken);
+        tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
+    }
+
+    /// Fetches the next tokens with new credentials. Returns whether these are in force. A reload does not change whether
+    /// tokens are used at all.
     fn sign_in(&mut self, oauth: Option<OAuth>, producer: &Arc<Producer>) -> bool {
         let (Some(oauth), Some(used)) = (oauth, &mut self.config.kafka.oauth) else { return false };
         match producer.sign_in(&oauth, Some(self.vital.part(TOKENS))) {
@@ -167,9 +230,31 @@ impl Reloader {
         true
     }
 
+    /// Signs in to Kafka with another name and password, for new connections. Returns `None` where the client cannot take
+    /// them over, else whether they are others than before.
+    fn take_password(&mut self, new: &BTreeMap<String, Property>, producer: &Producer) -> Option<bool> {
+        let used = &mut self.config.kafka.properties;
+        let mechanism = ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|name| used.get(*name))?;
+        if !mechanism.expose().starts_with("SCRAM-") && mechanism.expose() != "PLAIN" {
+            return None;
+        }
+        let [Some(_), Some(_)] = PASSWORD.map(|name| used.get(name)) else { return None };
+        let [Some(name), Some(password)] = PASSWORD.map(|name| new.get(name)) else { return None };
+        if PASSWORD.iter().all(|name| used.get(*name) == new.get(*name)) {
+            return Some(false);
+        }
+        if let Err(error) = producer.set_password(name.expose(), password.expose()) {
+            tracing::error!(error, "not reloaded: the password for Kafka cannot be used");
+            return None;
+        }
+        tracing::info!("new connections to Kafka sign in with the new password");
+        used.extend(PASSWORD.into_iter().filter_map(|name| Some((name.to_owned(), new.get(name)?.clone()))));
+        Some(true)
+    }
+
     /// Shows the settings in force: of what was read, those that were taken over.
-    fn show_settings(&mut self, signed_in: bool) {
-        let taken = |setting: &&Setting| is_taken_over(&setting.key, signed_in);
+    fn show_settings(&mut self, taken: Taken) {
+        let taken = |setting: &&Setting| taken.has(&setting.key);
         let place = |setting: &Setting| setting.key.split('.').next().map(str::to_owned);
         let mut settings: Vec<Setting> =
             self.config.settings.iter().filter(|setting| !taken(setting)).cloned().collect();
@@ -183,17 +268,23 @@ impl Reloader {
         self.state.show_settings(settings);
     }
 
-    fn name_what_needs_a_restart(&self, new: &[Setting]) {
+    /// Logs the settings that have changed since they were read last and that are not taken over. Settings show `***` for
+    /// a secret, so properties of librdkafka are compared by their values.
+    fn name_what_needs_a_restart(
+        &self,
+        new: &[Setting],
+        properties: &BTreeMap<String, Property>,
+        taken: Taken,
+    ) {
         let value = |settings: &[Setting], key: &str| {
             settings.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone())
         };
-        let tokens =
-            self.config.kafka.oauth.is_some() && new.iter().any(|s| s.key == "kafka.oauth.client_id");
+        let other = |key: &str| {
+            let name = property_of(key).unwrap_or_default();
+            value(&self.settings, key) != value(new, key) || self.properties.get(name) != properties.get(name)
+        };
         let keys = self.settings.iter().chain(new).map(|setting| setting.key.as_str());
-        let mut changed: Vec<&str> = keys
-            .filter(|key| !is_taken_over(key, tokens))
-            .filter(|key| value(&self.settings, key) != value(new, key))
-            .collect();
+        let mut changed: Vec<&str> = keys.filter(|key| !taken.has(key) && other(key)).collect();
         changed.sort_unstable();
         changed.dedup();
         if !changed.is_empty() {
@@ -202,18 +293,40 @@ impl Reloader {
     }
 }
 
-/// Whether a reload takes a setting over; those of `[kafka.oauth]` only where `tokens` are used before and after it.
-fn is_taken_over(key: &str, tokens: bool) -> bool {
-    key.starts_with("sources.") || key.starts_with("nexudus.") || tokens && key.starts_with("kafka.oauth.")
+/// Which credentials for Kafka a reload takes over.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    /// `[kafka.oauth]`, where it was there before and is now.
+    tokens: bool,
+    /// The properties of [`PASSWORD`], likewise.
+    password: bool,
+}
+
+impl Taken {
+    /// Whether a reload takes a setting over.
+    fn has(self, key: &str) -> bool {
+        key.starts_with("sources.")
+            || key.starts_with("nexudus.")
+            || self.tokens && key.starts_with("kafka.oauth.")
+            || self.password && property_of(key).is_some_and(|name| PASSWORD.contains(&name))
+    }
+}
+
+/// The property of librdkafka that a setting gives a value.
+fn property_of(key: &str) -> Option<&str> {
+    let name =
+        ["kafka.properties.", "kafka.property_files."].iter().find_map(|section| key.strip_prefix(section));
+    Some(name?.trim_matches('"'))
 }
 
 fn contents(config: &Config) -> Contents {
-    let tls = config.ingress.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
-    let oauth = config.kafka.oauth.iter().flat_map(|oauth| &oauth.client_secret_file);
+    let kafka = &config.kafka;
+    let oauth = kafka.oauth.iter().flat_map(|oauth| &oauth.client_secret_file).chain(&kafka.files);
     let nexudus = config.nexudus.iter().flat_map(|nexudus| &nexudus.files);
-    let files =
-        config.sources.values().flat_map(|source| &source.files).chain(tls).chain(oauth).chain(nexudus);
+    let files = config.sources.values().flat_map(|source| &source.files).chain(oauth).chain(nexudus);
     let hash = |path: &PathBuf| {
+        // A pipe can be read once only, and a named one could block for ever.
+        std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
         let mut hasher = DefaultHasher::new();
         hasher.write(&std::fs::read(path).ok()?);
         Some(hasher.finish())

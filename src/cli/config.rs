@@ -21,11 +21,11 @@ pub(super) enum Command {
 /// Runs `config`.
 pub(super) fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let loaded = loaded(file)?;
-    check(&loaded.config)?;
+    let warnings = check(&loaded.config)?;
     let mut out = Output::stdout();
     match command {
         Command::Check => {
-            for warning in &loaded.config.warnings {
+            for warning in loaded.config.warnings.iter().chain(&warnings) {
                 output::warning(warning);
             }
             let from = loaded

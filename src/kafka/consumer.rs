@@ -317,7 +317,7 @@ pub(super) async fn sign_in<C: Consumer<Listener> + Send + Sync + 'static>(
     let token = server.fetch().await?;
     hand_over(consumer.client(), &token);
     let consumer = Arc::downgrade(consumer);
-    Ok(Tokens::keep(server, Some(token), move |fetched| {
+    Ok(Tokens::keep(server, token, move |fetched| {
         if let (Some(consumer), Ok(token)) = (consumer.upgrade(), fetched) {
             hand_over(consumer.client(), token);
         }

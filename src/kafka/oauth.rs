@@ -1,11 +1,15 @@
-//! Signing in with tokens (SASL OAUTHBEARER): a task fetches them, and every client is handed each one.
+//! Signing in with credentials that change while clients live: tokens (SASL OAUTHBEARER), and a name with its password.
 //!
+//! A task fetches tokens, and every client is handed each one.
 //! librdkafka would rather ask for a token, in a callback on the thread that also brings delivery reports; that must not
 //! wait for a token server, and after a failure it does not ask again for ten seconds. rdkafka's admin client never hears
 //! the question at all. So nobody waits to be asked: [`hand_over`] gives a client the token as soon as it is there, and
 //! librdkafka wakes up what waits for it. The task fetches the next one long before a token expires, and tries again,
 //! at growing distances, when that fails; clients go on with the token that they have.
-#![expect(unsafe_code, reason = "rdkafka does not wrap librdkafka's way to give a client a token")]
+#![expect(
+    unsafe_code,
+    reason = "rdkafka does not wrap librdkafka's ways to give a client a token or a password"
+)]
 
 use std::ffi::{CString, c_char};
 use std::ptr;
@@ -40,23 +44,45 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Starts the task, on the runtime in which this is called. `first` is a token that is there already. Each
-    /// token and each failure goes to `tell`.
+    /// Starts the task, on the runtime in which this is called. `first` is a token of the same server, so the next one is
+    /// fetched when that one needs it. Each token and each failure goes to `tell`.
     pub(super) fn keep(
         server: TokenServer,
-        first: Option<Token>,
+        first: Token,
         tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
     ) -> Self {
-        let wait = first.as_ref().map_or(Duration::ZERO, refresh_in);
+        let wait = refresh_in(&first);
+        Self::start(server, Some(first), wait, tell)
+    }
+
+    /// Starts the task with a fetch at once. Until a token comes, new clients are given the one of `former`, if it is still
+    /// valid: other credentials do not void it.
+    pub(super) fn fetch(
+        server: TokenServer,
+        former: Option<&Self>,
+        tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
+    ) -> Self {
+        let carried =
+            former.and_then(|former| former.latest.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        Self::start(server, carried, Duration::ZERO, tell)
+    }
+
+    fn start(
+        server: TokenServer,
+        first: Option<Token>,
+        wait: Duration,
+        tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
+    ) -> Self {
         let latest = Arc::new(Mutex::new(first));
         let keeper = Keeper { server, latest: Arc::clone(&latest), tell, failures: 0, said: None };
         Self { latest, task: tokio::spawn(keeper.run(wait)).abort_handle() }
     }
 
-    /// Shows the latest token, if there is one yet, to a client that was made just now. No newer one can come between.
+    /// Calls `show` with the latest token, if there is a valid one, for a client that was made just now. No newer token can
+    /// come between.
     pub(super) fn with_latest(&self, show: impl FnOnce(&Token)) {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.as_ref().map(show);
+        latest.as_ref().filter(|token| token.expires() > SystemTime::now()).map(show);
     }
 }
 
@@ -150,6 +176,34 @@ pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
         // Not in librdkafka's words: they may repeat the token.
         tracing::warn!(error = ?code, "the Kafka client does not take a token");
     }
+}
+
+/// Gives a client the name and password (SASL PLAIN, SCRAM) with which it signs in from its next connection on. Open
+/// connections stay, and no message is lost or sent in another order, as it could be by a new client.
+///
+/// # Errors
+/// A NUL character, which no C string can hold; else librdkafka's code.
+pub(super) fn set_password<C: ClientContext>(
+    client: &Client<C>,
+    name: &str,
+    password: &str,
+) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|_| "it has a NUL character".to_owned());
+    let (name, password) = (text(name)?, text(password)?);
+    // SAFETY: the client is borrowed, so its pointer is valid; both strings end with NUL and are copied.
+    let error = unsafe {
+        bindings::rd_kafka_sasl_set_credentials(client.native_ptr(), name.as_ptr(), password.as_ptr())
+    };
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the error is not NULL, belongs to us, and is not used after it is destroyed.
+    let code = unsafe {
+        let code = bindings::rd_kafka_error_code(error);
+        bindings::rd_kafka_error_destroy(error);
+        code
+    };
+    Err(format!("{code:?}"))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig
 
 use super::confirm::{Pending, Unconfirmed};
 use super::context::Context;
-use super::oauth::{Tokens, hand_over};
+use super::oauth::{Tokens, hand_over, set_password};
 use super::settings::{describe, producer_config};
 use super::status::Status;
 use crate::config::{Config, OAuth};
@@ -41,7 +41,8 @@ type Inner = FutureProducer<Context>;
 pub struct Producer {
     clients: ArcSwap<Clients>,
     replacing: Mutex<Replacing>,
-    config: ClientConfig,
+    /// Its password can change.
+    config: Mutex<ClientConfig>,
     /// After so long no message has been without an answer.
     message_timeout: Duration,
     /// Where clients sign in with tokens.
@@ -88,7 +89,7 @@ impl Producer {
         Ok(Self {
             clients: ArcSwap::from_pointee(clients),
             replacing: Mutex::new(replacing),
-            config,
+            config: Mutex::new(config),
             message_timeout,
             tokens: Mutex::default(),
             status,
@@ -104,7 +105,8 @@ impl Producer {
     pub fn sign_in(self: &Arc<Self>, oauth: &OAuth, part: Option<Part>) -> Result<(), TokenError> {
         let server = TokenServer::new(oauth)?;
         let producer = Arc::downgrade(self);
-        let tokens = Tokens::keep(server, None, move |fetched| {
+        let mut tokens = lock(&self.tokens);
+        let fetching = Tokens::fetch(server, tokens.as_ref(), move |fetched| {
             let _held = &part;
             let Some(producer) = producer.upgrade() else { return };
             producer.status.set_no_token(fetched.err().map(TokenError::to_string));
@@ -112,7 +114,20 @@ impl Producer {
                 producer.clients.load().each().for_each(|client| hand_over(client.client(), token));
             }
         });
-        *lock(&self.tokens) = Some(tokens);
+        *tokens = Some(fetching);
+        Ok(())
+    }
+
+    /// Signs in with this name and password from now on; see [`set_password`].
+    ///
+    /// # Errors
+    /// Why they cannot be used; then the former ones stay.
+    pub fn set_password(&self, name: &str, password: &str) -> Result<(), String> {
+        let mut config = lock(&self.config);
+        for client in self.clients.load().each() {
+            set_password(client.client(), name, password)?;
+        }
+        config.set("sasl.username", name).set("sasl.password", password);
         Ok(())
     }
 
@@ -130,8 +145,11 @@ impl Producer {
     /// As [`Producer::publish`].
     pub fn publish_alone(&self, event: &Event) -> Result<Pending, Unconfirmed> {
         let clients = self.clients.load_full();
-        let made = |client: &Inner| self.show_token(client);
-        let alone = clients.alone(&self.config, &self.status, made);
+        let made = |client: &Inner| {
+            self.show_token(client);
+            self.renew_password(client);
+        };
+        let alone = clients.alone(&self.config(), &self.status, made);
         send(alone.map_err(|error| Unconfirmed::new(&error, true))?, event, true)
     }
 
@@ -139,6 +157,18 @@ impl Producer {
     fn show_token(&self, client: &Inner) {
         if let Some(tokens) = &*lock(&self.tokens) {
             tokens.with_latest(|token| hand_over(client.client(), token));
+        }
+    }
+
+    fn config(&self) -> ClientConfig {
+        lock(&self.config).clone()
+    }
+
+    /// Gives a client that was made just now the password, which may have changed since the client's own was read.
+    fn renew_password(&self, client: &Inner) {
+        let config = lock(&self.config);
+        if let (Some(name), Some(password)) = (config.get("sasl.username"), config.get("sasl.password")) {
+            set_password(client.client(), name, password).ok(); // the first call for these has reported it
         }
     }
 
@@ -168,7 +198,7 @@ impl Producer {
         if age < replacing.wait {
             return;
         }
-        match Clients::new(&self.config, &self.status, &self.metrics) {
+        match Clients::new(&self.config(), &self.status, &self.metrics) {
             Ok(fresh) => {
                 tracing::error!(reason = %why, "the Kafka producer has died and is replaced");
                 self.take_over(&mut replacing, fresh);
@@ -187,7 +217,7 @@ impl Producer {
     /// Blocks for as long as the new one may take, which is `patience`.
     pub(super) fn replace_if_another_works(&self, why: &str, probe: &str, patience: Duration) -> bool {
         let mut replacing = lock(&self.replacing);
-        let Ok(fresh) = Clients::new(&self.config, &self.status, &self.metrics) else { return false };
+        let Ok(fresh) = Clients::new(&self.config(), &self.status, &self.metrics) else { return false };
         self.show_token(&fresh.main);
         if fresh.main.client().fetch_metadata(Some(probe), patience).is_err() {
             return false;
@@ -199,6 +229,7 @@ impl Producer {
 
     fn take_over(&self, replacing: &mut Replacing, fresh: Clients) {
         let old = self.clients.swap(Arc::new(fresh));
+        self.renew_password(&self.clients.load().main);
         self.show_token(&self.clients.load().main);
         self.metrics.producer_rebuilds.inc();
         replacing.born = Instant::now();

@@ -271,20 +271,11 @@ async fn a_client_secret_that_was_rotated_is_taken_over_without_a_restart() {
     std::fs::write(&secret, "the one before\n").expect("writable");
     let running = Running::serve(&settings_file(folder.path(), &prefix, &server, &secret));
     let line = running.line_with("the bridge is listening");
-    let url = format!("http://{}/webhooks/BookingCreate", field(&line, "ingress"));
     running.line_with("no token for Kafka: the token server refuses with 401 invalid_client");
 
     std::fs::write(&secret, CLIENT_SECRET).expect("writable");
     running.signal("HUP");
-    let begun = Instant::now();
-    loop {
-        let request = http_client().post(&url).header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes()));
-        let status = request.body(RECORD).send().await.expect("the bridge answers").status();
-        if status == 200 {
-            break;
-        }
-        assert!(status == 503 && begun.elapsed() < PATIENCE, "{status}");
-    }
+    post_until_confirmed(field(&line, "ingress"), "BookingCreate", RECORD).await;
     let messages = secured().client("admin").read_to_end(&format!("{prefix}BookingCreate"));
     assert_eq!(messages.last().expect("it was answered 200").value, RECORD.as_bytes());
 
@@ -292,6 +283,77 @@ async fn a_client_secret_that_was_rotated_is_taken_over_without_a_restart() {
     let (status, log) = running.ended(PATIENCE);
     assert!(status.success() && log.contains("everything in flight was settled"), "{status}: {log}");
     assert!(!log.contains(CLIENT_SECRET) && !log.contains("only a restart"), "{log}");
+}
+
+/// What a producer needs that is made after the reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_keeps_the_valid_token_while_the_token_server_is_down() {
+    let prefix = topics();
+    let narrow = format!("{prefix}BookingUpdate");
+    secured().client("admin").create_topic(&narrow, 1, &[("max.message.bytes", "600")]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = TokenServer::start(0, Duration::from_secs(600));
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, CLIENT_SECRET).expect("writable");
+    let running = Running::serve(&settings_file(folder.path(), &prefix, &server, &secret));
+    let line = running.line_with("the bridge is listening");
+    let ingress = field(&line, "ingress").to_owned();
+    post_until_confirmed(&ingress, "BookingCreate", RECORD).await;
+    drop(server);
+    running.signal("HUP");
+    running.line_with("no token for Kafka: the token server cannot be reached");
+    // The batch is refused, and a producer that sends the message alone is made now.
+    let large = format!(r#"{{"Id":1,"Notes":"{}"}}"#, "x".repeat(2_000));
+    post_until_confirmed(&ingress, "BookingUpdate", &large).await;
+    let kept = secured().client("admin").read_to_end(&format!("{prefix}quarantine"));
+    assert_eq!(kept.last().expect("it was answered 200").value, large.as_bytes());
+}
+
+/// Posts a signed record until the bridge confirms it.
+async fn post_until_confirmed(ingress: &str, action: &str, record: &str) {
+    let url = format!("http://{ingress}/webhooks/{action}");
+    let begun = Instant::now();
+    loop {
+        let request = http_client().post(&url).header("X-Nexudus-Hook-Signature", sign(record.as_bytes()));
+        let status = request.body(record.to_owned()).send().await.expect("the bridge answers").status();
+        if status == 200 {
+            return;
+        }
+        assert!(status == 503 && begun.elapsed() < 2 * PATIENCE, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_rotated_is_taken_over_without_a_restart() {
+    let prefix = topics();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, password) = (folder.path().join("bridge.toml"), folder.path().join("password"));
+    std::fs::write(&password, "wrong-password\n").expect("writable");
+    let text = format!(
+        "ingress.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n\
+         [topics]\nprefix = {prefix:?}\npartitions = 1\n[sources.default]\nsecrets = [{SECRET:?}]\n\
+         [kafka]\nconfirm_timeout = \"3s\"\nbootstrap_servers = {:?}\n\
+         [kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\"ssl.ca.location\" = {:?}\n\
+         \"sasl.mechanism\" = \"SCRAM-SHA-512\"\n\"sasl.username\" = \"bridge\"\n\
+         [kafka.property_files]\n\"sasl.password\" = {password:?}\n",
+        secured().bootstrap(),
+        secured().ca_pem_path(),
+    );
+    std::fs::write(&file, text).expect("writable");
+    let running = Running::serve(&file);
+    let ingress = field(&running.line_with("the bridge is listening"), "ingress").to_owned();
+    running.line_with("topics cannot be looked at yet");
+    // The file alone, without a signal; topics are created with the new password too.
+    std::fs::write(&password, secured().password("bridge")).expect("writable");
+    let lines = running.lines_until("sources and secrets were taken over");
+    assert!(!lines.iter().any(|line| line.contains("only a restart")), "{lines:?}");
+    running.line_with("topics were created");
+    post_until_confirmed(&ingress, "BookingDelete", RECORD).await;
+    let messages = secured().client("admin").read_to_end(&format!("{prefix}BookingDelete"));
+    assert_eq!(messages.last().expect("it was answered 200").value, RECORD.as_bytes());
+    running.signal("TERM");
+    let (status, log) = running.ended(PATIENCE);
+    assert!(status.success() && !log.contains(secured().password("bridge")), "{status}: {log}");
 }
 
 #[test]

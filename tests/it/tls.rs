@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::bridge::{PATIENCE, SECRET, config, sign};
 use crate::support::kafka::{plain, unique};
-use crate::support::program::{Running, field};
+use crate::support::program::{Running, err, field, run};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
@@ -84,19 +84,20 @@ impl Served {
         Self { folder, program, port: ingress.port(), admin, topic: format!("{prefix}BookingCreate") }
     }
 
-    /// Posts a record, and again while it is answered 503 as a sender would: just created topics are not there at once.
+    /// Posts a record, and again while it is answered 503, as a sender would: Kafka may not know a topic that was just
+    /// created.
     async fn post(&self, client: reqwest::ClientBuilder) -> reqwest::Result<reqwest::Response> {
         let client = client.build()?;
         let url = format!("https://localhost:{}/webhooks/BookingCreate", self.port);
-        for attempt in 1.. {
+        let begun = std::time::Instant::now();
+        loop {
             let request =
                 client.post(&url).header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes())).body(RECORD);
             let reply = request.send().await?;
-            if reply.status() != 503 || attempt == 5 {
+            if reply.status() != 503 || begun.elapsed() > PATIENCE {
                 return Ok(reply);
             }
         }
-        unreachable!("the fifth attempt is the last")
     }
 
     fn replace(&self, (chain, key): (&str, &str)) {
@@ -155,12 +156,81 @@ async fn a_new_certificate_is_taken_over_and_a_broken_one_is_not() {
     assert_eq!(bridge.post(client(&old.0)).await.expect("answered").status(), 200);
     // Mended, without a signal: the files are looked at every ten seconds.
     bridge.replace((&new.0, &new.1));
-    bridge.program.line_with("were taken over");
+    bridge.program.line_with("a new certificate was taken over");
     assert_eq!(bridge.post(client(&new.0)).await.expect("answered").status(), 200);
     bridge.post(client(&old.0)).await.expect_err("the old certificate is not shown any more");
     assert_eq!(bridge.expires().await, "2240611200");
     bridge.topic(3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_configuration_does_not_stop_the_renewal_and_is_taken_over_once_it_is_mended() {
+    let (old, new) = (certificate(2040), certificate(2041));
+    let bridge = Served::start(&old);
+    let file = bridge.folder.path().join("bridge.toml");
+    let whole = fs::read_to_string(&file).expect("it is there");
+    fs::write(&file, "[ingress").expect("written");
+    bridge.program.signal("HUP");
+    bridge.program.line_with("not reloaded");
+    bridge.replace((&new.0, &old.1)); // first one file, then the other, as a renewal may do
+    assert!(bridge.program.line_with("not reloaded: the former certificate").contains("does not fit"));
+    bridge.replace((&new.0, &new.1));
+    bridge.program.line_with("a new certificate was taken over");
+    assert_eq!(bridge.post(client(&new.0)).await.expect("answered").status(), 200);
+    fs::write(&file, whole).expect("written");
+    bridge.program.line_with("sources and secrets were taken over");
+    bridge.topic(1);
+}
+
+#[test]
+fn a_certificate_that_has_expired_or_soon_will_is_a_warning_of_config_check() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let until = |date: jiff::Timestamp| {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        let date = date.to_zoned(jiff::tz::TimeZone::UTC);
+        params.not_after =
+            date_time_ymd(date.year().into(), date.month().cast_unsigned(), date.day().cast_unsigned());
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    };
+    let days = |days: i64| jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+    for (pair, warned) in [
+        (until(days(-1)), Some("expired at ")),
+        (until(days(10)), Some("expires at ")),
+        (until(days(20)), None),
+    ] {
+        let [chain, key] = [("tls.crt", pair.0), ("tls.key", pair.1)].map(|(name, text)| {
+            fs::write(folder.path().join(name), text).expect("written");
+            folder.path().join(name)
+        });
+        let file = folder.path().join("bridge.toml");
+        let text = format!(
+            "[ingress]\ntls_cert = {chain:?}\ntls_key = {key:?}\n[sources.default]\nsecrets = [\"s\"]\n"
+        );
+        fs::write(&file, text).expect("written");
+        let checked = run(&["config", "check", "--config", &file.display().to_string()]);
+        assert_eq!(checked.status.code(), Some(0), "{}", err(&checked));
+        match warned {
+            Some(words) => {
+                let expected = format!("warning: ingress.tls_cert: the certificate in {chain:?} {words}");
+                assert!(err(&checked).contains(&expected), "{}", err(&checked));
+            }
+            None => assert_eq!(err(&checked), ""),
+        }
+    }
+}
+
+/// Made by `openssl x509 -req` without extensions; valid until 2126.
+const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBJDCBywIUGI0xQz5HJlXoT3bPajCWOyVjA0AwCgYIKoZIzj0EAwIwFDESMBAG
+A1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyODA0NDAxMFoYDzIxMjYxMTA0MDQ0MDEw
+WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC
+AAQjfT8axZv18BXIv0f3Z3nXPernBpQ07bLnFisPdDG1rfClwUTLFPL1t90HscpK
+HxO493BM+Ncat6Ksx7WxhF7WMAoGCCqGSM49BAMCA0gAMEUCIHA4FofkFKLexo3g
+z64YQeXDGm7hQ8zhLPhmQHg/RdgcAiEAnb8mHamezLzTQQL0OpUavSfq6S2YOUMi
+Q/2skHh/HXE=
+-----END CERTIFICATE-----
+";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_cannot_be_used_ends_the_start_with_its_file_and_what_is_wrong() {
@@ -173,11 +243,26 @@ async fn a_certificate_that_cannot_be_used_ends_the_start_with_its_file_and_what
     let (good, fitting) = (file("good", &chain), file("fitting", &key));
     let (other, empty) = (file("other", &certificate(2040).1), file("empty", ""));
     let absent = folder.path().join("absent");
+    let version_1 = file("version-1", VERSION_1);
+    let marked = file("marked", &format!("\u{feff}{chain}"));
+    let marked_key = file("marked-key", &format!("\u{feff}{key}"));
+    let encrypted = file("encrypted", &key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY"));
+    let header = "PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n";
+    let encrypted_before = file("encrypted-before", &key.replacen("PRIVATE KEY-----\n", header, 1));
     for (cert, key, wrong) in [
         (&empty, &fitting, "holds no certificate"),
         (&absent, &fitting, "is no certificate chain in PEM"),
         (&good, &empty, "is no private key in PEM"),
         (&good, &other, "does not fit the certificate"),
+        (&version_1, &fitting, "certificate of version 1, which clients refuse: issue one of version 3"),
+        (&marked, &fitting, "begins with a byte order mark, which PEM must not have: save it without"),
+        (&good, &marked_key, "begins with a byte order mark"),
+        (
+            &good,
+            &encrypted,
+            "holds an encrypted private key, and there is no setting for its passphrase: decrypt it",
+        ),
+        (&good, &encrypted_before, "holds an encrypted private key"),
     ] {
         let text = |path: &Path| path.display().to_string();
         let (cert, key) = (text(cert), text(key));

@@ -1,6 +1,6 @@
 //! The real program, run as a user runs it: with arguments, a file, signals and an exit code.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -65,6 +65,12 @@ impl Running {
     /// `serve` with this configuration file.
     pub(crate) fn serve(file: &Path) -> Self {
         Self::start(program().args(["serve", "--config"]).arg(file))
+    }
+
+    /// Writes the whole of standard input, which the command has made a pipe.
+    pub(crate) fn write(&mut self, text: &str) {
+        let mut input = self.child.stdin.take().expect("a pipe, written once");
+        input.write_all(text.as_bytes()).expect("the program reads it");
     }
 
     /// Waits for a line that holds `text`, on either output, and gives it.
