@@ -19,9 +19,11 @@ pub enum Fault {
     Refused(String),
     /// It is answered with a page of HTML and this status, and has no effect.
     Html(u16),
-    /// It is answered late by so much; the effect comes at once ([`Effect::Done`]) or after the wait, if the client has
-    /// not gone by then.
+    /// It is answered late by so much; the effect comes at once ([`Effect::Done`]), at a time of its own
+    /// ([`Effect::Later`]), or after the wait, if the client has not gone by then.
     Late(Duration, Effect),
+    /// A gateway answers with a page of HTML and this status (502, 504).
+    Gateway(u16, Effect),
     /// Its connection is cut without an answer.
     Cut(Effect),
     /// It takes effect, and the connection is cut in the middle of the answer's body.
@@ -35,6 +37,8 @@ pub enum Effect {
     Done,
     /// It has not.
     NotDone,
+    /// It happens so much later, whether the client waits for it or not.
+    Later(Duration),
 }
 
 /// `Retry-After` of a throttled request.
@@ -173,7 +177,7 @@ impl Fault {
             Self::Status(status, body) => Some(Reply::json(body.clone()).with_status(*status)),
             Self::Throttled(status, retry_after) => Some(Reply::throttled(*status, retry_after.value())),
             Self::Refused(message) => Some(Reply::refused(message)),
-            Self::Html(status) => Some(Reply::html(*status)),
+            Self::Html(status) | Self::Gateway(status, _) => Some(Reply::html(*status)),
             Self::Late(..) | Self::Cut(_) | Self::HalfBody => None,
         }
     }

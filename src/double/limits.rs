@@ -1,7 +1,7 @@
 //! Throttling: how many requests and writes are taken in any window of time, and how far apart they must be.
 //!
 //! Nexudus publishes one request a 100 ms, 120 a minute, 60 writes a minute, 5,000 an hour and 200,000 a day; the last
-//! two are left out here. Refused requests do not count. What is one client is not documented, so it is a switch.
+//! is left out here, since that of an hour keeps it. Refused requests do not count. What is one client is not documented, so it is a switch.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,6 +17,10 @@ pub struct Limits {
     pub requests: usize,
     /// POST, PUT and DELETE in any window.
     pub writes: usize,
+    /// A longer window, and the requests in it.
+    pub long_window: Duration,
+    /// Requests in any long window.
+    pub long_requests: usize,
     /// The status over a limit: 409 as documented, or 429.
     pub status: u16,
     /// Whose requests count together.
@@ -39,13 +43,20 @@ impl Limits {
         window: Duration::from_secs(60),
         requests: 120,
         writes: 60,
+        long_window: Duration::from_secs(3600),
+        long_requests: 5000,
         status: 409,
         client: Client::Anybody,
     };
 
     /// None at all.
-    pub const NONE: Self =
-        Self { spacing: Duration::ZERO, requests: usize::MAX, writes: usize::MAX, ..Self::DOCUMENTED };
+    pub const NONE: Self = Self {
+        spacing: Duration::ZERO,
+        requests: usize::MAX,
+        writes: usize::MAX,
+        long_requests: usize::MAX,
+        ..Self::DOCUMENTED
+    };
 }
 
 /// What was taken lately, for each client.
@@ -67,20 +78,22 @@ impl Taken {
             return Ok(());
         }
         let taken = self.by_client.entry(client.to_owned()).or_default();
-        while taken.front().is_some_and(|(at, _)| now.duration_since(*at) >= limits.window) {
+        let longest = limits.window.max(limits.long_window);
+        while taken.front().is_some_and(|(at, _)| now.duration_since(*at) >= longest) {
             taken.pop_front();
         }
         let left = |at: Instant, span: Duration| span.saturating_sub(now.duration_since(at));
         // The wait until the oldest of the last `limit` leaves the window.
-        let full = |limit: usize, counts: fn(&(Instant, bool)) -> bool| {
+        let full = |limit: usize, window: Duration, counts: fn(&(Instant, bool)) -> bool| {
             let nth = limit.checked_sub(1)?;
             let (at, _) = taken.iter().rev().filter(|entry| counts(entry)).nth(nth)?;
-            Some(left(*at, limits.window))
+            Some(left(*at, window))
         };
         let close = taken.back().map(|(at, _)| left(*at, limits.spacing));
-        let many = full(limits.requests, |_| true);
-        let writes = if is_write { full(limits.writes, |(_, write)| *write) } else { None };
-        let wait = [close, many, writes].into_iter().flatten().max().unwrap_or_default();
+        let many = full(limits.requests, limits.window, |_| true);
+        let long = full(limits.long_requests, limits.long_window, |_| true);
+        let writes = if is_write { full(limits.writes, limits.window, |(_, write)| *write) } else { None };
+        let wait = [close, many, long, writes].into_iter().flatten().max().unwrap_or_default();
         if wait > Duration::ZERO {
             return Err(wait);
         }
@@ -119,6 +132,25 @@ mod tests {
         assert_eq!(ask(10_000, true), None, "the first has left the window");
         assert_eq!(ask(10_500, true), Some(500));
         assert_eq!(ask(11_000, true), None);
+    }
+
+    #[test]
+    fn the_long_window_has_a_limit_of_its_own() {
+        let limits = Limits {
+            long_window: Duration::from_secs(60),
+            long_requests: 3,
+            spacing: Duration::ZERO,
+            ..QUICK
+        };
+        let mut taken = Taken::default();
+        let begun = Instant::now();
+        let mut ask = |second: u64| {
+            let wait = taken.admit(&limits, "", false, begun + Duration::from_secs(second));
+            wait.err().map(|wait| wait.as_secs())
+        };
+        assert_eq!([0, 15, 30].map(&mut ask), [None; 3]);
+        assert_eq!([45, 59, 60].map(&mut ask), [Some(15), Some(1), None]);
+        assert_eq!(ask(61), Some(14));
     }
 
     #[test]

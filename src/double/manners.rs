@@ -13,6 +13,10 @@ pub struct Manners {
     pub invalid_grant_status: u16,
     /// `expires_in`, and how long an access token works.
     pub token_lifetime: Duration,
+    /// `expires_in` as text of JSON, in place of the token's lifetime: other servers write `"604799"`, `604799.0` or `-5`.
+    pub expires_in: Option<String>,
+    /// Whether a byte order mark comes before JSON, as .NET's stream writers can emit it.
+    pub byte_order_mark: bool,
     /// How long a refresh token works.
     pub refresh_lifetime: Duration,
     /// Whether a one-time password works only once, as RFC 6238 asks.
@@ -103,6 +107,8 @@ impl Default for Manners {
         Self {
             invalid_grant_status: 400,
             token_lifetime: Duration::from_secs(604_799),
+            expires_in: None,
+            byte_order_mark: false,
             refresh_lifetime: DAY * 15,
             totp_once: false,
             text_filters: TextFilters::Contains,

@@ -58,6 +58,14 @@ impl Reply {
         Self { content_type: "text/plain; charset=utf-8", body: body.into_bytes(), ..Self::empty(status) }
     }
 
+    /// The same with a byte order mark before a body of JSON.
+    pub(super) fn with_mark(mut self) -> Self {
+        if self.content_type == JSON {
+            self.body.splice(..0, *b"\xEF\xBB\xBF");
+        }
+        self
+    }
+
     pub(super) fn with_status(self, status: u16) -> Self {
         Self { status, ..self }
     }

@@ -63,10 +63,17 @@ async fn serve(request: HttpRequest, body: web::Bytes, world: web::Data<World>) 
             sleep(*wait).await;
             world.answer(&asked)
         }
+        Some(Fault::Late(wait, effect)) => {
+            happens(&world, &asked, *effect);
+            sleep(*wait).await;
+            Reply::html(504)
+        }
+        Some(Fault::Gateway(status, effect)) => {
+            happens(&world, &asked, *effect);
+            Reply::html(*status)
+        }
         Some(Fault::Cut(effect)) => {
-            if *effect == Effect::Done {
-                world.answer(&asked);
-            }
+            happens(&world, &asked, *effect);
             cut(&request);
             return HttpResponse::InternalServerError().finish(); // goes nowhere
         }
@@ -75,6 +82,21 @@ async fn serve(request: HttpRequest, body: web::Bytes, world: web::Data<World>) 
     };
     world.answered(number, reply.status);
     if fault == Some(Fault::HalfBody) { half(request, reply) } else { whole(reply) }
+}
+
+/// Lets a request take effect whose answer nobody waits for.
+fn happens(world: &web::Data<World>, asked: &Asked, effect: Effect) {
+    match effect {
+        Effect::Done => drop(world.answer(asked)),
+        Effect::NotDone => {}
+        Effect::Later(wait) => {
+            let (world, asked) = (world.clone(), asked.clone());
+            actix_web::rt::spawn(async move {
+                sleep(wait).await;
+                world.answer(&asked);
+            });
+        }
+    }
 }
 
 fn asked(request: &HttpRequest, body: web::Bytes) -> Asked {

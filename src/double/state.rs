@@ -186,6 +186,7 @@ impl World {
     pub(super) fn answer(&self, asked: &Asked) -> Reply {
         let mut state = self.lock();
         let reply = api::answer(&mut state, asked);
+        let reply = if state.manners.byte_order_mark { reply.with_mark() } else { reply };
         let due: Vec<Interlude> = state
             .interludes
             .iter_mut()

@@ -215,7 +215,7 @@ impl Tokens {
         self.refresh.retain(|_, known| known.email != email || known.client_id != client_id);
         let body = format!(
             r#"{{"access_token":"{access}","token_type":"bearer","expires_in":{},"refresh_token":"{refresh}"}}"#,
-            manners.token_lifetime.as_secs()
+            manners.expires_in.clone().unwrap_or_else(|| manners.token_lifetime.as_secs().to_string())
         );
         let (access_ends, refresh_ends) = (ends(manners.token_lifetime), ends(manners.refresh_lifetime));
         self.access.insert(access, Access { email: email.clone(), ends: access_ends });

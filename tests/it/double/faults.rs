@@ -71,6 +71,24 @@ async fn a_late_answer_can_come_after_its_effect_or_lose_it_with_its_client() {
 }
 
 #[tokio::test]
+async fn an_answer_of_a_gateway_and_a_cut_can_come_long_before_their_effect() {
+    let nexudus = nexudus();
+    let api = Asker::of(&nexudus);
+    let later = Effect::Later(Duration::from_secs(2));
+    for (number, fault) in [Fault::Gateway(504, later), Fault::Cut(later)].into_iter().enumerate() {
+        nexudus.fault(Matching::post(WEBHOOKS), fault.clone());
+        let begun = Instant::now();
+        let answer = sent(api.request(Method::POST, WEBHOOKS).body(webhook("x"))).await;
+        assert_eq!(answer.ok().map(|answer| answer.status), (number == 0).then_some(504), "{fault:?}");
+        until(|| nexudus.webhooks().len() == number + 1).await;
+        assert!(begun.elapsed() >= Duration::from_secs(2), "{fault:?}");
+    }
+    nexudus.fault(Matching::post(WEBHOOKS), Fault::Gateway(502, Effect::NotDone));
+    assert_eq!(api.post(&webhook("y")).await.status, 502);
+    assert_eq!(nexudus.webhooks().len(), 2);
+}
+
+#[tokio::test]
 async fn answers_can_be_errors_throttled_refused_or_html_for_as_many_requests_as_wanted() {
     let nexudus = nexudus();
     let api = Asker::of(&nexudus);

@@ -188,3 +188,17 @@ async fn a_missing_role_is_401() {
         assert_ne!(ask(&[role]).await, 401, "{method} {path} with {role}");
     }
 }
+
+#[tokio::test]
+async fn a_lifetime_can_be_written_in_other_forms_and_a_byte_order_mark_can_come_before_json() {
+    let nexudus = nexudus();
+    for expires_in in ["\"604799\"", "604799.0", "-5"] {
+        nexudus.adjust(|manners| manners.expires_in = Some(expires_in.to_owned()));
+        let answer = token(&nexudus, &by_password(), None).await;
+        assert!(answer.body.contains(&format!("\"expires_in\":{expires_in},")), "{}", answer.body);
+        assert!(works(&nexudus, &answer.json()).await, "{expires_in}");
+    }
+    nexudus.adjust(|manners| manners.byte_order_mark = true);
+    assert!(token(&nexudus, &by_password(), None).await.body.starts_with("\u{feff}{\"access_token\""));
+    assert!(Asker::of(&nexudus).get(WEBHOOKS).await.body.starts_with("\u{feff}{\"Records\""));
+}
