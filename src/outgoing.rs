@@ -1,17 +1,42 @@
-//! Requests of our own over HTTP: what all clients have in common, and how a failure is told.
+//! Requests of our own over HTTP: the one place where clients are made, and the text of a failure.
 
 use std::error::Error;
 
 use reqwest::{Client, ClientBuilder, redirect};
+use url::{Host, Url};
 
-/// The beginning of a client for addresses of one scheme, `http` or `https`.
+/// Returns the beginning of a client for requests to the origin of `target`.
 ///
-/// It follows no redirect: what we send, secrets among it, is for nobody else. Over http there is nothing to check, so the
-/// system's certificate authorities are not read, and may be missing.
-pub fn client(scheme: &str) -> ClientBuilder {
+/// It follows no redirect: what we send, secrets among it, is for nobody else. It uses the proxy that the environment names,
+/// but not for loopback addresses: a proxy would look for its own. Over http there is nothing to check, so the system's
+/// certificate authorities are not read, and may be missing.
+pub fn client(target: &Url) -> ClientBuilder {
+    let client = begun();
+    let client = if is_loopback(target) { client.no_proxy() } else { client };
+    if target.scheme() == "http" { client.tls_certs_only([]) } else { client }
+}
+
+/// Returns the beginning of a client for plain http that never uses a proxy, such as for the admin listener.
+pub fn direct() -> ClientBuilder {
+    begun().no_proxy().tls_certs_only([])
+}
+
+fn begun() -> ClientBuilder {
     use_ring();
-    let client = Client::builder().redirect(redirect::Policy::none());
-    if scheme == "http" { client.tls_certs_only([]) } else { client }
+    Client::builder().redirect(redirect::Policy::none())
+}
+
+/// Whether an address leads to this machine only.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
+    }
 }
 
 /// Sees to it that TLS has its cryptography, which clients and servers of this process share.
@@ -28,4 +53,27 @@ pub fn cause(error: reqwest::Error) -> String {
         cause = deeper;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn addresses_of_this_machine_are_told_from_others() {
+        for (address, expected) in [
+            ("http://127.0.0.1:1", true),
+            ("http://127.8.9.10", true),
+            ("http://localhost", true),
+            ("https://LOCALHOST.:8081/api", true),
+            ("http://nexudus.localhost", true),
+            ("http://[::1]:1", true),
+            ("http://[::ffff:127.0.0.1]", true),
+            ("http://10.0.0.1", false),
+            ("http://localhost.example.com", false),
+            ("https://bridge.example.com", false),
+        ] {
+            assert_eq!(is_loopback(&address.parse().unwrap()), expected, "{address}");
+        }
+    }
 }

@@ -103,7 +103,7 @@ impl TokenServer {
     /// # Errors
     /// [`TokenError::Client`].
     pub fn new(oauth: &OAuth) -> Result<Self, TokenError> {
-        let http = outgoing::client(oauth.token_endpoint.scheme())
+        let http = outgoing::client(&oauth.token_endpoint)
             .pool_max_idle_per_host(0) // minutes lie between two tokens
             .timeout(PATIENCE);
         let http = http.build().map_err(|error| TokenError::Client(outgoing::cause(error)))?;

@@ -56,7 +56,7 @@ pub(super) enum Failed {
 impl Session {
     /// One that connects when it is first asked. What is wrong, where there is no HTTP client to be had.
     pub(super) fn new(config: &Nexudus, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let http = outgoing::client(config.base_url.scheme()).timeout(config.pace.request_timeout);
+        let http = outgoing::client(&config.base_url).timeout(config.pace.request_timeout);
         Ok(Self {
             http: http.build().map_err(outgoing::cause)?,
             host: host(&config.base_url),

@@ -117,11 +117,11 @@ pub struct ClientError(String);
 /// # Errors
 /// [`ClientError`], in practice never.
 pub fn client(timeout: Duration) -> Result<Client, ClientError> {
-    build(builder("http", timeout).no_proxy())
+    build(bounded(outgoing::direct(), timeout))
 }
 
-fn builder(scheme: &str, timeout: Duration) -> ClientBuilder {
-    outgoing::client(scheme).http1_only().timeout(timeout).connect_timeout(CONNECT_TIMEOUT)
+fn bounded(client: ClientBuilder, timeout: Duration) -> ClientBuilder {
+    client.http1_only().timeout(timeout).connect_timeout(CONNECT_TIMEOUT)
 }
 
 fn build(client: ClientBuilder) -> Result<Client, ClientError> {
@@ -165,11 +165,8 @@ impl Poster {
     /// # Errors
     /// [`ClientError`] if TLS cannot be set up.
     pub fn new(target: Target, retry: Retry, connections: usize) -> Result<Self, ClientError> {
-        let mut client = builder(target.scheme(), ATTEMPT_TIMEOUT).pool_max_idle_per_host(connections);
-        if target.is_loopback() {
-            client = client.no_proxy(); // a proxy named in the environment would look for its own loopback
-        }
-        Ok(Self { client: build(client)?, target, retry })
+        let client = bounded(outgoing::client(target.base()), ATTEMPT_TIMEOUT);
+        Ok(Self { client: build(client.pool_max_idle_per_host(connections))?, target, retry })
     }
 
     /// Posts a delivery, again and again as [`Retry`] says, until it is answered 2xx.

@@ -77,7 +77,7 @@ fn collector(telemetry: &Telemetry) -> Result<SpanExporter, String> {
             if secure { grpc.with_tls_config(tls()).build() } else { grpc.build() }
         }
         OtlpProtocol::HttpProtobuf => {
-            let client = outgoing::client(telemetry.otlp_endpoint.scheme()).timeout(PATIENCE);
+            let client = outgoing::client(&telemetry.otlp_endpoint).timeout(PATIENCE);
             let client = client.build().map_err(outgoing::cause)?;
             let path = if endpoint.ends_with("/v1/traces") { "" } else { "/v1/traces" };
             let endpoint = format!("{endpoint}{path}");

@@ -136,6 +136,17 @@ fn libraries_are_named_in_their_rooms_only() {
     }
 }
 
+/// Whatever holds for all clients (proxies, redirects, authorities) then holds for each.
+#[test]
+fn http_clients_are_made_in_one_place() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        for call in ["Client::builder(", "ClientBuilder::new(", "Client::new()", "reqwest::get("] {
+            let made = code(&text).contains(call) && module_of(&path) != "outgoing";
+            assert!(!made, "{} makes an HTTP client of its own", path.display());
+        }
+    }
+}
+
 #[test]
 fn the_environment_is_read_in_one_place_and_everything_is_printed_in_one_place() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {

@@ -1,5 +1,6 @@
 //! Nexudus throttles, falls silent and answers nonsense: what can be done is done, and what cannot is told.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::double::{Effect, Fault, Limits, Matching, Options, RetryAfter, demo};
@@ -8,7 +9,7 @@ use serde_json::Value;
 use crate::support::bridge::PATIENCE;
 use crate::support::kafka::pause;
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
-use crate::support::program::err;
+use crate::support::program::{err, program};
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
@@ -146,6 +147,23 @@ fn a_create_that_is_done_after_its_time_out_is_not_made_twice() {
         tenant.prints(&["webhooks", "apply", "--source", "north"], 0);
     });
     assert_eq!(tenant.nexudus.webhooks().len(), 1);
+}
+
+/// A proxy would look for its own loopback address.
+#[test]
+fn no_request_for_a_loopback_address_goes_to_the_proxy_of_the_environment() {
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    proxy.set_nonblocking(true).expect("set");
+    let address = format!("http://{}", proxy.local_addr().expect("bound"));
+    let tenant = Tenant::with(SOURCES);
+    let mut plan = program();
+    plan.args(["webhooks", "plan", "--config"]).arg(tenant.file());
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        plan.env(name, &address);
+    }
+    let output = plan.env_remove("no_proxy").env_remove("NO_PROXY").output().expect("the program can be run");
+    assert!(proxy.accept().is_err(), "the proxy was asked");
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
 }
 
 #[test]
