@@ -14,7 +14,8 @@
 //!
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
 //! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`sender`] acts as Nexudus does,
-//! [`outgoing`] is how we ask others over HTTP, [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
+//! [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers, [`vital`] ends a bridge that a panic has
+//! broken, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;
@@ -28,6 +29,7 @@ pub mod event;
 pub mod http;
 pub mod kafka;
 pub mod lately;
+pub mod lenient;
 pub mod metrics;
 pub mod nexudus;
 pub mod outcome;

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Request, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,7 +19,7 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::config::OAuth;
-use crate::outgoing;
+use crate::{lenient, outgoing};
 
 /// How long the token server may take for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -173,7 +174,7 @@ impl TokenServer {
         }
         let claims = Claims::of(value);
         let now = SystemTime::now();
-        let lifetime = match expires_in.as_ref().and_then(seconds) {
+        let lifetime = match expires_in.as_ref().and_then(lenient::seconds) {
             Some(lifetime) => lifetime,
             None => claims.exp.map_or(ASSUMED_LIFETIME, |exp| left_until(exp, now)),
         };
@@ -244,19 +245,13 @@ fn basic(client_id: &str, client_secret: &SecretString) -> HeaderValue {
     value
 }
 
-/// A number of seconds; some servers write it as text.
-fn seconds(value: &Value) -> Option<Duration> {
-    let number = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
-    Duration::try_from_secs_f64(number.max(0.0)).ok()
-}
-
 /// How long until a moment given in seconds since 1970.
 fn left_until(exp: Value, now: SystemTime) -> Duration {
-    let moment = seconds(&exp).and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+    let moment = lenient::seconds(&exp).and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
     moment.map_or(ASSUMED_LIFETIME, |moment| moment.duration_since(now).unwrap_or_default())
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, TokenError> {
+async fn read(mut response: Response) -> Result<Bytes, TokenError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {
@@ -264,7 +259,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, TokenError> {
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    Ok(lenient::body(body))
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> TokenError {

@@ -39,7 +39,7 @@ impl Locations {
             return Ok(Placed::At(location));
         }
         let Some((field, parent)) = entity.parent() else { return Ok(Placed::Nowhere) };
-        let Some(id) = record.get::<i64>(field) else { return Ok(Placed::Nowhere) };
+        let Some(id) = record.integer(field) else { return Ok(Placed::Nowhere) };
         if let Some(known) = self.parents.get(&(parent.name, id)) {
             return Ok(known.clone());
         }
@@ -57,9 +57,9 @@ impl Locations {
 pub fn own(entity: &Entity, record: &Record) -> Option<i64> {
     match entity.location {
         Location::Itself => record.id(),
-        Location::Field(field) | Location::FieldOrOf(field, ..) => record.get(field),
-        Location::FieldOrOnly(field, list) => record.get(field).or_else(|| {
-            let only: Vec<i64> = record.get(list)?;
+        Location::Field(field) | Location::FieldOrOf(field, ..) => record.integer(field),
+        Location::FieldOrOnly(field, list) => record.integer(field).or_else(|| {
+            let only = record.integers(list)?;
             if let [only] = only[..] { Some(only) } else { None }
         }),
         Location::Of(..) => None,

@@ -62,6 +62,8 @@ pub struct Pace {
     pub requests_per_minute: usize,
     /// The most writes in any 60 s; they count as requests too.
     pub writes_per_minute: usize,
+    /// The most requests in any hour.
+    pub requests_per_hour: usize,
     /// The shortest time between two requests.
     pub request_spacing: Duration,
 }
@@ -120,6 +122,7 @@ pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> O
         request_timeout: section.get("request_timeout", "15s", duration(ms(100), ms(300_000))),
         requests_per_minute: size(section.get("requests_per_minute", "120", integer(1, 100_000))),
         writes_per_minute: size(section.get("writes_per_minute", "60", integer(1, 100_000))),
+        requests_per_hour: size(section.get("requests_per_hour", "5000", integer(1, 1_000_000))),
         request_spacing: section.get("request_spacing", "100ms", duration(ms(0), ms(60_000))),
     };
     let mut inner = section.inner("guardian");

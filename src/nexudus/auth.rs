@@ -12,11 +12,13 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 use totp_rs::{Builder, Secret};
 use url::{Url, form_urlencoded};
 
 use crate::config::Credentials;
+use crate::lenient;
 
 /// Whose refresh token it is.
 const CLIENT_ID: HeaderName = HeaderName::from_static("client_id");
@@ -62,7 +64,8 @@ pub(super) enum Next {
 pub(super) struct Given {
     access_token: SecretString,
     refresh_token: Option<SecretString>,
-    expires_in: Option<u64>,
+    /// Seconds, in any form.
+    expires_in: Option<Value>,
 }
 
 impl Auth {
@@ -108,7 +111,7 @@ impl Auth {
         if !is_header_text(&given.access_token) {
             return None;
         }
-        let lifetime = given.expires_in.map_or(ASSUMED_LIFETIME, Duration::from_secs);
+        let lifetime = given.expires_in.as_ref().and_then(lenient::seconds).unwrap_or(ASSUMED_LIFETIME);
         let early = EARLY.min(lifetime / 10);
         let renew = Instant::now() + lifetime.min(Duration::from_secs(365 * 86_400)) - early;
         let header = bearer(&given.access_token);

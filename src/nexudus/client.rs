@@ -19,8 +19,9 @@ use url::Url;
 use super::auth::authorize;
 use super::error::{ApiError, ErrorKind, host};
 use super::record::Record;
-pub use super::session::{ATTEMPTS, back_off};
-use super::session::{Failed, Session};
+pub use super::session::ATTEMPTS;
+use super::session::{Failed, Session, wait_after};
+use super::wait::{Waits, Watcher};
 use crate::config::Nexudus;
 use crate::metrics::Metrics;
 
@@ -98,6 +99,7 @@ pub struct Client {
     config: Nexudus,
     host: Arc<str>,
     session: Mutex<Session>,
+    waits: Waits,
 }
 
 /// An HTTP client cannot be made: in practice, the system has no certificate authorities to check https against.
@@ -117,12 +119,35 @@ impl Client {
         let host = host(&config.base_url);
         let session = Session::new(config, metrics)
             .map_err(|reason| ClientError { host: Arc::clone(&host), reason })?;
-        Ok(Self { config: config.clone(), host, session: Mutex::new(session) })
+        Ok(Self { config: config.clone(), host, session: Mutex::new(session), waits: Waits::default() })
     }
 
     /// The settings that it was made with.
     pub fn config(&self) -> &Nexudus {
         &self.config
+    }
+
+    /// Shows each wait from now on to `watcher`.
+    pub fn watch_waits(&mut self, watcher: Watcher) {
+        self.waits.watcher = Some(watcher);
+        self.session.get_mut().waits = self.waits.clone();
+    }
+
+    /// Sends again what Nexudus refused or held back before: credentials, and requests behind a `Retry-After`.
+    pub fn try_again(&mut self) {
+        self.session.get_mut().try_again();
+    }
+
+    /// Waits after an attempt that failed, before the next one: exponential back-off with jitter.
+    pub async fn back_off(&self, attempt: u32, error: &ApiError) {
+        self.waits.sleep(wait_after(attempt), format!("another attempt: {error}")).await;
+    }
+
+    /// Waits after a write that may have taken effect, or be about to: as long as Nexudus has for an answer, so that a look
+    /// afterwards shows it.
+    pub async fn let_settle(&self, attempt: u32, error: &ApiError) {
+        let wait = self.config.pace.request_timeout.max(wait_after(attempt));
+        self.waits.sleep(wait, format!("a look at what was done: {error}")).await;
     }
 
     /// Returns an error of this API.
@@ -156,7 +181,9 @@ impl Client {
         loop {
             let result = self.send(call, |body| read(body).ok_or_else(|| self.unreadable())).await;
             match result {
-                Err(error) if error.is_unclear() && attempt < ATTEMPTS => back_off(attempt).await,
+                Err(error) if error.is_unclear() && attempt < ATTEMPTS => {
+                    self.back_off(attempt, &error).await
+                }
                 result => return result,
             }
             attempt += 1;
@@ -202,7 +229,7 @@ impl Client {
             let answer = session.exchange(call.operation, call.writes(), request).await;
             match answer {
                 Err(Failed::Throttled(wait)) => session.throttled(wait, &mut throttled)?,
-                Err(Failed::Unavailable(words)) => return Err(session.unavailable(&words)),
+                Err(failed) => return Err(session.failure(failed)),
                 Ok((status, body)) => match status {
                     _ if status.is_success() => match judged(&body, &session).and_then(|()| read(&body)) {
                         Ok(read) => {
@@ -257,4 +284,4 @@ fn judged(body: &[u8], session: &Session) -> Result<(), ApiError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

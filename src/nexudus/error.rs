@@ -19,8 +19,24 @@ pub struct ApiError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ErrorKind {
     /// User, password, one-time password or token are wrong. The client does not send them again: that could lock the account.
-    #[error("refuses the credentials of [nexudus]{}", said(.0))]
-    Credentials(String),
+    #[error("refuses the credentials of [nexudus] with {status}{}", said(.words))]
+    Credentials {
+        /// HTTP status.
+        status: u16,
+        /// Error and description of OAuth.
+        words: String,
+    },
+    /// A request for a token brings none, and the answer is no refusal of the credentials.
+    #[error(
+        "answers {status} to a request for a token{}; that is no refusal of the credentials, so look for a firewall or proxy in between",
+        said(.words)
+    )]
+    NoToken {
+        /// HTTP status.
+        status: u16,
+        /// Error of OAuth, if there is one.
+        words: String,
+    },
     /// The user lacks a right, even with a token that was fetched for this request.
     #[error(
         "answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}"
@@ -40,7 +56,7 @@ pub enum ErrorKind {
         words: String,
     },
     /// Throttling for longer, or more often, than the client waits.
-    #[error("asks to wait{}", .0.map(|wait| format!(" for {}", humantime::format_duration(wait))).unwrap_or_default())]
+    #[error("throttles requests{}", .0.map(|wait| format!("; the next one goes out in {}", humantime::format_duration(wait))).unwrap_or_default())]
     Throttled(Option<Duration>),
     /// No connection, no answer in time, a broken one, or one that cannot be read. The request may have taken effect.
     #[error("is not available: {0}")]
@@ -60,7 +76,8 @@ impl ApiError {
     pub fn is_general(&self) -> bool {
         matches!(
             self.kind,
-            ErrorKind::Credentials(_)
+            ErrorKind::Credentials { .. }
+                | ErrorKind::NoToken { .. }
                 | ErrorKind::Unauthorized { .. }
                 | ErrorKind::Throttled(_)
                 | ErrorKind::Unavailable(_)

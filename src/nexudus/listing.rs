@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::client::{Call, Client};
 use super::error::{ApiError, ErrorKind};
 use super::record::Record;
+use crate::lenient;
 
 /// How often a list is read before it counts as not readable.
 const PASSES: usize = 5;
@@ -34,7 +36,15 @@ pub struct Collection {
 struct Page {
     records: Vec<Record>,
     has_next_page: bool,
-    total_items: Option<usize>,
+    /// A count, in any form.
+    total_items: Option<Value>,
+}
+
+impl Page {
+    /// Returns the number of records on all pages, if the API gives one.
+    fn total(&self) -> Option<usize> {
+        usize::try_from(lenient::integer(self.total_items.as_ref()?)?).ok()
+    }
 }
 
 /// What one pass over the pages has found.
@@ -86,7 +96,7 @@ impl Client {
     /// [`ApiError`].
     pub async fn total(&self, collection: Collection, filters: &[(&str, String)]) -> Result<usize, ApiError> {
         let page = self.page(Collection { page_size: 1, ..collection }, 1, filters).await?;
-        Ok(page.total_items.unwrap_or(page.records.len()))
+        Ok(page.total().unwrap_or(page.records.len()))
     }
 
     async fn pass<T>(
@@ -99,7 +109,7 @@ impl Client {
         let (mut announced, mut shrunk, mut barren) = (Vec::new(), false, 0);
         for number in 1.. {
             let page = self.page(collection, number, filters).await?;
-            if let Some(total) = page.total_items {
+            if let Some(total) = page.total() {
                 shrunk |= announced.last().is_some_and(|before| total < *before);
                 announced.push(total);
             }

@@ -1,79 +1,153 @@
-//! The pace: so many requests and writes in any 60 s, none too soon after the last, and no sooner than Nexudus says.
+//! The pace: so many requests and writes in any window of time, none too soon after the last, and no sooner than Nexudus says.
 //!
 //! A request counts from the moment that its answer came (or was given up): it reached Nexudus before that, and the
 //! next one will reach it later, so the bounds hold as Nexudus counts too, however long the way takes. One that is
 //! broken off counts from its beginning.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Pace;
 
-/// The length of time over which requests are counted.
-const WINDOW: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Longest wait that a `Retry-After` can cause: the longest window of a limit that Nexudus publishes and that this client can
+/// reach. A larger value is a mistake, or somebody else's.
+pub const LONGEST_HOLD: Duration = HOUR;
 
 /// Keeps one client's pace.
 #[derive(Debug)]
 pub struct Pacer {
-    pace: Pace,
-    /// When the latest requests ended, the oldest first; as many as may be in a window.
-    requests: VecDeque<Instant>,
-    /// The same of those that write.
-    writes: VecDeque<Instant>,
+    spacing: Duration,
+    limits: Vec<Limit>,
+    /// End of the latest request.
+    last: Option<Instant>,
+    /// End of the hold that Nexudus asked for.
     not_before: Option<Instant>,
 }
 
+/// A bound on requests in any window of time.
+#[derive(Debug)]
+struct Limit {
+    most: usize,
+    window: Duration,
+    /// Whether only writes count.
+    writes: bool,
+    /// Ends of the latest requests that count, the oldest first; at most `most`.
+    ends: VecDeque<Instant>,
+}
+
+/// The moment at which the next request may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// The moment; it can lie in the past.
+    pub at: Instant,
+    /// The bound that sets it.
+    pub reason: Reason,
+}
+
+/// The bound that a request waits for. `Display` continues the words "waiting for".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The distance between two requests.
+    Spacing,
+    /// A limit on requests, or on writes alone.
+    Limit {
+        /// Number of requests that it allows.
+        most: usize,
+        /// Window of time that it counts in.
+        window: Duration,
+        /// Whether only writes count.
+        writes: bool,
+    },
+    /// A `Retry-After` of Nexudus.
+    RetryAfter,
+}
+
 impl Pacer {
-    /// One that has seen no request yet.
+    /// Returns the pacer of a client that has sent no request yet.
     pub fn new(pace: Pace) -> Self {
-        Self { pace, requests: VecDeque::new(), writes: VecDeque::new(), not_before: None }
+        let limit = |most, window, writes| Limit { most, window, writes, ends: VecDeque::new() };
+        let limits = vec![
+            limit(pace.writes_per_minute, MINUTE, true),
+            limit(pace.requests_per_minute, MINUTE, false),
+            limit(pace.requests_per_hour, HOUR, false),
+        ];
+        Self { spacing: pace.request_spacing, limits, last: None, not_before: None }
     }
 
-    /// When the next request may go out; it can lie in the past.
-    pub fn next(&self, write: bool) -> Option<Instant> {
-        let spaced = self.requests.back().map(|last| *last + self.pace.request_spacing);
-        let room = |ends: &VecDeque<Instant>, bound: usize| {
-            let oldest = ends.len().checked_sub(bound)?;
-            Some(ends[oldest] + WINDOW)
-        };
-        let requests = room(&self.requests, self.pace.requests_per_minute);
-        let writes = write.then(|| room(&self.writes, self.pace.writes_per_minute)).flatten();
-        [spaced, requests, writes, self.not_before].into_iter().flatten().max()
+    /// Returns the turn of the next request; `None` before the first one.
+    pub fn next(&self, write: bool) -> Option<Turn> {
+        let spaced = self.last.map(|last| Turn { at: last + self.spacing, reason: Reason::Spacing });
+        let held = self.not_before.map(|at| Turn { at, reason: Reason::RetryAfter });
+        let limits = self.limits.iter().filter(|limit| limit.counts(write)).filter_map(Limit::turn);
+        limits.chain(spaced).chain(held).max_by_key(|turn| turn.at)
     }
 
     /// Notes that a request goes out.
     pub fn begun(&mut self, write: bool, now: Instant) {
-        note(&mut self.requests, now, self.pace.requests_per_minute);
-        if write {
-            note(&mut self.writes, now, self.pace.writes_per_minute);
+        self.last = Some(now);
+        for limit in self.limits.iter_mut().filter(|limit| limit.counts(write)) {
+            limit.ends.push_back(now);
+            if limit.ends.len() > limit.most {
+                limit.ends.pop_front();
+            }
         }
     }
 
     /// Notes that the request which went out last has ended.
     pub fn ended(&mut self, write: bool, now: Instant) {
-        let counted = [Some(&mut self.requests), write.then_some(&mut self.writes)];
-        for last in counted.into_iter().flatten().filter_map(VecDeque::back_mut) {
-            *last = now;
+        self.last = Some(now);
+        let counting = self.limits.iter_mut().filter(|limit| limit.counts(write));
+        for end in counting.filter_map(|limit| limit.ends.back_mut()) {
+            *end = now;
         }
     }
 
-    /// Lets nothing out for so long.
+    /// Holds every request back for `wait`, or for [`LONGEST_HOLD`] if that is shorter.
     pub fn hold(&mut self, wait: Duration, now: Instant) {
-        self.not_before = now.checked_add(wait).max(self.not_before);
+        self.not_before = Some(now + wait.min(LONGEST_HOLD)).max(self.not_before);
     }
 
-    /// How long nothing is let out since Nexudus has asked for it.
+    /// Ends the hold that Nexudus asked for.
+    pub fn release(&mut self) {
+        self.not_before = None;
+    }
+
+    /// Returns what is left of the hold that Nexudus asked for.
     pub fn held(&self, now: Instant) -> Option<Duration> {
         self.not_before.and_then(|end| end.checked_duration_since(now))
     }
 }
 
-fn note(ends: &mut VecDeque<Instant>, now: Instant, bound: usize) {
-    ends.push_back(now);
-    while ends.len() > bound {
-        ends.pop_front();
+impl Limit {
+    fn counts(&self, write: bool) -> bool {
+        write || !self.writes
+    }
+
+    /// Returns the moment at which the oldest request leaves a full window.
+    fn turn(&self) -> Option<Turn> {
+        let oldest = self.ends.len().checked_sub(self.most)?;
+        let reason = Reason::Limit { most: self.most, window: self.window, writes: self.writes };
+        Some(Turn { at: self.ends[oldest] + self.window, reason })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spacing => f.write_str("the distance between two requests (nexudus.request_spacing)"),
+            Self::Limit { most, window, writes } => {
+                let what = if *writes { "writes" } else { "requests" };
+                let window = if *window == HOUR { "hour" } else { "minute" };
+                write!(f, "Nexudus's limit of {most} {what} in any {window}")
+            }
+            Self::RetryAfter => f.write_str("Nexudus, which throttles requests and asks to wait"),
+        }
     }
 }
 
@@ -83,11 +157,16 @@ mod tests {
 
     use super::*;
 
-    fn pace(requests_per_minute: usize, writes_per_minute: usize, spacing_ms: u64) -> Pace {
+    /// Limits of writes and requests in a minute and of requests in an hour.
+    fn pace(
+        [writes_per_minute, requests_per_minute, requests_per_hour]: [usize; 3],
+        spacing_ms: u64,
+    ) -> Pace {
         Pace {
             request_timeout: Duration::from_secs(15),
             requests_per_minute,
             writes_per_minute,
+            requests_per_hour,
             request_spacing: Duration::from_millis(spacing_ms),
         }
     }
@@ -96,7 +175,7 @@ mod tests {
     fn run(mut pacer: Pacer, mut now: Instant, requests: &[(bool, u64)]) -> Vec<(bool, Instant)> {
         let mut begun = Vec::new();
         for &(write, takes_ms) in requests {
-            now = now.max(pacer.next(write).unwrap_or(now));
+            now = now.max(pacer.next(write).map_or(now, |turn| turn.at));
             begun.push((write, now));
             pacer.begun(write, now);
             now += Duration::from_millis(takes_ms);
@@ -107,25 +186,29 @@ mod tests {
         begun
     }
 
-    fn most_in_a_window(moments: &[Instant]) -> usize {
-        let within =
-            |first: &Instant| moments.iter().filter(|at| *at >= first && **at - *first < WINDOW).count();
-        moments.iter().map(within).max().unwrap_or(0)
+    fn most_in(window: Duration, moments: &[Instant]) -> usize {
+        let within = |(first, at): (usize, &Instant)| {
+            moments[first..].iter().take_while(|later| **later - *at < window).count()
+        };
+        moments.iter().enumerate().map(within).max().unwrap_or(0)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_60_s_hold_more_requests_or_writes_than_allowed_and_none_comes_too_soon(
-            (bound, writes_bound, spacing) in (1_usize..20, 1_usize..20, 0_u64..2000),
+        fn no_window_holds_more_than_its_limit_and_none_comes_too_soon(
+            limits in (1_usize..20, 1_usize..20, 1_usize..40),
+            spacing in 0_u64..2000,
             requests in proptest::collection::vec((any::<bool>(), 0_u64..3000), 1..80),
         ) {
-            let begun = run(Pacer::new(pace(bound, writes_bound, spacing)), Instant::now(), &requests);
+            let [writes_most, most, hourly] = <[usize; 3]>::from(limits);
+            let begun = run(Pacer::new(pace([writes_most, most, hourly], spacing)), Instant::now(), &requests);
             let all: Vec<Instant> = begun.iter().map(|(_, at)| *at).collect();
             let writes: Vec<Instant> = begun.iter().filter(|(write, _)| *write).map(|(_, at)| *at).collect();
-            prop_assert!(most_in_a_window(&all) <= bound);
-            prop_assert!(most_in_a_window(&writes) <= writes_bound);
+            prop_assert!(most_in(MINUTE, &all) <= most);
+            prop_assert!(most_in(MINUTE, &writes) <= writes_most);
+            prop_assert!(most_in(HOUR, &all) <= hourly);
             for pair in all.windows(2) {
                 prop_assert!(pair[1] - pair[0] >= Duration::from_millis(spacing));
             }
@@ -133,15 +216,41 @@ mod tests {
     }
 
     #[test]
-    fn what_may_go_out_goes_out_at_once_and_what_may_not_as_soon_as_it_may() {
+    fn a_request_goes_out_as_soon_as_every_limit_allows_it() {
         let now = Instant::now();
-        let begun = run(Pacer::new(pace(120, 60, 100)), now, &[(true, 0); 61]);
+        let begun = run(Pacer::new(pace([60, 120, 5000], 100)), now, &[(true, 0); 61]);
         assert_eq!(begun[59].1 - now, Duration::from_millis(59 * 100));
-        assert_eq!(begun[60].1 - now, WINDOW);
-        let mut pacer = Pacer::new(pace(120, 60, 0));
+        assert_eq!(begun[60].1 - now, MINUTE);
+        let mut pacer = Pacer::new(pace([60, 120, 5000], 0));
         assert_eq!(pacer.next(true), None);
         pacer.hold(Duration::from_secs(7), now);
         pacer.hold(Duration::from_secs(3), now);
-        assert_eq!(pacer.next(false), Some(now + Duration::from_secs(7)));
+        let turn = Turn { at: now + Duration::from_secs(7), reason: Reason::RetryAfter };
+        assert_eq!(pacer.next(false), Some(turn));
+        pacer.release();
+        assert_eq!((pacer.next(false), pacer.held(now)), (None, None));
+    }
+
+    /// 120 requests a minute use up 5,000 in 42 minutes; the rest of the hour has none.
+    #[test]
+    fn a_long_run_keeps_the_limit_of_an_hour() {
+        let now = Instant::now();
+        let begun = run(Pacer::new(pace([60, 120, 5000], 100)), now, &[(false, 1); 10_001]);
+        let all: Vec<Instant> = begun.iter().map(|(_, at)| *at).collect();
+        assert_eq!(most_in(HOUR, &all), 5000);
+        assert!(all[4999] - now < HOUR && all[5000] - now >= HOUR && all[5000] - now < HOUR + MINUTE);
+        assert!(all[10_000] - now >= 2 * HOUR);
+        let words = Reason::Limit { most: 5000, window: HOUR, writes: false }.to_string();
+        assert_eq!(words, "Nexudus's limit of 5000 requests in any hour");
+    }
+
+    #[test]
+    fn no_retry_after_holds_longer_than_an_hour() {
+        let now = Instant::now();
+        for seconds in [31_536_000, u64::MAX] {
+            let mut pacer = Pacer::new(pace([60, 120, 5000], 0));
+            pacer.hold(Duration::from_secs(seconds), now);
+            assert_eq!(pacer.held(now), Some(LONGEST_HOLD));
+        }
     }
 }

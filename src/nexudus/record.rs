@@ -8,7 +8,10 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::lenient;
 
 /// A JSON object whose values are kept as text. Its `Debug` names the fields only: records hold personal data.
 #[derive(Clone)]
@@ -27,9 +30,19 @@ impl Record {
         serde_json::from_str(self.raw(name)?).ok()
     }
 
+    /// Returns a field that is a whole number, in any form.
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        lenient::integer(&self.get(name)?)
+    }
+
+    /// Returns a field that is a list of whole numbers, each in any form.
+    pub fn integers(&self, name: &str) -> Option<Vec<i64>> {
+        self.get::<Vec<Value>>(name)?.iter().map(lenient::integer).collect()
+    }
+
     /// The record's `Id`.
     pub fn id(&self) -> Option<i64> {
-        self.get("Id")
+        self.integer("Id")
     }
 
     /// Gives a field a value, in its place; one that was not there comes last.
@@ -113,6 +126,9 @@ mod tests {
             (record.get::<u8>("A"), record.raw("ErrorCount"), record.raw("B")),
             (Some(2), Some("\"3\""), None)
         );
+        assert_eq!((record.integer("ErrorCount"), record.integer("URL")), (Some(3), None));
+        let lists = self::record(r#"{"A":[1,"2",3.0],"B":[1,"x"],"C":7}"#);
+        assert_eq!(["A", "B", "C"].map(|name| lists.integers(name)), [Some(vec![1, 2, 3]), None, None]);
         assert_eq!(format!("{record:?}"), r#"{"Id", "URL", "Active", "ErrorCount", "A", "A"}"#);
     }
 }

@@ -10,12 +10,13 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use super::auth::{Auth, Given, Next};
+use super::auth::Auth;
 use super::error::{ApiError, ErrorKind, host};
-use super::pace::Pacer;
+use super::pace::{LONGEST_HOLD, Pacer};
+use super::wait::Waits;
 use crate::config::Nexudus;
 use crate::metrics::Metrics;
-use crate::outgoing;
+use crate::{lenient, outgoing};
 
 /// How often a request is sent that gets no answer.
 pub const ATTEMPTS: u32 = 5;
@@ -23,7 +24,7 @@ pub const ATTEMPTS: u32 = 5;
 /// How often a request is sent again that was throttled.
 const THROTTLED: u32 = 20;
 
-/// The longest wait that Nexudus may ask for.
+/// Longest wait for which a request is held back; for a longer one it fails at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// The waits between attempts: from the first, doubled, up to the second; chance takes up to half of each away.
@@ -43,13 +44,17 @@ pub(super) struct Session {
     metrics: Arc<Metrics>,
     pacer: Pacer,
     pub(super) auth: Auth,
-    /// Why the credentials were refused; then nothing is sent any more.
-    refused: Option<ApiError>,
+    /// The refusal of the credentials. While there is one, nothing is sent.
+    pub(super) refused: Option<ApiError>,
+    pub(super) waits: Waits,
 }
 
-/// Why there is no answer that could be judged.
+/// The failure of a request to which there is no answer that could be judged.
 pub(super) enum Failed {
+    /// Nexudus asks for a wait.
     Throttled(Option<Duration>),
+    /// The request was not sent: Nexudus has asked for a long wait, and this much of it is left.
+    Held(Duration),
     Unavailable(String),
 }
 
@@ -65,6 +70,7 @@ impl Session {
             pacer: Pacer::new(config.pace),
             auth: Auth::new(config.credentials.clone()),
             refused: None,
+            waits: Waits::default(),
         })
     }
 
@@ -85,73 +91,22 @@ impl Session {
         self.metrics.control.request(operation, outcome);
     }
 
-    /// The header for the next request, with a new token if the last one is over. Without an answer the caller may ask
-    /// again; a refresh token that brings no token is given up, so the next one comes by the password.
-    pub(super) async fn header(&mut self) -> Result<HeaderValue, ApiError> {
-        if let Some(refused) = &self.refused {
-            return Err(refused.clone());
-        }
-        let (mut throttled, mut code_refused) = (0, false);
-        loop {
-            let refresh = match self.auth.next() {
-                Next::Header(header) => return Ok(header),
-                Next::Refresh => true,
-                Next::Password => false,
-            };
-            match self.token(refresh).await {
-                Err(Failed::Throttled(wait)) => self.throttled(wait, &mut throttled)?,
-                Err(Failed::Unavailable(words)) => {
-                    self.auth.forget_refresh();
-                    return Err(self.unavailable(&words));
-                }
-                Ok((status, body)) if status.is_success() => {
-                    let given: Option<Given> = serde_json::from_slice(&body).ok();
-                    let Some(header) = given.and_then(|given| self.auth.given(given)) else {
-                        self.count("token", "unavailable");
-                        self.auth.forget_refresh();
-                        let words = "its answer to a token request holds no token";
-                        return Err(self.unavailable(words));
-                    };
-                    self.count("token", "ok");
-                    return Ok(header);
-                }
-                Ok(_) if refresh => {
-                    self.count("token", "refused");
-                    self.auth.forget_refresh();
-                }
-                Ok((status, body)) => {
-                    self.count("token", "refused");
-                    let error = self.token_refusal(status, &body);
-                    let refused = matches!(error.kind, ErrorKind::Credentials(_));
-                    // A one-time password is good once, and another process of this user may have used it.
-                    if refused && self.auth.has_codes() && !code_refused {
-                        code_refused = true;
-                        continue;
-                    }
-                    self.refused = refused.then(|| error.clone());
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    async fn token(&mut self, refresh: bool) -> Result<(StatusCode, Bytes), Failed> {
-        self.room(true).await?;
-        tokio::time::sleep(self.auth.until_fresh(refresh)).await;
-        self.auth.take_code(refresh);
-        let url = self.url("/api/token");
-        self.exchange("token", true, |auth| auth.token_request(url.clone(), refresh)).await
-    }
-
-    /// Waits until the pace lets a request out. Where Nexudus has asked for a long wait it says so at once.
+    /// Waits until the pace lets a request out. A long hold that Nexudus asked for fails at once.
     pub(super) async fn room(&self, write: bool) -> Result<(), Failed> {
-        if let Some(wait) = self.pacer.held(Instant::now()).filter(|wait| *wait > LONGEST_WAIT) {
-            return Err(Failed::Throttled(Some(Duration::from_secs(wait.as_secs() + 1))));
+        let now = Instant::now();
+        if let Some(wait) = self.pacer.held(now).filter(|wait| *wait > LONGEST_WAIT) {
+            return Err(Failed::Held(Duration::from_secs(wait.as_secs() + 1)));
         }
-        if let Some(at) = self.pacer.next(write) {
-            tokio::time::sleep_until(at).await;
+        if let Some(turn) = self.pacer.next(write) {
+            self.waits.sleep(turn.at.saturating_duration_since(now), turn.reason.to_string()).await;
         }
         Ok(())
+    }
+
+    /// Sends again what was refused or held before: the operator asks for it.
+    pub(super) fn try_again(&mut self) {
+        self.refused = None;
+        self.pacer.release();
     }
 
     /// One request and its answer, when the pace allows it.
@@ -174,14 +129,14 @@ impl Session {
         self.pacer.ended(write, Instant::now());
         let outcome = match &answer {
             Err(Failed::Throttled(_)) => "throttled",
-            Err(Failed::Unavailable(_)) => "unavailable",
+            Err(Failed::Unavailable(_) | Failed::Held(_)) => "unavailable",
             Ok(_) => return answer,
         };
         self.count(operation, outcome);
         answer
     }
 
-    /// Notes a wait that Nexudus asks for, unless it is too long or comes too often.
+    /// Holds requests back for as long as Nexudus asks, within bounds. Fails if that is too long or comes too often.
     pub(super) fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
         *times += 1;
         let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
@@ -190,28 +145,6 @@ impl Session {
             return Err(self.error(ErrorKind::Throttled(wait)));
         }
         Ok(())
-    }
-
-    fn token_refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Problem {
-            error: String,
-            error_description: String,
-        }
-        let Problem { error, error_description } = serde_json::from_slice(body).unwrap_or_default();
-        // Whatever they are called: sent again and again, credentials that are not taken could lock the account.
-        let credentials =
-            matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        let words: Vec<String> =
-            [error, error_description].into_iter().filter(|words| !words.is_empty()).collect();
-        let words = self.clean(&words.join(": "));
-        self.error(if credentials {
-            ErrorKind::Credentials(words)
-        } else {
-            let words = format!("no token from /api/token; {words}");
-            ErrorKind::Refused { status: status.as_u16(), words: words.trim_end_matches("; ").to_owned() }
-        })
     }
 
     /// What the API says about a refusal: its message, and those of single fields.
@@ -248,14 +181,18 @@ impl Session {
         ApiError { host: Arc::clone(&self.host), kind }
     }
 
-    /// Returns the error for an answer that is missing or cannot be read.
-    pub(super) fn unavailable(&self, words: &str) -> ApiError {
-        self.error(ErrorKind::Unavailable(self.clean(words)))
+    /// Returns the error for a request without an answer.
+    pub(super) fn failure(&self, failed: Failed) -> ApiError {
+        self.error(match failed {
+            Failed::Throttled(wait) => ErrorKind::Throttled(wait),
+            Failed::Held(wait) => ErrorKind::Throttled(Some(wait)),
+            Failed::Unavailable(words) => ErrorKind::Unavailable(self.clean(&words)),
+        })
     }
 
     /// Words from elsewhere on one line, of bounded length, without a secret that they may repeat.
     pub(super) fn clean(&self, words: &str) -> String {
-        let mut words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let mut words = lenient::one_line(words);
         for secret in self.auth.secrets() {
             words = words.replace(secret, "***");
         }
@@ -286,24 +223,20 @@ async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode,
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         return Err(Failed::Unavailable(format!("it answers {}", status.as_u16())));
     }
-    Ok((status, body.into()))
+    Ok((status, lenient::body(body)))
 }
 
-/// `Retry-After` in both of its forms (RFC 9110, section 10.2.3).
+/// `Retry-After` in both of its forms (RFC 9110, section 10.2.3), at most [`LONGEST_HOLD`].
 fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = || value.parse().ok().map(Duration::from_secs);
     let moment =
         || httpdate::parse_http_date(value).ok().map(|at| at.duration_since(now).unwrap_or_default());
-    seconds().or_else(moment)
+    seconds().or_else(moment).map(|wait| wait.min(LONGEST_HOLD))
 }
 
-/// Waits before the attempt after this one.
-pub async fn back_off(attempt: u32) {
-    tokio::time::sleep(wait_after(attempt)).await;
-}
-
-fn wait_after(attempt: u32) -> Duration {
+/// Returns the wait before the attempt after this one: exponential, with jitter.
+pub(super) fn wait_after(attempt: u32) -> Duration {
     let doubled = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
     doubled.min(BACK_OFF.1).mul_f64(1.0 - fastrand::f64() / 2.0)
 }
@@ -318,6 +251,7 @@ mod tests {
             request_timeout: Duration::from_secs(5),
             requests_per_minute: 1000,
             writes_per_minute: 1000,
+            requests_per_hour: 1000,
             request_spacing: Duration::ZERO,
         };
         let config = Nexudus {
@@ -338,7 +272,7 @@ mod tests {
             let wait = Duration::from_secs(wait);
             let begun = Instant::now();
             assert_eq!(session.throttled(Some(wait), &mut times).is_ok(), accepted, "{wait:?}");
-            assert!(session.pacer.next(false).unwrap() >= begun + wait, "{wait:?}");
+            assert!(session.pacer.next(false).unwrap().at >= begun + wait, "{wait:?}");
         }
         let (mut session, mut times) = (session(), 0);
         let wait = Some(Duration::from_secs(2));
@@ -346,7 +280,7 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(session.throttled(wait, &mut times).unwrap_err().kind, ErrorKind::Throttled(wait));
         assert!(
-            session.pacer.next(false).unwrap() >= begun + Duration::from_secs(2),
+            session.pacer.next(false).unwrap().at >= begun + Duration::from_secs(2),
             "it counts all the same"
         );
     }

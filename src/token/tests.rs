@@ -76,10 +76,12 @@ async fn lifetime_and_principal_are_taken_from_where_they_are_found() {
         (r#""access_token":"opaque","expires_in":"30""#.to_owned(), 30..=30, "the client"),
         (r#""access_token":"opaque""#.to_owned(), 300..=300, "the client"),
         (format!(r#""access_token":"{}""#, jwt(&exp)), 90..=100, "the client"),
+        (r#""access_token":"opaque","expires_in":-5"#.to_owned(), 300..=300, "the client"),
+        (r#""access_token":"opaque","expires_in":"30.0""#.to_owned(), 30..=30, "the client"),
         (format!(r#""access_token":"{}","expires_in":20.5"#, jwt(r#"{"sub":"s"}"#)), 20..=20, "s"),
         (format!(r#""access_token":"{}","expires_in":20"#, jwt(r#"{"sub":7}"#)), 20..=20, "the client"),
     ] {
-        let body = format!("{{{answer}}}");
+        let body = format!("\u{feff}{{{answer}}}");
         let (server, _) = server(move |_, _| given(body.clone())).await;
         let token = server.fetch().await.unwrap();
         assert_eq!(token.principal(), principal, "{answer}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::observed::{Observed, WEBHOOKS};
 use super::plan::Comparison;
@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::nexudus::client::{Call, Client, ClientError};
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
+use crate::nexudus::wait::Watcher;
 use crate::nexudus::{ApiError, ErrorKind};
 
 const BUSINESSES: Collection = Collection { entity: "Business", path: "/api/sys/businesses", page_size: 100 };
@@ -108,9 +109,16 @@ impl Account {
         Ok(Self { client: Client::new(nexudus, metrics)?, config: config.clone() })
     }
 
-    /// Takes over the sources of a configuration whose `[nexudus]` is the same; the client goes on, with its pace and token.
+    /// Takes over the sources of a configuration whose `[nexudus]` is the same. The client keeps its pace and its token, and
+    /// sends again what Nexudus had refused: somebody may have changed it there.
     pub fn take_sources(&mut self, config: &Config) {
         self.config = config.clone();
+        self.client.try_again();
+    }
+
+    /// Shows each wait for Nexudus from now on to `watcher`.
+    pub fn watch_waits(&mut self, watcher: Watcher) {
+        self.client.watch_waits(watcher);
     }
 
     /// The API.
@@ -204,16 +212,11 @@ impl Account {
     }
 
     async fn actions(&self) -> Result<Vec<UnknownAction>, ApiError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Value {
-            id: i64,
-            name: String,
-        }
         let query = [("name", "eWebhookAction".to_owned())];
         let call = Call::read("enums", "/api/utils/enums", &query, "of a user with API access");
-        let values: Vec<Value> = self.client.get(&call).await?;
-        Ok(values.into_iter().map(|Value { id, name }| UnknownAction { id, name }).collect())
+        let values: Vec<Record> = self.client.get(&call).await?;
+        let action = |value: &Record| Some(UnknownAction { id: value.id()?, name: value.get("Name")? });
+        Ok(values.iter().filter_map(action).collect())
     }
 
     fn unknown(&self, actions: Vec<UnknownAction>) -> Vec<UnknownAction> {

@@ -4,7 +4,6 @@
 //! Everything is a matter of state, so running it again goes on where it stopped.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::json;
@@ -14,7 +13,7 @@ use super::observed::{Observed, WEBHOOKS, address};
 use super::plan::{Comparison, Pair, differences};
 use super::redact;
 use super::wanted::Wanted;
-use crate::nexudus::client::{ATTEMPTS, Call, Client, back_off};
+use crate::nexudus::client::{ATTEMPTS, Call, Client};
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, ErrorKind};
 
@@ -171,20 +170,15 @@ impl Account {
         let mut attempt = 1;
         loop {
             let call = Call::create(WEBHOOKS.path, body.clone(), "WebHook-Create");
-            let begun = Instant::now();
             let error = match self.client().write(&call).await {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) => self.client().error(ErrorKind::Unavailable("its answer names no Id".to_owned())),
                 Err(error) if error.is_unclear() => error,
                 Err(error) => return Err(error.into()),
             };
-            // It may be there all the same, or be there in a moment; a second one would deliver everything twice. Where the
-            // answer took all the time that it has, Nexudus may be at it still, and gets as long again.
-            let timeout = self.client().config().pace.request_timeout;
-            if begun.elapsed() >= timeout {
-                tokio::time::sleep(timeout).await;
-            }
-            back_off(attempt).await;
+            // The record may be there all the same, or appear yet: a second one would deliver everything twice. Nexudus can be
+            // at it for as long as an answer may take.
+            self.client().let_settle(attempt, &error).await;
             match self.find(wanted).await {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) if attempt < ATTEMPTS => attempt += 1,
@@ -229,7 +223,9 @@ impl Account {
             let call = Call::update(WEBHOOKS.path, record.to_json(), "WebHook-Edit");
             match self.client().write(&call).await {
                 Ok(_) => return Ok(true),
-                Err(error) if error.is_unclear() && attempt < ATTEMPTS => back_off(attempt).await,
+                Err(error) if error.is_unclear() && attempt < ATTEMPTS => {
+                    self.client().back_off(attempt, &error).await;
+                }
                 Err(error) => return Err(error.into()),
             }
             attempt += 1;

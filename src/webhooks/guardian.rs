@@ -162,6 +162,14 @@ impl Trouble {
         doubled(interval, self.count)
     }
 
+    /// Begins the waits anew, and lets the log name the same trouble again.
+    fn retry(&mut self) {
+        self.count = 0;
+        if let Some((words, _)) = &mut self.said {
+            words.clear();
+        }
+    }
+
     /// Whether there was one until now.
     fn ends(&mut self) -> bool {
         std::mem::take(self).said.is_some()
@@ -184,6 +192,9 @@ impl Watcher {
         let same = |previous: &Self| previous.account.config().nexudus.as_ref() == Some(nexudus);
         if let Some(mut previous) = previous.filter(same) {
             previous.account.take_sources(config);
+            previous.unseen.retry();
+            previous.unwritten.retry();
+            previous.write_after = Instant::now();
             return Ok(Some(previous));
         }
         let now = Instant::now();

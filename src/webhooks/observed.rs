@@ -50,11 +50,11 @@ impl Observed {
         let text = |name| record.get::<String>(name).filter(|text| !text.is_empty());
         Some(Self {
             id: record.id()?,
-            business_id: record.get("BusinessId"),
-            action_id: record.get("Action"),
+            business_id: record.integer("BusinessId"),
+            action_id: record.integer("Action"),
             url: text("URL").unwrap_or_default().into(),
             active: record.get("Active").unwrap_or(false),
-            error_count: record.get("ErrorCount").unwrap_or(0),
+            error_count: record.integer("ErrorCount").unwrap_or(0),
             last_error: text("LastError").map(|error| redact::tokens(&error)),
             last_trigger: text("LastTrigger"),
             created_on: text("CreatedOn"),
@@ -153,6 +153,12 @@ mod tests {
         assert_eq!(observed.url.expose(), "https://h/x?token=t");
         assert_eq!(observed.last_error.as_deref(), Some("POST https://h/x?token=*** 503"));
         assert!(observed.active && observed.last_trigger.is_none());
+        for count in ["10", "10.0", "\"10\"", "\"10.0\""] {
+            let json = format!(r#"{{"Id":5.0,"BusinessId":"7","Action":6.0,"ErrorCount":{count}}}"#);
+            let observed = Observed::read(&serde_json::from_str(&json).unwrap()).unwrap();
+            let numbers = (observed.id, observed.business_id, observed.action_id, observed.error_count);
+            assert_eq!(numbers, (5, Some(7), Some(6), 10), "{json}");
+        }
         let bare = Observed::read(&serde_json::from_str(r#"{"Id":5}"#).unwrap()).unwrap();
         assert_eq!(
             (bare.active, bare.error_count, bare.business_id, bare.url.expose()),

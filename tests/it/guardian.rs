@@ -24,6 +24,7 @@ fn settings<'a>(tenant: &Tenant, more: &[(&'a str, &str)]) -> Vec<(&'a str, Stri
         ("nexudus.public_url", PUBLIC),
         ("nexudus.requests_per_minute", "100000"),
         ("nexudus.writes_per_minute", "100000"),
+        ("nexudus.requests_per_hour", "1000000"),
         ("nexudus.request_spacing", "0s"),
         ("nexudus.guardian.interval", "200ms"),
         ("sources.default.business_id", "1999000001"),

@@ -410,6 +410,7 @@ fn a_create_whose_answer_was_lost_is_not_made_twice() {
         Fault::Status(500, r#"{"Message":"An error has occurred."}"#.to_owned()),
     ] {
         let tenant = Tenant::with(SOURCES);
+        tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"3s\"")));
         tenant.nexudus.fault(Matching::post(WEBHOOKS).containing("north"), fault.clone());
         tenant.prints(&["webhooks", "apply"], 0);
         assert_eq!(tenant.nexudus.webhooks().len(), 5, "{fault:?}");

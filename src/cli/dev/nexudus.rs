@@ -81,6 +81,7 @@ impl Place {
             ("public_url", format!("http://{}", self.ingress)),
             ("requests_per_minute", "100000".to_owned()),
             ("writes_per_minute", "100000".to_owned()),
+            ("requests_per_hour", "1000000".to_owned()),
             ("request_spacing", "0s".to_owned()),
         ];
         settings.into_iter().map(|(key, value)| (format!("nexudus.{key}"), value)).collect()

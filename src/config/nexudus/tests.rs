@@ -35,6 +35,7 @@ fn without_the_section_there_is_none_and_without_more_the_pace_is_that_of_the_do
     let nexudus = section(LEAST);
     assert_eq!(nexudus.base_url.as_str(), "https://spaces.nexudus.com/");
     assert_eq!((nexudus.pace.requests_per_minute, nexudus.pace.writes_per_minute), (120, 60));
+    assert_eq!(nexudus.pace.requests_per_hour, 5000);
     assert_eq!((nexudus.pace.request_spacing, nexudus.pace.request_timeout), (ms(100), ms(15_000)));
     assert_eq!(nexudus.guardian, Guardian { interval: ms(60_000), reenable: true });
     assert!(matches!(nexudus.credentials, Credentials::Token(token) if token.expose_secret() == "abc"));
@@ -137,6 +138,7 @@ fn what_is_missing_or_too_much_is_one_mistake_each() {
         (&format!("{USER}totp_secret = \"hunter2\""), "is not the secret of one-time passwords"),
         (&format!("{USER}client_id = \"a b\""), "no header can hold"),
         (&format!("{LEAST}requests_per_minute = 0"), "expected 1 to 100000"),
+        (&format!("{LEAST}requests_per_hour = 1_000_001"), "expected 1 to 1000000"),
         (&format!("{LEAST}guardian = {{ interval = \"10ms\" }}"), "0s for never"),
         (&format!("{LEAST}guardian = {{ interva = \"60s\" }}"), "did you mean interval?"),
         (&format!("{LEAST}bas_url = \"x\""), "did you mean base_url?"),

@@ -18,6 +18,7 @@ fn nexudus(base: &str, credentials: Credentials) -> Nexudus {
             request_timeout: Duration::from_secs(5),
             requests_per_minute: 1000,
             writes_per_minute: 1000,
+            requests_per_hour: 1000,
             request_spacing: Duration::ZERO,
         },
         guardian: Guardian { interval: Duration::ZERO, reenable: false },
@@ -25,10 +26,10 @@ fn nexudus(base: &str, credentials: Credentials) -> Nexudus {
     }
 }
 
-type Seen = Arc<StdMutex<Vec<String>>>;
+pub(in crate::nexudus) type Seen = Arc<StdMutex<Vec<String>>>;
 
 /// An API that answers as told, and what it was asked: method, path with query, `Authorization`, `client_id` and body.
-async fn api(
+pub(in crate::nexudus) async fn api(
     credentials: Credentials,
     answer: impl Fn(u32, &str) -> HttpResponse + Send + Sync + 'static,
 ) -> (Client, Seen) {
@@ -45,11 +46,11 @@ async fn api(
     (Client::new(&nexudus(&base, credentials), Arc::new(Metrics::new(""))).unwrap(), seen)
 }
 
-fn fixed() -> Credentials {
+pub(in crate::nexudus) fn fixed() -> Credentials {
     Credentials::Token("fixed-token".into())
 }
 
-fn password() -> Credentials {
+pub(in crate::nexudus) fn password() -> Credentials {
     Credentials::Password {
         username: "bridge@example.com".to_owned(),
         password: "open sesame".into(),
@@ -58,25 +59,25 @@ fn password() -> Credentials {
     }
 }
 
-fn ok(json: &str) -> HttpResponse {
+pub(in crate::nexudus) fn ok(json: &str) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(json.to_owned())
 }
 
-const RECORD: &str = r#"{"Id":7}"#;
+pub(in crate::nexudus) const RECORD: &str = r#"{"Id":7}"#;
 
-fn reading() -> Call<'static> {
+pub(in crate::nexudus) fn reading() -> Call<'static> {
     Call::read("read", "/api/sys/webhooks/7", &[], "WebHook-Read")
 }
 
-fn writing() -> Call<'static> {
+pub(in crate::nexudus) fn writing() -> Call<'static> {
     Call::update("/api/sys/webhooks", Bytes::from_static(RECORD.as_bytes()), "WebHook-Edit")
 }
 
-async fn read_id(client: &Client) -> Result<Option<i64>, ApiError> {
+pub(in crate::nexudus) async fn read_id(client: &Client) -> Result<Option<i64>, ApiError> {
     client.get::<Record>(&reading()).await.map(|record| record.id())
 }
 
-fn seen(seen: &Seen) -> Vec<String> {
+pub(in crate::nexudus) fn seen(seen: &Seen) -> Vec<String> {
     seen.lock().unwrap().clone()
 }
 
@@ -98,45 +99,6 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn a_token_is_fetched_once_and_renewed_by_its_refresh_token_then_by_the_password() {
-    let (client, asked) = api(password(), |number, path| match (number, path) {
-        (1, "/api/token") => {
-            ok(r#"{"access_token":"a1","token_type":"bearer","expires_in":604799,"refresh_token":"r1"}"#)
-        }
-        (4, _) | (7, _) => HttpResponse::Unauthorized().finish(),
-        (5, "/api/token") => {
-            ok(r#"{"access_token":"a2","token_type":"bearer","expires_in":604799,"refresh_token":"r2"}"#)
-        }
-        (8, "/api/token") => HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#),
-        (9, "/api/token") => ok(r#"{"access_token":"a3","token_type":"bearer","expires_in":604799}"#),
-        (_, "/api/token") => panic!("no token was asked for at {number}"),
-        _ => ok(RECORD),
-    })
-    .await;
-    for _ in 0..4 {
-        assert_eq!(read_id(&client).await, Ok(Some(7)));
-    }
-    let get = |token: &str| format!("GET /api/sys/webhooks/7 Bearer {token} - ");
-    let token = |form: &str| format!("POST /api/token - nexudus-bridge@here {form}");
-    let by_password = "grant_type=password&username=bridge%40example.com&password=open+sesame";
-    assert_eq!(
-        seen(&asked),
-        [
-            token(by_password),
-            get("a1"),
-            get("a1"),
-            get("a1"),
-            token("grant_type=refresh_token&refresh_token=r1"),
-            get("a2"),
-            get("a2"),
-            token("grant_type=refresh_token&refresh_token=r2"),
-            token(by_password),
-            get("a3"),
-        ]
-    );
-}
-
-#[tokio::test]
 async fn a_second_401_names_the_role_and_refused_credentials_are_never_tried_again() {
     let (client, asked) = api(password(), |_, path| match path {
         "/api/token" => ok(r#"{"access_token":"a","expires_in":60}"#),
@@ -154,7 +116,7 @@ async fn a_second_401_names_the_role_and_refused_credentials_are_never_tried_aga
     let (client, asked) = api(password(), refuse).await;
     for _ in 0..3 {
         let error = read_id(&client).await.unwrap_err();
-        let words = "refuses the credentials of [nexudus]: invalid_grant: bad ***";
+        let words = "refuses the credentials of [nexudus] with 400: invalid_grant: bad ***";
         assert_eq!(error.kind.to_string(), words);
     }
     assert_eq!(seen(&asked).len(), 1);
@@ -192,78 +154,23 @@ async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
 }
 
 #[tokio::test]
-async fn no_token_is_asked_for_five_times_whatever_is_to_be_read() {
-    let (client, asked) = api(password(), |_, _| HttpResponse::ServiceUnavailable().finish()).await;
-    let error = read_id(&client).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unavailable("it answers 503".to_owned()));
-    assert_eq!(seen(&asked).len(), 5);
-}
-
-#[tokio::test]
-async fn a_refresh_token_that_brings_nothing_is_given_up_whatever_the_answer() {
-    for answer in [
-        || HttpResponse::InternalServerError().finish(),
-        || HttpResponse::NotFound().finish(),
-        || HttpResponse::Forbidden().finish(),
-        || ok("{}"),
-    ] {
-        let (client, asked) = api(password(), move |number, path| match (number, path) {
-            (1, "/api/token") => ok(r#"{"access_token":"a1","expires_in":0,"refresh_token":"r1"}"#),
-            (3, "/api/token") => answer(),
-            (_, "/api/token") => ok(r#"{"access_token":"a2"}"#),
+async fn a_long_retry_after_is_bounded_and_ends_when_the_operator_asks() {
+    for value in ["31536000", "Thu, 31 Dec 2099 23:59:59 GMT", "18446744073709551615"] {
+        let (mut client, asked) = api(fixed(), move |number, _| match number {
+            1 => HttpResponse::Conflict().insert_header(("Retry-After", value)).finish(),
             _ => ok(RECORD),
         })
         .await;
-        // The first token is over as soon as it is used, and is used nevertheless.
-        assert_eq!(read_id(&client).await, Ok(Some(7)));
-        assert_eq!(read_id(&client).await, Ok(Some(7)));
-        let grants: Vec<bool> = seen(&asked)
-            .iter()
-            .filter(|request| request.starts_with("POST /api/token"))
-            .map(|request| request.contains("refresh_token=r1"))
-            .collect();
-        assert_eq!(grants, [false, true, false]);
-    }
-}
-
-#[tokio::test]
-async fn whatever_a_refusal_of_the_credentials_looks_like_they_are_not_sent_again() {
-    for answer in [
-        || HttpResponse::Forbidden().finish(),
-        || HttpResponse::Unauthorized().body("<html>"),
-        || HttpResponse::BadRequest().body(r#"{"error":"invalid_request"}"#),
-    ] {
-        let (client, asked) = api(password(), move |_, _| answer()).await;
         for _ in 0..3 {
-            assert!(matches!(read_id(&client).await.unwrap_err().kind, ErrorKind::Credentials(_)));
+            let ErrorKind::Throttled(Some(wait)) = read_id(&client).await.unwrap_err().kind else {
+                panic!("{value}: it is throttled")
+            };
+            assert!((3500..=3601).contains(&wait.as_secs()), "{value}: {wait:?}");
         }
-        assert_eq!(seen(&asked).len(), 1);
+        assert_eq!(seen(&asked).len(), 1, "{value}");
+        client.try_again();
+        assert_eq!(read_id(&client).await, Ok(Some(7)), "{value}");
     }
-}
-
-#[tokio::test]
-async fn a_one_time_password_that_was_used_elsewhere_is_followed_by_the_next_one_and_no_other() {
-    let Credentials::Password { username, password, client_id, .. } = password() else { unreachable!() };
-    let totp_secret = Some(SecretString::from("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"));
-    let credentials = Credentials::Password { username, password, totp_secret, client_id };
-    let code = |request: &String| request.rsplit_once("totp=").unwrap().1.to_owned();
-    let (client, asked) = api(credentials.clone(), |number, path| match (number, path) {
-        (1, _) => HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#),
-        (_, "/api/token") => ok(r#"{"access_token":"a1"}"#),
-        _ => ok(RECORD),
-    })
-    .await;
-    assert_eq!(read_id(&client).await, Ok(Some(7)));
-    let asked = seen(&asked);
-    assert_eq!(asked.len(), 3);
-    assert_ne!(code(&asked[0]), code(&asked[1]));
-
-    let (client, asked) =
-        api(credentials, |_, _| HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#)).await;
-    for _ in 0..3 {
-        assert!(matches!(read_id(&client).await.unwrap_err().kind, ErrorKind::Credentials(_)));
-    }
-    assert_eq!(seen(&asked).len(), 2);
 }
 
 #[tokio::test]
@@ -322,7 +229,7 @@ async fn every_error_names_the_host_of_the_api_and_debug_holds_no_secret() {
         (
             fixed(),
             |_, _| HttpResponse::Conflict().insert_header(("Retry-After", "400")).finish(),
-            "asks to wait",
+            "throttles requests",
         ),
         (fixed(), |_, _| HttpResponse::InternalServerError().finish(), "is not available"),
         (fixed(), |_, _| ok("<html>"), "is not available"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::config::Config;
-use nexudus_bridge::double::{Account, Effect, Fault, Matching, demo};
+use nexudus_bridge::double::{Account, Effect, Fault, Matching, RetryAfter, demo};
 use nexudus_bridge::metrics::Metrics;
 use nexudus_bridge::webhooks::guardian::Guardian;
 
@@ -123,6 +123,29 @@ async fn a_reload_that_leaves_nexudus_as_it_is_forgets_nothing() {
     alone.guardian.adopt(&configured(&tenant, &[("nexudus.client_id", "another")]));
     wait_until("it is switched on at once", || puts() > before).await;
     assert_eq!((requests("/api/token"), requests("/api/utils/enums")), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_a_firewall_before_the_token_endpoint_do_not_end_it() {
+    let tenant = tenant();
+    tenant.nexudus.fault(Matching::post("/api/token").times(6), Fault::Html(403));
+    let _alone = start(&configured(&tenant, &[]), true);
+    wait_for_looks(&tenant, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_ends_the_wait_that_nexudus_has_asked_for() {
+    let tenant = tenant();
+    let year = Fault::Throttled(409, RetryAfter::Seconds(31_536_000));
+    tenant.nexudus.fault(Matching::get(WEBHOOKS), year);
+    let config = configured(&tenant, &[]);
+    let alone = start(&config, true);
+    let throttled = || !tenant.nexudus.journal().answered(409).is_empty();
+    wait_until("it is throttled", throttled).await;
+    let before = tenant.nexudus.journal().len();
+    alone.guardian.adopt(&config);
+    wait_for_looks(&tenant, 1).await;
+    assert!(tenant.nexudus.journal().len() > before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

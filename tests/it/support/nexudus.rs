@@ -64,7 +64,7 @@ impl Tenant {
     pub(crate) fn section_as(&self, who: &str, more: &str) -> String {
         format!(
             "[nexudus]\nbase_url = {:?}\n{who}\npublic_url = {PUBLIC:?}\nrequests_per_minute = 100000\n\
-             writes_per_minute = 100000\nrequest_spacing = \"0s\"\n{more}\n",
+             writes_per_minute = 100000\nrequests_per_hour = 1000000\nrequest_spacing = \"0s\"\n{more}\n",
             self.nexudus.base_url()
         )
     }

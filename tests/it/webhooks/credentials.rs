@@ -1,11 +1,12 @@
 //! As whom: every way to authenticate works, and credentials that are refused are not tried again.
 
-use nexudus_bridge::double::{Account, demo};
+use nexudus_bridge::double::{Account, Fault, Matching, demo};
+use nexudus_bridge::kafka::embedded::{self, EmbeddedBroker};
 
 use crate::guardian::guarded;
 use crate::support::kafka::Authority;
 use crate::support::nexudus::{SOURCES, Tenant};
-use crate::support::program::{err, out, program};
+use crate::support::program::{Running, err, out, program};
 use crate::support::tls_front::TlsFront;
 
 #[test]
@@ -38,11 +39,75 @@ fn refused_credentials_are_tried_once_and_no_output_holds_them() {
         tenant.asked();
         let output = tenant.run(&["webhooks", "apply"]);
         assert_eq!(output.status.code(), Some(1), "{}", err(&output));
-        let words = format!("{} refuses the credentials of [nexudus]", tenant.named());
+        let words = format!("{} refuses the credentials of [nexudus] with {status}: ", tenant.named());
         assert!(err(&output).contains(&words), "{}", err(&output));
         assert!(!(err(&output) + &out(&output)).contains("wrong-password"));
         assert_eq!(tenant.asked().len(), 1);
     }
+}
+
+/// A page of a firewall is no refusal of the credentials.
+#[test]
+fn a_firewall_before_the_token_endpoint_is_waited_out_and_named_with_its_status() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.nexudus.fault(Matching::post("/api/token").times(2), Fault::Html(403));
+    tenant.prints(&["webhooks", "plan"], 0);
+    assert_eq!(tenant.asked().token_requests().len(), 3);
+
+    tenant.nexudus.fault(Matching::post("/api/token").always(), Fault::Html(403));
+    let output = tenant.run(&["webhooks", "apply"]);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    let words = format!("{} answers 403 to a request for a token", tenant.named());
+    assert!(err(&output).contains(&words), "{}", err(&output));
+}
+
+#[test]
+fn one_token_serves_a_whole_command_however_its_lifetime_is_written() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.nexudus.adjust(|manners| manners.byte_order_mark = true);
+    for expires_in in ["604799", "\"604799\"", "604799.0", "\"604799.0\"", "-5", "null"] {
+        tenant.nexudus.adjust(|manners| manners.expires_in = Some(expires_in.to_owned()));
+        tenant.asked();
+        tenant.prints(&["webhooks", "apply"], 0);
+        let journal = tenant.asked();
+        assert_eq!(journal.token_requests().len(), 1, "{expires_in}");
+    }
+    assert_eq!(tenant.nexudus.webhooks().len(), 5);
+    let id = tenant.webhook("/TeamUpdated");
+    for count in ["10.0", "\"10\"", "10"] {
+        tenant.nexudus.change_webhook(id, &[("ErrorCount", count)]).expect("there");
+        let status = tenant.json(&["webhooks", "status"], 0);
+        let rows = status["webhooks"].as_array().expect("a list");
+        let row = rows.iter().find(|row| row["webhook_id"] == id).expect("a row");
+        assert_eq!(row["error_count"], 10, "{count}");
+    }
+}
+
+/// Somebody has set the right password in Nexudus: the configuration stays as it is.
+#[test]
+fn sighup_sends_refused_credentials_again() {
+    let tenant = Tenant::with(SOURCES);
+    tenant.nexudus.set_account(Account::administrator(demo::EMAIL, "another"));
+    let broker = EmbeddedBroker::start(embedded::Options {
+        port: None,
+        topics: vec![("nexudus.quarantine".to_owned(), 1)],
+    })
+    .expect("an embedded broker starts");
+    tenant.configure(&format!(
+        "{}[ingress]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[topics]\ncreate = false\n\
+         [kafka]\nbootstrap_servers = {:?}\n{SOURCES}",
+        tenant.section("guardian = { interval = \"200ms\" }"),
+        broker.bootstrap_servers()
+    ));
+    let running = Running::serve(&tenant.file());
+    let refused = format!("{} refuses the credentials of [nexudus] with 400: invalid_grant", tenant.named());
+    running.line_with(&refused);
+    running.signal("HUP");
+    running.line_with(&refused);
+    tenant.nexudus.set_account(Account::administrator(demo::EMAIL, demo::PASSWORD));
+    running.signal("HUP");
+    running.line_with("the webhooks in Nexudus can be seen again");
+    assert_eq!(tenant.asked().token_requests().len(), 3, "once at start and once for each SIGHUP");
 }
 
 /// Nexudus keeps one refresh token for each client id: with the bridge's own a command would void the bridge's.
@@ -94,7 +159,7 @@ fn a_missing_role_is_named_after_one_new_token() {
 fn a_token_that_expires_on_the_way_is_renewed() {
     let tenant = Tenant::with(SOURCES);
     let world = tenant.nexudus.world();
-    let posts = nexudus_bridge::double::Matching::post("/api/sys/webhooks").after(2);
+    let posts = Matching::post("/api/sys/webhooks").after(2);
     tenant.nexudus.meanwhile(posts, move |_| world.end_access_tokens());
     tenant.prints(&["webhooks", "apply"], 0);
     let grants: Vec<bool> = tenant

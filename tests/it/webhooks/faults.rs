@@ -37,7 +37,7 @@ fn nexudus_s_own_limits_are_kept_by_the_default_pace() {
     let paceless: Vec<String> = tenant
         .section("")
         .lines()
-        .filter(|line| !line.contains("_minute") && !line.contains("spacing"))
+        .filter(|line| !line.contains("_per_") && !line.contains("spacing"))
         .map(str::to_owned)
         .collect();
     tenant.configure(&format!("{}\n{SOURCES}", paceless.join("\n")));
@@ -50,6 +50,7 @@ fn nexudus_s_own_limits_are_kept_by_the_default_pace() {
 #[test]
 fn a_nexudus_that_is_away_is_told_and_the_rest_is_not_tried() {
     let tenant = Tenant::with(SOURCES);
+    tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"2s\"")));
     tenant.nexudus.fault(Matching::post(WEBHOOKS).after(2).always(), Fault::Cut(Effect::NotDone));
     let output = tenant.run(&["webhooks", "apply"]);
     assert_eq!(output.status.code(), Some(1));
@@ -147,6 +148,28 @@ fn a_create_that_is_done_after_its_time_out_is_not_made_twice() {
         tenant.prints(&["webhooks", "apply", "--source", "north"], 0);
     });
     assert_eq!(tenant.nexudus.webhooks().len(), 1);
+}
+
+/// A gateway or a connection can give up while Nexudus is still at it.
+#[test]
+fn a_create_that_completes_after_an_unclear_answer_is_not_made_twice() {
+    let later = Effect::Later(Duration::from_secs(2));
+    std::thread::scope(|scope| {
+        for fault in [Fault::Gateway(502, later), Fault::Gateway(504, later), Fault::Cut(later)] {
+            scope.spawn(move || {
+                let tenant = Tenant::with(SOURCES);
+                tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"8s\"")));
+                tenant.nexudus.fault(Matching::post(WEBHOOKS), fault.clone());
+                tenant.prints(&["webhooks", "apply", "--source", "north"], 0);
+                let journal = tenant.asked();
+                assert_eq!((tenant.nexudus.webhooks().len(), journal.writes().len()), (1, 1), "{fault:?}");
+                let create = journal.writes()[0].instant;
+                let look = journal.entries().find(|entry| entry.instant > create).expect("a look");
+                let gap = look.instant - create;
+                assert!(gap >= Duration::from_secs(8), "{fault:?}: {gap:?}");
+            });
+        }
+    });
 }
 
 /// A proxy would look for its own loopback address.
