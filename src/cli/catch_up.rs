@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -15,6 +14,7 @@ use super::dev::program;
 use super::moment::moment;
 use super::output::{self, ADDED, ERROR, HEADING, Output, Table, Usage, WARNING, grouped, styled};
 use super::serve::Signals;
+use super::waits::Progress;
 use crate::action::Action;
 use crate::app::BuildError;
 use crate::catch_up::entities::{self, Entity};
@@ -24,7 +24,6 @@ use crate::catch_up::survey::survey;
 use crate::catch_up::window::Window;
 use crate::config::Config;
 use crate::delivery::replay::Replayer;
-use crate::metrics::Metrics;
 use crate::webhooks::{Account, AccountError};
 
 #[derive(Debug, clap::Args)]
@@ -170,14 +169,15 @@ impl Args {
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let told = args.beginnings()?;
     let config = control(file).await?;
-    let account = Account::new(&config, Arc::new(Metrics::new("")))?;
+    let lines = Progress::default();
+    let account = lines.account(&config)?;
     let mut signals = Signals::listen()?;
     let window = unless_stopped(&mut signals, window(&config, &account, &args, &told)).await;
     let window = match window {
         Ok(window) => window,
         Err(error) => return nothing(error, || args.command(file, &told.arguments())),
     };
-    let bar = progress();
+    let bar = lines.add(progress());
     let listing = async {
         let told = |kind| bar.set_message(format!("listing {kind}"));
         Ok(survey(account.client(), &args.entity, &window, args.max_records, told).await?)

@@ -21,6 +21,7 @@ pub mod sign;
 pub mod tail;
 mod topics;
 pub mod verify;
+mod waits;
 mod webhooks;
 
 use std::path::{Path, PathBuf};

@@ -61,7 +61,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     };
     let changes = look.comparison.changes().len();
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left  {msg}");
-    let bar = progress(changes as u64, style.expect("the template is right"));
+    let bar = args.common.progress.add(progress(changes as u64, style.expect("the template is right")));
     let tell = |pair: &Pair| {
         bar.set_message(format!("{} {}", pair.wanted.source.name, pair.wanted.action()));
         bar.inc(1);

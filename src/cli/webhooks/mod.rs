@@ -9,7 +9,6 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anstyle::Style;
 use clap::Subcommand;
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::client::control;
 use super::output::{self, WARNING, one_line, styled};
-use crate::metrics::Metrics;
+use super::waits::Progress;
 use crate::webhooks::account::UnknownAction;
 use crate::webhooks::apply::Failure;
 use crate::webhooks::plan::Unwanted;
@@ -46,6 +45,8 @@ struct Common {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    #[arg(skip)]
+    progress: Progress,
 }
 
 /// Exit code with `--detailed-exitcode`: `plan` would change something, `status` found something that is not ok.
@@ -67,7 +68,7 @@ async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, 
     for warning in config.warnings.iter().filter(|warning| warning.starts_with("nexudus.")) {
         output::warning(warning);
     }
-    let account = Account::new(&config, Arc::new(Metrics::new("")))?;
+    let account = common.progress.account(&config)?;
     account.check_locations(&common.source).await?;
     let look = chosen(&account, common).await?;
     for warning in &look.warnings {

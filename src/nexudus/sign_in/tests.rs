@@ -190,4 +190,3 @@ async fn a_one_time_password_that_was_used_elsewhere_is_followed_by_the_next_one
     }
     assert_eq!(seen(&asked).len(), 2);
 }
-

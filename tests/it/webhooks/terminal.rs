@@ -3,11 +3,11 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use nexudus_bridge::double::demo;
+use nexudus_bridge::double::{Fault, Matching, RetryAfter, demo};
 use serde_json::Value;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
-use crate::support::program::{out, program};
+use crate::support::program::{err, out, program};
 
 /// A command on a terminal, which `script` (of util-linux) stands for.
 struct OnTerminal {
@@ -18,8 +18,13 @@ struct OnTerminal {
 impl OnTerminal {
     /// Starts `webhooks` with these arguments, as a shell reads them.
     fn start(tenant: &Tenant, arguments: &str) -> Self {
+        Self::command(tenant, &format!("webhooks {arguments}"))
+    }
+
+    /// Starts a command with its arguments, as a shell reads them.
+    fn command(tenant: &Tenant, command: &str) -> Self {
         let (program, file) = (env!("CARGO_BIN_EXE_nexudus-bridge"), tenant.file());
-        let command = format!("{program} webhooks --config {} {arguments}", file.display());
+        let command = format!("{program} --config {} {command}", file.display());
         let child = Command::new("script")
             .args(["--quiet", "--return", "--command", &command, "/dev/null"])
             .stdin(Stdio::piped())
@@ -193,4 +198,36 @@ fn what_nexudus_keeps_does_nothing_to_a_terminal() {
         assert!(!told.contains("\u{1b}[2J") && !told.contains('\u{7}'), "{told:?}");
         assert!(!told.contains("\n+ default Forged") && !told.contains("\n? default Forged"), "{told:?}");
     }
+}
+
+/// A wait can last minutes: who runs a command sees that it waits, for what and for how long.
+#[test]
+fn a_wait_shows_its_reason_and_its_length_on_a_terminal_and_elsewhere() {
+    const REASON: &str = "for Nexudus, which throttles";
+    std::thread::scope(|scope| {
+        for command in
+            ["webhooks plan", "webhooks status", "webhooks enable", "catch-up --since 1h --dry-run"]
+        {
+            for terminal in [false, true] {
+                scope.spawn(move || {
+                    let tenant = Tenant::with(SOURCES);
+                    tenant.nexudus.fault(
+                        Matching::get("/api/sys/businesses"),
+                        Fault::Throttled(409, RetryAfter::Seconds(4)),
+                    );
+                    let (code, told) = if terminal {
+                        OnTerminal::command(&tenant, command).end()
+                    } else {
+                        let output = tenant.run(&command.split(' ').collect::<Vec<_>>());
+                        assert!(!out(&output).contains("waiting"), "{command}: {}", out(&output));
+                        (output.status.code(), err(&output))
+                    };
+                    assert_eq!(code, Some(0), "{command}: {told}");
+                    let line = told.lines().find(|line| line.contains("waiting")).unwrap_or_default();
+                    let has_length = line.contains(" 4.00 s ") || line.contains(" 3.9");
+                    assert!(has_length && line.contains(REASON), "{command}: {told:?}");
+                });
+            }
+        }
+    });
 }
