@@ -7,13 +7,10 @@ use super::location;
 use super::window::Window;
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
-use crate::nexudus::{ApiError, Client, time};
+use crate::nexudus::{ApiError, Client, ErrorKind, time};
 
 /// How much earlier than asked the API is asked: it does not say in which time zone its filter counts.
 const ZONES: SignedDuration = SignedDuration::from_hours(24);
-
-/// How many records to ask for at once; they can be long.
-const PAGE: usize = 100;
 
 /// A record that may be of interest.
 #[derive(Debug, Clone)]
@@ -45,14 +42,22 @@ pub enum SurveyError {
         /// The bound on all kinds together.
         most: usize,
     },
-    /// Nexudus does not say.
-    #[error("{entity}: {error}")]
+    /// The list cannot be read.
+    #[error("{entity}: {error}{}", advice(.error))]
     Api {
         /// The kind of records.
         entity: &'static str,
         /// Why not.
         error: ApiError,
     },
+}
+
+/// Returns what the operator can do about an error of a list.
+fn advice(error: &ApiError) -> &'static str {
+    match error.kind {
+        ErrorKind::DeepPage { .. } => "; choose a later --since, or read one kind at a time with --entity",
+        _ => "",
+    }
 }
 
 /// Finds the records of these kinds that have changed in the window, the one that changed longest ago first. Tells of each
@@ -74,7 +79,7 @@ pub async fn survey(
         let api = |error| SurveyError::Api { entity: entity.name, error };
         let filter = format!("from_{}_UpdatedOn", entity.name);
         let asked = [(filter.as_str(), minute(begin.checked_sub(ZONES).unwrap_or(Timestamp::MIN)))];
-        let collection = Collection { entity: entity.name, path: entity.path, page_size: PAGE };
+        let collection = Collection { entity: entity.name, path: entity.path };
         told(entity.name);
         let total = client.total(collection, &asked).await.map_err(api)?;
         left = left.checked_sub(total).ok_or(SurveyError::TooMany { entity: entity.name, total, most })?;

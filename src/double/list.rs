@@ -9,11 +9,11 @@ use jiff::Timestamp;
 
 use super::clock;
 use super::manners::{Manners, TextFilters};
+use super::message::Reply;
 use super::record::{Record, quoted};
 
-/// Records on a page if nothing is asked for, and at most.
+/// Records on a page of a query without `size`.
 const DEFAULT_SIZE: usize = 25;
-const MAX_SIZE: usize = 1000;
 
 /// The query of a list.
 pub(super) struct Query<'a> {
@@ -26,8 +26,20 @@ pub(super) struct Query<'a> {
 }
 
 impl Query<'_> {
+    /// Answers with the page that is asked for, or refuses a deep one. `shown` makes of a record what a listing has of it.
+    pub(super) fn answer<'r>(
+        &self,
+        records: impl Iterator<Item = &'r Record>,
+        shown: impl Fn(&Record) -> Record,
+    ) -> Reply {
+        if self.number("page").is_some_and(|page| page > self.manners.last_page) {
+            return Reply::html(403);
+        }
+        Reply::json(self.page(records, shown))
+    }
+
     /// The page that is asked for, in its envelope; `shown` makes of a record what a listing has of it.
-    pub(super) fn page<'r>(
+    fn page<'r>(
         &self,
         records: impl Iterator<Item = &'r Record>,
         shown: impl Fn(&Record) -> Record,
@@ -43,9 +55,8 @@ impl Query<'_> {
             let order = compare(a.get(order), b.get(order));
             if descending { order.reverse() } else { order }
         });
-        let number = |name: &str| self.value(name).and_then(|text| text.parse().ok()).filter(|n| *n > 0);
-        let page: usize = number("page").unwrap_or(1);
-        let size = number("size").unwrap_or(DEFAULT_SIZE).min(MAX_SIZE);
+        let page = self.number("page").unwrap_or(1);
+        let size = self.number("size").unwrap_or(DEFAULT_SIZE).min(self.manners.largest_page);
         let total = found.len();
         let pages = total.div_ceil(size);
         let skipped = (page - 1).saturating_mul(size);
@@ -59,6 +70,10 @@ impl Query<'_> {
         format!(
             r#"{{"Records":[{records}],"CurrentPage":{page},"CurrentPageSize":{size},"CurrentOrderField":{order},"CurrentSortDirection":{dir},"FirstItem":{first},"LastItem":{last},"PageNumber":{page},"PageSize":{size},"TotalItems":{total},"TotalPages":{pages},"HasNextPage":{next},"HasPreviousPage":{previous}}}"#
         )
+    }
+
+    fn number(&self, name: &str) -> Option<usize> {
+        self.value(name)?.parse().ok().filter(|number| *number > 0)
     }
 
     fn value(&self, name: &str) -> Option<&str> {
@@ -172,6 +187,8 @@ mod tests {
         );
         assert_eq!((&page["HasNextPage"], &page["HasPreviousPage"]), (&false.into(), &true.into()));
         assert_eq!(ask("size=5000", &manners).1["PageSize"], 1000);
+        let small = Manners { largest_page: 20, ..Manners::default() };
+        assert_eq!(ask("size=25&page=3", &small).0, (41..=60).collect::<Vec<_>>());
         assert_eq!(ask("page=9", &manners).0, [0; 0]);
         assert_eq!(ask("page=x&size=0", &manners).0.len(), 25);
     }

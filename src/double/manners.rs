@@ -31,6 +31,10 @@ pub struct Manners {
     pub dir_one_is_descending: bool,
     /// Whether listings leave fields null. `Description` of webhooks always is.
     pub partial_listings: bool,
+    /// Maximum number of records on a page: 1,000 in the 2020 page.
+    pub largest_page: usize,
+    /// Number of the last page of a list that is given; later ones are answered 403 with a page of HTML.
+    pub last_page: usize,
     /// What `Value` is in the answer to a create.
     pub created_value: CreatedValue,
     /// What `Active` is in a create that leaves it out.
@@ -116,6 +120,8 @@ impl Default for Manners {
             range_zone: SignedDuration::ZERO,
             dir_one_is_descending: false,
             partial_listings: true,
+            largest_page: 1000,
+            last_page: usize::MAX,
             created_value: CreatedValue::Id,
             active_by_default: false,
             reenabling_resets_errors: false,

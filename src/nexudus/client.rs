@@ -248,7 +248,8 @@ impl Client {
                         session.count(call.operation, "unauthorized");
                         if !session.auth.renews() || renewed {
                             let (status, role) = (status.as_u16(), call.role.clone());
-                            return Err(self.error(ErrorKind::Unauthorized { status, role }));
+                            let words = session.clean(&excerpt(&body));
+                            return Err(self.error(ErrorKind::Unauthorized { status, role, words }));
                         }
                         session.auth.forget_access();
                         renewed = true;
@@ -281,6 +282,22 @@ fn judged(body: &[u8], session: &Session) -> Result<(), ApiError> {
         Ok(Verdict { was_successful: false }) => Err(session.refusal(StatusCode::OK, body)),
         _ => Ok(()),
     }
+}
+
+/// Maximum number of characters that an error shows of an answer that is not the API's JSON.
+const EXCERPT: usize = 200;
+
+/// Returns the beginning of an answer's text, without the tags of HTML, on one line.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut words = String::new();
+    for (position, part) in text.split('<').enumerate() {
+        // Behind a `<` the text begins after the `>`.
+        let part = if position == 0 { part } else { part.split_once('>').map_or(part, |(_, text)| text) };
+        words.push_str(part);
+        words.push(' ');
+    }
+    words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(EXCERPT).collect()
 }
 
 #[cfg(test)]

@@ -39,13 +39,29 @@ pub enum ErrorKind {
     },
     /// The user lacks a right, even with a token that was fetched for this request.
     #[error(
-        "answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}"
+        "answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}{}",
+        said(.words)
     )]
     Unauthorized {
         /// HTTP status.
         status: u16,
         /// The role that the documentation asks for.
         role: String,
+        /// The beginning of the answer's text.
+        words: String,
+    },
+    /// A page of a list is refused although the pages before it were given.
+    #[error(
+        "answers 403 to page {page} of the list of {entity} and gave the pages before it: it, or a proxy before it, refuses deep pages{}",
+        said(.words)
+    )]
+    DeepPage {
+        /// The kind of records.
+        entity: &'static str,
+        /// The number of the page.
+        page: usize,
+        /// The beginning of the answer's text.
+        words: String,
     },
     /// A refusal that a retry does not cure.
     #[error("refuses with {status}{}", said(.words))]

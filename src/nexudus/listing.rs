@@ -1,10 +1,12 @@
-//! Reading all pages of a list, though records may come and go meanwhile.
+//! Reads all pages of a list, though records are added and deleted meanwhile.
 //!
-//! Pages are numbered, so a record that is deleted while they are read moves the next ones to the left, and one of them
-//! past the page that is read next. That shows: the total shrinks, or fewer records came than were announced. Then all
-//! pages are read again.
+//! Pages are numbered. A deletion moves all later records one position forward, and the first record of the next page onto
+//! a page that was read already. An addition hides this from the total. So a list of several pages is read again until a
+//! pass has every record of the pass before it. Then neither pass has missed a record: lists are ordered by `Id`, and new
+//! records get larger ones, so only the deletion of a record that a pass has read can make that pass miss another, and the
+//! deleted record is missing in the next pass. A list of one page is one answer and is read once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,11 +16,14 @@ use super::error::{ApiError, ErrorKind};
 use super::record::Record;
 use crate::lenient;
 
-/// How often a list is read before it counts as not readable.
+/// Maximum number of passes over a list until two of them agree.
 const PASSES: usize = 5;
 
-/// How many pages in a row may bring nothing new before the list counts as endless.
+/// Number of pages in a row without a new record after which the list counts as endless.
 const BARREN: usize = 2;
+
+/// Records to ask for at once: the largest page that the API documents.
+const PAGE_SIZE: usize = 1000;
 
 /// A kind of records, and where the API keeps them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +32,6 @@ pub struct Collection {
     pub entity: &'static str,
     /// Its path, such as `/api/sys/webhooks`.
     pub path: &'static str,
-    /// How many records to ask for at once; the API gives 1000 at most.
-    pub page_size: usize,
 }
 
 #[derive(Deserialize)]
@@ -47,10 +50,10 @@ impl Page {
     }
 }
 
-/// What one pass over the pages has found.
+/// The records of one pass over all pages.
 struct Pass<T> {
     records: BTreeMap<i64, T>,
-    complete: bool,
+    pages: usize,
 }
 
 impl Client {
@@ -58,7 +61,7 @@ impl Client {
     /// by it, so look at the records again. Some fields are null in lists.
     ///
     /// # Errors
-    /// [`ApiError`], also when the list kept changing.
+    /// [`ApiError`], also when no two passes agree.
     pub async fn list(
         &self,
         collection: Collection,
@@ -77,15 +80,14 @@ impl Client {
         filters: &[(&str, String)],
         keep: impl Fn(Record) -> T,
     ) -> Result<BTreeMap<i64, T>, ApiError> {
-        let mut before: Option<BTreeMap<i64, T>> = None;
+        let mut before: Option<BTreeSet<i64>> = None;
         for _ in 0..PASSES {
-            let Pass { records, complete } = self.pass(collection, filters, &keep).await?;
-            // The total may count what this user does not see; then two equal passes are all there is.
-            if complete || before.is_some_and(|before| before.keys().eq(records.keys())) {
+            let Pass { records, pages } = self.pass(collection, filters, &keep).await?;
+            let has_all = |before: BTreeSet<i64>| before.iter().all(|id| records.contains_key(id));
+            if pages == 1 || before.is_some_and(has_all) {
                 return Ok(records);
             }
-            tracing::debug!("the list of {} changed while it was read; reading it again", collection.entity);
-            before = Some(records);
+            before = Some(records.into_keys().collect());
         }
         Err(self.error(ErrorKind::Shifting(collection.entity)))
     }
@@ -95,7 +97,7 @@ impl Client {
     /// # Errors
     /// [`ApiError`].
     pub async fn total(&self, collection: Collection, filters: &[(&str, String)]) -> Result<usize, ApiError> {
-        let page = self.page(Collection { page_size: 1, ..collection }, 1, filters).await?;
+        let page = self.page(collection, (1, 1), filters).await?;
         Ok(page.total().unwrap_or(page.records.len()))
     }
 
@@ -106,17 +108,23 @@ impl Client {
         keep: &impl Fn(Record) -> T,
     ) -> Result<Pass<T>, ApiError> {
         let mut records = BTreeMap::new();
-        let (mut announced, mut shrunk, mut barren) = (Vec::new(), false, 0);
-        for number in 1.. {
-            let page = self.page(collection, number, filters).await?;
-            if let Some(total) = page.total() {
-                shrunk |= announced.last().is_some_and(|before| total < *before);
-                announced.push(total);
-            }
+        let (mut pages, mut barren) = (0, 0);
+        loop {
+            pages += 1;
+            let page = match self.page(collection, (pages, PAGE_SIZE), filters).await {
+                // The role was checked by the first page.
+                Err(ApiError { kind: ErrorKind::Unauthorized { status: 403, words, .. }, .. })
+                    if pages > 1 =>
+                {
+                    let entity = collection.entity;
+                    return Err(self.error(ErrorKind::DeepPage { entity, page: pages, words }));
+                }
+                page => page?,
+            };
             let known = records.len();
             records.extend(page.records.into_iter().filter_map(|record| Some((record.id()?, keep(record)))));
             if !page.has_next_page {
-                break;
+                return Ok(Pass { records, pages });
             }
             barren = if records.len() == known { barren + 1 } else { 0 };
             if barren > BARREN {
@@ -124,23 +132,20 @@ impl Client {
                 return Err(self.error(ErrorKind::Unavailable(words)));
             }
         }
-        // What was added since the first page may be on a page that was read before; that is no loss.
-        let complete = !shrunk && announced.first().is_none_or(|total| records.len() >= *total);
-        Ok(Pass { records, complete })
     }
 
     async fn page(
         &self,
         collection: Collection,
-        number: usize,
+        (number, size): (usize, usize),
         filters: &[(&str, String)],
     ) -> Result<Page, ApiError> {
-        let mut query = vec![
-            ("page", number.to_string()),
-            ("size", collection.page_size.to_string()),
-            ("orderBy", "Id".to_owned()),
-        ];
+        let mut query =
+            vec![("page", number.to_string()), ("size", size.to_string()), ("orderBy", "Id".to_owned())];
         query.extend(filters.iter().map(|(name, value)| (*name, value.clone())));
         self.get(&Call::read("list", collection.path, &query, format!("{}-List", collection.entity))).await
     }
 }
+
+#[cfg(test)]
+mod tests;

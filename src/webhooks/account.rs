@@ -17,7 +17,7 @@ use crate::nexudus::record::Record;
 use crate::nexudus::wait::Watcher;
 use crate::nexudus::{ApiError, ErrorKind};
 
-const BUSINESSES: Collection = Collection { entity: "Business", path: "/api/sys/businesses", page_size: 100 };
+const BUSINESSES: Collection = Collection { entity: "Business", path: "/api/sys/businesses" };
 
 /// What Nexudus calls the first value of its enum of actions: no action.
 const NO_ACTION: i64 = 1;

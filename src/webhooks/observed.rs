@@ -10,8 +10,8 @@ use crate::config::Source;
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
 
-/// Where Nexudus keeps webhooks. Their records are small, so most accounts have one page of them.
-pub const WEBHOOKS: Collection = Collection { entity: "WebHook", path: "/api/sys/webhooks", page_size: 1000 };
+/// Where Nexudus keeps webhooks.
+pub const WEBHOOKS: Collection = Collection { entity: "WebHook", path: "/api/sys/webhooks" };
 
 /// Number of consecutive failures at which Nexudus disables a webhook.
 pub const DISABLED_AT: i64 = 10;

@@ -40,7 +40,7 @@ pub(super) fn answer(state: &State, asked: &Asked, account: &Account, path: &str
             return array(wanted.map(|(_, it)| read(&it.record, manners).to_json()));
         }
         let query = Query { entity, pairs: &pairs, manners, ranges: manners.entity_ranges };
-        Reply::json(query.page(records().map(|(_, it)| &it.record), |record| listed(record, manners)))
+        query.answer(records().map(|(_, it)| &it.record), |record| listed(record, manners))
     })
 }
 

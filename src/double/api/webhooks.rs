@@ -63,7 +63,7 @@ fn search(state: &State, asked: &Asked) -> Reply {
         webhook.set("Description", "null");
         webhook
     };
-    Reply::json(query.page(state.webhooks.values(), listed))
+    query.answer(state.webhooks.values(), listed)
 }
 
 fn create(state: &mut State, asked: &Asked, account: &Account) -> Reply {

@@ -262,32 +262,49 @@ fn the_debug_output_of_a_call_holds_neither_its_body_nor_values_of_its_query() {
 }
 
 #[tokio::test]
+async fn a_missing_role_is_told_with_the_beginning_of_the_answer_s_text_on_one_line() {
+    let page = format!(
+        "<html><body class=\"x\"><h1>Blocked</h1>\r\n<p>fixed-token \u{1b}[31m{}</p>",
+        "é".repeat(300)
+    );
+    let (client, _) = api(fixed(), move |_, _| HttpResponse::Forbidden().body(page.clone())).await;
+    let error = read_id(&client).await.unwrap_err().to_string();
+    let (_, words) = error.split_once(": Blocked *** ").unwrap_or_else(|| panic!("{error}"));
+    assert!(!error.contains(['<', '\n', '\u{1b}']), "{error}");
+    assert!((150..200).contains(&words.chars().count()), "{error}");
+}
+
+#[tokio::test]
 async fn all_pages_are_read_and_read_again_when_records_moved_meanwhile() {
     use crate::nexudus::listing::Collection;
-    const THINGS: Collection = Collection { entity: "Thing", path: "/api/things", page_size: 2 };
+    const THINGS: Collection = Collection { entity: "Thing", path: "/api/things" };
     let page = |ids: &[u32], total: usize, more: bool| {
         let records: Vec<String> = ids.iter().map(|id| format!(r#"{{"Id":{id}}}"#)).collect();
         ok(&format!(r#"{{"Records":[{}],"HasNextPage":{more},"TotalItems":{total}}}"#, records.join(",")))
     };
-    // After the first page its first record is deleted: what was the third comes second, and is not seen.
+    // After the first page record 1 is deleted and record 5 is added: record 3 moves to the first page, which was read
+    // already, and the total does not change.
     let (client, asked) = api(fixed(), move |number, _| match number {
         1 => page(&[1, 2], 4, true),
-        2 => page(&[4], 3, false),
-        3 => page(&[2, 3], 3, true),
-        _ => page(&[4], 3, false),
+        2 => page(&[4, 5], 4, false),
+        3 | 5 => page(&[2, 3], 4, true),
+        _ => page(&[4, 5], 4, false),
     })
     .await;
     let ids: Vec<i64> =
         client.list(THINGS, &[("Thing_X", "a b".to_owned())]).await.unwrap().into_keys().collect();
-    assert_eq!(ids, [2, 3, 4]);
-    assert_eq!(seen(&asked)[1], "GET /api/things?page=2&size=2&orderBy=Id&Thing_X=a+b Bearer fixed-token - ");
-    assert_eq!(seen(&asked).len(), 4);
+    assert_eq!(ids, [2, 3, 4, 5]);
+    assert_eq!(
+        seen(&asked)[1],
+        "GET /api/things?page=2&size=1000&orderBy=Id&Thing_X=a+b Bearer fixed-token - "
+    );
+    assert_eq!(seen(&asked).len(), 6);
 
     let (client, asked) = api(fixed(), move |_, _| page(&[1, 2], 9, true)).await;
     let error = client.list(THINGS, &[]).await.unwrap_err();
     assert!(error.to_string().contains("has no end"), "{error}");
     assert!(seen(&asked).len() < 10);
-    // The total may count what this user does not see.
+    // One page is one answer. The total may count records that this user cannot see.
     let (client, _) = api(fixed(), move |_, _| page(&[1, 2], 9, false)).await;
     assert_eq!(client.list(THINGS, &[]).await.unwrap().len(), 2);
 }

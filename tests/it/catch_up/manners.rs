@@ -58,15 +58,50 @@ fn a_filter_that_is_ignored_in_another_zone_or_without_fractions_loses_and_adds_
 }
 
 #[test]
-fn records_that_are_deleted_while_pages_are_read_hide_no_other() {
+fn records_that_are_deleted_and_added_while_pages_are_read_hide_no_other() {
+    for is_added in [false, true] {
+        let office = Office::open();
+        office.tenant.nexudus.adjust(|manners| manners.largest_page = 100);
+        let bookings: Vec<i64> = (0..150).map(|_| office.put("Booking", HERE, SINCE, SINCE)).collect();
+        let first = bookings[0];
+        // The 101st record moves to the first page after that was read. An addition keeps the total.
+        let page = Matching::get("/api/spaces/bookings").containing("page=1").after(1);
+        office.tenant.nexudus.meanwhile(page, move |world| {
+            world.remove("Booking", first).expect("there");
+            if is_added {
+                let record = world.example("Booking", HERE).expect("known");
+                world.add("Booking", HERE, record).expect("known");
+            }
+        });
+        let summary = office.json(&["--until", "2026-03-03"], 0);
+        assert_eq!((&summary["published"][0]["events"], &summary["gone"]), (&json!(149), &json!(0)));
+        assert_eq!(office.published(), sorted(bookings[1..].iter().map(|id| format!("BookingCreate {id}"))));
+    }
+}
+
+#[test]
+fn a_refused_deep_page_is_no_missing_role_and_the_message_says_what_to_do() {
     let office = Office::open();
-    let bookings: Vec<i64> = (0..150).map(|_| office.put("Booking", HERE, SINCE, SINCE)).collect();
-    let first = bookings[0];
-    let page = Matching::get("/api/spaces/bookings").containing("page=1").after(1);
-    office.tenant.nexudus.meanwhile(page, move |world| drop(world.remove("Booking", first)));
-    let summary = office.json(&[], 0);
-    assert_eq!((&summary["published"][0]["events"], &summary["gone"]), (&json!(149), &json!(0)));
-    assert_eq!(office.published(), sorted(bookings[1..].iter().map(|id| format!("BookingCreate {id}"))));
+    // The locations fit on one page.
+    office.tenant.nexudus.adjust(|manners| (manners.largest_page, manners.last_page) = (3, 1));
+    for _ in 0..4 {
+        office.put("Booking", HERE, SINCE, SINCE);
+    }
+    let output = office.run(&["--since", SINCE]);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    let told = format!(
+        "nothing was published: Booking: {} answers 403 to page 2 of the list of Booking and gave the pages before it: it, \
+         or a proxy before it, refuses deep pages: We will be back soon; choose a later --since, or read one kind at a \
+         time with --entity\n",
+        office.tenant.named()
+    );
+    assert!(err(&output).contains(&told), "{}", err(&output));
+    assert!(!err(&output).contains("role"), "{}", err(&output));
+    // The first page is refused where the role is missing.
+    office.tenant.nexudus.adjust(|manners| manners.last_page = 0);
+    let told = "needs API access and the role Booking-List: We will be back soon\n";
+    let output = office.run(&["--since", SINCE]);
+    assert!(err(&output).contains(told), "{}", err(&output));
 }
 
 #[test]
