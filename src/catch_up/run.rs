@@ -1,26 +1,25 @@
-//! The run: each record in full, as an event of the action that tells of its change.
+//! The run: reads each record in full and publishes an event for each of its changes in the window.
 //!
-//! Records go out in the order in which they changed, so a run that breaks can be gone on with from a moment: by windows
-//! that are the same, but do not begin before it. That moment is not later than the creation of any new record that the
-//! next run finds, lest it count as merely changed then.
+//! Records are published in the order of their first change in the window. A run that ends early is resumed with the same
+//! windows, begun at the first change of the first record that is left. Creation and update are judged independently, so a
+//! later beginning can drop an event of a record, but never publish it under another action.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::fetch::{Fetched, fetch};
 use super::location::{Locations, Placed};
 use super::survey::Candidate;
-use super::window::{Meaning, Window, whole_second};
+use super::window::{Meaning, Times, Window};
 use crate::config::Source;
 use crate::delivery::Refusal;
 use crate::delivery::replay::Replayer;
-use crate::nexudus::{ApiError, Client, time};
+use crate::nexudus::{ApiError, Client};
 use crate::outcome::Outcome;
 
 /// What came of a run.
@@ -148,8 +147,8 @@ impl<'a> Run<'a> {
             told();
         }
         let Self { window, published, mut summary, .. } = self;
-        if let Some(moment) = go_on(&left, candidates, &window) {
-            let next = if summary.dry_run { window } else { window.not_before(moment) };
+        if let Some(first) = left.first() {
+            let next = if summary.dry_run { window } else { window.not_before(first.first_change) };
             summary.go_on_since = next.beginnings().arguments();
         }
         summary.published = published
@@ -160,10 +159,10 @@ impl<'a> Run<'a> {
     }
 
     async fn one(&mut self, candidate: &Candidate) -> Result<(), Broken> {
-        let Candidate { entity, id, updated_on, created_on, business_id } = *candidate;
-        // Where the list tells enough to leave a record out, that spares a request.
-        if let (Some(updated_on), Some(_), Some(business_id)) = (updated_on, created_on, business_id) {
-            let meanings = self.window.meanings(business_id, entity, created_on, updated_on);
+        let Candidate { entity, id, times, business_id, .. } = *candidate;
+        // A record that the list shows to have no event is not read.
+        if let (Times { created_on: Some(_), updated_on: Some(_) }, Some(business_id)) = (times, business_id) {
+            let meanings = self.window.meanings(business_id, entity, times);
             if self.leaves_out(candidate, &meanings) {
                 return Ok(());
             }
@@ -179,11 +178,6 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
         };
-        let moment = |field: &str| record.get::<String>(field).as_deref().and_then(time::read);
-        let Some(updated_on) = moment("UpdatedOn") else {
-            self.summary.outside += 1;
-            return Ok(());
-        };
         let business_id = match self.locations.of(self.client, entity, &record).await? {
             Placed::At(business_id) => business_id,
             Placed::Nowhere => {
@@ -195,7 +189,7 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
         };
-        let meanings = self.window.meanings(business_id, entity, moment("CreatedOn"), updated_on);
+        let meanings = self.window.meanings(business_id, entity, Times::of(&record));
         if !self.leaves_out(candidate, &meanings) {
             for (source, meaning) in meanings {
                 if let Meaning::Event(place) = meaning {
@@ -257,32 +251,3 @@ impl<'a> Run<'a> {
         self.summary.failed.push(Failed { entity, id, event, error });
     }
 }
-
-/// Before when windows need not begin for a later run to find all that are left, and to see every record that it finds as
-/// this one does. `all` are in the order in which they changed.
-fn go_on(left: &[&Candidate], all: &[Candidate], window: &Window) -> Option<Timestamp> {
-    left.first()?;
-    // Where the list does not say when a record changed, every run reads it.
-    let read = all.iter().take_while(|candidate| candidate.updated_on.is_none());
-    let mut since =
-        read.chain(left.iter().copied()).filter_map(|candidate| begin(candidate, window)).min()?;
-    for found in all.iter().rev() {
-        if found.updated_on.is_none_or(|updated_on| updated_on < since) {
-            break;
-        }
-        since = begin(found, window).map_or(since, |begin| since.min(begin));
-    }
-    Some(since)
-}
-
-/// From when on a later run would find a record, and see it as this one does. A whole second, as windows begin.
-fn begin(candidate: &Candidate, window: &Window) -> Option<Timestamp> {
-    let begin = window.begin(candidate.entity)?;
-    // It may be new, as long as the list does not say that it is not.
-    let Some(created) = candidate.created_on else { return Some(begin) };
-    let created = Some(created).filter(|created| *created >= begin);
-    [created, candidate.updated_on].into_iter().flatten().min().and_then(whole_second).or(Some(begin))
-}
-
-#[cfg(test)]
-mod tests;

@@ -4,10 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::entities::{self, Entity};
 use super::location;
-use super::window::Window;
+use super::window::{Times, Window};
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
-use crate::nexudus::{ApiError, Client, ErrorKind, time};
+use crate::nexudus::{ApiError, Client, ErrorKind};
 
 /// How much earlier than asked the API is asked: it does not say in which time zone its filter counts.
 const ZONES: SignedDuration = SignedDuration::from_hours(24);
@@ -19,12 +19,12 @@ pub struct Candidate {
     pub entity: &'static Entity,
     /// Its `Id`.
     pub id: i64,
-    /// When it was last changed, as the list says.
-    pub updated_on: Option<Timestamp>,
-    /// When it was created, as the list says.
-    pub created_on: Option<Timestamp>,
-    /// Its location, where the list says it.
+    /// Its times, as the list gives them.
+    pub times: Times,
+    /// Its location, where the list gives it.
     pub business_id: Option<i64>,
+    /// Time of its first change in the window. A run whose windows begin then, or earlier, publishes all of its events.
+    pub first_change: Timestamp,
 }
 
 /// Why there is no survey.
@@ -60,8 +60,8 @@ fn advice(error: &ApiError) -> &'static str {
     }
 }
 
-/// Finds the records of these kinds that have changed in the window, the one that changed longest ago first. Tells of each
-/// kind before it is listed.
+/// Finds the records of these kinds that have changed in the window, ordered by the time of their first change in it. Calls
+/// `told` with each kind before it is listed.
 ///
 /// # Errors
 /// [`SurveyError`]: nothing was published yet.
@@ -90,20 +90,22 @@ pub async fn survey(
         let records = client.list_of(collection, &asked, keep).await.map_err(api)?;
         found.extend(records.into_values().flatten());
     }
-    found.sort_by_key(|candidate| (candidate.updated_on, candidate.entity.name, candidate.id));
+    found.sort_by_key(|candidate| (candidate.first_change, candidate.entity.name, candidate.id));
     Ok(found)
 }
 
-/// A record as the list has it; none if it did not change in the window.
+/// Reads a record of a list. `None` if it did not change in the window.
 fn candidate(entity: &'static Entity, record: &Record, window: &Window) -> Option<Candidate> {
-    let moment = |name: &str| record.get::<String>(name).as_deref().and_then(time::read);
-    let (updated_on, created_on) = (moment("UpdatedOn"), moment("CreatedOn"));
+    let times = Times::of(record);
+    let Times { created_on, updated_on } = times;
     let begin = window.begin(entity)?;
     let within = |time: Timestamp| window.holds(time, begin);
-    // Lists leave some fields out; then the record itself tells.
-    let may_count = updated_on.is_none_or(within) || created_on.is_some_and(within);
+    // A list can leave fields out. Such a record has to be read in full.
+    let may_count = updated_on.is_none_or(within)
+        || created_on.map_or(updated_on.is_some_and(|updated| updated >= begin), within);
     let business_id = location::own(entity, record);
-    may_count.then_some(Candidate { entity, id: record.id()?, updated_on, created_on, business_id })
+    let first_change = window.first_change(entity, times, business_id).or(updated_on).unwrap_or(begin);
+    may_count.then_some(Candidate { entity, id: record.id()?, times, business_id, first_change })
 }
 
 /// As the API's filters take a time.

@@ -1,6 +1,6 @@
 //! From when on, and until when, what changed is of interest: for each source and action.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,7 @@ use super::since::{Beginnings, Since};
 use crate::action::Action;
 use crate::action::catalogue::Entry;
 use crate::config::{Config, Source};
+use crate::nexudus::record::Record;
 use crate::nexudus::time;
 use crate::webhooks::plan::Comparison;
 
@@ -31,14 +32,43 @@ pub struct Window {
     pub unreadable: Vec<String>,
 }
 
-/// What a record that changed means to one source.
+/// Upper bound of the time between `CreatedOn` and `UpdatedOn` of a record that was only created: one save writes both.
+const SAVE: SignedDuration = SignedDuration::from_secs(2);
+
+/// When a record was created and last updated, as far as Nexudus gives it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// `CreatedOn`.
+    pub created_on: Option<Timestamp>,
+    /// `UpdatedOn`.
+    pub updated_on: Option<Timestamp>,
+}
+
+impl Times {
+    /// Reads the times of a record.
+    pub fn of(record: &Record) -> Self {
+        let read = |name: &str| record.get::<String>(name).as_deref().and_then(time::read);
+        Self { created_on: read("CreatedOn"), updated_on: read("UpdatedOn") }
+    }
+
+    /// Returns the time of the last update after the creation, if there was one. A record without `CreatedOn` counts as
+    /// updated.
+    fn update(&self) -> Option<Timestamp> {
+        let later = |updated: &Timestamp| {
+            self.created_on.is_none_or(|created| updated.duration_since(created) > SAVE)
+        };
+        self.updated_on.filter(later)
+    }
+}
+
+/// The result of judging one change of a record for one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// An event of the source's action at this place.
+    /// An event of the source's action with this index.
     Event(usize),
-    /// It changed in the window, but no action that is wanted tells of it.
+    /// The record changed in the window, but the source wants no action for that change.
     Uncovered,
-    /// It did not change in the window.
+    /// The record did not change in the window.
     Outside,
 }
 
@@ -100,10 +130,10 @@ impl Window {
         window
     }
 
-    /// The same windows, but none begins before this moment.
-    pub fn not_before(mut self, moment: Timestamp) -> Self {
+    /// Returns the same windows, but none begins before the second of this time.
+    pub fn not_before(mut self, time: Timestamp) -> Self {
         for begin in self.since.values_mut() {
-            *begin = (*begin).max(moment);
+            *begin = (*begin).max(whole_second(time).unwrap_or(*begin));
         }
         self
     }
@@ -159,41 +189,64 @@ impl Window {
         time >= begin && self.until.is_none_or(|until| time <= until)
     }
 
-    /// What a record means to each source of its location; empty if no source has it.
-    pub fn meanings(
-        &self,
-        business_id: i64,
-        entity: &Entity,
-        created_on: Option<Timestamp>,
-        updated_on: Timestamp,
-    ) -> Vec<(Arc<Source>, Meaning)> {
+    /// Judges a record for each source of its location: one event for each action whose window holds the change, else one
+    /// entry without an event. Empty if no source has that location.
+    pub fn meanings(&self, business_id: i64, entity: &Entity, times: Times) -> Vec<(Arc<Source>, Meaning)> {
         let sources = self.places.iter().filter(|source| source.business_id == Some(business_id));
-        let meaning =
-            |source: &Arc<Source>| (Arc::clone(source), self.meaning(source, entity, created_on, updated_on));
-        sources.map(meaning).collect()
+        let judged = |source: &Arc<Source>| {
+            let meanings = self.judge(source, entity, times).into_iter();
+            meanings.map(|meaning| (Arc::clone(source), meaning)).collect::<Vec<_>>()
+        };
+        sources.flat_map(judged).collect()
     }
 
-    /// What a record means to a source of its location: its created action if it was created in the window, else its
-    /// updated one. New ones count though they changed again after the window's end: nothing else tells that they are new.
-    fn meaning(
-        &self,
-        source: &Source,
-        entity: &Entity,
-        created_on: Option<Timestamp>,
-        updated_on: Timestamp,
-    ) -> Meaning {
-        let (created, updated) =
-            (self.since_of(source, entity.created()), self.since_of(source, entity.updated()));
-        let begins = [created, updated].into_iter().flatten().map(|(_, begin)| begin);
-        let Some(first) = begins.min().or_else(|| self.begin(entity)) else { return Meaning::Outside };
-        // Whether it is new is judged even where nobody wants to hear of new ones: "updated" would be wrong.
-        let new_since = created.map_or(first, |(_, begin)| begin);
-        let is_new = entity.created().is_some() && created_on.is_some_and(|time| self.holds(time, new_since));
-        match if is_new { created } else { updated } {
-            Some((place, begin)) if is_new || self.holds(updated_on, begin) => Meaning::Event(place),
-            None if is_new || self.holds(updated_on, first) => Meaning::Uncovered,
-            _ => Meaning::Outside,
+    /// Judges the creation and the update of a record, each by the window of its own action. Both can be events.
+    fn judge(&self, source: &Source, entity: &Entity, times: Times) -> Vec<Meaning> {
+        let changes = [(entity.created(), times.created_on), (entity.updated(), times.update())]
+            .map(|(entry, time)| (self.since_of(source, entry), time));
+        let holds = |time: Option<Timestamp>, begin| time.is_some_and(|time| self.holds(time, begin));
+        let event = |(window, time): &(Option<(usize, Timestamp)>, Option<Timestamp>)| {
+            let (action_index, begin) = (*window)?;
+            holds(*time, begin).then_some(Meaning::Event(action_index))
+        };
+        let events: Vec<Meaning> = changes.iter().filter_map(event).collect();
+        if !events.is_empty() {
+            return events;
         }
+        let begins = changes.iter().filter_map(|(window, _)| window.map(|(_, begin)| begin));
+        let first = begins.min().or_else(|| self.begin(entity));
+        let is_uncovered =
+            |begin| changes.iter().any(|(window, time)| window.is_none() && holds(*time, begin));
+        vec![if first.is_some_and(is_uncovered) { Meaning::Uncovered } else { Meaning::Outside }]
+    }
+
+    /// Returns the events that a record can give, as actions and times of the changes. A missing time counts as the
+    /// beginning of the window, and a missing location as that of every source.
+    fn possible(&self, entity: &Entity, times: Times, business_id: Option<i64>) -> Vec<(&str, Timestamp)> {
+        let changes = [
+            (entity.created(), times.created_on, times.created_on.is_none()),
+            (entity.updated(), times.update(), times.updated_on.is_none()),
+        ];
+        let is_here = |source: &&Arc<Source>| business_id.is_none() || source.business_id == business_id;
+        let events = self.places.iter().filter(is_here).flat_map(|source| {
+            changes.into_iter().filter_map(|(entry, time, is_missing)| {
+                let (action_index, begin) = self.since_of(source, entry)?;
+                let time =
+                    if is_missing { Some(begin) } else { time.filter(|time| self.holds(*time, begin)) };
+                Some((source.actions.get(action_index).name(), time?))
+            })
+        });
+        events.collect()
+    }
+
+    /// Returns the time of a record's first change that can give an event.
+    pub fn first_change(&self, entity: &Entity, times: Times, business_id: Option<i64>) -> Option<Timestamp> {
+        self.possible(entity, times, business_id).into_iter().map(|(_, time)| time).min()
+    }
+
+    /// Returns the names of the actions under which a record can be published.
+    pub fn actions(&self, entity: &Entity, times: Times, business_id: Option<i64>) -> BTreeSet<&str> {
+        self.possible(entity, times, business_id).into_iter().map(|(action, _)| action).collect()
     }
 
     /// The place of a source's action, and since when it is of interest.
@@ -203,8 +256,8 @@ impl Window {
     }
 }
 
-/// The second that a moment lies in; none before all time.
-pub(super) fn whole_second(time: Timestamp) -> Option<Timestamp> {
+/// Rounds a time down to the second. `None` if that is out of range.
+fn whole_second(time: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(time.as_second() - i64::from(time.subsec_nanosecond() < 0)).ok()
 }
 

@@ -60,40 +60,45 @@ fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> Window {
     Window::new(&config, (&[], &[]), &Since::LastTrigger(overlap).into(), None, Some(&comparison))
 }
 
-/// What a record means to `default`, in words: the action's name, `uncovered` or `outside`.
+/// Judges a record for `default`: the names of the actions of its events, else `uncovered` or `outside`.
 fn told(window: &Window, entity: &str, created: &str, updated: &str) -> String {
-    let created = (created != "-").then(|| at(created));
-    let meanings = window.meanings(7, entities::named(entity).unwrap(), created, at(updated));
-    let [(source, meaning)] = &meanings[..] else { panic!("one source: {meanings:?}") };
-    match meaning {
-        Meaning::Event(place) => source.actions.get(*place).name().to_owned(),
-        Uncovered => "uncovered".to_owned(),
-        Outside => "outside".to_owned(),
-    }
+    let [created_on, updated_on] = [created, updated].map(|time| (time != "-").then(|| at(time)));
+    let meanings = window.meanings(7, entities::named(entity).unwrap(), Times { created_on, updated_on });
+    let names = meanings.iter().map(|(source, meaning)| match meaning {
+        Meaning::Event(index) => source.actions.get(*index).name(),
+        Uncovered => "uncovered",
+        Outside => "outside",
+    });
+    names.collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn a_record_is_new_if_it_was_created_in_the_window_else_changed() {
+fn creation_and_update_are_judged_each_on_its_own() {
     let all = ["Booking*", "VisitorRegistered", "HelDeskMessageCreated", "BusinessUpdate"];
     for (entity, created, updated, expected) in [
         ("Booking", "10", "10", "BookingCreate"),
-        ("Booking", "10:30", "11", "BookingCreate"),
-        ("Booking", "09:59:59.9", "10", "BookingUpdate"),
+        ("Booking", "10:30", "11", "BookingCreate BookingUpdate"),
+        ("Booking", "10:30", "10:30:02", "BookingCreate"), // one save
+        ("Booking", "10:30", "10:30:02.1", "BookingCreate BookingUpdate"),
+        ("Booking", "09:59:59.9", "10", "outside"),
+        ("Booking", "09:59:59.9", "10:00:02", "BookingUpdate"),
         ("Booking", "08", "12", "BookingUpdate"),
         ("Booking", "-", "11", "BookingUpdate"),
+        ("Booking", "11", "-", "BookingCreate"),
+        ("Booking", "-", "-", "outside"),
         ("Booking", "08", "09:59:59.9999999", "outside"),
         ("Booking", "08", "12:00:00.1", "outside"),
-        // Only this event tells that it is new, though what changed later was told by others.
         ("Booking", "11", "13", "BookingCreate"),
         ("Booking", "12:00:01", "13", "outside"),
-        // Odd times lose nothing.
-        ("Booking", "11", "09", "BookingCreate"),
+        ("Booking", "11", "09", "BookingCreate"), // updated before it was created
         ("Visitor", "11", "11", "VisitorRegistered"),
+        ("Visitor", "11", "11:30", "VisitorRegistered"),
         ("Visitor", "08", "11", "uncovered"),
         ("Visitor", "08", "13", "outside"),
         ("HelpDeskMessage", "11", "11", "HelDeskMessageCreated"),
         ("HelpDeskMessage", "08", "11", "uncovered"),
-        ("Business", "11", "11", "BusinessUpdate"), // no action tells of new ones
+        ("Business", "08", "11", "BusinessUpdate"),
+        ("Business", "11", "11", "uncovered"), // there is no action for a created location
     ] {
         let window = since(&all, "10", Some("12"));
         assert_eq!(told(&window, entity, created, updated), expected, "{entity} {created} {updated}");
@@ -101,19 +106,88 @@ fn a_record_is_new_if_it_was_created_in_the_window_else_changed() {
 }
 
 #[test]
-fn what_nobody_wants_is_uncovered() {
+fn a_change_whose_action_is_not_wanted_is_uncovered() {
     for (wanted, entity, created, updated, expected) in [
         (&["BookingUpdate"][..], "Booking", "11", "11", "uncovered"),
-        (&["BookingUpdate"], "Booking", "11", "13", "uncovered"),
+        (&["BookingUpdate"], "Booking", "11", "13", "BookingUpdate"),
         (&["BookingUpdate"], "Booking", "08", "11", "BookingUpdate"),
         (&["BookingCreate"], "Booking", "11", "12", "BookingCreate"),
         (&["BookingCreate"], "Booking", "08", "11", "uncovered"),
         (&["BookingCreate"], "Booking", "08", "09", "outside"),
-        // Deletions and signals tell of no change.
+        // Deletions and signals are not published for a change.
         (&["BookingDelete", "BookingCreate"], "Booking", "08", "11", "uncovered"),
     ] {
         let window = since(wanted, "10", None);
         assert_eq!(told(&window, entity, created, updated), expected, "{wanted:?} {created} {updated}");
+    }
+}
+
+#[test]
+fn the_first_change_is_the_earliest_event_and_the_beginning_where_a_time_is_missing() {
+    let window = since(&["Booking*", "VisitorRegistered"], "10", Some("12"));
+    for (entity, created, updated, expected) in [
+        ("Booking", "10:30", "11", Some("10:30")),
+        ("Booking", "08", "11", Some("11")),
+        ("Booking", "10:30", "13", Some("10:30")),
+        ("Booking", "11:00:00.5", "11:00:01", Some("11:00:00.5")),
+        ("Booking", "-", "11", Some("10")), // may have been created in the window
+        ("Booking", "11", "-", Some("10")),
+        ("Booking", "08", "-", Some("10")),
+        ("Booking", "08", "09", None),
+        ("Booking", "08", "13", None),
+        ("Visitor", "08", "11", None), // no action for it
+        ("Visitor", "-", "11", Some("10")),
+        ("Team", "11", "11", None), // no source wants it
+    ] {
+        let [created_on, updated_on] = [created, updated].map(|time| (time != "-").then(|| at(time)));
+        let first =
+            window.first_change(entities::named(entity).unwrap(), Times { created_on, updated_on }, None);
+        assert_eq!(first, expected.map(at), "{entity} {created} {updated}");
+    }
+}
+
+/// The minutes of a case between 09:00 and 14:00, by an xorshift generator: the same cases in each run.
+fn minutes(state: &mut u64, count: usize) -> Vec<Timestamp> {
+    let mut next = || {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        at("09") + SignedDuration::from_mins(i64::try_from(*state % 300).unwrap())
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn a_resumed_run_publishes_every_event_that_is_left_and_none_under_another_action() {
+    let all = ["BookingCreate", "BookingUpdate"];
+    let booking = entities::named("Booking").unwrap();
+    let events = |window: &Window, times: Times| -> Vec<Meaning> {
+        let meanings = window.meanings(7, booking, times).into_iter().map(|(_, meaning)| meaning);
+        meanings.filter(|meaning| matches!(meaning, Meaning::Event(_))).collect()
+    };
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for case in 0..200 {
+        let begins = minutes(&mut state, 2);
+        let named = all.iter().zip(&begins);
+        let named =
+            named.map(|(action, begin)| (("default".to_owned(), (*action).to_owned()), *begin)).collect();
+        let since = Beginnings { all: None, named };
+        let whole = Window::new(&config(&all, ""), (&[], &[]), &since, None, None);
+        let record = |_| {
+            let times = minutes(&mut state, 2);
+            Times { created_on: times.iter().min().copied(), updated_on: times.iter().max().copied() }
+        };
+        let mut records: Vec<Times> = (0..12).map(record).collect();
+        records.retain(|times| whole.first_change(booking, *times, None).is_some());
+        records.sort_by_key(|times| whole.first_change(booking, *times, None));
+        for (done, first) in records.iter().enumerate() {
+            let resumed = whole.clone().not_before(whole.first_change(booking, *first, None).unwrap());
+            for (number, times) in records.iter().enumerate() {
+                let (before, after) = (events(&whole, *times), events(&resumed, *times));
+                assert!(after.iter().all(|event| before.contains(event)), "{case} {times:?}");
+                assert!(number < done || after == before, "{case}: {times:?} lost {before:?}, got {after:?}");
+            }
+        }
     }
 }
 
@@ -135,8 +209,9 @@ fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
     let both = last_trigger(&[("BookingCreate", "12"), ("BookingUpdate", "11")], hour);
     for (created, updated, expected) in [
         ("11", "11", "BookingCreate"),
-        ("10:30", "12", "BookingUpdate"), // its creation was told
-        ("10:30", "10:30", "BookingUpdate"),
+        ("11", "12", "BookingCreate BookingUpdate"),
+        ("10:30", "12", "BookingUpdate"), // its creation was delivered
+        ("10:30", "10:30", "outside"),    // so was this one, and it was never updated
         ("09", "10", "BookingUpdate"),
         ("09", "09:59", "outside"),
     ] {
@@ -149,9 +224,10 @@ fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
 
     let late = last_trigger(&[("BookingCreate", "10"), ("BookingUpdate", "13")], hour);
     for (created, updated, expected) in [
-        ("09", "14", "BookingCreate"),
+        ("09", "14", "BookingCreate BookingUpdate"),
+        ("09", "11", "BookingCreate"),
         ("08", "12", "BookingUpdate"),
-        ("08", "11", "outside"), // that change was told
+        ("08", "11", "outside"), // that update was delivered
     ] {
         assert_eq!(told(&late, "Booking", created, updated), expected, "{created} {updated}");
     }
@@ -179,7 +255,11 @@ fn several_sources_of_a_location_are_judged_each_for_itself() {
     let all = window(&[], &[]);
     let meanings = |window: &Window, business_id: i64, entity: &str| -> Vec<String> {
         let entity = entities::named(entity).unwrap();
-        let meanings = window.meanings(business_id, entity, Some(at("09")), at("11"));
+        let meanings = window.meanings(
+            business_id,
+            entity,
+            Times { created_on: Some(at("09")), updated_on: Some(at("11")) },
+        );
         meanings.iter().map(|(source, meaning)| format!("{} {meaning:?}", source.name)).collect()
     };
     let twin = config.sources["twin"].actions.find("TeamUpdated").unwrap();
@@ -212,9 +292,11 @@ fn an_action_that_is_named_has_a_window_of_its_own_and_the_others_that_of_all_or
         Window::new(&config, (&[], &[]), &Beginnings { all, named: named.clone().into() }, None, None)
     };
     let both = window(Some(Since::At(at("10"))));
-    for (created, updated, expected) in
-        [("11", "12", "BookingCreate"), ("10:30", "12", "BookingUpdate"), ("09", "09", "outside")]
-    {
+    for (created, updated, expected) in [
+        ("11", "12", "BookingCreate BookingUpdate"),
+        ("10:30", "12", "BookingUpdate"),
+        ("09", "09", "outside"),
+    ] {
         assert_eq!(told(&both, "Booking", created, updated), expected, "{created} {updated}");
     }
     let alone = window(None);

@@ -8,13 +8,13 @@ use crate::support::program::{err, out, run};
 #[test]
 fn kinds_sources_and_the_end_of_the_window_can_be_chosen() {
     let office = Office::open();
-    let last = "2026-03-05T12:00:00Z";
+    let last = "2025-03-05T12:00:00Z";
     let here = office.put("Booking", HERE, BEFORE, SINCE);
     let north = office.put("Booking", NORTH, BEFORE, SINCE);
     let team = office.put("Team", HERE, BEFORE, last);
-    office.put("Team", HERE, BEFORE, "2026-03-05T12:00:01Z");
-    // New in the window, and changed again after it: no other event says that it is new.
-    let new = office.put("Team", HERE, SINCE, "2026-03-06T00:00:00Z");
+    office.put("Team", HERE, BEFORE, "2025-03-05T12:00:01Z");
+    // Created in the window and updated after it.
+    let new = office.put("Team", HERE, SINCE, "2025-03-06T00:00:00Z");
     let summary = office.json(&["--entity", "team", "--until", last], 0);
     assert_eq!(summary["unreadable"], json!(["TeamDeleted"]));
     let teams = sorted([format!("TeamCreated {new}"), format!("TeamUpdated {team}")]);
@@ -49,8 +49,8 @@ fn mistakes_are_exit_code_2_with_what_would_be_right() {
         (&["--since", "yesterday"], "or how long ago (90m, 2days), or last-trigger"),
         (&[&since[..], &["--until", "x"]].concat(), "expected a time (2026-01-02T03:04:05Z)"),
         (
-            &[&since[..], &["--until", "2026-03-01"]].concat(),
-            "lies before the beginning, 2026-03-02T10:00:00Z",
+            &[&since[..], &["--until", "2025-03-01"]].concat(),
+            "lies before the beginning, 2025-03-02T10:00:00Z",
         ),
         (&[&since[..], &["--entity", "Bookings"]].concat(), "expected one of BlogPost, Booking, Business"),
         (&[&since[..], &["--entity", "Resource"]].concat(), "expected one of BlogPost, Booking, Business"),

@@ -19,9 +19,9 @@ fn office() -> Office {
         Office::with(SOURCES, &["BookingCreate", "BookingUpdate", "TeamUpdated", "VisitorRegistered"]);
     office.tenant.apply();
     for (path, created, last) in [
-        ("/BookingCreate", "2026-01-01T00:00:00Z", Some("2026-03-04T10:00:00Z")),
-        ("/BookingUpdate", "2026-01-01T00:00:00Z", Some("2026-03-03T10:00:00Z")),
-        ("/TeamUpdated", "2026-03-05T10:00:00Z", None),
+        ("/BookingCreate", "2025-01-01T00:00:00Z", Some("2025-03-04T10:00:00Z")),
+        ("/BookingUpdate", "2025-01-01T00:00:00Z", Some("2025-03-03T10:00:00Z")),
+        ("/TeamUpdated", "2025-03-05T10:00:00Z", None),
     ] {
         let last = last.map_or("null".to_owned(), |last| format!("{last:?}"));
         let fields = [("CreatedOn", format!("{created:?}")), ("LastTrigger", last)];
@@ -32,25 +32,60 @@ fn office() -> Office {
     office
 }
 
+/// The outage begins at 12:00. A booking that was created and delivered at 08:00 is updated at 14:00.
+#[test]
+fn an_update_in_the_outage_of_a_record_created_on_the_same_day_is_published() {
+    let (created_on, outage, updated_on) =
+        ("2025-03-04T08:00:00Z", "2025-03-04T12:00:00Z", "2025-03-04T14:00:00Z");
+    for actions in [&["BookingUpdate"][..], &["BookingCreate", "BookingUpdate"]] {
+        let sources = SOURCES.replace(
+            r#"["BookingCreate", "BookingUpdate", "TeamUpdated", "VisitorRegistered", "TeamDeleted"]"#,
+            &format!("{actions:?}"),
+        );
+        let office = Office::with(&sources, actions);
+        office.tenant.apply();
+        for action in actions {
+            let fields = [("LastTrigger", format!("{outage:?}"))];
+            let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+            let webhook = office.tenant.webhook(&format!("/{action}"));
+            office.tenant.nexudus.change_webhook(webhook, &fields).expect("there");
+        }
+        let id = office.put("Booking", HERE, created_on, updated_on);
+        // Created in the overlap, and never updated.
+        let unchanged = office.put("Booking", HERE, created_on, created_on);
+        // The creation is in the overlap, so BookingCreate is published again. It is a copy under its own action.
+        let mut expected = vec![format!("BookingUpdate {id}")];
+        if actions.contains(&"BookingCreate") {
+            expected.extend([id, unchanged].map(|id| format!("BookingCreate {id}")));
+        }
+        office.tenant.json(&["catch-up", "--since", "last-trigger"], 0);
+        assert_eq!(office.published(), sorted(expected), "{actions:?}");
+        // Without an overlap only the update is left.
+        let arguments = ["catch-up", "--since", "last-trigger", "--overlap", "0s", "--dry-run"];
+        let update = json!([{"source": "default", "action": "BookingUpdate", "events": 1}]);
+        assert_eq!(office.tenant.json(&arguments, 0)["published"], update, "{actions:?}");
+    }
+}
+
 #[test]
 fn each_webhook_has_its_own_window_and_what_has_no_webhook_is_named() {
     let office = office();
     let put = |entity: &str, created: &str, updated: &str| office.put(entity, HERE, created, updated);
-    let old = "2026-01-01T00:00:00Z";
-    let created = put("Booking", "2026-03-03T10:00:00Z", "2026-03-03T10:00:00Z");
-    let updated = put("Booking", old, "2026-03-02T10:00:00Z");
-    let known_as_new = put("Booking", "2026-03-03T09:59:59Z", "2026-03-03T09:59:59Z");
-    let team = put("Team", old, "2026-03-04T10:00:00Z");
-    put("Booking", old, "2026-03-02T09:59:59Z");
-    put("Team", old, "2026-03-04T09:59:59Z");
-    put("Visitor", "2026-03-09T00:00:00Z", "2026-03-09T00:00:00Z");
+    let old = "2025-01-01T00:00:00Z";
+    let created = put("Booking", "2025-03-03T10:00:00Z", "2025-03-03T10:00:00Z");
+    let updated = put("Booking", old, "2025-03-02T10:00:00Z");
+    // Created before the window of BookingCreate, and never updated.
+    put("Booking", "2025-03-03T09:59:59Z", "2025-03-03T09:59:59Z");
+    let team = put("Team", old, "2025-03-04T10:00:00Z");
+    put("Booking", old, "2025-03-02T09:59:59Z");
+    put("Team", old, "2025-03-04T09:59:59Z");
+    put("Visitor", "2025-03-09T00:00:00Z", "2025-03-09T00:00:00Z");
     let summary = office.tenant.json(&["catch-up", "--since", "last-trigger"], 0);
     assert_eq!(summary["unknown_since"], json!(["default/VisitorRegistered"]));
     assert_eq!(summary["unreadable"], json!(["TeamDeleted"]));
     let expected = [
         format!("BookingCreate {created}"),
         format!("BookingUpdate {updated}"),
-        format!("BookingUpdate {known_as_new}"),
         format!("TeamUpdated {team}"),
     ];
     assert_eq!(office.published(), sorted(expected));
@@ -65,30 +100,32 @@ fn each_webhook_has_its_own_window_and_what_has_no_webhook_is_named() {
 fn a_run_that_breaks_is_gone_on_with_by_the_same_windows_though_the_webhooks_deliver_again() {
     let office = office();
     let put = |entity: &str, created: &str, updated: &str| office.put(entity, HERE, created, updated);
-    // Changed before the one at which the run breaks; the next are new, before the window of new ones begins and after.
-    let first = put("Booking", "2026-01-01T00:00:00Z", "2026-03-02T11:00:00Z");
-    let known_as_new = put("Booking", "2026-03-02T12:00:00Z", "2026-03-02T12:00:00Z");
-    let new = put("Booking", "2026-03-03T11:00:00Z", "2026-03-05T00:00:00Z");
-    let team = put("Team", "2026-01-01T00:00:00Z", "2026-03-04T10:00:00Z");
+    let old = "2025-01-01T00:00:00Z";
+    let first = put("Booking", old, "2025-03-02T11:00:00Z");
+    // The run ends here: updated in the window of BookingUpdate, created before the one of BookingCreate.
+    let early = put("Booking", "2025-03-02T10:00:00Z", "2025-03-02T12:00:00Z");
+    let both = put("Booking", "2025-03-03T11:00:00Z", "2025-03-05T00:00:00Z");
+    let team = put("Team", old, "2025-03-04T10:00:00Z");
     // Told before, and what nobody knows the beginning of.
-    put("Team", "2026-01-01T00:00:00Z", "2026-03-04T09:00:00Z");
-    put("Visitor", "2026-03-09T00:00:00Z", "2026-03-09T00:00:00Z");
-    lose(&office, known_as_new);
+    put("Team", "2025-01-01T00:00:00Z", "2025-03-04T09:00:00Z");
+    put("Visitor", "2025-03-09T00:00:00Z", "2025-03-09T00:00:00Z");
+    lose(&office, early);
     let output = office.run(&["--since", "last-trigger", "--overlap", "1day"]);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     assert_eq!(office.published(), [format!("BookingUpdate {first}")]);
     office.tenant.nexudus.heal();
 
-    let fields = [("LastTrigger", "\"2026-11-01T00:00:00Z\"")];
+    let fields = [("LastTrigger", "\"2025-11-01T00:00:00Z\"")];
     for path in ["/BookingCreate", "/BookingUpdate", "/TeamUpdated"] {
         office.tenant.nexudus.change_webhook(office.tenant.webhook(path), &fields).expect("there");
     }
     let output = paste(&err(&output));
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let expected = [
-        format!("BookingCreate {new}"),
+        format!("BookingCreate {both}"),
+        format!("BookingUpdate {both}"),
         format!("BookingUpdate {first}"),
-        format!("BookingUpdate {known_as_new}"),
+        format!("BookingUpdate {early}"),
         format!("TeamUpdated {team}"),
     ];
     is_complete(&office, &sorted(expected));
@@ -97,9 +134,9 @@ fn a_run_that_breaks_is_gone_on_with_by_the_same_windows_though_the_webhooks_del
 #[test]
 fn what_has_no_webhook_can_be_told_a_beginning_of_its_own() {
     let office = office();
-    let visitor = office.put("Visitor", HERE, "2026-03-09T00:00:00Z", "2026-03-09T00:00:00Z");
-    office.put("Visitor", HERE, "2026-03-08T00:00:00Z", "2026-03-08T00:00:00Z");
-    let own = "default/visitorregistered=2026-03-09";
+    let visitor = office.put("Visitor", HERE, "2025-03-09T00:00:00Z", "2025-03-09T00:00:00Z");
+    office.put("Visitor", HERE, "2025-03-08T00:00:00Z", "2025-03-08T00:00:00Z");
+    let own = "default/visitorregistered=2025-03-09";
     let summary = office.tenant.json(&["catch-up", "--since", own, "--since", "last-trigger"], 0);
     assert_eq!(summary["unknown_since"], json!([]));
     assert_eq!(office.published(), [format!("VisitorRegistered {visitor}")]);
@@ -110,11 +147,11 @@ fn the_overlap_can_be_chosen() {
     let office = office();
     for (overlap, events) in [("0s", 1), ("30m", 2), ("1day", 3)] {
         let updated = match overlap {
-            "0s" => "2026-03-03T10:00:00Z",
-            "30m" => "2026-03-03T09:30:00Z",
-            _ => "2026-03-02T10:00:00Z",
+            "0s" => "2025-03-03T10:00:00Z",
+            "30m" => "2025-03-03T09:30:00Z",
+            _ => "2025-03-02T10:00:00Z",
         };
-        office.put("Booking", HERE, "2026-01-01T00:00:00Z", updated);
+        office.put("Booking", HERE, "2025-01-01T00:00:00Z", updated);
         let arguments = ["catch-up", "--since", "last-trigger", "--overlap", overlap, "--dry-run"];
         let summary = office.tenant.json(&arguments, 0);
         let expected = json!([{"source": "default", "action": "BookingUpdate", "events": events}]);
