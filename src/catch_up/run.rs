@@ -17,10 +17,8 @@ use super::location::{Locations, Placed};
 use super::survey::Candidate;
 use super::window::{Meaning, Times, Window};
 use crate::config::Source;
-use crate::delivery::Refusal;
-use crate::delivery::replay::Replayer;
+use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer, Unconfirmed};
 use crate::nexudus::{ApiError, Client};
-use crate::outcome::Outcome;
 
 /// What came of a run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -87,6 +85,9 @@ pub enum Broken {
     /// Kafka does not confirm.
     #[error("{0}")]
     Kafka(String),
+    /// Every topic that is left has refused [`REFUSALS`] events in a row.
+    #[error("every topic that is left has refused {REFUSALS} events in a row; the last reason: {0}")]
+    Refused(String),
     /// Somebody wants it to end.
     #[error("interrupted")]
     Interrupted,
@@ -100,6 +101,8 @@ pub struct Run<'a> {
     replayer: Option<&'a Replayer>,
     id: Arc<str>,
     locations: Locations,
+    /// By the name of the action, which stands for its topic.
+    refusals: Refusals,
     published: BTreeMap<(Arc<str>, String), usize>,
     summary: Summary,
 }
@@ -115,8 +118,8 @@ impl<'a> Run<'a> {
             unknown_since: window.unknown.clone(),
             ..Summary::default()
         };
-        let (locations, published) = Default::default();
-        Self { client, window, replayer, id: id.into(), locations, published, summary }
+        let (locations, refusals, published) = Default::default();
+        Self { client, window, replayer, id: id.into(), locations, refusals, published, summary }
     }
 
     /// Publishes all candidates, in their order, until all are done or `stop` is, and tells of each that is done. What came
@@ -143,6 +146,11 @@ impl<'a> Run<'a> {
             }
             if self.summary.failed.len() > failed {
                 left.push(candidate);
+                if let Some(broken) = self.refused(&candidates[at + 1..]) {
+                    self.summary.error = Some(broken.to_string());
+                    left.extend(&candidates[at + 1..]);
+                    break;
+                }
             }
             told();
         }
@@ -160,8 +168,17 @@ impl<'a> Run<'a> {
 
     async fn one(&mut self, candidate: &Candidate) -> Result<(), Broken> {
         let Candidate { entity, id, times, business_id, .. } = *candidate;
+        if self.has_given_up(candidate) {
+            self.failed(
+                candidate,
+                None,
+                format!("not read: its topic has refused {REFUSALS} events in a row"),
+            );
+            return Ok(());
+        }
         // A record that the list shows to have no event is not read.
-        if let (Times { created_on: Some(_), updated_on: Some(_) }, Some(business_id)) = (times, business_id) {
+        if let (Times { created_on: Some(_), updated_on: Some(_) }, Some(business_id)) = (times, business_id)
+        {
             let meanings = self.window.meanings(business_id, entity, times);
             if self.leaves_out(candidate, &meanings) {
                 return Ok(());
@@ -192,12 +209,25 @@ impl<'a> Run<'a> {
         let meanings = self.window.meanings(business_id, entity, Times::of(&record));
         if !self.leaves_out(candidate, &meanings) {
             for (source, meaning) in meanings {
-                if let Meaning::Event(place) = meaning {
-                    self.publish(candidate, &source, place, &bytes).await?;
+                if let Meaning::Event(action_index) = meaning {
+                    self.publish(candidate, &source, action_index, &bytes).await?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Returns whether every topic that a record can be published to has refused too many events.
+    fn has_given_up(&self, candidate: &Candidate) -> bool {
+        let actions = self.window.actions(candidate.entity, candidate.times, candidate.business_id);
+        !actions.is_empty() && actions.into_iter().all(|action| self.refusals.has_given_up(action))
+    }
+
+    /// Returns the error that ends the run if none of the records that are left can be published.
+    fn refused(&self, left: &[Candidate]) -> Option<Broken> {
+        let last = self.summary.failed.last()?;
+        let is_over = !left.is_empty() && left.iter().all(|candidate| self.has_given_up(candidate));
+        is_over.then(|| Broken::Refused(last.error.clone()))
     }
 
     /// Whether a record makes no event at all; then it is counted.
@@ -220,26 +250,29 @@ impl<'a> Run<'a> {
         &mut self,
         candidate: &Candidate,
         source: &Arc<Source>,
-        place: usize,
+        action_index: usize,
         bytes: &Bytes,
     ) -> Result<(), Broken> {
-        let action = source.actions.get(place).name();
+        let action = source.actions.get(action_index).name();
         if let Some(replayer) = self.replayer {
-            let event = replayer.route_fetched(&source.name, place, bytes.clone(), &self.id);
-            let result = match event {
-                Some(event) => replayer.publish(&event).await.map(drop),
-                None => Err(Refusal::new(Outcome::Broker, "the record makes no event")),
+            let failure = if self.refusals.has_given_up(action) {
+                Some(format!("not published: its topic has refused {REFUSALS} events in a row"))
+            } else if let Some(event) =
+                replayer.route_fetched(&source.name, action_index, bytes.clone(), &self.id)
+            {
+                let result = replayer.publish(&event).await;
+                self.refusals.count(action, &result);
+                match result {
+                    Ok(_) => None,
+                    Err(Unconfirmed { cause: Cause::Timeout, detail }) => return Err(Broken::Kafka(detail)),
+                    Err(Unconfirmed { detail, .. }) => Some(detail),
+                }
+            } else {
+                Some("the record makes no event".to_owned())
             };
-            match result {
-                Ok(()) => {}
-                Err(refusal) if refusal.outcome == Outcome::Timeout => {
-                    return Err(Broken::Kafka(refusal.detail.into_owned()));
-                }
-                Err(refusal) => {
-                    let event = format!("{} {action}", source.name);
-                    self.failed(candidate, Some(event), refusal.detail.into_owned());
-                    return Ok(());
-                }
+            if let Some(error) = failure {
+                self.failed(candidate, Some(format!("{} {action}", source.name)), error);
+                return Ok(());
             }
         }
         *self.published.entry((Arc::clone(&source.name), action.to_owned())).or_default() += 1;

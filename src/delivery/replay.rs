@@ -6,6 +6,7 @@
 //! ids. Changes have them anyhow; a signal's id, which chance makes in a live delivery, is made here of the place where
 //! the message lies. Nothing is quarantined here: what cannot be published stays where it is, and the caller is told why.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,15 +18,15 @@ use super::address::Target;
 use super::decode;
 use super::route::{Routed, Router};
 use super::verify::Verified;
-use super::{Confirmed, Origins, Refusal, origins};
+use super::{Confirmed, Origins, origins};
 use crate::config::Config;
 use crate::event::{Event, Trace};
-use crate::kafka::confirm::{Unconfirmed, Verdict};
+use crate::kafka::confirm::{self, Verdict};
 use crate::kafka::consumer::Message;
 use crate::kafka::producer::Producer;
 use crate::kafka::settings::library_version;
 use crate::metrics::Metrics;
-use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
+use crate::outcome::{QuarantineReason, SignatureWarning};
 
 /// A delivery as the quarantine topic has it.
 #[derive(Debug)]
@@ -69,6 +70,51 @@ fn words(reason: QuarantineReason) -> &'static str {
         QuarantineReason::TooManyRecords | QuarantineReason::UnknownAction | QuarantineReason::Refused => {
             "was kept for another reason"
         }
+    }
+}
+
+/// Why an event was not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No broker answered in time. The event may have been written.
+    Timeout,
+    /// The broker refuses it for now: the topic is missing, or the right to write to it, or replicas.
+    RefusedForNow,
+    /// The broker refuses this event for good: it is too large or invalid.
+    RefusedForGood,
+}
+
+/// An event that was not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unconfirmed {
+    /// The kind of failure.
+    pub cause: Cause,
+    /// The reason as text. Holds no secret.
+    pub detail: String,
+}
+
+/// Number of events in a row that a topic refuses for now before a replay gives up on it.
+pub const REFUSALS: u32 = 3;
+
+/// Counts refusals in a row for each topic, so that a replay does not try thousands of events on a topic that takes none.
+#[derive(Debug, Default)]
+pub struct Refusals(BTreeMap<String, u32>);
+
+impl Refusals {
+    /// Counts the result of an event. `topic` can be any name that stands for one topic.
+    pub fn count<T>(&mut self, topic: &str, result: &Result<T, Unconfirmed>) {
+        match result {
+            Ok(_) => drop(self.0.remove(topic)),
+            Err(Unconfirmed { cause: Cause::RefusedForNow, .. }) => {
+                *self.0.entry(topic.to_owned()).or_default() += 1;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Returns whether a topic has refused [`REFUSALS`] events in a row.
+    pub fn has_given_up(&self, topic: &str) -> bool {
+        self.0.get(topic).is_some_and(|refusals| *refusals >= REFUSALS)
     }
 }
 
@@ -163,14 +209,13 @@ impl Replayer {
     /// Publishes an event in a batch of its own and waits for the broker's word.
     ///
     /// # Errors
-    /// The refusal. [`Outcome::Timeout`] means that no broker gave its word in time, so others would wait in vain too;
-    /// [`Outcome::Broker`], that this event's topic, or this event, is refused.
-    pub async fn publish(&self, event: &Event) -> Result<Confirmed, Refusal> {
+    /// [`Unconfirmed`]. After [`Cause::Timeout`] other events would time out too.
+    pub async fn publish(&self, event: &Event) -> Result<Confirmed, Unconfirmed> {
         let confirmed = match self.producer.publish_alone(event) {
             Ok(pending) => pending.confirm().await,
             Err(unconfirmed) => Err(unconfirmed),
         };
-        let position = confirmed.map_err(|unconfirmed| self.refusal(unconfirmed))?;
+        let position = confirmed.map_err(|error| self.unconfirmed(error))?;
         Ok(Confirmed {
             id: event.attributes.id,
             stream: Arc::clone(&event.stream),
@@ -179,19 +224,19 @@ impl Replayer {
         })
     }
 
-    fn refusal(&self, Unconfirmed { verdict, code }: Unconfirmed) -> Refusal {
-        let (outcome, what) = match verdict {
+    fn unconfirmed(&self, confirm::Unconfirmed { verdict, code }: confirm::Unconfirmed) -> Unconfirmed {
+        let (cause, what) = match verdict {
             Verdict::Unknown | Verdict::QueueFull => {
-                (Outcome::Timeout, "no broker confirmed in time; the event may still have been written")
+                (Cause::Timeout, "no broker confirmed in time; the event may still have been written")
             }
-            Verdict::Refused => (Outcome::Broker, "the broker refuses it for good"),
-            Verdict::Later | Verdict::Alone => (Outcome::Broker, "the broker refuses it for now"),
+            Verdict::Refused => (Cause::RefusedForGood, "the broker refuses it for good"),
+            Verdict::Later | Verdict::Alone => (Cause::RefusedForNow, "the broker refuses it for now"),
         };
         let mut detail = format!("{what}: {code}");
         if let Some(explanation) = self.producer.status().explanation() {
             detail.push_str(&format!("; {explanation}"));
         }
-        Refusal::new(outcome, detail)
+        Unconfirmed { cause, detail }
     }
 }
 

@@ -203,6 +203,20 @@ async fn what_cannot_be_replayed_yet_is_left_for_a_later_run_and_the_rest_is_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_refuses_three_events_in_a_row_is_not_tried_again() {
+    let bridge = TestBridge::on_apache(&["NewThing"], &[]).await;
+    for action in ["OtherThing", "OtherThing", "OtherThing", "OtherThing", "OtherThing", "NewThing"] {
+        bridge.deliver(action, r#"{"Id":1}"#).await.events("quarantined");
+    }
+    let replayed = ends(&quarantine(&bridge, &["replay"]), 1);
+    assert!(replayed.contains("1 replayed (1 event), 0 skipped, 5 failed"), "{replayed}");
+    let topic = bridge.name_of("OtherThing");
+    let count = |text: &str| replayed.matches(text).count();
+    assert_eq!(count("the broker refuses it for now"), 3, "{replayed}");
+    assert_eq!(count(&format!("not tried: {topic} has refused 3 events in a row")), 2, "{replayed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
     let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
     for topic in ["quarantine", "NewThing"] {

@@ -21,11 +21,10 @@ use crate::cli::serve::Signals;
 use crate::cli::tail::short;
 use crate::config::Config;
 use crate::delivery::Confirmed;
-use crate::delivery::replay::Replayer;
+use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer};
 use crate::event::Event;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 use crate::kafka::progress::Progress;
-use crate::outcome::Outcome;
 
 /// The consumer group whose offsets tell what was replayed.
 const GROUP: &str = "nexudus-bridge-quarantine-replay";
@@ -138,6 +137,7 @@ struct Tally {
     silent: BTreeSet<String>,
     /// How many of them since the last confirmation.
     silent_in_a_row: usize,
+    refusals: Refusals,
 }
 
 /// So many topics without a word between two confirmations: it is the cluster, not a topic.
@@ -231,13 +231,18 @@ impl Replay {
             if self.tally.silent.contains(topic) {
                 return Err(format!("not tried: {topic} has not confirmed before"));
             }
-            match self.replayer.publish(event).await {
+            if self.tally.refusals.has_given_up(topic) {
+                return Err(format!("not tried: {topic} has refused {REFUSALS} events in a row"));
+            }
+            let result = self.replayer.publish(event).await;
+            self.tally.refusals.count(topic, &result);
+            match result {
                 Ok(one) => {
                     self.tally.silent_in_a_row = 0;
                     confirmed.push(one);
                 }
                 Err(refusal) => {
-                    if refusal.outcome == Outcome::Timeout {
+                    if refusal.cause == Cause::Timeout {
                         self.tally.silent.insert(topic.clone());
                         self.tally.silent_in_a_row += 1;
                     }

@@ -118,3 +118,24 @@ async fn what_makes_no_events_says_why() {
     message.value = Some(b" [ ] ".to_vec());
     assert!(replayer.route(message, None).unwrap().is_empty());
 }
+
+#[test]
+fn a_topic_is_given_up_after_three_refusals_for_now_in_a_row() {
+    let of = |cause| Err::<(), _>(Unconfirmed { cause, detail: String::new() });
+    let [for_now, for_good, silent] = [Cause::RefusedForNow, Cause::RefusedForGood, Cause::Timeout].map(of);
+    for (results, is_given_up) in [
+        (vec![&for_now, &for_now], false),
+        (vec![&for_now, &for_now, &for_now], true),
+        (vec![&for_now, &for_now, &Ok(()), &for_now], false),
+        (vec![&for_now, &for_good, &for_now, &silent, &for_now], true),
+        (vec![&for_good; 5], false),
+        (vec![&silent; 5], false),
+    ] {
+        let mut refusals = Refusals::default();
+        for result in &results {
+            refusals.count("one", *result);
+        }
+        assert_eq!(refusals.has_given_up("one"), is_given_up, "{results:?}");
+        assert!(!refusals.has_given_up("other"));
+    }
+}

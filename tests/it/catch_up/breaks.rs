@@ -251,6 +251,56 @@ fn a_topic_that_is_not_there_fails_its_own_events_only() {
 }
 
 #[test]
+fn a_topic_that_refuses_three_events_in_a_row_is_not_tried_again() {
+    let office = Office::with(SOURCES, &["BookingUpdate"]);
+    let teams: Vec<i64> = (0..6).map(|_| office.put("Team", HERE, BEFORE, SINCE)).collect();
+    let booking = office.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
+    let summary = office.json(&[], 1);
+    let errors: Vec<&str> = summary["failed"].as_array().expect("a list").iter().map(error_of).collect();
+    assert_eq!(errors.len(), teams.len());
+    assert!(
+        errors[..3].iter().all(|error| error.starts_with("the broker refuses it for now: ")),
+        "{errors:?}"
+    );
+    let not_read = "not read: its topic has refused 3 events in a row";
+    assert!(errors[3..].iter().all(|error| *error == not_read), "{errors:?}");
+    let journal = office.tenant.asked();
+    let read = teams.iter().filter(|id| !journal.of("GET", &format!("/api/spaces/teams/{id}")).is_empty());
+    assert_eq!(read.count(), 3, "the others would be read in vain");
+    assert_eq!((&summary["error"], &summary["go_on_since"]), (&json!(null), &json!([SINCE])));
+    assert_eq!(office.published(), [format!("BookingUpdate {booking}")]);
+}
+
+#[test]
+fn a_run_whose_every_topic_refuses_ends_and_says_why() {
+    let office = Office::with(SOURCES, &[]);
+    let bookings: Vec<i64> = (0..8).map(|_| office.put("Booking", HERE, BEFORE, SINCE)).collect();
+    let output = office.run(&["--since", SINCE]);
+    assert_eq!(output.status.code(), Some(1), "{}", out(&output));
+    let told = "error: ended before its time: every topic that is left has refused 3 events in a row; the last reason: \
+                the broker refuses it for now: ";
+    assert!(err(&output).contains(told), "{}", err(&output));
+    assert!(
+        err(&output).contains("To go on: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z "),
+        "{}",
+        err(&output)
+    );
+    let journal = office.tenant.asked();
+    let read =
+        bookings.iter().filter(|id| !journal.of("GET", &format!("/api/spaces/bookings/{id}")).is_empty());
+    assert_eq!(read.count(), 3);
+    // Once the topic is there, the printed command publishes all of them.
+    office.kafka.create_topic(&format!("{}BookingUpdate", office.prefix), 1, &[]);
+    assert_eq!(paste(&err(&output)).status.code(), Some(0));
+    let topic = format!("{}BookingUpdate", office.prefix);
+    assert_eq!(office.kafka.consume_all(&topic, bookings.len(), PATIENCE).len(), bookings.len());
+}
+
+fn error_of(failed: &Value) -> &str {
+    failed["error"].as_str().expect("an error")
+}
+
+#[test]
 fn with_more_records_than_allowed_nothing_is_published() {
     let office = Office::open();
     for _ in 0..4 {
