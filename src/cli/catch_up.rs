@@ -1,7 +1,8 @@
 //! `catch-up`: reads what changed in Nexudus while webhooks were off, and publishes it, marked.
 
+mod summary;
+
 use std::collections::BTreeMap;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,13 +13,13 @@ use jiff::Timestamp;
 use super::client::control;
 use super::dev::program;
 use super::moment::moment;
-use super::output::{self, ADDED, ERROR, HEADING, Output, Table, Usage, WARNING, grouped, styled};
+use super::output::{self, Output, Usage};
 use super::serve::Signals;
 use super::waits::Progress;
 use crate::action::Action;
 use crate::app::BuildError;
 use crate::catch_up::entities::{self, Entity};
-use crate::catch_up::run::{Broken, Failed, Published, Run, Summary};
+use crate::catch_up::run::{Broken, Run};
 use crate::catch_up::since::{Beginnings, Since};
 use crate::catch_up::survey::survey;
 use crate::catch_up::window::Window;
@@ -28,15 +29,16 @@ use crate::webhooks::{Account, AccountError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Records that were created or updated are read and published to the topics of their actions, marked with the header \
-ce_nexuduscatchup. Deletions and signals leave nothing that could be read. A second run publishes copies with equal ids. \
-In Nexudus nothing is written. It allows about 100 records a minute.
+Reads the records that were created or updated in the window, and publishes them to the topics of their actions, marked with \
+the header ce_nexuduscatchup. A record that was created and later updated gives both events. Deletions and signals leave nothing \
+that could be read. Nothing is written to Nexudus. It allows about 100 records a minute.
 
-A run that does not come to its end prints the command that goes on with it: each action from where this run began for it, \
-or later. Some events come twice then, under the same action and, where the record did not change meanwhile, with the same id.
+Running it again publishes the same events again, with the same ids unless a record changed meanwhile.
 
-A webhook's last success moves on with the first delivery after it was switched on again: if it was off for longer than \
---overlap, say since when instead of last-trigger.
+A run that ends early prints the command that resumes it. Some events come twice then.
+
+The last success of a webhook moves on with the first delivery after it was enabled again: if it was off for longer than \
+--overlap, give the time at which the outage began instead of last-trigger.
 
   nexudus-bridge catch-up --since 2026-01-31T08:00:00Z --dry-run
   nexudus-bridge catch-up --since last-trigger --entity Booking --entity Team")]
@@ -70,13 +72,10 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// How many failures are told one by one.
-const FAILURES_SHOWN: usize = 20;
-
 /// `--max-records`, where it is not given.
 const MAX_RECORDS: usize = 10_000;
 
-/// `--overlap`, where it is not given: a day, since nobody knows for how long Nexudus tries.
+/// Default of `--overlap`: a day, because the duration of Nexudus's retries is not documented.
 const OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug, Clone)]
@@ -126,6 +125,11 @@ impl Args {
                 ));
             }
         }
+        let all = told.all.and_then(|since| if let Since::At(time) = since { Some(time) } else { None });
+        let now = Timestamp::now();
+        if let Some(future) = all.iter().chain(told.named.values()).find(|time| **time > now) {
+            return Err(Usage::new(format!("--since {future} lies in the future; it is {now:.0} now")));
+        }
         if self.overlap.is_some() && !matches!(told.all, Some(Since::LastTrigger(_))) {
             return Err(Usage::new("--overlap goes with --since last-trigger only"));
         }
@@ -165,7 +169,8 @@ impl Args {
     }
 }
 
-/// Exit code 0 when everything that can be read back is published; 1 if something is left.
+/// Returns exit code 0 when everything that can be read back is published; 1 if an event is left, or a wanted action
+/// could not be read because its beginning is unknown.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let told = args.beginnings()?;
     let config = control(file).await?;
@@ -199,10 +204,10 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     if args.json {
         out.json(&summary);
     } else {
-        print(&mut out, &summary)?;
+        summary::print(&mut out, &summary)?;
     }
-    complain(&summary, |since| args.command(file, since));
-    let done = summary.error.is_none() && summary.failed.is_empty();
+    summary::complain(&summary, |since| args.command(file, since));
+    let done = summary.error.is_none() && summary.failed.is_empty() && summary.unknown_since.is_empty();
     out.end(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -275,97 +280,6 @@ fn check(window: &Window, args: &Args, since: &Beginnings) -> Result<(), Usage> 
         ))),
         _ => Ok(()),
     }
-}
-
-/// What went wrong, and how to go on.
-fn complain(summary: &Summary, command: impl FnOnce(&[String]) -> String) {
-    for Failed { entity, id, event, error } in summary.failed.iter().take(FAILURES_SHOWN) {
-        let event = event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
-        output::failed(format_args!("{entity} {id}{event}: {error}"));
-    }
-    if let Some(more) = summary.failed.len().checked_sub(FAILURES_SHOWN).filter(|more| *more > 0) {
-        output::failed(format_args!("{} more", grouped(more as u64)));
-    }
-    if let Some(error) = &summary.error {
-        output::error(format_args!("ended before its time: {error}"));
-    }
-    if !summary.go_on_since.is_empty() {
-        let how = match (&summary.error, summary.dry_run) {
-            (_, true) => "Not everything was looked at. To begin at the same moment again",
-            (Some(_), _) => "Not everything is published. To go on",
-            (None, _) => "Not everything is published. Once that is cured",
-        };
-        output::message(format_args!("{how}: {}", command(&summary.go_on_since)));
-    }
-}
-
-fn print(out: &mut Output, summary: &Summary) -> io::Result<()> {
-    let Summary {
-        run_id,
-        dry_run,
-        published,
-        uncovered,
-        unplaced,
-        elsewhere,
-        outside,
-        gone,
-        failed,
-        unreadable,
-        unknown_since,
-        ..
-    } = summary;
-    if !published.is_empty() {
-        let mut table = Table::new(["SOURCE", "ACTION", "EVENTS"]);
-        table.align_right(2);
-        for Published { source, action, events } in published {
-            table.row([source.clone(), action.clone(), grouped(*events as u64)]);
-        }
-        writeln!(out, "{table}")?;
-    }
-    let total: usize = published.iter().map(|published| published.events).sum();
-    let verb = if *dry_run { "Would publish" } else { "Published" };
-    let events = if total == 1 { "event" } else { "events" };
-    let mark = if *dry_run { String::new() } else { format!(", marked ce_nexuduscatchup: {run_id}") };
-    let line = format!("{verb} {} {events}{mark}", grouped(total as u64));
-    writeln!(out, "{}", styled(if *dry_run { HEADING } else { ADDED }, line))?;
-    for (what, kinds) in [
-        ("changed, but no action that is asked for tells of it", uncovered),
-        ("belong to a location that nobody knows", unplaced),
-    ] {
-        if !kinds.is_empty() {
-            let kinds: Vec<String> = kinds.iter().map(|(kind, number)| format!("{number} {kind}")).collect();
-            writeln!(out, "{}", styled(WARNING, format!("Left out: {} {what}", kinds.join(", "))))?;
-        }
-    }
-    for (number, what) in [
-        (*elsewhere, "of locations that were not asked for"),
-        (*outside, "that did not change in the window after all"),
-        (*gone, "that were deleted meanwhile"),
-    ] {
-        if number > 0 {
-            writeln!(out, "Left out: {} {what}", grouped(number as u64))?;
-        }
-    }
-    if !failed.is_empty() {
-        let line = format!("Failed: {}", grouped(failed.len() as u64));
-        writeln!(out, "{}", styled(ERROR, line))?;
-    }
-    if !unknown_since.is_empty() {
-        let line = format!(
-            "No webhook tells since when these are missing, so say --since SOURCE/ACTION=TIME for each: {}",
-            unknown_since.join(", ")
-        );
-        writeln!(out, "{}", styled(WARNING, line))?;
-    }
-    if !unreadable.is_empty() {
-        writeln!(
-            out,
-            "Nothing can be read back of deletions, signals and transitions ({} of the actions asked for): {}",
-            unreadable.len(),
-            unreadable.join(", ")
-        )?;
-    }
-    Ok(())
 }
 
 /// What is going on, on standard error, if that is a terminal.

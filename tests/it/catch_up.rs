@@ -258,7 +258,7 @@ SOURCE   ACTION         EVENTS
 default  BookingCreate       3
 default  TeamUpdated         1
 Would publish 4 events
-Nothing can be read back of deletions, signals and transitions (5 of the actions asked for): BookingDelete, TeamDeleted, VisitorCheckedin, VisitorDeleted, VisitorNotification
+Not readable: 5 wanted actions for deletions, signals and transitions: BookingDelete, TeamDeleted, VisitorCheckedin, VisitorDeleted, VisitorNotification
 ";
     assert_eq!((out(&output).as_str(), err(&output).as_str()), (expected, ""));
     assert!(office.messages().is_empty() && office.tenant.asked().writes().is_empty());
@@ -266,6 +266,10 @@ Nothing can be read back of deletions, signals and transitions (5 of the actions
     let output = office.run(&["--since", SINCE]);
     let told = out(&output);
     assert!(told.contains("Published 4 events, marked ce_nexuduscatchup: 0"), "{told}");
+    assert!(
+        told.contains("\nRunning it again publishes the same events again, with the same ids\n"),
+        "{told}"
+    );
     assert_eq!((office.messages().len(), err(&output).as_str()), (4, ""));
 }
 
@@ -277,7 +281,8 @@ async fn two_runs_give_the_same_ids_as_each_other_and_as_live_deliveries_of_the_
     let runs = [office.json(&[], 0), office.json(&[], 0)];
     assert_ne!(runs[0]["run_id"], runs[1]["run_id"]);
     let bridge = TestBridge::on(plain().bootstrap(), plain().client(), office.prefix.clone(), &[]).await;
-    let events = [("BookingCreate", "Booking", new), ("BookingUpdate", "Booking", new), ("TeamUpdated", "Team", team)];
+    let events =
+        [("BookingCreate", "Booking", new), ("BookingUpdate", "Booking", new), ("TeamUpdated", "Team", team)];
     for (action, entity, id) in events {
         let body = format!("[{}]", bytes(&office.record(entity, id)));
         bridge.deliver(action, body).await.events("confirmed");

@@ -78,6 +78,8 @@ fn mistakes_are_exit_code_2_with_what_would_be_right() {
             "--since default/TeamUpdated: no source that is asked for",
         ),
         (&["--since", "last-trigger", "--overlap", "long"], "--overlap <DURATION>"),
+        (&["--since", "2999-03-02"], "--since 2999-03-02T00:00:00Z lies in the future; it is 20"),
+        (&[&since[..], &["--since", "default/TeamUpdated=2999-03-02"]].concat(), "lies in the future"),
     ] {
         let output = office.run(arguments);
         assert_eq!((output.status.code(), out(&output).as_str()), (Some(2), ""), "{}", err(&output));
@@ -108,7 +110,7 @@ fn the_help_says_what_can_be_read_and_what_not() {
         "[default: 24h]",
         "[default: 10000]",
         "Deletions and signals",
-        "equal",
+        "same ids",
     ] {
         assert!(help.contains(words), "{words}: {help}");
     }
