@@ -21,6 +21,26 @@ use crate::config::Kafka;
 /// The brokers' own bound (`offset.metadata.max.bytes`), less a little.
 const METADATA_BYTES: usize = 4_000;
 
+/// Bytes of metadata from which on [`Room::Scarce`] is reported: 90 % of the bound.
+const SCARCE_BYTES: usize = METADATA_BYTES / 10 * 9;
+
+/// How much room a partition's progress has left on the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// There is room for many more gaps.
+    Enough,
+    /// The ranges behind the first gap fill more than 90 % of what a commit can hold.
+    Scarce {
+        /// The number of gaps.
+        gaps: usize,
+    },
+    /// The ranges do not fit. This number of messages is done, and the cluster does not remember it.
+    Full {
+        /// The number of messages.
+        forgotten: u64,
+    },
+}
+
 /// The messages of a topic that are done.
 pub struct Progress {
     consumer: Arc<StreamConsumer<Listener>>,
@@ -74,14 +94,14 @@ impl Progress {
         self.done.get(&partition).is_some_and(|done| done.0.contains(&offset))
     }
 
-    /// Remembers that a message is done; returns once the cluster has it.
+    /// Remembers that a message is done. Returns the room that is left for its partition, once the cluster has the commit.
     ///
     /// # Errors
     /// [`ReadError`]: no answer, or no right to write the group's offsets.
-    pub async fn done(&mut self, partition: i32, offset: i64) -> Result<(), ReadError> {
+    pub async fn done(&mut self, partition: i32, offset: i64) -> Result<Room, ReadError> {
         let done = self.done.entry(partition).or_default();
         done.0.insert(offset..offset + 1);
-        let (first, metadata) = (done.first_open(), done.metadata());
+        let (first, (metadata, room)) = (done.first_open(), done.metadata());
         let (consumer, topic) = (Arc::clone(&self.consumer), self.topic.clone());
         self.blocking(move || {
             let mut list = TopicPartitionList::new();
@@ -91,7 +111,8 @@ impl Progress {
             }
             consumer.commit(&list, CommitMode::Sync)
         })
-        .await
+        .await?;
+        Ok(room)
     }
 
     /// Asks on a thread for that, and listens meanwhile: a missing right on the group comes as an event, while the question
@@ -188,22 +209,29 @@ impl Done {
         self.0.first().filter(|range| range.start == 0).map_or(0, |range| range.end)
     }
 
-    /// The ranges behind it, as far as they fit. What does not is forgotten: it would be done once more, which makes copies
-    /// but loses nothing.
-    fn metadata(&self) -> String {
-        let mut text = String::new();
+    /// Returns the ranges behind the first gap, as far as they fit. The last ones are left out if they do not: their messages
+    /// would be done once more, which makes copies and loses nothing.
+    fn metadata(&self) -> (String, Room) {
+        let (mut text, mut gaps, mut forgotten) = (String::new(), 0, 0);
         for range in self.0.iter().filter(|range| range.start > 0) {
             let (first, last) = (range.start, range.end - 1);
-            let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
-            if text.len() + range.len() + 1 > METADATA_BYTES {
-                break;
+            let shown = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            if forgotten > 0 || text.len() + shown.len() + 1 > METADATA_BYTES {
+                forgotten += range.end.abs_diff(range.start);
+                continue;
             }
             if !text.is_empty() {
                 text.push(',');
             }
-            text.push_str(&range);
+            text.push_str(&shown);
+            gaps += 1;
         }
-        text
+        let room = match forgotten {
+            0 if text.len() <= SCARCE_BYTES => Room::Enough,
+            0 => Room::Scarce { gaps },
+            forgotten => Room::Full { forgotten },
+        };
+        (text, room)
     }
 }
 
@@ -224,7 +252,7 @@ mod tests {
             (vec![4, 2, 3], 0, "2-4"),
         ] {
             let done = done(offsets);
-            assert_eq!((done.first_open(), done.metadata().as_str()), (first, metadata));
+            assert_eq!((done.first_open(), done.metadata()), (first, (metadata.to_owned(), Room::Enough)));
             assert_eq!(Done::remembered(first, metadata), done);
         }
     }
@@ -232,16 +260,35 @@ mod tests {
     #[test]
     fn what_retention_took_away_needs_no_memory_and_strange_metadata_no_attention() {
         let gaps = done([1, 3, 5, 9]).and_everything_before(5);
-        assert_eq!((gaps.first_open(), gaps.metadata().as_str()), (6, "9"));
+        assert_eq!((gaps.first_open(), gaps.metadata()), (6, ("9".to_owned(), Room::Enough)));
         assert_eq!(Done::remembered(2, "x,7-3,-4,,8,9223372036854775807"), done([0, 1, 8]));
     }
 
     #[test]
     fn metadata_stays_within_the_brokers_bound_and_forgets_the_youngest_first() {
         let gaps = done((0..5_000).map(|n| 2 * n + 1));
-        let text = gaps.metadata();
+        let (text, room) = gaps.metadata();
         assert!(text.len() <= METADATA_BYTES, "{}", text.len());
         let kept = Done::remembered(0, &text);
         assert!(kept.0.contains(&1) && !kept.0.contains(&2) && !kept.0.contains(&9_999));
+        assert_eq!(room, Room::Full { forgotten: 5_000 - kept.0.iter().count() as u64 });
+    }
+
+    #[test]
+    fn room_is_reported_as_scarce_before_a_message_is_forgotten() {
+        let mut rooms = Vec::new();
+        for count in 0..1_000 {
+            let (_, room) = done((0..count).map(|n| 2 * n + 1)).metadata();
+            match (rooms.last(), room) {
+                (None | Some(Room::Enough), Room::Enough)
+                | (Some(Room::Scarce { .. }), Room::Scarce { .. }) => {}
+                (Some(Room::Full { .. }), Room::Full { .. }) => {}
+                _ => rooms.push(room),
+            }
+        }
+        assert!(
+            matches!(rooms[..], [Room::Scarce { gaps: 820..840 }, Room::Full { forgotten: 1 }]),
+            "{rooms:?}"
+        );
     }
 }

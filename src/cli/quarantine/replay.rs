@@ -24,7 +24,7 @@ use crate::delivery::Confirmed;
 use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer};
 use crate::event::Event;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
-use crate::kafka::progress::Progress;
+use crate::kafka::progress::{Progress, Room};
 
 /// The consumer group whose offsets tell what was replayed.
 const GROUP: &str = "nexudus-bridge-quarantine-replay";
@@ -82,6 +82,15 @@ pub(super) async fn run(
         }
     }
     replay.out.line(replay.tally.summary(dry_run));
+    let forgotten: u64 = replay.tally.forgotten.values().sum();
+    if forgotten > 0 {
+        let messages = if forgotten == 1 { "message" } else { "messages" };
+        output::note(format_args!(
+            "{} replayed {messages} cannot be remembered, as there are too many gaps; the next run replays what it chooses of \
+             them again, with the same ids",
+            grouped(forgotten)
+        ));
+    }
     ended.context("the replay was ended before its time; another run continues it")?;
     replay.out.end(if replay.tally.all_done() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -138,6 +147,8 @@ struct Tally {
     /// How many of them since the last confirmation.
     silent_in_a_row: usize,
     refusals: Refusals,
+    /// Replayed messages that the cluster does not remember, by partition. It has an entry for each partition with scarce room.
+    forgotten: BTreeMap<i32, u64>,
 }
 
 /// So many topics without a word between two confirmations: it is the cluster, not a topic.
@@ -207,7 +218,8 @@ impl Replay {
             };
             let remembered = self.progress.done(row.partition, row.offset).await;
             self.line(&styled(ADDED, "replayed"), row, &published(&confirmed));
-            remembered.context("published and confirmed, but that cannot be remembered")?;
+            let room = remembered.context("published and confirmed, but that cannot be remembered")?;
+            self.note(room, row.partition);
         }
         self.tally.replayed += 1;
         self.tally.events += count;
@@ -221,6 +233,24 @@ impl Replay {
         let (place, reason, action, rest) =
             (row.place, text(&row.reason), text(&row.action), one_line(rest.as_bytes()));
         self.out.line(format_args!("{result}  {place}  {reason}  {action}  {rest}"));
+    }
+
+    /// Warns once for each partition that has hardly any room left for gaps, and counts what is forgotten.
+    fn note(&mut self, room: Room, partition: i32) {
+        let forgotten = match room {
+            Room::Enough => return,
+            Room::Scarce { .. } => 0,
+            Room::Full { forgotten } => forgotten,
+        };
+        if self.tally.forgotten.insert(partition, forgotten).is_none() {
+            let gaps =
+                if let Room::Scarce { gaps } = room { grouped(gaps as u64) } else { "too many".to_owned() };
+            output::warning(format_args!(
+                "partition {partition} has {gaps} gaps between replayed messages, nearly as many as Kafka remembers; messages \
+                 replayed behind that limit are replayed again by the next run, with the same ids. To avoid it, choose \
+                 messages without gaps between them: with --since and --until, or by place"
+            ));
+        }
     }
 
     /// Publishes the events of a message, each once the one before is confirmed.
