@@ -173,7 +173,7 @@ impl Args {
 /// could not be read because its beginning is unknown.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let told = args.beginnings()?;
-    let config = control(file).await?;
+    let config = control(file)?;
     let lines = Progress::default();
     let account = lines.account(&config)?;
     let mut signals = Signals::listen()?;

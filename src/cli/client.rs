@@ -1,10 +1,10 @@
 //! The configuration as the commands see it that talk to a bridge, a cluster or Nexudus from outside (`send`, `tail`,
-//! `webhooks`): where no source is configured, as with `dev`, they need not be told `dev`'s secret, nor where its double is.
+//! `webhooks`). Where no source is configured, as with `dev`, they use the secret of `dev`. Commands that talk to Nexudus want
+//! its address in the configuration and never look for one.
 
 use std::path::Path;
 
-use super::output;
-use super::{DEV_SECRET, dev, loaded_from};
+use super::{DEV_SECRET, loaded_from};
 use crate::config::load::{Environment, Mistakes, process_environment, readable_again};
 use crate::config::{Config, NO_SOURCE};
 
@@ -16,39 +16,24 @@ pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
     Ok(configuration_from(file, process_environment())?)
 }
 
-/// The configuration of the process's environment for the commands that talk to Nexudus; where nothing at all is configured
-/// and `dev --nexudus` runs, they talk to its double. They are another client of Nexudus than `serve` is.
+/// Returns the configuration of the process's environment for the commands that talk to Nexudus. They are another client of
+/// Nexudus than `serve` is.
 ///
 /// # Errors
 /// All mistakes in it.
-pub(super) async fn control(file: Option<&Path>) -> anyhow::Result<Config> {
-    let mut config = configuration_or_double(file).await?;
+pub(super) fn control(file: Option<&Path>) -> anyhow::Result<Config> {
+    let mut config = match loaded_from(file, &process_environment()) {
+        Ok(loaded) => loaded.config,
+        Err(mistakes) if mistakes.0 == [NO_SOURCE] => {
+            let hint = "to try it with a running `nexudus-bridge dev --nexudus`, type the export line that it prints";
+            return Err(Mistakes(vec![format!("{NO_SOURCE}; {hint}")]).into());
+        }
+        Err(mistakes) => return Err(mistakes.into()),
+    };
     if let Some(nexudus) = &mut config.nexudus {
         nexudus.as_command();
     }
     Ok(config)
-}
-
-async fn configuration_or_double(file: Option<&Path>) -> anyhow::Result<Config> {
-    let mut environment = process_environment();
-    let mistakes = match loaded_from(file, &environment) {
-        Ok(loaded) => return Ok(loaded.config),
-        Err(mistakes) => mistakes,
-    };
-    let is_nothing = mistakes.0 == [NO_SOURCE]
-        && readable_again(file).is_ok()
-        && configuration_from(file, environment.clone()).is_ok_and(|config| config.nexudus.is_none());
-    if !is_nothing {
-        return Err(mistakes.into());
-    }
-    let Some(running) = dev::nexudus::running().await else {
-        let hint = format!("{NO_SOURCE}; or a running `nexudus-bridge dev --nexudus`, to try it");
-        return Err(Mistakes(vec![hint]).into());
-    };
-    environment.extend(running);
-    let note = "nothing is configured: this is about the double of Nexudus that `dev --nexudus` runs";
-    output::note(note);
-    Ok(loaded_from(file, &environment)?.config)
 }
 
 fn configuration_from(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {

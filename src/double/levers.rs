@@ -3,19 +3,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::message::{Asked, Reply};
 use super::state::World;
 
 /// The path that lists the levers; each is below it.
 const PATH: &str = "/double";
-
-/// What the list begins with, by which a double is known.
-const MARK: &str = "A double of Nexudus";
-
-/// How long a double has to say that it is one.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Something that a POST to `/double/{name}` does.
 #[derive(Clone)]
@@ -32,13 +25,6 @@ impl fmt::Debug for Lever {
     }
 }
 
-/// Whether a double listens at an origin such as `http://127.0.0.1:8081`.
-pub async fn is_at(base_url: &str) -> bool {
-    let Ok(client) = crate::sender::client(TIMEOUT) else { return false };
-    let Ok(answer) = client.get(format!("{base_url}{PATH}")).send().await else { return false };
-    answer.text().await.is_ok_and(|text| text.starts_with(MARK))
-}
-
 impl World {
     /// Adds a lever.
     pub fn add_lever(&self, lever: Lever) {
@@ -50,7 +36,7 @@ impl World {
         let name = asked.path.strip_prefix(PATH)?.trim_matches('/');
         let levers = self.lock().levers.clone();
         let list: String = levers.iter().map(|lever| format!("POST {PATH}/{}\n", lever.name)).collect();
-        let list = format!("{MARK}.\n{list}");
+        let list = format!("A double of Nexudus.\n{list}");
         if name.is_empty() {
             return Some(Reply::text(200, list));
         }
@@ -91,16 +77,5 @@ mod tests {
         assert_eq!(ask("POST", "/api/sys/webhooks"), None);
         assert_eq!(pulled.load(Ordering::Relaxed), 0);
         assert_eq!(ask("POST", "/double/kafka/stop"), Some((200, "pulled 1\n".to_owned())));
-    }
-
-    #[tokio::test]
-    async fn a_double_is_told_from_others_and_from_nobody() {
-        let nexudus = Nexudus::start(Options::default()).unwrap();
-        assert!(is_at(&nexudus.base_url()).await);
-        assert!(nexudus.journal().is_empty());
-        assert!(!is_at(&format!("{}/api", nexudus.base_url())).await);
-        let base_url = nexudus.base_url();
-        nexudus.stop().await;
-        assert!(!is_at(&base_url).await);
     }
 }

@@ -50,7 +50,7 @@ use tokio::sync::oneshot;
 
 pub use self::faults::{Effect, Fault, Matching, RetryAfter};
 pub use self::journal::{Entry, Journal};
-pub use self::levers::{Lever, is_at};
+pub use self::levers::Lever;
 pub use self::limits::{Client, Limits};
 pub use self::manners::{CreatedValue, EnumValues, Manners, Missing, TextFilters, Wire};
 pub use self::record::{NotARecord, Record};

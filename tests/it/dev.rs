@@ -226,6 +226,20 @@ fn a_configuration_for_a_real_nexudus_is_not_used_for_the_tour_nor_the_other_way
 }
 
 #[test]
+fn commands_for_nexudus_want_its_address_and_do_not_look_for_a_double() {
+    use nexudus_bridge::double::{Nexudus, Options};
+    // Where the port is taken, another test or `dev` may have a double there.
+    let double = Nexudus::start(Options { port: 8081, ..Options::default() }).ok();
+    let folder = tempfile::tempdir().expect("a folder");
+    for arguments in [&["catch-up", "--since", "1h"][..], &["webhooks", "plan"], &["webhooks", "apply"]] {
+        let output = program().args(arguments).current_dir(folder.path()).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}{}", out(&output), err(&output));
+        assert!(err(&output).contains("type the export line that it prints"), "{}", err(&output));
+    }
+    assert!(double.is_none_or(|double| double.journal().is_empty()));
+}
+
+#[test]
 fn dev_and_demo_leave_the_account_of_a_configuration_alone() {
     let tenant = Tenant::with("");
     tenant.configure(&format!(

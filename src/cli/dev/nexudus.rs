@@ -15,7 +15,7 @@ use super::super::DEV_SECRET;
 use super::super::output::{HEADING, Usage, styled};
 use crate::config::load::{Environment, find, process_environment};
 use crate::config::{Config, Origin, Source};
-use crate::double::{self, Lever, Limits, Nexudus, Options, Sending, demo};
+use crate::double::{Lever, Limits, Nexudus, Options, Sending, demo};
 use crate::kafka::embedded::EmbeddedBroker;
 use crate::sender::post::Retry;
 
@@ -62,12 +62,6 @@ struct Place {
 }
 
 impl Place {
-    /// With the ports of `dev`'s defaults.
-    fn usual() -> Self {
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { double: local(PORT), ingress: local(8080), kafka: local(9092).to_string() }
-    }
-
     fn base_url(&self) -> String {
         format!("http://{}", self.double)
     }
@@ -101,16 +95,6 @@ impl Place {
 fn environment(settings: &Settings) -> impl Iterator<Item = (String, String)> {
     let name = |key: &str| format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_ascii_uppercase());
     settings.iter().map(move |(key, value)| (name(key), value.clone()))
-}
-
-/// What the environment lacks for commands to reach a `dev --nexudus` on its usual ports; none where nobody runs one.
-pub(in crate::cli) async fn running() -> Option<Environment> {
-    running_at(&Place::usual()).await
-}
-
-async fn running_at(place: &Place) -> Option<Environment> {
-    let settings = place.nexudus().into_iter().chain(Place::source()).collect();
-    double::is_at(&place.base_url()).await.then(|| environment(&settings).collect())
 }
 
 /// A double that runs beside the bridge.
@@ -265,9 +249,7 @@ impl Beside {
     pub(super) fn tour(&self, out: &mut impl Write, own: bool, file: Option<&Path>) -> std::io::Result<()> {
         let (program, base_url) = (super::program(), self.place.base_url());
         writeln!(out, "\n{}", styled(HEADING, "In a second terminal:"))?;
-        if own || !self.is_usual() {
-            writeln!(out, "  export {}", self.exports(own, file))?;
-        }
+        writeln!(out, "  export {}", self.exports(own, file))?;
         if let Some(stray) = find(None, &process_environment()).filter(|_| file.is_none()) {
             let stray = stray.display();
             writeln!(out, "  # in another folder or without {stray}: commands would read it, dev does not")?;
@@ -285,11 +267,6 @@ impl Beside {
             writeln!(out, "  {command:<55}  # {what}")?;
         }
         Ok(())
-    }
-
-    fn is_usual(&self) -> bool {
-        let (here, usual) = (&self.place, Place::usual());
-        (here.double, here.ingress, &here.kafka) == (usual.double, usual.ingress, &usual.kafka)
     }
 
     /// The variables with which commands find it, for a shell.
@@ -319,25 +296,4 @@ fn locations(config: &Config) -> Settings {
         .zip(demo::LOCATIONS[0]..)
         .map(|(name, id)| (format!("sources.{name}.business_id"), id.to_string()))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::load::load;
-    use crate::kafka::settings::check_property;
-
-    #[tokio::test]
-    async fn commands_without_any_configuration_find_a_double_that_runs_and_no_other() {
-        let double = Nexudus::start(Options::default()).unwrap();
-        let place = Place { double: double.address(), ..Place::usual() };
-        let environment = running_at(&place).await.unwrap();
-        let config = load(None, &environment, check_property).unwrap().config;
-        let nexudus = config.nexudus.unwrap();
-        assert_eq!(nexudus.base_url.as_str(), format!("{}/", double.base_url()));
-        assert_eq!(nexudus.public_url.as_str(), "http://127.0.0.1:8080/");
-        assert_eq!(config.sources[Source::DEFAULT].business_id, Some(demo::LOCATIONS[0]));
-        double.stop().await;
-        assert!(running_at(&place).await.is_none());
-    }
 }

@@ -64,7 +64,7 @@ pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result
 
 /// The account of the configuration, once the locations are known to be there, and a first look at it.
 async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, Look)> {
-    let config = control(file).await?;
+    let config = control(file)?;
     for warning in config.warnings.iter().filter(|warning| warning.starts_with("nexudus.")) {
         output::warning(warning);
     }
