@@ -27,6 +27,7 @@ mod quarantine;
 mod redelivery;
 mod reload;
 mod rules;
+mod runner;
 mod security;
 mod serve;
 mod shutdown;

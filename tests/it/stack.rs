@@ -99,7 +99,8 @@ impl Here {
     /// A command of the compose file that is one of Kafka's scripts, as arguments of Java.
     fn java(&self, service: &Service, command: &[String]) -> (&'static Path, Vec<String>) {
         let (java, class_path) = java().unwrap_or_else(|reason| panic!("{reason}"));
-        let mut arguments = vec!["-cp".to_owned(), class_path.to_string_lossy().into_owned()];
+        let mut arguments =
+            vec!["-XX:-UsePerfData".to_owned(), "-cp".to_owned(), class_path.to_string_lossy().into_owned()];
         let heap = &service.environment()["KAFKA_HEAP_OPTS"];
         arguments.extend(heap.split_whitespace().map(str::to_owned));
         arguments.extend(self.texts(command));

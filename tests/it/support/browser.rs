@@ -41,8 +41,11 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts one; where it is not installed the test fails and says what to install.
     pub(crate) async fn start() -> Self {
+        let profile = tempfile::tempdir().expect("a directory");
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
+            // Chromium writes into these beside its profile.
+            .envs(["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR"].map(|name| (name, profile.path())))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -56,7 +59,6 @@ impl Browser {
                 break port.trim_end_matches(['.', '\n']).to_owned();
             }
         };
-        let profile = tempfile::tempdir().expect("a directory");
         let folder = format!("--user-data-dir={}", profile.path().display());
         let flags: Vec<&str> = FLAGS.into_iter().chain([folder.as_str()]).collect();
         let http = http_client();

@@ -27,6 +27,9 @@ const JAVA_MAJOR: u32 = 17;
 
 const COPY_JARS: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
+/// Keeps Java from leaving a folder with figures about itself in the temporary directory.
+pub(crate) const NO_FILES: &str = "-XX:-UsePerfData";
+
 /// The image's own jars.
 const IMAGE_CLASS_PATH: &str = "/opt/kafka/libs/*";
 
@@ -66,7 +69,7 @@ impl Runtime {
     pub(super) fn broker(&self, place: &Place, arguments: &[OsString]) -> Command {
         let guarded = |command: &mut Command, java: &Path, class_path: OsString| {
             command.arg("-c").arg(guard::SCRIPT).arg("guard").arg(&place.directory);
-            command.arg(java).arg("-cp").arg(class_path).args(arguments);
+            command.arg(java).arg(NO_FILES).arg("-cp").arg(class_path).args(arguments);
         };
         match self {
             Self::Java { java, jars } => {
@@ -103,7 +106,7 @@ impl Runtime {
                 command
             }
         };
-        command.arg("-cp").arg(match self {
+        command.arg(NO_FILES).arg("-cp").arg(match self {
             Self::Java { jars, .. } => class_path(jars),
             Self::Docker { .. } => IMAGE_CLASS_PATH.into(),
         });
@@ -150,7 +153,7 @@ fn docker_run(place: &Place) -> Command {
 fn find_java() -> Result<PathBuf, String> {
     let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
     let java = home.filter(|java| java.exists()).unwrap_or_else(|| "java".into());
-    let output = succeeds(Command::new(&java).arg("-version"))?;
+    let output = succeeds(Command::new(&java).args([NO_FILES, "-version"]))?;
     let banner = String::from_utf8_lossy(&output.stderr).into_owned();
     // openjdk version "17.0.15" 2025-04-15; before Java 9: "1.8.0_392"
     let version = banner.split('"').nth(1).unwrap_or_default();
@@ -189,7 +192,7 @@ fn fill_cache(cache: &Path, jars: &Path) -> Result<(), String> {
     fs::write(&pom, POM).map_err(text)?;
     let download = fresh.path().join("jars");
     let mut maven = Command::new("mvn");
-    maven.args(["-q", "-B", "-f"]).arg(&pom).arg(COPY_JARS);
+    maven.env("MAVEN_OPTS", NO_FILES).args(["-q", "-B", "-f"]).arg(&pom).arg(COPY_JARS);
     maven.arg(format!("-DoutputDirectory={}", download.display()));
     succeeds(&mut maven)?;
     fs::rename(&download, jars).map_err(text)
