@@ -36,12 +36,15 @@ RUN mkdir src \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl"
 
 COPY src src
+# The commit, for `nexudus-bridge -V`: --build-arg REVISION=$(git rev-parse HEAD)
+ARG REVISION=unknown
 # Cargo judges by times, and ours may be older than the empty ones. Line numbers, most of the file, stay behind; the
 # names of functions stay in, for backtraces.
 RUN touch src/lib.rs src/main.rs \
-    && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin nexudus-bridge \
+    && NEXUDUS_BRIDGE_COMMIT="$REVISION" cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin nexudus-bridge \
     && cp target/*-linux-musl/release/nexudus-bridge . \
-    && strip --strip-debug nexudus-bridge
+    && strip --strip-debug nexudus-bridge \
+    && ./nexudus-bridge man man
 
 # Certificates of the public authorities, /etc/passwd, time zones, /tmp, and no libraries.
 FROM gcr.io/distroless/static-debian13:nonroot
@@ -55,6 +58,7 @@ LABEL org.opencontainers.image.title="nexudus-bridge" \
       org.opencontainers.image.base.name="gcr.io/distroless/static-debian13:nonroot"
 
 COPY --from=builder /build/nexudus-bridge /usr/local/bin/nexudus-bridge
+COPY --from=builder /build/man /usr/share/man/man1
 COPY LICENSE /usr/share/doc/nexudus-bridge/LICENSE
 
 # The image's own user, by number, so that Kubernetes can see that it is not root. Nothing is written: --read-only is fine.

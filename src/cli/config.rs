@@ -4,37 +4,77 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde_json::{Value, json};
 
-use super::loaded;
 use super::output::{self, Output};
+use super::{exit_code, loaded};
 use crate::app::check;
+use crate::config::Setting;
+use crate::config::load::{Loaded, Mistakes};
 use crate::config::show::show;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Check the configuration; every mistake is listed
-    Check,
+    Check(Args),
     /// Print every setting in force and where it came from, secrets redacted
-    Show,
+    Show(Args),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs `config`.
 pub(super) fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let loaded = loaded(file)?;
-    let warnings = check(&loaded.config)?;
+    let checked = checked(file);
     let mut out = Output::stdout();
     match command {
-        Command::Check => {
-            for warning in loaded.config.warnings.iter().chain(&warnings) {
-                output::warning(warning);
-            }
-            let from = loaded
-                .file
-                .as_ref()
-                .map_or("the environment alone".into(), |path| path.display().to_string());
+        Command::Check(Args { json: true }) => {
+            out.json(&verdict(&checked));
+            return out.end(checked.map_or_else(|error| exit_code(&error), |_| ExitCode::SUCCESS));
+        }
+        Command::Check(_) => {
+            let (loaded, warnings) = checked?;
+            warnings.iter().for_each(output::warning);
+            let from = loaded.file.as_ref();
+            let from = from.map_or("the environment alone".into(), |path| path.display().to_string());
             out.line(format_args!("The configuration is valid ({from})."));
         }
-        Command::Show => out.block(show(&loaded).trim_end()),
+        Command::Show(Args { json: true }) => out.json(&settings(&checked?.0)),
+        Command::Show(_) => out.block(show(&checked?.0).trim_end()),
     }
     out.end(ExitCode::SUCCESS)
+}
+
+/// The configuration, once it is known to be usable, and all warnings about it.
+fn checked(file: Option<&Path>) -> anyhow::Result<(Loaded, Vec<String>)> {
+    let loaded = loaded(file)?;
+    let more = check(&loaded.config)?;
+    let warnings = loaded.config.warnings.iter().cloned().chain(more).collect();
+    Ok((loaded, warnings))
+}
+
+fn verdict(checked: &anyhow::Result<(Loaded, Vec<String>)>) -> Value {
+    let none = Vec::new();
+    let (file, warnings, mistakes) = match checked {
+        Ok((loaded, warnings)) => (loaded.file.as_deref(), warnings, Vec::new()),
+        Err(error) => {
+            let mistakes = error.downcast_ref().map(|Mistakes(mistakes)| mistakes.clone());
+            (None, &none, mistakes.unwrap_or_else(|| vec![format!("{error:#}")]))
+        }
+    };
+    json!({"valid": checked.is_ok(), "file": file, "warnings": warnings, "mistakes": mistakes})
+}
+
+fn settings(loaded: &Loaded) -> Value {
+    let setting = |setting: &Setting| {
+        // TOML writes most values as JSON does; others stay text.
+        let value = serde_json::from_str(&setting.value).unwrap_or_else(|_| json!(setting.value));
+        json!({"key": setting.key, "value": value, "origin": setting.origin.to_string()})
+    };
+    json!({"file": loaded.file, "settings": loaded.config.settings.iter().map(setting).collect::<Vec<_>>()})
 }

@@ -8,16 +8,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 
 use self::nexudus::Beside;
 use super::output::{self, Output};
 use super::serve::{Signals, until_signal};
 use super::{DEV_SECRET, loaded_from};
-use crate::app::App;
+use crate::app::{App, BuildError};
 use crate::config::load::{Environment, process_environment};
 use crate::config::{Config, Source};
-use crate::kafka::embedded::{EmbeddedBroker, Options};
+use crate::kafka::embedded::{EmbeddedBroker, EmbeddedError, Options};
 use crate::kafka::topics::wanted;
 use crate::telemetry::log;
 
@@ -52,10 +52,10 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     }
     let log = log::start(&config.log)?;
     let signals = Signals::listen()?;
-    let broker = embed(&mut config, Some(args.kafka_port))?;
+    let broker = embed(&mut config, Some(args.kafka_port)).map_err(with_option)?;
     let kafka = broker.bootstrap_servers().to_owned();
     let banner = Banner::new(&config);
-    let app = App::build(config)?;
+    let app = App::build(config).map_err(|error| with_option(error.into()))?;
     app.count_dropped_lines(log.dropped_lines());
     let broker = Arc::new(Mutex::new(broker));
     if let Some(nexudus) = &mut nexudus {
@@ -68,6 +68,19 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     }
     drop(broker);
     Ok(code)
+}
+
+/// Adds the option that chooses another port to the error about an address that cannot be listened on.
+fn with_option(error: anyhow::Error) -> anyhow::Error {
+    let (address, reason, option) =
+        if let Some(BuildError::Listen { key, address, error }) = error.downcast_ref() {
+            (address, error, if *key == "admin.listen" { "--admin-port" } else { "--port" })
+        } else if let Some(EmbeddedError::Listen { address, source }) = error.downcast_ref() {
+            (address, source, "--kafka-port")
+        } else {
+            return error;
+        };
+    anyhow!("cannot listen on {address}: {reason}; {option} chooses another port")
 }
 
 /// The configuration with what the arguments decide, and with `more` variables.

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::client::configuration;
-use super::output::{self, one_line};
+use super::output::{self, Output, one_line};
 use crate::config::redacted;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,6 +19,9 @@ pub(super) struct Args {
     /// The address of the admin listener, with or without /readyz; else that of the configuration
     #[arg(long, value_name = "URL", value_parser = address)]
     url: Option<Url>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Exit code 0 when ready, 1 when not or not to be reached.
@@ -37,17 +41,38 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         }
     };
     let shown = redacted(url.as_str());
+    let answer = ask(url, &shown).await;
+    let mut out = Output::stdout();
+    if args.json {
+        out.json(&document(&shown, &answer));
+        return out.end(if answer.is_ok_and(|(ready, _)| ready) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    let (ready, body) = answer?;
+    let state = if ready { "ready" } else { "not ready" };
+    output::message(format_args!("{state}: {}", one_line(body.as_bytes())));
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks for readiness; gives whether the bridge is ready, and its answer.
+async fn ask(url: Url, shown: &str) -> anyhow::Result<(bool, String)> {
     let client = crate::sender::client(TIMEOUT)?;
     let answer = client.get(url).send().await.map_err(|error| error.without_url());
     let answer = answer.with_context(|| format!("{shown} cannot be reached"))?;
     let ready = answer.status().is_success();
-    let body = answer.text().await.with_context(|| format!("{shown} broke off"))?;
-    output::message(format_args!(
-        "{}: {}",
-        if ready { "ready" } else { "not ready" },
-        one_line(body.as_bytes())
-    ));
-    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((ready, answer.text().await.with_context(|| format!("{shown} broke off"))?))
+}
+
+fn document(url: &str, answer: &anyhow::Result<(bool, String)>) -> Value {
+    let (ready, body, error) = match answer {
+        // What is not JSON, as of a proxy in between, stays text.
+        Ok((ready, body)) => (*ready, serde_json::from_str(body).unwrap_or_else(|_| json!(body)), None),
+        Err(error) => (false, Value::Null, Some(format!("{error:#}"))),
+    };
+    json!({"ready": ready, "url": url, "answer": body, "error": error})
 }
 
 /// Reads the address of the admin listener, as its base or as that of its readiness.

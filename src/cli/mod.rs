@@ -11,6 +11,8 @@ mod config;
 mod demo;
 mod dev;
 mod health;
+mod help;
+mod man;
 mod moment;
 mod open_files;
 pub mod output;
@@ -31,11 +33,11 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use crate::app::BuildError;
 use crate::config::load::{self, Environment, Loaded, Mistakes};
-use crate::kafka::settings::check_property;
+use crate::kafka::settings::{check_property, library_version};
 use crate::webhooks::AccountError;
 
 /// The shared secret of `dev` and `demo`, where the environment sets no other. Known to everybody, hence loopback only.
@@ -47,11 +49,11 @@ const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// The bridge between Nexudus and Kafka: verifies webhooks, publishes their events, answers once they are confirmed.
 #[derive(Debug, Parser)]
-#[command(name = "nexudus-bridge", version, max_term_width = 100)]
+#[command(name = "nexudus-bridge", version = version(), max_term_width = 100)]
 pub struct Cli {
     /// The configuration file; else $NEXUDUS_BRIDGE_CONFIG, ./nexudus-bridge.toml,
     /// /etc/nexudus-bridge/nexudus-bridge.toml, or none
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -93,11 +95,13 @@ enum Command {
     Health(health::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Write man pages of all commands into a folder
+    Man(man::Args),
 }
 
 /// Parses the arguments, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
     let has_supervisor = matches!(cli.command, Command::Serve | Command::Dev(_));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
@@ -155,7 +159,15 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config::run(&command, file),
         Command::Health(args) => health::run(args, file).await,
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
+}
+
+/// The version, the commit that it was built from as its builder named it, and the version of librdkafka.
+fn version() -> String {
+    let commit =
+        option_env!("NEXUDUS_BRIDGE_COMMIT").filter(|commit| !commit.is_empty()).unwrap_or("unknown");
+    format!("{} (commit {commit}, librdkafka {})", env!("CARGO_PKG_VERSION"), library_version())
 }
 
 /// The configuration of the process's environment.

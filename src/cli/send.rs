@@ -11,6 +11,7 @@ use indicatif::{ProgressState, ProgressStyle};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
+use super::dev::program;
 use super::output::{
     self, ADDED, ERROR, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, one_line, progress, styled,
 };
@@ -21,7 +22,7 @@ use crate::config::{Config, Source};
 use crate::sender::delivery::{Delivery, Target};
 use crate::sender::load::{self, Done, Plan, Summary};
 use crate::sender::payloads::{Template, payload, wire_body};
-use crate::sender::post::{Answer, Poster, Receipt, Retry};
+use crate::sender::post::{Answer, NO_CONNECTION, Poster, Receipt, Retry};
 use crate::signature::SigningKey;
 
 /// The arguments of `send`.
@@ -72,6 +73,14 @@ pub async fn run(
     args: Args,
     configuration: impl FnOnce() -> anyhow::Result<Config>,
 ) -> anyhow::Result<ExitCode> {
+    send(args, configuration, Output::stdout()).await
+}
+
+async fn send(
+    args: Args,
+    configuration: impl FnOnce() -> anyhow::Result<Config>,
+    mut out: Output,
+) -> anyhow::Result<ExitCode> {
     let access = Access::of(&args, configuration)?;
     let bodies = Bodies::of(&args, &access.actions)?;
     let target = Target::parse(&args.url, access.token)
@@ -97,7 +106,6 @@ pub async fn run(
     };
     let summary = load::run(&poster, plan, make, interrupted, seen).await;
     bar.finish_and_clear();
-    let mut out = Output::stdout();
     match (&only, args.json) {
         (_, true) => out.json(&document(&summary, only.as_ref())),
         (Some(answer), false) => print_one(&mut out, answer)?,
@@ -105,6 +113,12 @@ pub async fn run(
     }
     if summary.answers.keys().any(|kind| kind.starts_with("401")) {
         output::hint(format_args!("the signature was made with {key_from}"));
+    }
+    if summary.answers.keys().any(|kind| kind == NO_CONNECTION) {
+        output::hint(format_args!(
+            "is the bridge running there? --url names another; start one with \"{} dev\"",
+            program()
+        ));
     }
     out.end(if summary.accepted == count { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use console::{measure_text_width, truncate_str};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::Timestamp;
 
+use super::moment::moment;
 use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
 use crate::action::{Action, Actions, QUARANTINE};
 use crate::config::{Config, brokers};
@@ -26,10 +28,15 @@ pub struct Args {
     /// Where to begin
     #[arg(long, value_enum, default_value_t = Begin::End)]
     from: Begin,
+    /// Begin at this time: 2026-01-02T03:04:05Z, 2026-01-02 (UTC), or how long ago: 90m, 2days
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "from")]
+    since: Option<Timestamp>,
+    #[command(flatten)]
+    filter: Filter,
     /// Print one JSON object an event, complete
     #[arg(long)]
     json: bool,
-    /// End after this many events
+    /// End after this many printed events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     /// The Kafka brokers [default: those of the configuration]
@@ -45,12 +52,24 @@ enum Begin {
     End,
 }
 
-impl Begin {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Beginning => "beginning",
-            Self::End => "end",
-        }
+/// Which events of the chosen topics are printed.
+#[derive(Debug, Default, clap::Args)]
+struct Filter {
+    /// Only events of this source; may be given several times
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Only events with this key, the record's Id; may be given several times
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
+}
+
+impl Filter {
+    fn takes(&self, message: &Message) -> bool {
+        let source = message.header("ce_source").and_then(|source| source.strip_prefix(b"/nexudus/"));
+        let is_one_of =
+            |names: &[String], value: Option<&[u8]>| names.iter().any(|name| Some(name.as_bytes()) == value);
+        (self.source.is_empty() || is_one_of(&self.source, source))
+            && (self.key.is_empty() || is_one_of(&self.key, message.key.as_deref()))
     }
 }
 
@@ -77,7 +96,11 @@ pub async fn run(
             action_of(topic, &prefix).is_some_and(|action| wanted.is_match(action))
         }))
     };
-    let start = if args.from == Begin::Beginning { Start::Beginning } else { Start::End };
+    let start = match (args.since, args.from) {
+        (Some(time), _) => Start::Since(time),
+        (None, Begin::Beginning) => Start::Beginning,
+        (None, Begin::End) => Start::End,
+    };
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut reader = tokio::select! {
         reader = Reader::open(&kafka, selection, start, Stop::Never) => reader?,
@@ -88,9 +111,13 @@ pub async fn run(
         output::note(format_args!(
             "no topic to read on {servers} yet, or no right to see it; waiting for one"
         ));
-    } else if output::is_stderr_terminal() {
-        let note = format!("Reading {prefix}* on {servers}, from its {}. Ctrl-C ends.", args.from.name());
-        output::message(styled(FAINT, note));
+    } else {
+        let what = match start {
+            Start::Beginning => "reading all events".to_owned(),
+            Start::Since(time) => format!("reading events since {time}"),
+            Start::End => "waiting for new events (--from beginning shows earlier ones)".to_owned(),
+        };
+        output::message(styled(FAINT, format!("{what} on {prefix}* at {servers}; Ctrl-C ends")));
     }
     let mut out = Output::stdout();
     let lines = Lines { prefix, width: output::columns() };
@@ -101,6 +128,9 @@ pub async fn run(
             _ = &mut interrupted => break,
         };
         let message = message.context("a reader without an end has ended")?;
+        if !args.filter.takes(&message) {
+            continue;
+        }
         if args.json {
             out.json_text(&json::object(&message)?)
         } else {

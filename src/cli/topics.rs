@@ -4,10 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use serde_json::{Value, json};
 
+use super::client::configuration;
 use super::loaded;
 use super::output::{self, ADDED, Output, WARNING, styled};
-use crate::kafka::topics::{Plan, Topics, Wanted};
+use crate::kafka::contact::reach;
+use crate::kafka::topics::{Difference, Plan, Topics, Wanted};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -16,6 +19,9 @@ pub(super) enum Command {
         /// Exit with 3 when topics would be created
         #[arg(long)]
         detailed_exitcode: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Create what is missing; nothing is changed or deleted
     Apply,
@@ -26,13 +32,20 @@ const PENDING: u8 = 3;
 
 /// Runs `topics`.
 pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let config = loaded(file)?.config;
+    let config = match command {
+        Command::Plan { .. } => configuration(file)?,
+        Command::Apply => loaded(file)?.config, // never writes to a cluster that nobody configured
+    };
+    reach(&config.kafka.bootstrap_servers).await?;
     let topics = Topics::new(&config)?;
     let plan = topics.plan().await?;
     let mut out = Output::stdout();
-    print(&mut out, &plan);
+    match command {
+        Command::Plan { json: true, .. } => out.json(&document(&plan)),
+        _ => print(&mut out, &plan),
+    }
     let code = match command {
-        Command::Plan { detailed_exitcode: true } if !plan.create.is_empty() => ExitCode::from(PENDING),
+        Command::Plan { detailed_exitcode: true, .. } if !plan.create.is_empty() => ExitCode::from(PENDING),
         Command::Plan { .. } => ExitCode::SUCCESS,
         Command::Apply => apply(&mut out, &topics, &plan).await?,
     };
@@ -55,7 +68,7 @@ fn print(out: &mut Output, plan: &Plan) {
         out.line(format_args!("{name}  {}", settings(wanted)));
     }
     for difference in &plan.differences {
-        let crate::kafka::topics::Difference { topic, field, have, want } = difference;
+        let Difference { topic, field, have, want } = difference;
         let topic = styled(WARNING, format_args!("! {topic}"));
         out.line(format_args!("{topic}  {field}: {have}, configured {want} (left as it is)"));
     }
@@ -70,6 +83,25 @@ fn print(out: &mut Output, plan: &Plan) {
     differing.dedup();
     let (create, differ) = (plan.create.len(), differing.len());
     out.line(format_args!("Plan: {create} to create, {differ} differ, {} unchanged.", plan.unchanged));
+}
+
+fn document(plan: &Plan) -> Value {
+    let number = |number: i32| Some(number).filter(|number| *number > 0);
+    let create = |wanted: &Wanted| {
+        json!({
+            "topic": wanted.name,
+            "partitions": number(wanted.partitions),
+            "replication_factor": number(wanted.replication_factor),
+            "config": wanted.config,
+        })
+    };
+    let difference = |Difference { topic, field, have, want }: &Difference| json!({"topic": topic, "field": field, "have": have, "want": want});
+    json!({
+        "create": plan.create.iter().map(create).collect::<Vec<_>>(),
+        "differences": plan.differences.iter().map(difference).collect::<Vec<_>>(),
+        "unchanged": plan.unchanged,
+        "warnings": plan.warnings,
+    })
 }
 
 fn settings(wanted: &Wanted) -> String {

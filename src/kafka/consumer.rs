@@ -4,8 +4,8 @@
 //! on the cluster and needs no rights on groups. What blocks in librdkafka (listing topics, asking for offsets, the
 //! destruction of the client) happens on a thread of its own, never on a worker of the runtime.
 //!
-//! Rule that must stay true: opening ends within [`CONTACT_TIMEOUT`], and what a wait cannot cure (a wrong password,
-//! missing rights, no such topic) is an error with the client's own words, not silence.
+//! Rule that must stay true: opening ends within some seconds where nothing listens, else within [`CONTACT_TIMEOUT`]. What a
+//! wait cannot cure (a wrong password, missing rights, no such topic) is an error with the client's own words, not silence.
 
 mod lister;
 
@@ -25,6 +25,7 @@ use tokio::sync::mpsc as channel;
 use tokio::time::{Instant, timeout_at};
 
 use self::lister::{Ends, Lister, Report};
+use super::contact::{NoConnection, reach};
 use super::oauth::{Tokens, hand_over};
 use super::settings::{apply, connection_config};
 use crate::config::{Kafka, OAuth};
@@ -58,6 +59,8 @@ pub enum Start {
     Beginning,
     /// With the first message after [`Reader::open`] has returned. A topic that appears later is read from its beginning.
     End,
+    /// With the first message of each partition whose timestamp is this or later; where there is none yet, as [`Start::End`].
+    Since(Timestamp),
 }
 
 /// Where to stop.
@@ -94,9 +97,12 @@ pub enum ReadError {
     /// librdkafka takes no such settings.
     #[error("the Kafka client refuses its settings: {0}")]
     Settings(String),
-    /// Nobody answered in time.
+    /// Nothing accepts connections.
+    #[error(transparent)]
+    NoConnection(#[from] NoConnection),
+    /// Connections are accepted and Kafka does not answer in time.
     #[error(
-        "no answer from Kafka at {servers} within {}: {detail}",
+        "no answer from Kafka at {servers} within {}: {detail} (is that a Kafka listener, and of this security.protocol?)",
         humantime::format_duration(CONTACT_TIMEOUT)
     )]
     Unreachable {
@@ -148,6 +154,8 @@ pub struct Reader {
     /// How many partitions are being read.
     partitions: usize,
     named: bool,
+    /// With [`Start::Since`]: what is older is dropped.
+    since: Option<Timestamp>,
     /// Where the client signs in with tokens.
     _tokens: Option<Tokens>,
     /// Dropped last: the lister wakes up, lets go of the consumer and so destroys it on its own thread.
@@ -166,10 +174,11 @@ impl Reader {
         stop: Stop,
     ) -> Result<Self, ReadError> {
         let settings = |error: KafkaError| ReadError::Settings(error.to_string());
-        let deadline = Instant::now() + CONTACT_TIMEOUT;
         let consumer =
             client_config(kafka, stop).create_with_context(Listener::default()).map_err(settings)?;
         let consumer: Arc<StreamConsumer<Listener>> = Arc::new(consumer);
+        reach(&kafka.bootstrap_servers).await?;
+        let deadline = Instant::now() + CONTACT_TIMEOUT;
         let tokens = match &kafka.oauth {
             Some(oauth) => Some(
                 timeout_at(deadline, sign_in(&consumer, oauth)).await.unwrap_or(Err(TokenError::Silent))?,
@@ -194,6 +203,7 @@ impl Reader {
             one_topic: false,
             partitions: 0,
             named,
+            since: if let Start::Since(time) = start { Some(time) } else { None },
             _tokens: tokens,
             _stop: waker,
         };
@@ -218,6 +228,7 @@ impl Reader {
                 }
             };
             match received {
+                Ok(message) if self.since.is_some() && message.timestamp < self.since => {}
                 Ok(message) => {
                     let Some(ends) = &mut self.ends else { return Ok(Some(message)) };
                     if reached(ends, &message) {

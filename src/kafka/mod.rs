@@ -2,11 +2,13 @@
 //!
 //! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`]
 //! waits for the broker's word and sorts its errors, [`status`] is what the client knows of the cluster (`context` and
-//! [`watch`] write it), `usefulness` doubts a producer that no longer serves, [`topics`] plans and creates, [`consumer`] reads back, [`progress`] remembers what was done with
-//! what was read, [`embedded`] is a broker inside the process.
+//! [`watch`] write it), `usefulness` doubts a producer that no longer serves, [`topics`] plans and creates, [`contact`]
+//! checks for commands whether a cluster accepts connections, [`consumer`] reads back, [`progress`] remembers what was done
+//! with what was read, [`embedded`] is a broker inside the process.
 
 pub mod confirm;
 pub mod consumer;
+pub mod contact;
 mod context;
 pub mod embedded;
 mod oauth;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
+use rdkafka::error::KafkaError;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
@@ -23,6 +24,9 @@ use super::status::Status;
 use crate::action::QUARANTINE;
 use crate::config::{Config, Kafka};
 use crate::token::TokenServer;
+
+/// The beginning of the id of librdkafka's mock cluster, the broker of `dev`.
+const EMBEDDED_CLUSTER: &str = "mockCluster";
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -185,12 +189,18 @@ impl Topics {
         self.sign_in().await?;
         let lister = self.lister.clone();
         let list = move || {
-            lister.client().fetch_metadata(None, REQUEST_TIMEOUT).map(|metadata| Listing::of(&metadata))
+            let client = lister.client();
+            let listing = Listing::of(&client.fetch_metadata(None, REQUEST_TIMEOUT)?);
+            let cluster = client.fetch_cluster_id(REQUEST_TIMEOUT).unwrap_or_default();
+            Ok::<_, KafkaError>((listing, cluster.starts_with(EMBEDDED_CLUSTER)))
         };
-        let listing = tokio::task::spawn_blocking(list)
+        let (listing, is_embedded) = tokio::task::spawn_blocking(list)
             .await
             .map_err(|error| self.error(format!("listing topics was interrupted: {error}")))?
             .map_err(|error| self.error(format!("the cluster's topics cannot be listed: {error}")))?;
+        if is_embedded {
+            return Ok(self.names_only(&listing));
+        }
         let default_replicas = self.default_replicas(&listing).await;
         let existing = &listing.topics;
         let names: Vec<&str> = self
@@ -209,6 +219,18 @@ impl Topics {
         }
         plan.warnings.extend(durability(&plan, existing, &settings, default_replicas));
         Ok(plan)
+    }
+
+    /// The plan for the broker of `dev`, which answers no request for settings: the topics that are there are as they should be.
+    fn names_only(&self, listing: &Listing) -> Plan {
+        let mut plan = Plan::default();
+        for wanted in &self.wanted {
+            match listing.topics.contains_key(&wanted.name) {
+                true => plan.unchanged += 1,
+                false => plan.create.push(wanted.clone()),
+            }
+        }
+        plan
     }
 
     /// Creates what the plan misses, and waits until it can be written to. Gives back what could not be created; a topic

@@ -78,6 +78,11 @@ impl Target {
     pub fn base(&self) -> &Url {
         &self.base
     }
+
+    /// Scheme, host and port, without the path and the token.
+    pub fn address(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
 }
 
 /// Without the token.

@@ -17,7 +17,7 @@ use crate::{outgoing, signature};
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The most that is read of an answer; the bridge's are some hundred bytes an event.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -78,6 +78,9 @@ pub struct Confirmed {
     pub offset: i64,
 }
 
+/// The [`Refusal::kind`] of deliveries for which there was no connection.
+pub const NO_CONNECTION: &str = "no connection";
+
 /// Why a delivery is not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -99,6 +102,14 @@ pub enum Refusal {
         /// The HTTP status.
         status: u16,
         /// What is wrong with the body.
+        reason: String,
+    },
+    /// Nothing was sent.
+    #[error("cannot connect to {address}: {reason}")]
+    NoConnection {
+        /// The bridge's scheme, host and port.
+        address: String,
+        /// The system's reason.
         reason: String,
     },
     /// There is no answer, so nobody knows.
@@ -136,6 +147,7 @@ impl Refusal {
                 format!("{status} {}", cause.as_ref().unwrap_or(title))
             }
             Self::Foreign { status, .. } => format!("{status} not a bridge's answer"),
+            Self::NoConnection { .. } => NO_CONNECTION.to_owned(),
             Self::NoAnswer(_) => "no answer".to_owned(),
         }
     }
@@ -209,6 +221,10 @@ impl Poster {
         let request = request.try_clone().expect("bytes can be sent again");
         let response = match self.client.execute(request).await {
             Ok(response) => response,
+            Err(error) if error.is_connect() => {
+                let address = self.target.address();
+                return (Err(Refusal::NoConnection { address, reason: why(error) }), None);
+            }
             Err(error) => return (Err(Refusal::NoAnswer(why(error))), None),
         };
         let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::bridge::{PATIENCE, SECRET, sign};
 use crate::support::kafka::free_port;
-use crate::support::program::{Running, err, out, program, run};
+use crate::support::program::{Running, err, header, out, program, run};
 
 #[test]
 fn the_demo_sends_every_action_and_finds_each_byte_again() {
@@ -39,14 +39,29 @@ fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
     let lines: Vec<serde_json::Value> =
         out(&tail).lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
     assert_eq!(lines.len(), 90);
-    assert!(lines.iter().all(|line| line["headers"]["ce_specversion"] == "1.0" && line["value"].is_object()));
+    assert!(lines.iter().all(|line| header(line, "ce_specversion") == "1.0" && line["value"].is_object()));
     let booking =
         run(&["tail", "bookingcreate", "--bootstrap", &bootstrap, "--from", "beginning", "--count", "1"]);
     assert!(out(&booking).contains("BookingCreate"), "{}{}", out(&booking), err(&booking));
+    for filter in [&["--since", "1h"][..], &["--from", "beginning", "--source", "default"]] {
+        let tail = run(&[&["tail", "--bootstrap", &bootstrap, "--json", "--count", "90"], filter].concat());
+        assert_eq!((tail.status.code(), out(&tail).lines().count()), (Some(0), 90), "{}", err(&tail));
+    }
+    let keyed =
+        ["tail", "CoworkerCreate", "--bootstrap", &bootstrap, "--since", "1h", "--key", "42", "--count", "1"];
+    let keyed = run(&keyed);
+    assert!(out(&keyed).contains("  42  ") && out(&keyed).contains("José"), "{}{}", out(&keyed), err(&keyed));
+    let waiting = Running::start(program().args(["tail", "--bootstrap", &bootstrap]));
+    let note = waiting.line_with("waiting for new events");
+    assert!(note.contains("--from beginning shows earlier ones"), "{note}");
+    drop(waiting);
     for path in ["", "/", "/readyz"] {
         let health = run(&["health", "--url", &format!("http://127.0.0.1:{admin}{path}")]);
         assert_eq!(health.status.code(), Some(0), "{}", err(&health));
     }
+    let health = run(&["health", "--json", "--url", &format!("http://127.0.0.1:{admin}")]);
+    let document: serde_json::Value = serde_json::from_str(&out(&health)).expect("JSON");
+    assert!(document["ready"] == true && document["answer"].is_object(), "{document}");
     for (arguments, address) in [(["--port", port], port), (["--kafka-port", kafka], kafka)] {
         let free = free_port().to_string();
         let mut rest = vec!["dev", "--admin-port", "0"];
@@ -54,8 +69,23 @@ fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
         rest.extend(arguments);
         let taken = run(&rest);
         assert_eq!(taken.status.code(), Some(1), "{}", err(&taken));
-        assert!(err(&taken).contains(&format!("127.0.0.1:{address}")), "{}", err(&taken));
+        let expected = format!("cannot listen on 127.0.0.1:{address}: Address already in use");
+        assert!(err(&taken).contains(&expected), "{}", err(&taken));
+        assert!(err(&taken).contains(&format!("; {} chooses another port", arguments[0])), "{}", err(&taken));
     }
+    let mut rest = vec!["dev", "--port", "0", "--kafka-port", "0", "--admin-port", admin];
+    let taken = run(&rest);
+    assert!(err(&taken).contains("; --admin-port chooses another port"), "{}", err(&taken));
+    rest = vec!["topics", "plan", "--json"];
+    let plan = program().args(&rest).env("NEXUDUS_BRIDGE__KAFKA__BOOTSTRAP_SERVERS", &bootstrap).output();
+    let plan = plan.expect("it runs");
+    assert_eq!(plan.status.code(), Some(0), "{}", err(&plan));
+    let document: serde_json::Value = serde_json::from_str(&out(&plan)).expect("JSON");
+    assert_eq!(
+        (&document["unchanged"], &document["create"]),
+        (&90.into(), &serde_json::json!([])),
+        "{document}"
+    );
     dev.signal("INT");
     let (status, log) = dev.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log}");
@@ -114,6 +144,30 @@ fn a_configuration_is_checked_and_shown_with_origins_and_without_secrets() {
     let path = file.display().to_string();
     let check = run(&["config", "check", "--config", &path]);
     assert_eq!(check.status.code(), Some(0), "{}", err(&check));
+    let json = |arguments: &[&str], code: i32| {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} {}", err(&output));
+        serde_json::from_str::<serde_json::Value>(&out(&output)).expect("JSON")
+    };
+    let verdict = json(&["config", "check", "--json", "--config", &path], 0);
+    assert_eq!((&verdict["valid"], &verdict["file"]), (&true.into(), &path.as_str().into()), "{verdict}");
+    let document = json(&["config", "show", "--json", "--config", &path], 0);
+    let setting = |key: &str| {
+        let settings = document["settings"].as_array().expect("a list").iter();
+        settings
+            .filter(|setting| setting["key"] == key)
+            .map(|setting| &setting["value"])
+            .next()
+            .expect("shown")
+    };
+    assert_eq!(setting("kafka.confirm_timeout"), "3s");
+    assert_eq!(setting("sources.default.secrets"), &serde_json::json!(["***"]));
+    assert!(!document.to_string().contains(SECRET), "{document}");
+    let wrong = folder.path().join("wrong.toml");
+    std::fs::write(&wrong, "[ingress]\nlisten = \"nowhere\"\n").expect("written");
+    let verdict = json(&["config", "check", "--json", "--config", &wrong.display().to_string()], 2);
+    assert_eq!(verdict["valid"], false, "{verdict}");
+    assert_eq!(verdict["mistakes"].as_array().map(Vec::len), Some(2), "{verdict}");
     let shown = program()
         .args(["config", "show", "--config", &path])
         .env("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORD", "hush")
@@ -239,6 +293,10 @@ fn a_secret_file_with_a_blank_line_is_warned_of() {
 fn health_is_1_when_nobody_answers_and_send_is_1_when_nothing_is_confirmed() {
     let nobody = format!("http://127.0.0.1:{}", free_port());
     assert_eq!(run(&["health", "--url", &nobody]).status.code(), Some(1));
+    let health = run(&["health", "--json", "--url", &nobody]);
+    let document: serde_json::Value = serde_json::from_str(&out(&health)).expect("JSON");
+    assert_eq!((health.status.code(), &document["ready"]), (Some(1), &false.into()), "{document}");
+    assert!(document["error"].as_str().expect("text").contains("cannot be reached"), "{document}");
     let sent = run(&["send", "BookingCreate", "--url", &nobody, "--count", "3"]);
     assert_eq!(sent.status.code(), Some(1), "{}{}", out(&sent), err(&sent));
     let unknown = run(&["send", "BokingCreate", "--url", &nobody]);
@@ -269,6 +327,14 @@ fn topics_are_planned_and_applied_with_exit_codes_for_scripts() {
             .output()
             .expect("it runs")
     };
+    let plan = topics(&["plan", "--detailed-exitcode", "--json"]);
+    assert_eq!(plan.status.code(), Some(3), "{}", err(&plan));
+    let document: serde_json::Value = serde_json::from_str(&out(&plan)).expect("JSON");
+    let create = document["create"].as_array().expect("a list");
+    assert_eq!((create.len(), &document["unchanged"], &create[0]["partitions"]), (90, &0.into(), &1.into()));
+    assert!(
+        create[0]["config"]["max.message.bytes"].is_string() && create[0]["replication_factor"].is_null()
+    );
     let plan = topics(&["plan", "--detailed-exitcode"]);
     assert_eq!(plan.status.code(), Some(3), "{}", err(&plan));
     assert!(out(&plan).contains(&format!("+ {prefix}BookingCreate")), "{}", out(&plan));
@@ -281,4 +347,67 @@ fn topics_are_planned_and_applied_with_exit_codes_for_scripts() {
     let again = topics(&["plan", "--detailed-exitcode"]);
     assert_eq!(again.status.code(), Some(0), "{}{}", out(&again), err(&again));
     assert!(out(&again).contains("No changes. 90 topics match the configuration."), "{}", out(&again));
+}
+
+#[test]
+fn an_address_that_nobody_listens_on_is_named_within_seconds_with_what_to_do() {
+    let port = free_port();
+    let (nobody, url) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"));
+    let kafka = format!("cannot connect to Kafka at {nobody}: connection refused; is it running there?");
+    for (arguments, expected) in [
+        (&["tail", "--bootstrap", &nobody][..], [kafka.as_str(), "--bootstrap"]),
+        (&["quarantine", "list", "--bootstrap", &nobody], [&kafka, "--bootstrap"]),
+        (&["topics", "plan"], [&kafka, "kafka.bootstrap_servers"]),
+        (&["topics", "apply"], [&kafka, "nexudus-bridge dev"]),
+        (
+            &["send", "BookingCreate", "--url", &url],
+            [&format!("cannot connect to {url}: "), "hint: is the bridge running there? --url names another"],
+        ),
+        (&["send", "all", "--url", &url], ["no connection", "hint: is the bridge running there?"]),
+    ] {
+        let begun = std::time::Instant::now();
+        let mut command = program();
+        command.args(arguments).env("NEXUDUS_BRIDGE__KAFKA__BOOTSTRAP_SERVERS", &nobody);
+        command.env("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS", "[\"x\"]");
+        let output = command.output().expect("the program can be run");
+        // The bound is 5 s; a stalled machine gets more. librdkafka's own time-outs are 10 s and 15 s.
+        assert!(begun.elapsed() < Duration::from_secs(9), "{arguments:?} {:?}", begun.elapsed());
+        let text = format!("{}{}", out(&output), err(&output));
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} {text}");
+        for expected in expected {
+            assert!(text.contains(expected), "{arguments:?}: {expected} in {text}");
+        }
+        assert!(!text.contains("in state") && !text.contains("suppressed"), "{text}");
+    }
+}
+
+#[test]
+fn the_version_names_the_commit_and_librdkafka() {
+    for option in ["-V", "--version"] {
+        let text = out(&run(&[option]));
+        let start = concat!("nexudus-bridge ", env!("CARGO_PKG_VERSION"), " (commit ");
+        assert!(text.starts_with(start) && text.contains(", librdkafka 2."), "{text}");
+    }
+}
+
+#[test]
+fn man_pages_are_written_for_each_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().join("share/man1");
+    let written = run(&["man", &pages.display().to_string()]);
+    assert_eq!(written.status.code(), Some(0), "{}", err(&written));
+    for (page, text) in [
+        ("nexudus-bridge.1", "catch\\-up"),
+        ("nexudus-bridge-serve.1", "SIGHUP"),
+        ("nexudus-bridge-topics-plan.1", "detailed\\-exitcode"),
+        ("nexudus-bridge-quarantine-replay.1", "Examples"),
+    ] {
+        let path = pages.join(page);
+        let content = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{page}: {error}"));
+        assert!(content.starts_with(".ie") && content.contains(text), "{page}: {content}");
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let refused = run(&["man", &file.path().display().to_string()]);
+    assert!(err(&refused).contains("cannot write man pages into"), "{}", err(&refused));
+    assert_eq!(refused.status.code(), Some(1));
 }

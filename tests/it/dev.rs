@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::bridge::{PATIENCE, http_client};
 use crate::support::kafka::{free_port, pause};
 use crate::support::nexudus::Tenant;
-use crate::support::program::{Running, err, out, program, run};
+use crate::support::program::{Running, err, header, out, program, run};
 
 /// A `dev --nexudus` on ports of its own.
 struct Tour {
@@ -118,7 +118,7 @@ fn count(webhooks: &[Value], state: &str) -> usize {
 }
 
 fn is_marked(event: &Value) -> bool {
-    event["headers"]["ce_nexuduscatchup"].is_string()
+    header(event, "ce_nexuduscatchup").is_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +176,7 @@ async fn sources_of_ones_own_get_their_webhooks_in_the_double_and_their_events_a
     assert!(plan.contains(&url) && plan.contains("Plan: 3 to create"), "{plan}");
     tour.prints("webhooks apply", 0);
     let events = tour.events(|_| true);
-    assert!(events.iter().all(|event| event["headers"]["nexudus-signature"].is_null()), "{events:?}");
+    assert!(events.iter().all(|event| header(event, "nexudus-signature").is_null()), "{events:?}");
     assert!(
         events.iter().all(|event| event["topic"].as_str().is_some_and(|topic| topic.contains("Booking")))
     );

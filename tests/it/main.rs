@@ -5,6 +5,7 @@ mod broken_log;
 mod browser;
 mod catch_up;
 mod cli;
+mod completions;
 mod compose;
 mod connections;
 mod console;

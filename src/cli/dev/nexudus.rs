@@ -138,7 +138,9 @@ impl Beside {
         let port = args.double.nexudus_port;
         let sending = Sending { retry: RETRY, ..Sending::default() };
         let double = Nexudus::start(Options { port, limits: Limits::NONE, sending, ..Options::default() })
-            .with_context(|| format!("cannot listen on 127.0.0.1:{port} for the double of Nexudus"))?;
+            .with_context(|| {
+                format!("cannot listen on 127.0.0.1:{port} for the double of Nexudus; --nexudus-port chooses another port")
+            })?;
         // Else a webhook that is switched off while a delivery is on its way could look as if it was done by hand.
         double.adjust(|manners| manners.late_success_resets_errors = false);
         double.populate(None);

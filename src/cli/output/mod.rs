@@ -45,6 +45,12 @@ impl Output {
         Self { stream: Box::new(stdout), styles, is_terminal, line: Vec::new(), failure: None }
     }
 
+    /// Another stream, which is no terminal.
+    #[cfg(test)]
+    pub(in crate::cli) fn to(stream: Box<dyn Write + Send>) -> Self {
+        Self { stream, styles: false, is_terminal: false, line: Vec::new(), failure: None }
+    }
+
     /// Prints one line; line breaks in `text` become spaces.
     pub fn line(&mut self, text: impl fmt::Display) {
         let text = text.to_string().replace(['\n', '\t'], " ");
@@ -359,7 +365,7 @@ mod tests {
     fn a_failure_ends_the_output_and_nothing_else_and_a_closed_pipe_is_none() {
         for (kind, fails) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
             let stream = Box::new(Failing(3, kind));
-            let mut out = Output { stream, ..Output::stdout() };
+            let mut out = Output::to(stream);
             out.line("ab");
             assert!(out.is_open());
             out.block("cd");
@@ -373,8 +379,7 @@ mod tests {
     #[test]
     fn a_line_is_one_line() {
         let (reader, writer) = io::pipe().unwrap();
-        let mut out =
-            Output { stream: Box::new(writer), styles: false, is_terminal: true, ..Output::stdout() };
+        let mut out = Output { is_terminal: true, ..Output::to(Box::new(writer)) };
         out.line(styled(ERROR, "a\n+ forged"));
         out.json(&"\u{9b}");
         drop(out);

@@ -2,15 +2,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use crate::kafka::consumer::Message;
 use crate::sender::payloads::wire_body;
 
-/// `{"topic", "partition", "offset", "timestamp", "key", "headers", "value"}`. A value that is JSON is embedded in its own
-/// text, numbers and escapes as they are; only white space between tokens goes where it would break the line. Any other
-/// value is `value_base64` instead, as is `key_base64` for a key that is not UTF-8.
+/// Returns `{"topic", "partition", "offset", "timestamp", "key", "headers", "value"}`.
+///
+/// `headers` is a list of `{"name", "value"}` in the message's order, since a name can come more than once. A value that is
+/// JSON is embedded in its own text, numbers and escapes as they are; only white space between tokens goes where it would
+/// break the line. Any other value is `value_base64` instead; so is the value of a header that is not UTF-8, and a key that
+/// is not is `key_base64`.
 pub(in crate::cli) fn object(message: &Message) -> serde_json::Result<String> {
     serde_json::to_string(&Line(message))
 }
@@ -25,13 +28,8 @@ impl Serialize for Line<'_> {
         line.serialize_entry("partition", &message.partition)?;
         line.serialize_entry("offset", &message.offset)?;
         line.serialize_entry("timestamp", &message.timestamp.map(|time| format!("{time:.3}")))?;
-        match message.key.as_deref().map(std::str::from_utf8).transpose() {
-            Ok(key) => line.serialize_entry("key", &key)?,
-            Err(_) => {
-                line.serialize_entry("key_base64", &message.key.as_ref().map(|key| STANDARD.encode(key)))?
-            }
-        }
-        line.serialize_entry("headers", &Headers(&message.headers))?;
+        entry(&mut line, ["key", "key_base64"], message.key.as_deref())?;
+        line.serialize_entry("headers", &message.headers.iter().map(Header).collect::<Vec<_>>())?;
         match message.value.as_deref() {
             None => line.serialize_entry("value", &())?,
             Some(value) => match raw(value) {
@@ -54,19 +52,27 @@ fn raw(value: &[u8]) -> Option<Box<RawValue>> {
     RawValue::from_string(String::from_utf8(wire_body(text)).ok()?).ok()
 }
 
-/// The headers by name, in their order; of several with one name, the first.
-struct Headers<'a>(&'a [(String, Option<Vec<u8>>)]);
+struct Header<'a>(&'a (String, Option<Vec<u8>>));
 
-impl Serialize for Headers<'_> {
+impl Serialize for Header<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let first = |place: usize, name: &str| !self.0[..place].iter().any(|(earlier, _)| earlier == name);
-        let mut headers = serializer.serialize_map(None)?;
-        for (place, (name, value)) in self.0.iter().enumerate() {
-            if first(place, name) {
-                headers.serialize_entry(name, &value.as_deref().map(String::from_utf8_lossy))?;
-            }
-        }
-        headers.end()
+        let (name, value) = self.0;
+        let mut header = serializer.serialize_map(Some(2))?;
+        header.serialize_entry("name", name)?;
+        entry(&mut header, ["value", "value_base64"], value.as_deref())?;
+        header.end()
+    }
+}
+
+/// Adds bytes under the first name as text, or under the second as base64 if they are not UTF-8.
+fn entry<M: SerializeMap>(
+    map: &mut M,
+    [text, base64]: [&str; 2],
+    bytes: Option<&[u8]>,
+) -> Result<(), M::Error> {
+    match bytes.map(std::str::from_utf8).transpose() {
+        Ok(value) => map.serialize_entry(text, &value),
+        Err(_) => map.serialize_entry(base64, &bytes.map(|bytes| STANDARD.encode(bytes))),
     }
 }
 
@@ -84,7 +90,7 @@ mod tests {
             headers: vec![
                 ("a".to_owned(), Some(b"1".to_vec())),
                 ("b".to_owned(), None),
-                ("a".to_owned(), None),
+                ("a".to_owned(), Some(vec![0xFF])),
             ],
             value: value.map(<[u8]>::to_vec),
         }
@@ -100,7 +106,7 @@ mod tests {
         assert_eq!(
             line(&message(Some(record.as_bytes()))),
             format!(
-                r#"{{"topic":"nexudus.X","partition":2,"offset":7,"timestamp":"2026-01-02T03:04:05.600Z","key":"42","headers":{{"a":"1","b":null}},"value":{record}}}"#
+                r#"{{"topic":"nexudus.X","partition":2,"offset":7,"timestamp":"2026-01-02T03:04:05.600Z","key":"42","headers":[{{"name":"a","value":"1"}},{{"name":"b","value":null}},{{"name":"a","value_base64":"/w=="}}],"value":{record}}}"#
             )
         );
         let pretty = line(&message(Some(b"{\r\n  \"A b\": 1.50\n}")));

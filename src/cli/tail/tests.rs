@@ -96,3 +96,23 @@ fn ids_are_shortened_to_their_telling_part() {
     assert_eq!(short("01890a5d-ac96-774b-bcce-b302099a8057"), "…099a8057");
     assert_eq!(short("own"), "own");
 }
+
+#[test]
+fn events_are_chosen_by_source_and_key() {
+    let event = message("nexudus.X", b"{}", &[("ce_source", "/nexudus/north")]);
+    let foreign = message("nexudus.X", b"{}", &[]);
+    for (source, key, taken, foreign_taken) in [
+        (&[][..], &[][..], true, true),
+        (&["north"], &[], true, false),
+        (&["south", "north"], &[], true, false),
+        (&["south"], &[], false, false),
+        (&[], &["42"], true, true),
+        (&[], &["4"], false, false),
+        (&["north"], &["7", "42"], true, false),
+        (&["north"], &["7"], false, false),
+    ] {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let filter = Filter { source: owned(source), key: owned(key) };
+        assert_eq!((filter.takes(&event), filter.takes(&foreign)), (taken, foreign_taken), "{filter:?}");
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
@@ -153,13 +154,34 @@ impl Lister {
             }
             return Ok(Report { starts: list, ends });
         }
-        let starts = if first && self.start == Start::End {
-            self.ask_for(new, Offset::End)?
-        } else {
-            offsets(new, Offset::Beginning)?
+        let starts = match self.start {
+            Start::End if first => self.ask_for(new, Offset::End)?,
+            Start::Since(time) if first => self.since(new, time)?,
+            _ => offsets(new, Offset::Beginning)?,
         };
         by_place(&starts)?; // for the errors in it
         Ok(Report { starts, ends: Ends::new() })
+    }
+
+    /// The first offset of each partition at this time or later; the end where there is none. The embedded broker does not
+    /// look offsets up by time, not even by the earliest; there it is the beginning, and the reader drops what is older.
+    fn since(&self, places: &[(String, i32)], time: Timestamp) -> KafkaResult<TopicPartitionList> {
+        // The ends first: what is written between the two requests then lies behind them.
+        let ends = by_place(&self.ask_for(places, Offset::End)?)?;
+        let mut starts = self.ask_for(places, Offset::Offset(time.as_millisecond().max(0)))?;
+        let earliest = self.ask_for(places, Offset::Offset(0))?;
+        let has_offset = |list: &TopicPartitionList, topic: &str, partition| {
+            let element = list.find_partition(topic, partition);
+            element.is_some_and(|element| matches!(element.offset(), Offset::Offset(_)))
+        };
+        for ((topic, partition), &end) in &ends {
+            if !has_offset(&starts, topic, *partition) {
+                let looked_up = end == 0 || has_offset(&earliest, topic, *partition);
+                let start = if looked_up { Offset::Offset(end) } else { Offset::Beginning };
+                starts.set_partition_offset(topic, *partition, start)?;
+            }
+        }
+        Ok(starts)
     }
 
     /// One request a broker, whatever the number of partitions.

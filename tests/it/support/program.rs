@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::bridge::PATIENCE;
 
 /// The program with nothing of this machine's environment that could configure it.
@@ -33,6 +35,16 @@ pub(crate) fn out(output: &Output) -> String {
 /// Standard error as text.
 pub(crate) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// The value of a header in an object of `tail --json`; null where there is none of that name.
+pub(crate) fn header<'a>(event: &'a Value, name: &str) -> &'a Value {
+    let headers = event["headers"].as_array().expect("a list").iter();
+    headers
+        .filter(|header| header["name"] == name)
+        .map(|header| &header["value"])
+        .next()
+        .unwrap_or(&Value::Null)
 }
 
 /// A running program; killed when dropped.

@@ -1,0 +1,221 @@
+//! The help: commands in groups, examples under each command, and what `serve` needs to know of its surroundings.
+//!
+//! [`command`] is the one description of the command line; parsing, completion scripts and man pages use it.
+
+use clap::builder::StyledStr;
+use clap::{Command, CommandFactory as _};
+
+use super::Cli;
+use super::output::styled;
+
+/// The commands by what they are for, in the order of the help.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("Run", &["serve", "config", "health"]),
+    ("Try", &["dev", "demo", "send"]),
+    ("Look", &["tail", "actions"]),
+    ("Nexudus", &["webhooks", "catch-up"]),
+    ("Kafka", &["topics", "quarantine"]),
+    ("Other", &["sign", "verify", "completions", "man", "help"]),
+];
+
+/// Examples by command. Those of `catch-up` are beside its options.
+const EXAMPLES: [(&str, [&str; 2]); 20] = [
+    ("serve", ["serve", "serve --config /etc/nexudus-bridge/nexudus-bridge.toml"]),
+    ("config check", ["config check", "config check --json --config nexudus-bridge.toml"]),
+    ("config show", ["config show", "config show --json --config nexudus-bridge.toml"]),
+    ("health", ["health", "health --url http://127.0.0.1:9464"]),
+    ("dev", ["dev", "dev --nexudus --port 8090"]),
+    ("demo", ["demo", "demo --config nexudus-bridge.toml"]),
+    ("send", ["send BookingCreate", "send all --count 10000 --concurrency 64 --retry"]),
+    ("tail", ["tail 'Booking*' --from beginning", "tail --json --since 2h --source north"]),
+    ("actions", ["actions", "actions --json"]),
+    ("webhooks plan", ["webhooks plan", "webhooks plan --source north --detailed-exitcode"]),
+    ("webhooks apply", ["webhooks apply", "webhooks apply --yes --json"]),
+    ("webhooks status", ["webhooks status", "webhooks status --detailed-exitcode --json"]),
+    ("webhooks enable", ["webhooks enable", "webhooks enable BookingCreate BookingUpdate"]),
+    ("topics plan", ["topics plan", "topics plan --detailed-exitcode --json"]),
+    ("topics apply", ["topics apply", "topics apply --config nexudus-bridge.toml"]),
+    ("quarantine list", ["quarantine list --since 2days", "quarantine list --reason unknown_action --json"]),
+    ("quarantine show", ["quarantine show 2@17", "quarantine show 2@17 --raw"]),
+    (
+        "quarantine replay",
+        ["quarantine replay --dry-run", "quarantine replay --action BokingCreate --as BookingCreate"],
+    ),
+    ("sign", ["sign --secret-file secret.txt body.json", "sign --source north body.json"]),
+    (
+        "verify",
+        [
+            "verify --signature 0A1B…EF body.json",
+            "verify --secret-file secret.txt --json --signature 0A1B…EF body.json",
+        ],
+    ),
+];
+
+/// Examples of commands whose lines are no commands alone.
+const SCRIPTS: [(&str, [&str; 2]); 2] = [
+    (
+        "completions",
+        [
+            "completions bash > ~/.local/share/bash-completion/completions/nexudus-bridge",
+            "completions fish > ~/.config/fish/completions/nexudus-bridge.fish",
+        ],
+    ),
+    ("man", ["man /usr/local/share/man/man1", "man ."]),
+];
+
+const SERVE: &str = "\
+Configuration: the first of these files that there is, and environment variables over it (NEXUDUS_BRIDGE__SECTION__KEY)
+  --config FILE
+  $NEXUDUS_BRIDGE_CONFIG
+  ./nexudus-bridge.toml
+  /etc/nexudus-bridge/nexudus-bridge.toml
+
+Signals
+  SIGTERM, SIGINT  stop in order: what is in flight is confirmed first; a second signal ends the bridge at once
+  SIGHUP           read the configuration, secrets and certificates again while deliveries go on
+
+Exit codes
+  0  stopped in order
+  1  failed, or stopped before everything in flight was confirmed
+  2  wrong usage or configuration";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 with --detailed-exitcode: changes are pending";
+
+/// The command line with its help.
+pub(super) fn command() -> Command {
+    let mut command = Cli::command();
+    for (path, examples) in EXAMPLES.iter().chain(&SCRIPTS) {
+        let (first, second) = path.split_once(' ').unwrap_or((path, ""));
+        let add = |command: Command| with_examples(command, examples);
+        command = command.mut_subcommand(first, |command| match second {
+            "" => add(command),
+            second => command.mut_subcommand(second, add),
+        });
+    }
+    let template = template(&command);
+    command.help_template(template).after_help(EXIT_CODES)
+}
+
+fn with_examples(command: Command, examples: &[&str]) -> Command {
+    let mut help = String::from("Examples:");
+    for example in examples {
+        help.push_str(&format!("\n  nexudus-bridge {example}"));
+    }
+    let more = match command.get_name() {
+        "serve" => Some(SERVE.to_owned()),
+        _ => command.get_after_help().map(ToString::to_string),
+    };
+    let long = more.map(|more| format!("{more}\n\n{help}"));
+    let command = command.after_help(help);
+    match long {
+        Some(long) => command.after_long_help(long),
+        None => command,
+    }
+}
+
+/// The program's help with its commands in groups.
+fn template(command: &Command) -> StyledStr {
+    let styles = command.get_styles();
+    let (header, literal) = (*styles.get_header(), *styles.get_literal());
+    let mut text = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
+    for (heading, names) in GROUPS {
+        text.push_str(&format!("\n{}\n", styled(header, format!("{heading}:"))));
+        for name in names {
+            let about = command.find_subcommand(name).and_then(Command::get_about).map(ToString::to_string);
+            let about = about.unwrap_or_else(|| "Print this help, or that of a command".to_owned());
+            text.push_str(&format!(
+                "  {}{:<width$}  {about}\n",
+                styled(literal, name),
+                "",
+                width = 11 - name.len()
+            ));
+        }
+    }
+    text.push_str(&format!("\n{}\n{{options}}{{after-help}}", styled(header, "Options:")));
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::Parser as _;
+
+    use super::*;
+
+    /// The commands that have none of their own, by their path.
+    fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let path = format!("{path}{}", sub.get_name());
+            match sub.has_subcommands() {
+                true => leaves(sub, &format!("{path} "), found),
+                false => found.push((path, sub.clone())),
+            }
+        }
+    }
+
+    fn all() -> Vec<(String, Command)> {
+        let mut command = command();
+        command.build();
+        let mut found = Vec::new();
+        leaves(&command, "", &mut found);
+        found
+    }
+
+    #[test]
+    fn each_command_has_two_examples_that_are_right_and_the_readme_has_each_command() {
+        let readme = include_str!("../../README.md");
+        let (_, table) = readme.split_once("| command | does |").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        for (path, mut command) in all() {
+            let help = command.render_help().to_string();
+            let examples: Vec<&str> =
+                help.lines().filter_map(|line| line.strip_prefix("  nexudus-bridge ")).collect();
+            assert!(examples.len() >= 2, "{path}: {help}");
+            assert!(command.render_long_help().to_string().contains(examples[0]), "{path}");
+            for example in examples {
+                let words = shlex::split(example.split(" > ").next().unwrap()).unwrap();
+                assert!(example.starts_with(&path), "{path}: {example}");
+                let words = words.iter().map(String::as_str);
+                if let Err(error) = Cli::try_parse_from(["nexudus-bridge"].into_iter().chain(words)) {
+                    panic!("{example}: {error}");
+                }
+            }
+            let listed = table.lines().any(|line| path.split(' ').all(|word| line.contains(word)));
+            assert!(listed, "{path} is not in the README's table");
+        }
+    }
+
+    #[test]
+    fn each_command_is_in_one_group() {
+        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let mut command = command();
+        command.build();
+        let named: BTreeSet<&str> = command.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(grouped.iter().copied().collect::<BTreeSet<_>>(), named);
+        assert_eq!(grouped.len(), named.len());
+        let help = command.render_help().to_string();
+        let positions: Vec<_> =
+            GROUPS.iter().map(|(heading, _)| help.find(&format!("\n{heading}:\n"))).collect();
+        assert!(positions.is_sorted() && positions[0].is_some(), "{help}");
+        assert!(help.contains("\n  serve        Run the bridge\n"), "{help}");
+    }
+
+    #[test]
+    fn global_options_come_last_and_serve_names_its_surroundings() {
+        for (path, mut command) in all() {
+            let help = command.render_long_help().to_string();
+            let (_, global) =
+                help.split_once("\nGlobal options:\n").unwrap_or_else(|| panic!("{path}: {help}"));
+            assert!(global.contains("--config") && !global.contains("\nOptions:"), "{path}: {help}");
+            if path == "serve" {
+                for text in
+                    ["/etc/nexudus-bridge/nexudus-bridge.toml", "SIGTERM", "SIGHUP", "Exit codes\n  0 "]
+                {
+                    assert!(global.contains(text), "{text} in {help}");
+                }
+            }
+        }
+    }
+}
