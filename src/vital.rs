@@ -15,7 +15,7 @@ pub struct Vital {
     failure: watch::Sender<Option<String>>,
 }
 
-/// The life of one thread or task. It reports the panic that drops it; any other end is in order.
+/// A hold on one thread or task. It reports the panic that drops it; any other end is in order.
 #[derive(Debug)]
 #[must_use = "a thread or task holds it until its end"]
 pub struct Part {
@@ -39,7 +39,7 @@ impl Vital {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(reason)) => reason,
-            Ok(None) | Err(_) => std::future::pending().await, // neither: the sender is here, and it was waited for
+            Ok(None) | Err(_) => std::future::pending().await, // unreachable: the sender is here
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The log takes no part in the data path: whatever becomes of standard error, deliveries are confirmed, readiness is
-//! right, and the program stops in order.
+//! The log takes no part in the data path. Standard error fails or blocks, and deliveries are confirmed, readiness is right,
+//! and the program stops in order.
 
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, Read as _, Write as _};
@@ -27,7 +27,7 @@ const WITHIN: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
 /// The smallest pipe that Linux has: a few lines fill it.
 const PIPE_BYTES: usize = 4096;
 
-/// What becomes of standard error.
+/// A standard error that fails or blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
     /// A device without room.
@@ -40,7 +40,7 @@ enum Sink {
     UnreadPipe,
 }
 
-/// When it happens.
+/// The moment from which on standard error is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     Start,
@@ -146,7 +146,7 @@ async fn play(sink: Sink, moments: &[Moment]) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// One life of a bridge whose standard error breaks at this moment.
+/// One run of a bridge whose standard error breaks at this moment.
 async fn case(sink: Sink, broken_from: Moment, format: &'static str) {
     let mut stderr = Stderr::new(sink, broken_from);
     let (command, end) = stderr.command();

@@ -48,7 +48,7 @@ impl Queue {
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self::default());
         let mut writer = Writer { out, is_torn: false };
-        let (lines, told) = (Arc::clone(&queue), Limit::default());
+        let (lines, limit) = (Arc::clone(&queue), Limit::default());
         std::thread::Builder::new().name("log".to_owned()).spawn(move || {
             let mut reported = 0;
             loop {
@@ -58,7 +58,7 @@ impl Queue {
                 let is_written = matches!(written, Ok(Ok(())));
                 lines.finished(line.len(), is_written);
                 if is_written {
-                    lines.report_dropped(&mut reported, &told);
+                    lines.report_dropped(&mut reported, &limit);
                 }
             }
         })?;
