@@ -1,7 +1,7 @@
 //! Receive: a request as a delivery, its body read in bounded time and bytes.
 //!
-//! What can be judged without the body is judged first, so that a stranger's four megabytes are not even read. The
-//! body is gathered in one buffer of its own: a slice of the connection's would keep that whole alive until the broker
+//! The head is judged first, so the bridge does not even read the body of a client without a signature. The body is
+//! gathered in one buffer of its own: a slice of the connection's buffer would keep that whole buffer alive until the broker
 //! has answered.
 
 use std::future::poll_fn;

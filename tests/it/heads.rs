@@ -74,7 +74,7 @@ async fn a_request_that_expects_100_continue_is_refused_without_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_bridge_refuses_a_request_that_expects_100_continue_without_it() {
-    let settings = [("ingress.max_in_flight", "1")];
+    let settings = [("ingress.max_in_flight", "1"), ("ingress.body_timeout", "5m")];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     let mut waiting = TcpStream::connect(bridge.ingress).await.expect("the bridge listens");
     let request = delivery("/webhooks/BookingCreate", "Expect: 100-continue\r\n");
@@ -218,7 +218,8 @@ async fn only_the_canonical_number_of_an_action_is_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_breaks_off_and_a_request_to_upgrade_are_counted_once_each() {
-    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    let settings = [("ingress.body_timeout", "5m")];
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     let signed = format!("X-Nexudus-Hook-Signature: {}\r\n", sign(RECORD.as_bytes()));
     let begun = |framing: &str| head("POST /webhooks/BookingCreate", &format!("{signed}{framing}\r\n"));
     // Closed, reset, and chunks that are none.
