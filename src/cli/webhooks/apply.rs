@@ -97,25 +97,24 @@ async fn agreed(args: &Args, account: &Account, mut look: Look) -> anyhow::Resul
     let Some(mut asker) = (if args.yes { None } else { Asker::new(args.common.json) }) else {
         return Ok(Some(look));
     };
-    let mut is_shown = asker.shows_stdout();
-    loop {
-        let changes = look.comparison.changes();
-        if changes.is_empty() {
-            return Ok(Some(look));
-        }
-        if !is_shown {
-            asker.show(plan::text(&look)?)?;
-        }
+    let mut changes = look.comparison.changes();
+    if !changes.is_empty() && !asker.shows_stdout() {
+        asker.show(plan::text(&look)?)?;
+    }
+    while !changes.is_empty() {
         let webhooks = if changes.len() == 1 { "webhook" } else { "webhooks" };
         if !asker.agrees(format_args!("Write {} {webhooks} in Nexudus?", changes.len()))? {
             asker.show("Nothing was written.")?;
             return Ok(None);
         }
         look = chosen(account, &args.common).await?;
-        if look.comparison.changes() == changes {
-            return Ok(Some(look));
+        let now = look.comparison.changes();
+        if now == changes {
+            break;
         }
         asker.show("Somebody else has changed the webhooks in Nexudus since the plan. The plan is now:")?;
-        is_shown = false;
+        asker.show(plan::text(&look)?)?;
+        changes = now;
     }
+    Ok(Some(look))
 }

@@ -126,7 +126,7 @@ fn an_apply_lists_again_after_the_answer() {
     late.answer("", "y");
     let (code, shown) = late.end();
     assert!(
-        shown.contains("changed by somebody else") && shown.contains("No changes. 5 webhooks match"),
+        shown.contains("Somebody else has changed") && shown.contains("No changes. 5 webhooks match"),
         "{shown}"
     );
     assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5), "{shown}");
