@@ -26,6 +26,7 @@ use crate::kafka::status::Status;
 use crate::kafka::topics::{Plan, Topics, TopicsError, wanted};
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
+use crate::outage::Outages;
 use crate::telemetry::trace::Traces;
 use crate::token::{TokenError, TokenServer};
 use crate::vital::Vital;
@@ -133,8 +134,11 @@ impl App {
         let bridge = Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics), traces.clone());
         let bridge = Arc::new(bridge);
         let console = Console::new(&config, &bridge);
+        let outages = Arc::new(Outages::default());
         let admission = Arc::clone(bridge.admission());
-        let state = Arc::new(State::new(Arc::clone(&metrics), status, admission, console, vital.clone()));
+        let (shown, watched) = (Arc::clone(&outages), vital.clone());
+        let state = State::new(Arc::clone(&metrics), status, admission, shown, console, watched);
+        let state = Arc::new(state);
         let probe = bridge.quarantine_topic().to_string();
         let (wanted, part) = (topic_names(&config), vital.part("the Kafka watch"));
         let watch = Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, wanted, part);
@@ -147,7 +151,7 @@ impl App {
             serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
         let is_ready = Arc::clone(&state);
         let part = vital.part("the guardian");
-        let guardian = Guardian::start(&config, Arc::clone(&metrics), move || {
+        let guardian = Guardian::start(&config, Arc::clone(&metrics), outages, move || {
             let _held = &part; // the guardian's task drops this closure when it ends
             is_ready.is_ready()
         });

@@ -32,6 +32,7 @@ pub mod lately;
 pub mod lenient;
 pub mod metrics;
 pub mod nexudus;
+pub mod outage;
 pub mod outcome;
 pub mod outgoing;
 pub mod sender;

@@ -28,6 +28,13 @@ pub struct Entry {
     pub api_path: &'static str,
 }
 
+impl Entry {
+    /// Whether the API still has the record when nobody received the event: it tells of a new or changed record.
+    pub fn is_readable(&self) -> bool {
+        matches!(self.verb, "created" | "registered" | "updated")
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "a row of the table below, in the order of its columns")]
 const fn entry(
     id: u16,

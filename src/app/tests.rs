@@ -144,7 +144,7 @@ async fn a_guardian_that_panics_is_reported() {
         let _held = &part;
         panic!("on purpose")
     };
-    let _guardian = Guardian::start(&config(&nexudus), Arc::new(Metrics::new("")), ready);
+    let _guardian = Guardian::start(&config(&nexudus), Arc::new(Metrics::new("")), Arc::default(), ready);
     let reason = tokio::time::timeout(WITHIN, vital.failed()).await.expect("it is reported");
     assert_eq!(reason, "the guardian has panicked");
 }

@@ -12,6 +12,7 @@ use crate::config::Setting;
 use crate::delivery::admission::Admission;
 use crate::kafka::status::Status;
 use crate::metrics::Metrics;
+use crate::outage::Outages;
 use crate::vital::Vital;
 
 /// What the admin listener shows.
@@ -19,6 +20,7 @@ pub struct State {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     admission: Arc<Admission>,
+    outages: Arc<Outages>,
     console: Option<Console>,
     vital: Vital,
     stopping: AtomicBool,
@@ -30,10 +32,11 @@ impl State {
         metrics: Arc<Metrics>,
         status: Arc<Status>,
         admission: Arc<Admission>,
+        outages: Arc<Outages>,
         console: Option<Console>,
         vital: Vital,
     ) -> Self {
-        Self { metrics, status, admission, console, vital, stopping: AtomicBool::new(false) }
+        Self { metrics, status, admission, outages, console, vital, stopping: AtomicBool::new(false) }
     }
 
     /// Not ready from now on.
@@ -53,6 +56,11 @@ impl State {
         if let Some(console) = &self.console {
             console.show_settings(settings);
         }
+    }
+
+    /// Since when events are missing.
+    pub(super) fn outages(&self) -> &Outages {
+        &self.outages
     }
 
     /// The console, if there is one.
@@ -110,5 +118,9 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     metrics.in_flight_deliveries.set(gauge(state.admission.deliveries()));
     metrics.in_flight_bytes.set(gauge(state.admission.bytes()));
     metrics.ready.set(state.is_ready().into());
+    let outages = state.outages.report().outages.into_iter();
+    metrics.control.show_outages(
+        outages.map(|outage| ([outage.source, outage.action], outage.since.as_duration().as_secs_f64())),
+    );
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics.render())
 }

@@ -27,6 +27,7 @@ use super::respond;
 use crate::config::{self, Config, Setting};
 use crate::delivery::Bridge;
 use crate::lately::{Glimpse, Lately, MOST_VIEWERS, Setback, Viewer};
+use crate::outage::Report;
 use crate::outcome::Outcome;
 
 /// The page, with its style and script.
@@ -103,6 +104,11 @@ fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Deni
     if console.is_meant(http) { Ok(console) } else { Err(Denied::ByName) }
 }
 
+/// The refusal of a request under a name that DNS rebinding could forge, where the console allows none.
+pub(super) fn refuse_forgeable_name(http: &HttpRequest, state: &State) -> Option<HttpResponse> {
+    console(http, state).err().filter(|denied| matches!(denied, Denied::ByName)).map(Denied::answer)
+}
+
 impl Denied {
     fn answer(self) -> HttpResponse {
         let (status, title, detail) = match self {
@@ -155,6 +161,7 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
         viewers: console.lately.viewers(),
         outcomes: Outcome::ALL.map(Meaning::of),
         setbacks: console.lately.latest_setbacks(),
+        outages: state.outages().report(),
         settings: settings.iter().map(Line::of).collect(),
     }))
 }
@@ -275,6 +282,7 @@ struct Shown<'a> {
     viewers: usize,
     outcomes: [Meaning; Outcome::ALL.len()],
     setbacks: Vec<Setback>,
+    outages: Report,
     settings: Vec<Line<'a>>,
 }
 

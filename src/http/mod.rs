@@ -7,6 +7,7 @@ pub mod admin;
 pub mod console;
 mod ingress;
 mod listening;
+mod outages;
 mod patience;
 mod respond;
 mod server;
@@ -65,6 +66,8 @@ pub fn serve_admin(listener: TcpListener, state: Arc<State>) -> io::Result<Liste
                 .route("/metrics", read().to(admin::metrics))
                 .route("/healthz", read().to(admin::healthz))
                 .route("/readyz", read().to(admin::readyz))
+                .route("/outages", read().to(outages::list))
+                .route("/outages/covered", web::post().to(outages::cover))
                 .route("/", read().to(console::page))
                 .route("/console/state", read().to(console::state))
                 .route("/console/events", web::get().to(console::events))

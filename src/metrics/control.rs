@@ -17,6 +17,7 @@ pub struct ControlMetrics {
     last_trigger: GaugeVec,
     reenabled: IntCounterVec,
     missing: IntGaugeVec,
+    outages: GaugeVec,
     last_success: Mutex<Option<Gauge>>,
     shown: Mutex<Shown>,
 }
@@ -27,6 +28,7 @@ struct Shown {
     webhooks: BTreeSet<[String; 3]>,
     triggered: BTreeSet<[String; 3]>,
     sources: BTreeSet<String>,
+    outages: BTreeSet<[String; 2]>,
 }
 
 /// A webhook as Nexudus has it.
@@ -89,6 +91,13 @@ impl ControlMetrics {
                 "Webhooks that the configuration asks for and Nexudus does not have.",
                 &["source"],
             ),
+            outages: vec(
+                registry,
+                GaugeVec::new,
+                "webhook_outage_started_timestamp_seconds",
+                "Last success of the webhook before Nexudus disabled it, until catch-up has read what was missed, as Unix time.",
+                &["source", "action"],
+            ),
             last_success: Mutex::default(),
             shown: Mutex::default(),
             registry: registry.clone(),
@@ -143,7 +152,22 @@ impl ControlMetrics {
         for gone in shown.sources.difference(&now.sources) {
             drop(self.missing.remove_label_values(&[gone]));
         }
+        now.outages = std::mem::take(&mut shown.outages);
         *shown = now;
+    }
+
+    /// Replaces the outages that no catch-up has covered: source and action, and the Unix time at which each began.
+    pub fn show_outages(&self, outages: impl Iterator<Item = ([String; 2], f64)>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = BTreeSet::new();
+        for (labels, since) in outages {
+            self.outages.with_label_values(&labels).set(since);
+            now.insert(labels);
+        }
+        for gone in shown.outages.difference(&now) {
+            drop(self.outages.remove_label_values(gone)); // it was set before
+        }
+        shown.outages = now;
     }
 
     fn seen(&self) {

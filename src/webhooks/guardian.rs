@@ -1,12 +1,15 @@
-//! The guardian: watches over the webhooks while the bridge serves, and switches on again what Nexudus switched off.
+//! The guardian: watches the webhooks while the bridge serves, and re-enables those that Nexudus disabled.
 //!
-//! Nexudus switches a webhook off after ten failures in a row and tells nobody. The guardian looks at start, at its
-//! interval, and as soon as the bridge is ready again. It switches on only while the bridge is ready, only what has
-//! failures, now or at the last look (what has none was switched off by hand), and waits longer each time for a webhook
-//! that fails again without a success between. It creates nothing. What Nexudus answers touches neither readiness nor
-//! ingress. Several guardians may meet on one record: each reads it first, and writes the same.
+//! Nexudus disables a webhook after ten failures in a row and tells nobody. The guardian looks at start, at its interval, and as
+//! soon as the bridge is ready again. It re-enables a webhook only while the bridge is ready, and only if Nexudus disabled it: it
+//! has ten failures, or had nine at the last look and was active. Everything else was disabled by a person. The wait before the
+//! next attempt grows while a webhook fails again without a success between. A webhook counts as re-enabled once a look shows it
+//! active. The guardian creates nothing. What Nexudus answers touches neither readiness nor ingress. Several guardians may meet on one
+//! record: each reads it first, and writes the same.
 //!
 //! A reload is taken over between two requests that write, and forgets nothing while `[nexudus]` is the same.
+
+mod disabled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use self::disabled::Disabled;
 use super::account::{Account, AccountError, UnknownAction};
 use super::apply::{Scope, WriteError};
 use super::observed::Observed;
@@ -24,6 +28,7 @@ use super::redact;
 use crate::config::Config;
 use crate::metrics::{Metrics, WebhookSeries};
 use crate::nexudus::{ApiError, time};
+use crate::outage::{AccountKey, Outages};
 
 /// The longest distance between two tries: for a webhook that fails again and again, and for an account that refuses us.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -36,9 +41,6 @@ const REPEAT: Duration = Duration::from_secs(600);
 
 /// How often Nexudus is asked for its actions.
 const ACTIONS_AGAIN: Duration = Duration::from_secs(24 * 3600);
-
-/// The most of Nexudus's words on a failure that goes into the log.
-const MAX_WORDS: usize = 200;
 
 /// A running guardian; it ends when this is dropped.
 #[derive(Debug)]
@@ -53,10 +55,11 @@ impl Guardian {
     pub fn start(
         config: &Config,
         metrics: Arc<Metrics>,
+        outages: Arc<Outages>,
         ready: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
         let (sender, receiver) = watch::channel(config.clone());
-        let task = tokio::spawn(guard(receiver, metrics, ready)).abort_handle();
+        let task = tokio::spawn(guard(receiver, metrics, outages, ready)).abort_handle();
         Self { config: sender, task }
     }
 
@@ -80,12 +83,13 @@ impl Drop for Guardian {
 async fn guard(
     mut config: watch::Receiver<Config>,
     metrics: Arc<Metrics>,
+    outages: Arc<Outages>,
     ready: impl Fn() -> bool + Send + Sync,
 ) {
     let mut watcher: Option<Watcher> = None;
     loop {
         let current = config.borrow_and_update().clone();
-        watcher = Watcher::of(watcher.take(), &current, &metrics).unwrap_or_else(|error| {
+        watcher = Watcher::of(watcher.take(), &current, &metrics, &outages).unwrap_or_else(|error| {
             tracing::error!("the webhooks in Nexudus cannot be watched: {error}");
             None
         });
@@ -107,12 +111,7 @@ struct Watcher {
     metrics: Arc<Metrics>,
     interval: Duration,
     reenable: bool,
-    /// The webhooks that were switched on again, by their number.
-    tries: BTreeMap<i64, Tries>,
-    /// Those that have failures, or had some when they were switched off.
-    failing: BTreeSet<i64>,
-    /// Those that are off by hand, as the log has said.
-    by_hand: BTreeSet<i64>,
+    disabled: Disabled,
     missing: usize,
     /// When Nexudus is asked for its actions again.
     next_actions: Instant,
@@ -132,15 +131,6 @@ struct Trouble {
     said: Option<(String, Instant)>,
     /// How often it came in a row; what may pass by itself is not counted.
     count: u32,
-}
-
-/// How often a webhook was switched on without a success since.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Tries {
-    count: u32,
-    last: Instant,
-    /// Nexudus's word on the last success when it was switched on.
-    last_trigger: Option<String>,
 }
 
 impl Trouble {
@@ -183,8 +173,13 @@ impl Watcher {
         previous: Option<Self>,
         config: &Config,
         metrics: &Arc<Metrics>,
+        outages: &Arc<Outages>,
     ) -> Result<Option<Self>, AccountError> {
         let Some(nexudus) = &config.nexudus else { return Ok(None) };
+        outages.belong_to(AccountKey {
+            base_url: nexudus.base_url.to_string(),
+            public_url: nexudus.public_url.to_string(),
+        });
         let guardian = nexudus.guardian;
         if guardian.interval.is_zero() || config.sources.values().all(|source| source.business_id.is_none()) {
             return Ok(None);
@@ -203,9 +198,7 @@ impl Watcher {
             metrics: Arc::clone(metrics),
             interval: guardian.interval,
             reenable: guardian.reenable,
-            tries: BTreeMap::new(),
-            failing: BTreeSet::new(),
-            by_hand: BTreeSet::new(),
+            disabled: Disabled::new(Arc::clone(metrics), Arc::clone(outages)),
             missing: 0,
             next_actions: now,
             told: BTreeSet::new(),
@@ -228,11 +221,15 @@ impl Watcher {
                 looked = self.look() => looked,
                 changed = config.changed() => return changed.is_ok(),
             };
+            let looked = match looked {
+                Ok(comparison) if self.switch_on(&comparison, ready, config).await => tokio::select! {
+                    looked = self.look() => looked,
+                    changed = config.changed() => return changed.is_ok(),
+                },
+                looked => looked,
+            };
             let wait = match looked {
-                Ok(comparison) => {
-                    self.switch_on(&comparison, ready, config).await;
-                    self.interval
-                }
+                Ok(_) => self.interval,
                 Err(error) => self.cannot_see(&error),
             };
             tokio::select! {
@@ -252,8 +249,7 @@ impl Watcher {
         if self.unseen.ends() {
             tracing::info!("the webhooks in Nexudus can be seen again");
         }
-        self.failing =
-            comparison.pairs.iter().filter_map(|pair| self.failing_still(pair.found.as_ref()?)).collect();
+        self.disabled.looked(&comparison);
         Ok(comparison)
     }
 
@@ -278,30 +274,39 @@ impl Watcher {
         Ok(look.comparison)
     }
 
-    /// Switches on what is due, one after the other, while the bridge is ready and its configuration the same.
+    /// Re-enables what is due, one after the other, while the bridge is ready and its configuration the same. Returns whether
+    /// it wrote.
     async fn switch_on(
         &mut self,
         comparison: &Comparison,
         ready: &(impl Fn() -> bool + Sync),
         config: &watch::Receiver<Config>,
-    ) {
-        let found = comparison.pairs.iter().filter_map(|pair| Some((pair, pair.found.as_ref()?)));
-        let due: Vec<(&Pair, &Observed)> = found.filter(|(pair, found)| self.is_due(pair, found)).collect();
+    ) -> bool {
+        let mut wrote = false;
+        let due = if self.reenable { self.disabled.due(comparison, self.interval) } else { Vec::new() };
         for (pair, found) in due {
             if Instant::now() < self.write_after {
-                return;
+                break;
             }
             // A wait can be long; what was right before it may not be any more.
             self.account.client().room_to_write().await;
             if !ready() || config.has_changed().unwrap_or(true) {
-                return;
+                break;
             }
             match self.reenable(pair, found).await {
-                Ok(()) if self.unwritten.ends() => tracing::info!("webhooks can be switched on again"),
-                Ok(()) => {}
-                Err(error) => return self.cannot_write(&error),
+                Ok(written) => {
+                    wrote |= written;
+                    if self.unwritten.ends() {
+                        tracing::info!("webhooks can be switched on again");
+                    }
+                }
+                Err(error) => {
+                    self.cannot_write(&error);
+                    break;
+                }
             }
         }
+        wrote
     }
 
     /// What metrics and log say of what was seen.
@@ -323,71 +328,29 @@ impl Watcher {
         self.missing = total;
     }
 
-    /// The number of a webhook that has failures, or had some when it was switched off: a delivery that was on its way then
-    /// may have succeeded, and ended the count.
-    fn failing_still(&self, found: &Observed) -> Option<i64> {
-        let had_some = !found.active && self.failing.contains(&found.id);
-        (found.error_count > 0 || had_some).then_some(found.id)
-    }
-
-    /// Whether a webhook is to be switched on now.
-    fn is_due(&mut self, pair: &Pair, found: &Observed) -> bool {
-        let succeeded = |tries: &Tries| tries.last_trigger != found.last_trigger;
-        if self.tries.get(&found.id).is_some_and(succeeded) {
-            self.tries.remove(&found.id);
-        }
-        let off_by_hand = !found.active && !self.failing.contains(&found.id);
-        if !off_by_hand {
-            self.by_hand.remove(&found.id);
-        } else if self.by_hand.insert(found.id) {
-            let (source, action) = (&*pair.wanted.source.name, pair.wanted.action());
-            tracing::warn!(
-                source,
-                action,
-                webhook_id = found.id,
-                "a webhook is switched off in Nexudus without a failure, so by hand; it is left alone"
-            );
-        }
-        let waited = |tries: &Tries| tries.last.elapsed() >= doubled(self.interval, tries.count);
-        self.reenable && !found.active && !off_by_hand && self.tries.get(&found.id).is_none_or(waited)
-    }
-
-    /// Switches a webhook on. A failure of its own is in the log and stops no other.
+    /// Re-enables a webhook. Returns whether it wrote; a failure of this webhook alone is logged.
     ///
     /// # Errors
-    /// What would stop the others too.
-    async fn reenable(&mut self, pair: &Pair, found: &Observed) -> Result<(), ApiError> {
+    /// A failure that every other webhook would meet too.
+    async fn reenable(&mut self, pair: &Pair, found: &Observed) -> Result<bool, ApiError> {
         let (source, action, webhook_id) = (&*pair.wanted.source.name, pair.wanted.action(), found.id);
         let written = match self.account.update(&pair.wanted, found, Scope::Enable).await {
             Err(WriteError::Api(error)) if error.is_general() => return Err(error),
             written => written,
         };
-        let count = self.tries.get(&webhook_id).map_or(0, |tries| tries.count) + 1;
-        let tries = Tries { count, last: Instant::now(), last_trigger: found.last_trigger.clone() };
-        self.tries.insert(webhook_id, tries);
+        let wrote = matches!(written, Ok(true));
+        self.disabled.tried(found, wrote);
         match written {
-            Ok(true) => {
-                self.metrics.control.reenabled(source, action);
-                let words = found.last_error.as_deref().unwrap_or("none told");
-                let last_error: String = words.chars().take(MAX_WORDS).collect();
-                tracing::warn!(
-                    source,
-                    action,
-                    webhook_id,
-                    failures = found.error_count,
-                    last_error,
-                    "a webhook that Nexudus had switched off is on again; `nexudus-bridge catch-up` reads what was missed"
-                );
-            }
+            Ok(true) => {}
             Ok(false) => {
-                tracing::debug!(source, action, webhook_id, "a webhook was switched on by somebody else")
+                tracing::debug!(source, action, webhook_id, "a webhook was re-enabled by somebody else")
             }
             Err(error) => {
                 let error = redact::tokens(&error.to_string()); // it may repeat the URL
                 tracing::warn!(source, action, webhook_id, error, "a webhook cannot be switched on");
             }
         }
-        Ok(())
+        Ok(wrote)
     }
 
     /// Says that Nexudus does not let itself be looked at, if that is news; gives the wait before the next look.

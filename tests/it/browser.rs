@@ -177,6 +177,11 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
     assert!(off < on && table[off..on].contains("off") && table[on..].contains("6"), "{table}");
     assert!(table[off..on].contains("never") && table[on..].contains("2026"), "{table}");
     assert!(browser.text("webhooks-look").await.starts_with("last seen"));
+    switch_off(&tenant, booking, "10");
+    let command = "nexudus-bridge catch-up --since default/BookingCreate=2026-01-01T03:04:05Z";
+    browser
+        .wait_for("webhooks-outages", |text| text.contains("Events are missing") && text.contains(command))
+        .await;
     for (width, scheme) in [(1200, "light"), (320, "dark")] {
         browser.screen(width, scheme).await;
         let wide = browser.run("return document.documentElement.scrollWidth").await;

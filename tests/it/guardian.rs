@@ -1,6 +1,8 @@
 //! The guardian of a running bridge shows how webhooks do, and switches on what Nexudus switched off: nothing else.
 
 mod alone;
+mod by_whom;
+mod outages;
 
 use std::time::Duration;
 
@@ -272,7 +274,12 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     std::fs::write(&password, demo::PASSWORD).expect("written"); // seen without a signal
     let line = running.line_with("Nexudus has an action that is not in the catalogue");
     assert_eq!((field(&line, "action_id"), field(&line, "action")), ("91", "\"DeskBooked\""), "{line}");
-    let line = running.line_with("a webhook that Nexudus had switched off is on again");
+    let line = running
+        .line_with("a webhook that Nexudus had switched off is on again; this command reads what was missed");
+    let created = tenant.nexudus.webhook(booking).expect("there").record.text("CreatedOn").expect("a time");
+    let time = |text: &str| text.parse::<jiff::Timestamp>().expect("a time");
+    assert_eq!(time(field(&line, "last_trigger")), time(&created), "without a success: the creation: {line}");
+    assert!(line.contains("command=nexudus-bridge catch-up --since default/BookingCreate=20"), "{line}");
     assert!(line.contains("last_error=\"503 from https://h/x?token=***\""), "{line}");
     assert_eq!(
         (field(&line, "webhook_id"), field(&line, "failures")),

@@ -29,7 +29,7 @@ fn start(config: &Config, ready: bool) -> Alone {
     let ready = Arc::new(AtomicBool::new(ready));
     let asked = Arc::clone(&ready);
     let is_ready = move || asked.load(Ordering::SeqCst);
-    Alone { guardian: Guardian::start(config, Arc::new(Metrics::new("")), is_ready), ready }
+    Alone { guardian: Guardian::start(config, Arc::new(Metrics::new("")), Arc::default(), is_ready), ready }
 }
 
 fn both(tenant: &Tenant) -> [i64; 2] {

@@ -111,7 +111,7 @@ async fn one(seed: u64) -> String {
     let guarding = seed.is_multiple_of(3);
     let work = async {
         if guarding {
-            let _guardian = Guardian::start(&config, Arc::clone(&metrics), || true);
+            let _guardian = Guardian::start(&config, Arc::clone(&metrics), Arc::default(), || true);
             std::future::pending::<()>().await;
         }
         let account = Account::new(&config, Arc::clone(&metrics)).expect("configured");

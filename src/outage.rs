@@ -1,0 +1,249 @@
+//! Outages of webhooks: since when Nexudus has not delivered the events of an action, until a catch-up has read them back.
+//!
+//! Nexudus keeps no such record: the last success of a webhook moves on with the first delivery after it was re-enabled. So the
+//! guardian notes it when it sees a webhook disabled. A restart during an outage loses nothing, since the webhook is
+//! then still disabled and its last success still old. A restart between re-enabling and the catch-up forgets the outage; the
+//! log and the metric keep it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The outage of one webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// The source.
+    pub source: String,
+    /// The action's name.
+    pub action: String,
+    /// The record's number.
+    pub webhook_id: i64,
+    /// The last success before the outage, else when the webhook was created.
+    pub since: Timestamp,
+    /// When the webhook was seen active again; none while it is disabled.
+    pub until: Option<Timestamp>,
+    /// Whether `catch-up` can read the events of this action.
+    pub readable: bool,
+}
+
+/// The range of time that a catch-up has read for one action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// The source.
+    pub source: String,
+    /// The action's name.
+    pub action: String,
+    /// Its first moment.
+    pub since: Timestamp,
+    /// Its last moment.
+    pub until: Timestamp,
+}
+
+/// The account in Nexudus that outages belong to: the API's address, and the address at which Nexudus reaches the bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AccountKey {
+    /// `nexudus.base_url`.
+    pub base_url: String,
+    /// `nexudus.public_url`.
+    pub public_url: String,
+}
+
+/// All that a bridge has kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose webhooks these are.
+    pub account: AccountKey,
+    /// When the bridge started; it has seen nothing of the time before.
+    pub started: Timestamp,
+    /// The outages, by source and action.
+    pub outages: Vec<Outage>,
+    /// The command that reads back what can be read; none if there is nothing.
+    pub command: Option<String>,
+}
+
+/// The outages that no catch-up has covered yet. Bounded by the webhooks that the configuration asks for.
+#[derive(Debug)]
+pub struct Outages {
+    started: Timestamp,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    account: AccountKey,
+    by_name: BTreeMap<(String, String), Outage>,
+}
+
+impl Default for Outages {
+    fn default() -> Self {
+        Self { started: Timestamp::now(), kept: Mutex::default() }
+    }
+}
+
+impl Outages {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the outages of every other account.
+    pub fn belong_to(&self, account: AccountKey) {
+        let mut kept = self.kept();
+        if kept.account != account {
+            *kept = Kept { account, by_name: BTreeMap::new() };
+        }
+    }
+
+    /// Forgets the outages of webhooks that nobody wants any more.
+    pub fn retain(&self, is_wanted: impl Fn(&str, &str) -> bool) {
+        self.kept().by_name.retain(|(source, action), _| is_wanted(source, action));
+    }
+
+    /// Notes a disabled webhook. An outage that is not covered yet goes on: its earliest time stays.
+    pub fn disabled(&self, outage: Outage) {
+        let name = (outage.source.clone(), outage.action.clone());
+        let mut kept = self.kept();
+        let kept = kept.by_name.entry(name).or_insert(outage);
+        kept.until = None;
+    }
+
+    /// Notes an active webhook. Returns its outage, if there is one.
+    pub fn active(&self, source: &str, action: &str, now: Timestamp) -> Option<Outage> {
+        let mut kept = self.kept();
+        let outage = kept.by_name.get_mut(&(source.to_owned(), action.to_owned()))?;
+        outage.until.get_or_insert(now);
+        Some(outage.clone())
+    }
+
+    /// Takes off the outages what a catch-up has read. An outage that goes on beyond it begins anew at its end.
+    pub fn cover(&self, ranges: &[Covered]) {
+        let mut kept = self.kept();
+        for Covered { source, action, since, until } in ranges {
+            let name = (source.clone(), action.clone());
+            let Some(outage) = kept.by_name.get_mut(&name).filter(|outage| *since <= outage.since) else {
+                continue;
+            };
+            if outage.until.is_some_and(|end| end <= *until) {
+                kept.by_name.remove(&name);
+            } else {
+                outage.since = outage.since.max(*until);
+            }
+        }
+    }
+
+    /// All that is kept.
+    pub fn report(&self) -> Report {
+        let kept = self.kept();
+        let outages: Vec<Outage> = kept.by_name.values().cloned().collect();
+        let command = command(&outages);
+        Report { account: kept.account.clone(), started: self.started, outages, command }
+    }
+}
+
+/// How much earlier than the last success a catch-up begins: an event may have been failing while a later one succeeded, and the
+/// duration of Nexudus's retries is not documented.
+pub const OVERLAP: Duration = Duration::from_secs(24 * 3600);
+
+/// Returns the time that lies `overlap` before `time`, rounded down to the second.
+pub fn earlier(time: Timestamp, overlap: Duration) -> Timestamp {
+    let seconds = time.as_second() - i64::from(time.subsec_nanosecond() < 0);
+    let overlap = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds.saturating_sub(overlap)).unwrap_or(Timestamp::MIN)
+}
+
+/// The command that reads back the events of these outages, on one line; none if none can be read. Names of
+/// sources and actions hold nothing that a shell would read as its own.
+pub fn command(outages: &[Outage]) -> Option<String> {
+    let since = |Outage { source, action, since, .. }: &Outage| {
+        format!(" --since {source}/{action}={}", earlier(*since, OVERLAP))
+    };
+    let arguments: String = outages.iter().filter(|outage| outage.readable).map(since).collect();
+    (!arguments.is_empty()).then(|| format!("nexudus-bridge catch-up{arguments}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn outage(action: &str, since: i64) -> Outage {
+        Outage {
+            source: "north".to_owned(),
+            action: action.to_owned(),
+            webhook_id: 7,
+            since: at(since),
+            until: None,
+            readable: action != "BookingDelete",
+        }
+    }
+
+    fn covered(action: &str, since: i64, until: i64) -> Covered {
+        Covered { source: "north".to_owned(), action: action.to_owned(), since: at(since), until: at(until) }
+    }
+
+    fn kept(outages: &Outages) -> Vec<(String, i64, bool)> {
+        let row = |outage: Outage| {
+            (outage.action, outage.since.as_second() - 1_700_000_000, outage.until.is_some())
+        };
+        outages.report().outages.into_iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_earliest_time_stays_until_a_catch_up_has_covered_the_whole_outage() {
+        let outages = Outages::default();
+        outages.disabled(outage("BookingCreate", 10));
+        assert_eq!(outages.active("north", "BookingCreate", at(20)).unwrap().since, at(10));
+        outages.disabled(outage("BookingCreate", 30));
+        assert_eq!(kept(&outages), [("BookingCreate".to_owned(), 10, false)]);
+        outages.active("north", "BookingCreate", at(40));
+        for partly in [covered("BookingCreate", 11, 50), covered("BookingUpdate", 0, 50)] {
+            outages.cover(&[partly]);
+            assert_eq!(kept(&outages), [("BookingCreate".to_owned(), 10, true)]);
+        }
+        outages.cover(&[covered("BookingCreate", 10, 39)]);
+        assert_eq!(kept(&outages), [("BookingCreate".to_owned(), 39, true)], "the rest is left");
+        outages.cover(&[covered("BookingCreate", 10, 40)]);
+        assert_eq!(kept(&outages), []);
+        assert_eq!(outages.active("north", "BookingCreate", at(50)), None);
+    }
+
+    #[test]
+    fn a_catch_up_during_an_outage_moves_its_beginning() {
+        let outages = Outages::default();
+        outages.disabled(outage("BookingCreate", 10));
+        outages.cover(&[covered("BookingCreate", 10, 25)]);
+        outages.disabled(outage("BookingCreate", 10)); // seen again, with the same last success
+        assert_eq!(kept(&outages), [("BookingCreate".to_owned(), 25, false)]);
+    }
+
+    #[test]
+    fn outages_of_other_accounts_and_of_unwanted_webhooks_are_forgotten() {
+        let account = |name: &str| AccountKey { base_url: name.to_owned(), public_url: String::new() };
+        let outages = Outages::default();
+        outages.belong_to(account("a"));
+        outages.disabled(outage("BookingCreate", 10));
+        outages.disabled(outage("TeamUpdated", 10));
+        outages.belong_to(account("a"));
+        outages.retain(|_, action| action == "TeamUpdated");
+        assert_eq!(kept(&outages), [("TeamUpdated".to_owned(), 10, false)]);
+        outages.belong_to(account("b"));
+        assert_eq!(kept(&outages), []);
+    }
+
+    #[test]
+    fn the_command_names_every_action_that_can_be_read() {
+        assert_eq!(command(&[]), None);
+        assert_eq!(command(&[outage("BookingDelete", 0)]), None);
+        assert_eq!(
+            command(&[outage("BookingCreate", 0), outage("BookingDelete", 0), outage("TeamUpdated", 7)])
+                .unwrap(),
+            "nexudus-bridge catch-up --since north/BookingCreate=2023-11-13T22:13:20Z \
+             --since north/TeamUpdated=2023-11-13T22:13:27Z"
+        );
+    }
+}
