@@ -24,6 +24,9 @@ pub struct Beginnings {
 }
 
 impl Beginnings {
+    /// The argument for what a running bridge has kept.
+    pub const LAST_OUTAGE: &str = "last-outage";
+
     /// The word for [`Since::LastTrigger`].
     pub const LAST_TRIGGER: &str = "last-trigger";
 

@@ -157,8 +157,13 @@ impl Window {
 
     /// Whether this action of this source has a window.
     pub fn has(&self, source: &str, action: &str) -> bool {
-        let source = self.places.iter().find(|place| *place.name == *source);
-        source.is_some_and(|source| self.since_of(source, Action::known(action)).is_some())
+        self.since(source, action).is_some()
+    }
+
+    /// Returns the beginning of the window of this action of this source.
+    pub fn since(&self, source: &str, action: &str) -> Option<Timestamp> {
+        let source = self.places.iter().find(|place| *place.name == *source)?;
+        self.since_of(source, Action::known(action)).map(|(_, begin)| begin)
     }
 
     /// The first moment at which a change of such a record is of interest; none where no source wants any.

@@ -1,5 +1,6 @@
 //! `catch-up`: reads what changed in Nexudus while webhooks were off, and publishes it, marked.
 
+mod outages;
 mod summary;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
+use self::outages::Bridge;
 use super::client::control;
 use super::dev::program;
 use super::moment::moment;
@@ -25,6 +27,7 @@ use crate::catch_up::survey::survey;
 use crate::catch_up::window::Window;
 use crate::config::Config;
 use crate::delivery::replay::Replayer;
+use crate::outage::OVERLAP;
 use crate::webhooks::{Account, AccountError};
 
 #[derive(Debug, clap::Args)]
@@ -37,21 +40,23 @@ Running it again publishes the same events again, with the same ids unless a rec
 
 A run that ends early prints the command that resumes it. Some events come twice then.
 
-The last success of a webhook moves on with the first delivery after it was enabled again: if it was off for longer than \
---overlap, give the time at which the outage began instead of last-trigger.
+The last success of a webhook moves on with the first delivery after it was enabled again. The guardian of a running bridge \
+keeps the old one: --since last-outage asks it. Without a running bridge, give the time at which the outage began.
 
   nexudus-bridge catch-up --since 2026-01-31T08:00:00Z --dry-run
+  nexudus-bridge catch-up --since last-outage
   nexudus-bridge catch-up --since last-trigger --entity Booking --entity Team")]
 pub(super) struct Args {
-    /// From when on: a time (2026-01-31T08:00:00Z; without a zone it is UTC), how long ago (2h), or last-trigger: for each
-    /// webhook from its last success on. SOURCE/ACTION=TIME says so for one action; it may be given several times, beside a
+    /// From when on: a time (2026-01-31T08:00:00Z; without a zone it is UTC), how long ago (2h), last-outage: for each webhook
+    /// that Nexudus had disabled from its last success before that on, or last-trigger: for each webhook from its last
+    /// success on. SOURCE/ACTION=TIME says so for one action; it may be given several times, beside a
     /// T for all others, or alone: then only these are read
     #[arg(long, value_name = "T", value_parser = beginning, required = true)]
     since: Vec<Beginning>,
     /// Until when, in the same forms [default: now]
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<Timestamp>,
-    /// With --since last-trigger: how much earlier, for events that were still failing while later ones succeeded
+    /// With --since last-outage or last-trigger: how much earlier, for events that were still failing while later ones succeeded
     /// [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     overlap: Option<Duration>,
@@ -70,18 +75,19 @@ pub(super) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Admin listener of the running bridge, which knows the outages [default: admin.listen of the configuration]
+    #[arg(long, value_name = "URL")]
+    bridge: Option<String>,
 }
 
 /// `--max-records`, where it is not given.
 const MAX_RECORDS: usize = 10_000;
 
-/// Default of `--overlap`: a day, because the duration of Nexudus's retries is not documented.
-const OVERLAP: Duration = Duration::from_secs(24 * 3600);
-
 #[derive(Debug, Clone)]
 enum Beginning {
     At(Timestamp),
     LastTrigger,
+    LastOutage,
     Of { source: String, action: String, time: Timestamp },
 }
 
@@ -89,8 +95,13 @@ fn beginning(text: &str) -> Result<Beginning, String> {
     if text == Beginnings::LAST_TRIGGER {
         return Ok(Beginning::LastTrigger);
     }
+    if text == Beginnings::LAST_OUTAGE {
+        return Ok(Beginning::LastOutage);
+    }
     let Some((name, time)) = text.split_once('=') else {
-        return moment(text).map(Beginning::At).map_err(|wrong| format!("{wrong}, or last-trigger"));
+        return moment(text)
+            .map(Beginning::At)
+            .map_err(|wrong| format!("{wrong}, last-outage or last-trigger"));
     };
     let (source, action) = name.split_once('/').ok_or("expected SOURCE/ACTION before the =")?;
     let action = Action::known(action).map_or(action, |entry| entry.name).to_owned();
@@ -115,6 +126,7 @@ impl Args {
                 Beginning::LastTrigger => {
                     told.all.replace(Since::LastTrigger(self.overlap.unwrap_or(OVERLAP))).is_some()
                 }
+                Beginning::LastOutage => false, // the bridge tells
                 Beginning::Of { source, action, time } => {
                     told.named.insert((source.clone(), action.clone()), *time).is_some()
                 }
@@ -130,10 +142,18 @@ impl Args {
         if let Some(future) = all.iter().chain(told.named.values()).find(|time| **time > now) {
             return Err(Usage::new(format!("--since {future} lies in the future; it is {now:.0} now")));
         }
-        if self.overlap.is_some() && !matches!(told.all, Some(Since::LastTrigger(_))) {
-            return Err(Usage::new("--overlap goes with --since last-trigger only"));
+        if self.overlap.is_some()
+            && !self.asks_for_outages()
+            && !matches!(told.all, Some(Since::LastTrigger(_)))
+        {
+            return Err(Usage::new("--overlap goes with --since last-outage and last-trigger only"));
         }
         Ok(told)
+    }
+
+    /// Whether the running bridge tells beginnings.
+    fn asks_for_outages(&self) -> bool {
+        self.since.iter().any(|beginning| matches!(beginning, Beginning::LastOutage))
     }
 
     /// The command for the same run from these beginnings on, as a shell takes it.
@@ -142,6 +162,12 @@ impl Args {
         let mut say = |name: &str, value: String| words.extend([name.to_owned(), value]);
         for since in since {
             say("--since", since.clone());
+        }
+        if since.is_empty() {
+            say("--since", Beginnings::LAST_OUTAGE.to_owned());
+        }
+        if let Some(bridge) = &self.bridge {
+            say("--bridge", bridge.clone());
         }
         if let Some(overlap) = self.overlap.filter(|_| since.iter().any(|it| it == Beginnings::LAST_TRIGGER))
         {
@@ -172,10 +198,16 @@ impl Args {
 /// Returns exit code 0 when everything that can be read back is published; 1 if an event is left, or a wanted action
 /// could not be read because its beginning is unknown.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let told = args.beginnings()?;
+    let mut told = args.beginnings()?;
     let config = control(file)?;
     let lines = Progress::default();
     let account = lines.account(&config)?;
+    let (bridge, begun) = (Bridge::new(args.bridge.as_deref(), &config), Timestamp::now());
+    if args.asks_for_outages() {
+        let report = bridge.report().await?;
+        outages::tell(&bridge, &report, &args);
+        outages::add(&mut told, &args, &report.outages);
+    }
     let mut signals = Signals::listen()?;
     let window = unless_stopped(&mut signals, window(&config, &account, &args, &told)).await;
     let window = match window {
@@ -196,7 +228,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     };
     let replayer = if args.dry_run { None } else { Some(Replayer::new(&config).map_err(BuildError::Kafka)?) };
     count(&bar, candidates.len());
-    let run = Run::new(account.client(), window, replayer.as_ref());
+    let run = Run::new(account.client(), window.clone(), replayer.as_ref());
     let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
 
@@ -208,6 +240,9 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     }
     summary::complain(&summary, |since| args.command(file, since));
     let done = summary.error.is_none() && summary.failed.is_empty() && summary.unknown_since.is_empty();
+    if done && !args.dry_run {
+        outages::report_covered(&bridge, &window, &args, args.until.unwrap_or(begun)).await;
+    }
     out.end(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -2,6 +2,7 @@
 //! `webhooks`). Where no source is configured, as with `dev`, they use the secret of `dev`. Commands that talk to Nexudus want
 //! its address in the configuration and never look for one.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use super::{DEV_SECRET, loaded_from};
@@ -34,6 +35,17 @@ pub(super) fn control(file: Option<&Path>) -> anyhow::Result<Config> {
         nexudus.as_command();
     }
     Ok(config)
+}
+
+/// The address of the admin listener of a bridge with this configuration, as this machine reaches it.
+pub(super) fn admin_url(config: &Config) -> String {
+    let mut address = config.admin.listen;
+    if address.ip().is_unspecified() {
+        let loopback =
+            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    format!("http://{address}")
 }
 
 fn configuration_from(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {

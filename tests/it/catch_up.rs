@@ -3,6 +3,7 @@
 
 mod arguments;
 mod breaks;
+mod last_outage;
 mod last_trigger;
 mod manners;
 mod places;

@@ -46,7 +46,7 @@ fn mistakes_are_exit_code_2_with_what_would_be_right() {
     let since = ["--since", SINCE];
     for (arguments, told) in [
         (&[][..], "--since <T>"),
-        (&["--since", "yesterday"], "or how long ago (90m, 2days), or last-trigger"),
+        (&["--since", "yesterday"], "or how long ago (90m, 2days), last-outage or last-trigger"),
         (&[&since[..], &["--until", "x"]].concat(), "expected a time (2026-01-02T03:04:05Z)"),
         (
             &[&since[..], &["--until", "2025-03-01"]].concat(),

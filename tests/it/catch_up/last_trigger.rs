@@ -161,7 +161,11 @@ fn the_overlap_can_be_chosen() {
     }
     let output = office.run(&["--since", SINCE, "--overlap", "1h"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(err(&output).contains("--overlap goes with --since last-trigger only"), "{}", err(&output));
+    assert!(
+        err(&output).contains("--overlap goes with --since last-outage and last-trigger only"),
+        "{}",
+        err(&output)
+    );
 }
 
 #[test]
