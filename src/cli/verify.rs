@@ -46,7 +46,7 @@ pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) 
     if args.json {
         out.json(&verdict.document(hint));
     } else {
-        out.line(&verdict);
+        out.line(verdict);
         hint.into_iter().for_each(output::hint);
     }
     out.end(if verdict.form.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
