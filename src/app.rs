@@ -6,7 +6,6 @@
 
 pub mod reload;
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +19,10 @@ use crate::http::admin::State;
 use crate::http::console::Console;
 use crate::http::tls::Certificate;
 use crate::http::{Listening, serve_admin, serve_ingress};
+use crate::kafka::preparation::Preparation;
 use crate::kafka::producer::Producer;
 use crate::kafka::settings::library_version;
 use crate::kafka::status::Status;
-use crate::kafka::topics::{Plan, Topics, TopicsError, wanted};
 use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
 use crate::outage::Outages;
@@ -32,16 +31,12 @@ use crate::token::{TokenError, TokenServer};
 use crate::vital::Vital;
 use crate::webhooks::guardian::Guardian;
 
-/// How long to wait before the cluster is asked again for its topics.
-const TOPICS_RETRY: Duration = Duration::from_secs(5);
-
 /// How long the last traces may take to reach the collector once all deliveries are settled: what is left of the grace
 /// period, but no less and no more than this.
 const LAST_TRACES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// Names of vital parts that a reload starts anew.
+/// Name of the vital part that a reload starts anew.
 const TOKENS: &str = "the task that fetches tokens";
-const TOPICS: &str = "the task that prepares topics";
 
 /// Connections that may wait to be accepted; the system's own bound lies at 4096 on most.
 const BACKLOG: u32 = 2048;
@@ -58,7 +53,7 @@ pub struct App {
     certificate: Option<Arc<Certificate>>,
     bridge: Arc<Bridge>,
     producer: Arc<Producer>,
-    watch: Arc<Watch>,
+    topics: Arc<Preparation>,
     traces: Option<Arc<Traces>>,
     guardian: Arc<Guardian>,
     vital: Vital,
@@ -137,12 +132,12 @@ impl App {
         let outages = Arc::new(Outages::default());
         let admission = Arc::clone(bridge.admission());
         let (shown, watched) = (Arc::clone(&outages), vital.clone());
-        let state = State::new(Arc::clone(&metrics), status, admission, shown, console, watched);
+        let known = Arc::clone(&status);
+        let state = State::new(Arc::clone(&metrics), known, admission, shown, console, watched);
         let state = Arc::new(state);
-        let probe = bridge.quarantine_topic().to_string();
-        let (wanted, part) = (topic_names(&config), vital.part("the Kafka watch"));
-        let watch = Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, wanted, part);
-        let watch = Arc::new(watch);
+        let (probe, part) = (bridge.quarantine_topic().to_string(), vital.part("the Kafka watch"));
+        let watch = Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, &config, part);
+        let topics = Arc::new(Preparation::new(&config, status, watch));
         let failed = |key, address| move |error| BuildError::Listen { key, address, error };
         let ingress =
             serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress, certificate.as_deref())
@@ -167,7 +162,7 @@ impl App {
             certificate,
             bridge,
             producer,
-            watch,
+            topics,
             traces,
             guardian,
             vital,
@@ -198,15 +193,17 @@ impl App {
             state,
             bridge,
             producer,
-            watch,
+            topics,
             traces,
             guardian,
             vital,
             ..
         } = self;
         tracing::info!(ingress = %self.ingress_address, admin = %self.admin_address, "the bridge is listening");
-        let topics = prepare_topics(config.clone(), Arc::clone(&watch));
-        let topics = tokio::spawn(vital.part(TOPICS).guard(topics));
+        let prepared = Arc::clone(&topics);
+        let preparing =
+            vital.part("the task that prepares topics").guard(async move { prepared.run().await });
+        let preparing = tokio::spawn(preparing);
         let failure = tokio::select! {
             () = stop => None,
             error = ingress.failed() => Some(format!("the ingress listener failed: {error}")),
@@ -218,7 +215,7 @@ impl App {
         }
         let grace_ends = Instant::now() + config.ingress.shutdown_delay + config.ingress.shutdown_grace;
         state.stop();
-        topics.abort();
+        preparing.abort();
         guardian.stop();
         let stopping = Stopping { ingress: &ingress, bridge: &bridge, state: &state };
         let drained = tokio::select! {
@@ -228,7 +225,7 @@ impl App {
         let left = bridge.admission().deliveries();
         state.end();
         admin.stop(false).await;
-        drop((admin, ingress, watch));
+        drop((admin, ingress, topics));
         let patience = if drained { Duration::from_secs(5) } else { Duration::ZERO };
         let rest = grace_ends.saturating_duration_since(Instant::now());
         let last_traces = if drained { rest.clamp(LAST_TRACES.0, LAST_TRACES.1) } else { Duration::ZERO };
@@ -311,52 +308,6 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
-}
-
-fn topic_names(config: &Config) -> BTreeSet<String> {
-    wanted(config).into_iter().map(|topic| topic.name).collect()
-}
-
-/// Creates missing topics where the configuration says so, and warns of those that endanger events. Goes on asking a
-/// cluster that does not answer; what it refuses is said once and left to somebody with the rights.
-async fn prepare_topics(config: Config, watch: Arc<Watch>) {
-    let topics = match Topics::new(&config) {
-        Ok(topics) => topics,
-        Err(error) => return tracing::error!(%error, "topics cannot be looked at"),
-    };
-    let mut said = false;
-    loop {
-        match prepare_once(&topics, config.topics.create).await {
-            Ok(()) => return watch.look(),
-            Err(error) if !said => tracing::warn!(%error, "topics cannot be looked at yet"),
-            Err(_) => {}
-        }
-        said = true;
-        tokio::time::sleep(TOPICS_RETRY).await;
-    }
-}
-
-async fn prepare_once(topics: &Topics, create: bool) -> Result<(), TopicsError> {
-    let plan = topics.plan().await?;
-    let Plan { create: missing, differences, warnings, .. } = &plan;
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    if !differences.is_empty() {
-        tracing::warn!(
-            topics = differences.len(),
-            "topics differ from the configuration; `nexudus-bridge topics plan` shows how"
-        );
-    }
-    if !create || missing.is_empty() {
-        return Ok(());
-    }
-    let failed = topics.apply(&plan).await?;
-    tracing::info!(topics = missing.len() - failed.len(), "topics were created");
-    if let Some(first) = failed.first() {
-        tracing::error!(topics = failed.len(), error = %first, "topics could not be created, such as this one");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

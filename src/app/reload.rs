@@ -14,16 +14,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
-use super::{App, TOKENS, TOPICS, prepare_topics, topic_names};
+use super::{App, TOKENS};
 use crate::config::load::{Loaded, Mistakes};
 use crate::config::{Config, OAuth, Property, Setting};
 use crate::delivery::Bridge;
 use crate::http::admin::State;
 use crate::http::tls::Certificate;
+use crate::kafka::preparation::Preparation;
 use crate::kafka::producer::Producer;
-use crate::kafka::watch::Watch;
 use crate::metrics::Metrics;
 use crate::vital::{Part, Vital};
 use crate::webhooks::guardian::Guardian;
@@ -40,7 +38,7 @@ pub struct Reloader {
     bridge: Weak<Bridge>,
     producer: Weak<Producer>,
     metrics: Arc<Metrics>,
-    watch: Weak<Watch>,
+    topics: Weak<Preparation>,
     guardian: Arc<Guardian>,
     state: Arc<State>,
     certificate: Option<Arc<Certificate>>,
@@ -54,8 +52,6 @@ pub struct Reloader {
     files: Contents,
     /// Why the configuration that was read last is not in force; empty when it is.
     mistakes: Vec<String>,
-    /// Looks at the topics of new actions.
-    preparing: JoinSet<()>,
     vital: Vital,
     _part: Part,
 }
@@ -78,7 +74,7 @@ impl Reloader {
             bridge: Arc::downgrade(&app.bridge),
             producer: Arc::downgrade(&app.producer),
             metrics: Arc::clone(&app.metrics),
-            watch: Arc::downgrade(&app.watch),
+            topics: Arc::downgrade(&app.topics),
             guardian: Arc::clone(&app.guardian),
             state: Arc::clone(&app.state),
             certificate: app.certificate.clone(),
@@ -88,7 +84,6 @@ impl Reloader {
             settings: app.config.settings.clone(),
             properties: app.config.kafka.properties.clone(),
             mistakes: Vec::new(),
-            preparing: JoinSet::new(),
             vital: app.vital.clone(),
             _part: app.vital.part("the reload"),
         }
@@ -166,13 +161,14 @@ impl Reloader {
 
     /// Takes over what may change, or keeps what there was. `seen` is the content of the files before they were read.
     fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents, cause: Cause) {
-        let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.watch.upgrade());
-        let (Some(bridge), Some(producer), Some(watch)) = alive else { return };
+        let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.topics.upgrade());
+        let (Some(bridge), Some(producer), Some(topics)) = alive else { return };
+        topics.nudge();
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(loaded) => {
                 self.mistakes.clear();
-                self.adopt(loaded.config, &bridge, &producer, watch);
+                self.adopt(loaded.config, &bridge, &producer, &topics);
             }
             Err(Mistakes(mistakes)) => {
                 if cause != Cause::Retry || mistakes != self.mistakes {
@@ -189,7 +185,7 @@ impl Reloader {
         }
     }
 
-    fn adopt(&mut self, new: Config, bridge: &Bridge, producer: &Arc<Producer>, watch: Arc<Watch>) {
+    fn adopt(&mut self, new: Config, bridge: &Bridge, producer: &Arc<Producer>, topics: &Preparation) {
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }
@@ -197,19 +193,12 @@ impl Reloader {
         let has_password = self.take_password(&new.kafka.properties, producer);
         let taken = Taken { tokens, password: has_password.is_some() };
         self.name_what_needs_a_restart(&new.settings, &new.kafka.properties, taken);
-        let topics = topic_names(&self.config);
         bridge.adopt(&new.sources);
         self.config.sources = new.sources;
         self.config.nexudus = new.nexudus;
         self.config.kafka.files = new.kafka.files;
         self.guardian.adopt(&self.config);
-        let wanted = topic_names(&self.config);
-        if wanted != topics || has_password == Some(true) {
-            watch.want(wanted);
-            self.preparing.abort_all(); // it may still wait for a cluster that is away
-            let work = prepare_topics(self.config.clone(), watch);
-            self.preparing.spawn(self.vital.part(TOPICS).guard(work));
-        }
+        topics.adopt(&self.config);
         self.settings = new.settings;
         self.properties = new.kafka.properties;
         self.show_settings(taken);

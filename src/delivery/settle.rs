@@ -92,6 +92,7 @@ impl Bridge {
         for event in &batch.events {
             match self.producer.publish(event) {
                 Err(unconfirmed) if unconfirmed.verdict != Verdict::Refused => {
+                    self.note_unknown_topic(event, unconfirmed);
                     batch.failure = Some(unconfirmed);
                     break; // the delivery will come again whole
                 }
@@ -116,7 +117,10 @@ impl Bridge {
                     confirmed.push(receipt_of(event, position));
                 }
                 Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = Some(unconfirmed),
-                Err(unconfirmed) => failure = Some(unconfirmed),
+                Err(unconfirmed) => {
+                    self.note_unknown_topic(event, unconfirmed);
+                    failure = Some(unconfirmed);
+                }
             }
         }
         if !confirmed.is_empty() {
@@ -171,6 +175,7 @@ impl Bridge {
                 Ok(Receipt { outcome: Outcome::Quarantined, events: vec![receipt] })
             }
             Err(unconfirmed) => {
+                self.note_unknown_topic(&event, unconfirmed);
                 sending.failed(unconfirmed.code);
                 if unconfirmed.verdict == Verdict::Refused {
                     let topic = &event.stream.topic;
@@ -189,20 +194,31 @@ impl Bridge {
         }
     }
 
+    /// Has the topics looked at if a broker does not know this event's topic: somebody deleted it.
+    fn note_unknown_topic(&self, event: &Event, unconfirmed: Unconfirmed) {
+        if unconfirmed.is_unknown_topic() {
+            self.producer.status().topics().unknown(&event.stream.topic);
+        }
+    }
+
     /// What a message without confirmation means for its delivery.
     fn refusal(&self, unconfirmed: Unconfirmed) -> Refusal {
+        let status = self.producer.status();
         let (outcome, what) = match unconfirmed.verdict {
             Verdict::QueueFull => (Outcome::QueueFull, "the producer's queue is full"),
-            Verdict::Unknown if self.producer.status().connected() => {
+            Verdict::Unknown if status.connected() => {
                 (Outcome::Timeout, "no broker confirmed in time; the events may still have been written")
             }
             Verdict::Unknown => (Outcome::Broker, "no Kafka broker is connected"),
+            Verdict::Later | Verdict::Alone | Verdict::Refused if unconfirmed.is_unknown_topic() => {
+                (Outcome::Broker, "Kafka does not have the topic")
+            }
             Verdict::Later | Verdict::Alone | Verdict::Refused => {
                 (Outcome::Broker, "the broker refused for now")
             }
         };
         let mut detail = format!("{what}: {}", unconfirmed.code);
-        if let Some(explanation) = self.producer.status().explanation() {
+        if let Some(explanation) = status.explanation() {
             detail.push_str(&format!("; {explanation}"));
         }
         Refusal::new(outcome, detail)

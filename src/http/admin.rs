@@ -71,7 +71,13 @@ impl State {
     /// Whether the bridge is ready, and why not.
     pub(super) fn readiness(&self) -> Readiness {
         let reasons = self.reasons();
-        Readiness { ready: reasons.is_empty(), reasons, missing_topics: self.status.missing_topics() }
+        let refused = self.status.topics().refused().into_iter();
+        Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+            missing_topics: self.status.topics().missing(),
+            refused_topics: refused.map(|(topic, error)| RefusedTopic { topic, error }).collect(),
+        }
     }
 
     /// Whether `/readyz` answers 200.
@@ -93,7 +99,17 @@ impl State {
 pub(super) struct Readiness {
     ready: bool,
     reasons: Vec<String>,
+    /// Topics that the cluster does not have, those that it refuses among them.
     missing_topics: Vec<String>,
+    /// Topics that Kafka refused to create.
+    refused_topics: Vec<RefusedTopic>,
+}
+
+#[derive(Serialize)]
+struct RefusedTopic {
+    topic: String,
+    /// Kafka's error and message.
+    error: String,
 }
 
 /// `GET /healthz`: the process lives.

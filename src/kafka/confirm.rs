@@ -108,6 +108,13 @@ impl Unconfirmed {
         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
         Self { verdict: sort(code, alone), code }
     }
+
+    /// Whether a broker answered that it does not have the topic, now or when the client last asked. Messages name no
+    /// partition, so an unknown one is a topic that lost all of them.
+    pub fn is_unknown_topic(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        matches!(self.code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+    }
 }
 
 #[cfg(test)]

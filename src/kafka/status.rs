@@ -1,4 +1,4 @@
-//! What the Kafka client knows of its cluster: contact, last error, missing topics.
+//! What the Kafka client knows of its cluster: contact, last error, state of the topics.
 //!
 //! Written by the client's callbacks and by the watch, read by readiness and by answers that must say *why* an event
 //! was not confirmed. [`ClientError`] names the library's error, never a host.
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::topic_state::TopicState;
 use crate::telemetry::limit::Limit;
 
 /// How long the cluster may be silent before the bridge is not ready: a few rounds of the watch.
@@ -22,6 +23,7 @@ const REPEAT: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Status {
     inner: Mutex<Inner>,
+    topics: TopicState,
     /// The bounds on the client's own lines, by facility: its code has some dozens of those.
     lines: Mutex<HashMap<String, Limit>>,
 }
@@ -36,7 +38,6 @@ struct Inner {
     /// Why there is no new token, where clients need one.
     no_token: Option<String>,
     logged: Vec<(RDKafkaErrorCode, Instant)>,
-    missing: Vec<String>,
 }
 
 /// An error that the client itself met: a wrong password, no route, a broken certificate.
@@ -77,13 +78,18 @@ impl Status {
         self.lock().explanation()
     }
 
-    /// Topics that the configuration asks for and the cluster did not have when last looked at.
-    pub fn missing_topics(&self) -> Vec<String> {
-        self.lock().missing.clone()
+    /// The state of the wanted topics.
+    pub fn topics(&self) -> &TopicState {
+        &self.topics
+    }
+
+    /// Why the bridge is not ready; `None` while the cluster answers and the topics were looked at.
+    pub fn trouble(&self) -> Option<String> {
+        self.silence().or_else(|| self.topics.trouble().map(str::to_owned))
     }
 
     /// Why nothing can be confirmed now; `None` while the cluster answers.
-    pub fn trouble(&self) -> Option<String> {
+    fn silence(&self) -> Option<String> {
         let inner = self.lock();
         let what = match inner.answered {
             None => "no contact with the Kafka cluster yet".to_owned(),
@@ -116,16 +122,7 @@ impl Status {
             last_error: None,
             no_token: inner.no_token.take(),
             logged: std::mem::take(&mut inner.logged),
-            missing: std::mem::take(&mut inner.missing),
         };
-    }
-
-    /// Replaces the list of missing topics; gives back whether it changed.
-    pub(super) fn set_missing(&self, missing: Vec<String>) -> bool {
-        let mut inner = self.lock();
-        let changed = inner.missing != missing;
-        inner.missing = missing;
-        changed
     }
 
     /// Notes a client error; gives back whether it is news for the log.
@@ -181,19 +178,19 @@ mod tests {
     #[test]
     fn trouble_is_told_with_the_client_s_error_and_ends_when_the_cluster_answers() {
         let status = Status::default();
-        assert_eq!(status.trouble().unwrap(), "no contact with the Kafka cluster yet");
+        assert_eq!(status.silence().unwrap(), "no contact with the Kafka cluster yet");
         status.failed(RDKafkaErrorCode::AllBrokersDown);
         status.failed(RDKafkaErrorCode::Authentication);
         status.failed(RDKafkaErrorCode::BrokerTransportFailure);
         status.failed(RDKafkaErrorCode::AllBrokersDown);
         assert!(!status.connected());
-        assert!(status.trouble().unwrap().ends_with("error: Authentication (Local: Authentication failure)"));
+        assert!(status.silence().unwrap().ends_with("error: Authentication (Local: Authentication failure)"));
         status.answered(false);
-        assert_eq!((status.trouble(), status.explanation(), status.connected()), (None, None, true));
+        assert_eq!((status.silence(), status.explanation(), status.connected()), (None, None, true));
         status.failed(RDKafkaErrorCode::AllBrokersDown);
-        assert!(status.trouble().unwrap().starts_with("no Kafka broker is connected"));
+        assert!(status.silence().unwrap().starts_with("no Kafka broker is connected"));
         status.answered(true);
-        assert!(status.trouble().unwrap().contains("has a leader"));
+        assert!(status.silence().unwrap().contains("has a leader"));
     }
 
     #[test]
@@ -207,12 +204,12 @@ mod tests {
                 .ends_with("yet; no token to sign in with: the token server cannot be reached")
         );
         status.answered(false);
-        assert_eq!(status.trouble(), None);
+        assert_eq!(status.silence(), None);
         status.failed(RDKafkaErrorCode::AllBrokersDown);
-        let trouble = status.trouble().unwrap();
+        let trouble = status.silence().unwrap();
         assert!(trouble.contains("AllBrokersDown") && trouble.ends_with("reached"), "{trouble}");
         status.set_no_token(None);
-        assert!(!status.trouble().unwrap().contains("token"));
+        assert!(!status.silence().unwrap().contains("token"));
     }
 
     #[test]

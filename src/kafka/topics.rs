@@ -9,15 +9,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::context::Context;
+use super::creation;
 use super::oauth::hand_over;
 use super::settings::{apply as apply_properties, connection_config, describe};
 use super::status::Status;
@@ -82,14 +81,17 @@ pub struct TopicsError {
 pub struct Failed {
     /// The topic.
     pub topic: String,
-    /// The broker's error.
+    /// Kafka's error code.
     pub code: RDKafkaErrorCode,
+    /// Kafka's message; empty where it sent none.
+    pub message: String,
 }
 
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Failed {
+    /// The error by name, Kafka's message, and advice, without the topic.
+    pub fn error(&self) -> String {
         use RDKafkaErrorCode as Code;
-        let Self { topic, code } = self;
+        let Self { code, message, .. } = self;
         let advice = match code {
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
                 "; the user needs CREATE on the topic (or on the cluster), or set topics.create = false and create it otherwise"
@@ -101,7 +103,16 @@ impl fmt::Display for Failed {
             Code::InvalidConfig => "; one of the settings in [topics.config] is not a topic setting",
             _ => "",
         };
-        write!(f, "{topic}: {code}{advice}")
+        match message.trim_end_matches(['.', ' ']) {
+            "" => format!("{code}{advice}"),
+            message => format!("{code:?}: {message}{advice}"),
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.topic, self.error())
     }
 }
 
@@ -209,7 +220,7 @@ impl Topics {
             .collect();
         let mut plan = Plan::default();
         let names = if is_embedded { Vec::new() } else { names };
-        let settings = self.settings(&names, &mut plan.warnings).await?;
+        let settings = self.settings(&names, &mut plan.warnings).await;
         for wanted in &self.wanted {
             match existing.get(&wanted.name) {
                 Some(topic) => compare(wanted, topic, settings.get(&wanted.name), &mut plan),
@@ -220,8 +231,8 @@ impl Topics {
         Ok(plan)
     }
 
-    /// Creates what the plan misses, and waits until it can be written to. Gives back what could not be created; a topic
-    /// that somebody else created meanwhile is none of it.
+    /// Creates the topics that the plan misses, and waits until they can be written to. Returns the topics that Kafka
+    /// refused; a topic that somebody else created meanwhile is not among them.
     ///
     /// # Errors
     /// [`TopicsError`] when the cluster does not answer in time.
@@ -229,15 +240,12 @@ impl Topics {
         if plan.create.is_empty() {
             return Ok(Vec::new());
         }
-        let topics: Vec<NewTopic<'_>> = plan.create.iter().map(new_topic).collect();
-        let results = self
-            .admin
-            .create_topics(&topics, &options())
+        let (lister, topics) = (self.lister.clone(), plan.create.clone());
+        let create = move || creation::create(lister.client(), &topics, REQUEST_TIMEOUT);
+        let failed = tokio::task::spawn_blocking(create)
             .await
+            .map_err(|error| self.error(format!("the creation of topics was interrupted: {error}")))?
             .map_err(|error| self.error(format!("topics cannot be created: {error}")))?;
-        let failed = results.into_iter().filter_map(Result::err);
-        let real = failed.filter(|(_, code)| *code != RDKafkaErrorCode::TopicAlreadyExists);
-        let failed: Vec<Failed> = real.map(|(topic, code)| Failed { topic, code }).collect();
         let created = plan.create.iter().map(|topic| topic.name.clone());
         let created = created.filter(|name| failed.iter().all(|failed| failed.topic != *name)).collect();
         self.settled(created).await;
@@ -285,30 +293,27 @@ impl Topics {
         broker.get("default.replication.factor")?.value.as_ref()?.parse().ok()
     }
 
-    /// The settings of existing topics, by topic; those that may not be read are absent and warned of.
-    async fn settings(
-        &self,
-        topics: &[&str],
-        warnings: &mut Vec<String>,
-    ) -> Result<HashMap<String, ConfigResource>, TopicsError> {
+    /// The settings of existing topics, by topic. Settings that cannot be read are absent, with a warning.
+    async fn settings(&self, topics: &[&str], warnings: &mut Vec<String>) -> HashMap<String, ConfigResource> {
+        let mut readable = HashMap::new();
         if topics.is_empty() {
-            return Ok(HashMap::new());
+            return readable;
         }
         let specifiers: Vec<ResourceSpecifier<'_>> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let results = self
-            .admin
-            .describe_configs(&specifiers, &options())
-            .await
-            .map_err(|error| self.error(format!("topic settings cannot be read: {error}")))?;
-        let mut readable = HashMap::new();
-        for (topic, result) in topics.iter().zip(results) {
-            match result {
-                Ok(resource) => drop(readable.insert((*topic).to_owned(), resource)),
-                Err(code) => warnings.push(format!("{topic}: its settings cannot be read: {code}")),
+        match self.admin.describe_configs(&specifiers, &options()).await {
+            Ok(results) => {
+                for (topic, result) in topics.iter().zip(results) {
+                    match result {
+                        Ok(resource) => drop(readable.insert((*topic).to_owned(), resource)),
+                        Err(code) => warnings.push(format!("{topic}: its settings cannot be read: {code}")),
+                    }
+                }
             }
+            // Not every cluster has this request, and a topic can be used without it.
+            Err(error) => warnings.push(format!("settings of topics cannot be read: {error}")),
         }
-        Ok(readable)
+        readable
     }
 
     fn error(&self, what: String) -> TopicsError {
@@ -355,12 +360,6 @@ impl Listing {
 
 fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
-}
-
-fn new_topic(wanted: &Wanted) -> NewTopic<'_> {
-    let replication = TopicReplication::Fixed(wanted.replication_factor);
-    let topic = NewTopic::new(&wanted.name, wanted.partitions, replication);
-    wanted.config.iter().fold(topic, |topic, (key, value)| topic.set(key, value))
 }
 
 const MIN_ISR: &str = "min.insync.replicas";

@@ -5,14 +5,17 @@
 //! topic only; the whole list, which can be long, is read less often, to find topics that are missing.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::metadata::MetadataTopic;
 
 use super::producer::Producer;
+use super::topic_state::Phase;
+use super::topics::wanted;
 use super::usefulness::Usefulness;
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::vital::Part;
 
@@ -25,21 +28,21 @@ const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(4);
 /// make it last some seconds.
 #[derive(Debug)]
 pub struct Watch {
-    wake: Sender<()>,
+    wake: SyncSender<()>,
     wanted: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Watch {
-    /// Starts watching for `wanted` topics; the cluster's health is asked of the topic `probe`.
+    /// Starts watching for the topics that `config` asks for; the cluster's health is asked of the topic `probe`.
     pub fn start(
         producer: Arc<Producer>,
         metrics: Arc<Metrics>,
         probe: String,
-        wanted: BTreeSet<String>,
+        config: &Config,
         part: Part,
     ) -> Self {
-        let (wake, woken) = channel();
-        let wanted = Arc::new(Mutex::new(wanted));
+        let (wake, woken) = sync_channel(1);
+        let wanted = Arc::new(Mutex::new(names(config)));
         let usefulness = Usefulness::of_a_producer(producer.message_timeout());
         let mut round = Round {
             producer,
@@ -54,16 +57,20 @@ impl Watch {
         Self { wake, wanted }
     }
 
-    /// Watches for these topics from now on.
-    pub fn want(&self, wanted: BTreeSet<String>) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+    /// Watches for the topics that `config` asks for from now on.
+    pub(super) fn want(&self, config: &Config) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = names(config);
         self.look();
     }
 
-    /// Looks at once, the list of topics included: something has changed.
-    pub fn look(&self) {
-        self.wake.send(()).ok(); // a watch that has ended needs no waking
+    /// Looks at once, the list of topics included: something has changed. Requests during a look are kept as one.
+    pub(super) fn look(&self) {
+        self.wake.try_send(()).ok(); // one request is waiting already, or the watch has ended
     }
+}
+
+fn names(config: &Config) -> BTreeSet<String> {
+    wanted(config).into_iter().map(|topic| topic.name).collect()
 }
 
 struct Round {
@@ -103,13 +110,17 @@ impl Round {
                 && topic.partitions().iter().all(|partition| partition.leader() < 0)
         };
         status.answered(metadata.topics().iter().any(leaderless));
-        let every = if status.missing_topics().is_empty() { LIST_EVERY } else { LIST_EVERY_WHILE_MISSING };
+        let every = if status.topics().missing().is_empty() { LIST_EVERY } else { LIST_EVERY_WHILE_MISSING };
         if self.listed.is_none_or(|at| at.elapsed() >= every) {
             self.list();
         }
     }
 
+    /// Reads the list of topics, which also loads their metadata into the producer: the first delivery of a topic
+    /// then needs no answer but the confirmation.
     fn list(&mut self) {
+        let status = Arc::clone(self.producer.status());
+        let phase = status.topics().phase();
         let listed = self.producer.with_client(|client| client.fetch_metadata(None, PATIENCE));
         let Ok(metadata) = listed else { return };
         self.listed = Some(Instant::now());
@@ -119,15 +130,19 @@ impl Round {
             wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
         drop(wanted);
         self.metrics.topics_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
-        let count = missing.len();
-        if self.producer.status().set_missing(missing) {
-            self.said = false; // new ones may just be in the making; what stays away is said next time
+        let refused = status.topics().refused();
+        let count = missing.iter().filter(|topic| !refused.contains_key(*topic)).count();
+        if status.topics().set_missing(missing) {
+            self.said = false; // new ones may be in creation; a second look that still misses them is logged
         } else if count > 0 && !self.said {
             self.said = true;
             tracing::warn!(
                 topics = count,
                 "topics are missing on the cluster; `nexudus-bridge topics plan` lists them"
             );
+        }
+        if phase == Phase::Loading {
+            status.topics().advance(Phase::Done);
         }
     }
 }

@@ -1,9 +1,19 @@
 //! Topics: created where the configuration says so, compared in words, never deleted.
 
 use nexudus_bridge::kafka::topics::{Difference, Topics};
+use serde_json::{Value, json};
 
-use crate::support::bridge::{PATIENCE, TestBridge, config};
-use crate::support::kafka::{plain, unique};
+use crate::support::bridge::{PATIENCE, Reply, TestBridge, config};
+use crate::support::kafka::{OwnBroker, plain, unique};
+
+const CREATE: (&str, &str) = ("topics.create", "true");
+
+/// The refused topics that `/readyz` lists, each with its error.
+fn refused(reply: &Reply) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let listed = reply.json()["refused_topics"].as_array().expect("a list").clone();
+    listed.iter().map(|refused| (text(&refused["topic"]), text(&refused["error"]))).collect()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_topics_are_created_at_start_and_large_enough_for_the_body_limit() {
@@ -91,4 +101,120 @@ async fn a_cluster_that_does_not_answer_is_an_error_with_its_cause() {
     let topics = Topics::new(&config(&nowhere, "n.", &[])).expect("a client can be made");
     let error = topics.plan().await.expect_err("nobody is there").to_string();
     assert!(error.contains("cannot be listed") && error.contains("BrokerTransportFailure"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bridge_becomes_ready_only_once_every_topic_can_be_written_to() {
+    let prefix = format!("{}.", unique("it"));
+    let settings = [CREATE, ("topics.partitions", "1")];
+    let client = plain().client();
+    let bridge = TestBridge::on(plain().bootstrap(), client.clone(), prefix.clone(), &settings).await;
+    let mut reasons = Vec::new();
+    loop {
+        let reply = bridge.admin("/readyz").await;
+        if reply.status == 200 {
+            assert_eq!(reply.json()["missing_topics"], json!([]));
+            break;
+        }
+        reasons.push(reply.json()["reasons"].to_string());
+    }
+    let created = client.topics().iter().filter(|name| name.starts_with(&prefix)).count();
+    assert_eq!(created, 90, "topics at the moment of readiness; reasons before: {reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("topics are being created")), "{reasons:?}");
+    for action in ["BookingCreate", "TeamUpdated", "VisitorRegistered"] {
+        bridge.deliver(action, r#"{"Id":1}"#).await.events("confirmed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_delivery_of_a_topic_times_out_while_the_broker_is_silent() {
+    let broker = OwnBroker::start();
+    let settings = [
+        CREATE,
+        ("topics.partitions", "1"),
+        ("kafka.confirm_timeout", "4s"),
+        ("kafka.properties.socket_timeout_ms", "60000"), // so that the silent broker stays connected
+    ];
+    let prefix = format!("{}.", unique("it"));
+    let bridge = TestBridge::on(&broker.bootstrap(), broker.client(), prefix.clone(), &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    let created = broker.client().topics().iter().filter(|name| name.starts_with(&prefix)).count();
+    assert_eq!(created, 90, "topics at the moment of readiness");
+    broker.stop_process();
+    let detail = bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.problem(503, "timeout");
+    assert!(!detail.to_lowercase().contains("topic"), "{detail}");
+    broker.continue_process();
+    bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":2}"#).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_topic_is_listed_with_kafka_s_message_and_created_once_the_cause_is_gone() {
+    let name = unique("it");
+    let client = plain().client();
+    let other = format!("{name}_BookingCreate"); // Kafka's metrics take `.` and `_` for the same
+    client.create_topic(&other, 1, &[]);
+    let settings = [CREATE, ("topics.partitions", "1")];
+    let prefix = format!("{name}.");
+    let bridge = TestBridge::on(plain().bootstrap(), client.clone(), prefix, &settings).await;
+    let reply = bridge.wait_until_ready_is(200).await;
+    let refusals = refused(&reply);
+    let [(topic, error)] = refusals.as_slice() else { panic!("{refusals:?}") };
+    assert_eq!(*topic, bridge.name_of("BookingCreate"));
+    assert!(error.contains("collides with existing topic") && error.contains(&other), "{error}");
+    assert_eq!(reply.json()["missing_topics"], json!([topic]));
+    bridge.deliver("TeamUpdated", r#"{"Id":1}"#).await.events("confirmed");
+    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.problem(503, "broker");
+
+    client.delete_topic(&other);
+    let none = |reply: &Reply| refused(reply).is_empty() && reply.json()["missing_topics"] == json!([]);
+    bridge.wait_until_admin("/readyz", none).await;
+    bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":2}"#).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_were_deleted_are_found_missing_by_a_delivery_and_created_again() {
+    let prefix = format!("{}.", unique("it"));
+    let client = plain().client();
+    let settings = [CREATE, ("topics.partitions", "1")];
+    let bridge = TestBridge::on(plain().bootstrap(), client.clone(), prefix, &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed");
+    for action in ["BookingCreate", "TeamUpdated", "quarantine"] {
+        client.delete_topic(&bridge.name_of(action));
+    }
+    bridge.deliver("BookingCreate", r#"{"Id":2}"#).await.problem(503, "broker");
+    bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":3}"#).await;
+    bridge.deliver_until_confirmed("TeamUpdated", r#"{"Id":4}"#).await;
+    bridge.deliver("BookingCreate", "not JSON").await.events("quarantined");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_bridge_creates_no_topics_a_deleted_one_is_listed_as_soon_as_a_delivery_misses_it() {
+    let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
+    bridge.wait_until_ready_is(200).await;
+    let topic = bridge.name_of("BookingCreate");
+    let is_listed =
+        |reply: &Reply| reply.json()["missing_topics"].as_array().expect("a list").contains(&json!(topic));
+    assert!(!is_listed(&bridge.admin("/readyz").await));
+    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed");
+    plain().client().delete_topic(&topic);
+    let detail = bridge.deliver("BookingCreate", r#"{"Id":2}"#).await.problem(503, "broker");
+    assert!(detail.contains("does not have the topic"), "{detail}");
+    bridge.wait_until_admin("/readyz", is_listed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_brokers_are_named_by_kafka_s_own_message() {
+    let prefix = format!("{}.", unique("it"));
+    let settings = [("topics.replication_factor", "3")];
+    let topics = Topics::new(&config(plain().bootstrap(), &prefix, &settings)).expect("a client can be made");
+    let plan = topics.plan().await.expect("the cluster answers");
+    let failed = topics.apply(&plan).await.expect("the cluster answers");
+    assert_eq!(failed.len(), 90, "{failed:?}");
+    for failed in failed {
+        let line = failed.to_string();
+        let (topic, error) = line.split_once(": ").expect("topic and error");
+        assert_eq!(topic, failed.topic);
+        assert!(error.starts_with("InvalidReplicationFactor: ") && error.contains("only 1 broker"), "{line}");
+    }
 }

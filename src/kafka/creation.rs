@@ -1,0 +1,199 @@
+//! Creates topics and keeps Kafka's own message about each topic that it refuses.
+//!
+//! rdkafka's admin client returns error codes only. `InvalidReplicationFactor` and `InvalidTopic` do not say how many
+//! brokers there are or which topic a name collides with; Kafka's message does.
+#![expect(unsafe_code, reason = "rdkafka's create_topics drops the message of each result")]
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::bindings;
+use rdkafka::client::Client;
+use rdkafka::types::{RDKafkaAdminOp, RDKafkaErrorCode, RDKafkaRespErr};
+
+use super::topics::{Failed, Wanted};
+
+/// Time for librdkafka to report that a request timed out.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// The request got no answer from the cluster; no topic was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unanswered(String);
+
+/// Creates these topics and returns those that were refused. Blocks until the cluster has answered, or for about
+/// `within`. A topic that exists already is not a refusal.
+///
+/// # Errors
+/// [`Unanswered`] when the cluster does not answer.
+pub(super) fn create<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[Wanted],
+    within: Duration,
+) -> Result<Vec<Failed>, Unanswered> {
+    let mut refused = Vec::new();
+    let mut new_topics = Vec::with_capacity(topics.len());
+    for topic in topics {
+        match new_topic(topic) {
+            Ok(new_topic) => new_topics.push(new_topic),
+            Err(message) => refused.push(Failed {
+                topic: topic.name.clone(),
+                code: RDKafkaErrorCode::InvalidArgument,
+                message,
+            }),
+        }
+    }
+    if new_topics.is_empty() {
+        return Ok(refused);
+    }
+    match request(client, &new_topics, within) {
+        Ok(event) => refused.extend(results(&event)),
+        Err((RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE, message)) => {
+            refused.extend(topics.iter().map(|topic| Failed {
+                topic: topic.name.clone(),
+                code: RDKafkaErrorCode::UnsupportedFeature,
+                message: message.clone(),
+            }));
+        }
+        Err((_, message)) => return Err(Unanswered(message)),
+    }
+    refused.retain(|failed| failed.code != RDKafkaErrorCode::TopicAlreadyExists);
+    Ok(refused)
+}
+
+/// An object of librdkafka, destroyed when dropped.
+struct Owned<T> {
+    object: NonNull<T>,
+    destroy: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> Owned<T> {
+    fn new(object: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Option<Self> {
+        NonNull::new(object).map(|object| Self { object, destroy })
+    }
+
+    fn as_ptr(&self) -> *mut T {
+        self.object.as_ptr()
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: `object` came from the constructor that `destroy` belongs to, and nothing else destroys it.
+        unsafe { (self.destroy)(self.as_ptr()) }
+    }
+}
+
+type Event = Owned<bindings::rd_kafka_event_t>;
+
+fn new_topic(wanted: &Wanted) -> Result<Owned<bindings::rd_kafka_NewTopic_t>, String> {
+    let text = |value: &str| CString::new(value).map_err(|error| error.to_string());
+    let mut message: [c_char; 512] = [0; 512];
+    let name = text(&wanted.name)?;
+    // SAFETY: `name` ends with NUL and is copied; `message` is as long as stated.
+    let topic = unsafe {
+        bindings::rd_kafka_NewTopic_new(
+            name.as_ptr(),
+            wanted.partitions,
+            wanted.replication_factor,
+            message.as_mut_ptr(),
+            message.len(),
+        )
+    };
+    let Some(topic) = Owned::new(topic, bindings::rd_kafka_NewTopic_destroy) else {
+        return Err(message_of(message.as_ptr()));
+    };
+    for (name, value) in &wanted.config {
+        let (name, value) = (text(name)?, text(value)?);
+        // SAFETY: the topic is valid; both strings end with NUL and are copied.
+        let code =
+            unsafe { bindings::rd_kafka_NewTopic_set_config(topic.as_ptr(), name.as_ptr(), value.as_ptr()) };
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(format!("{name:?} is not a setting: {}", RDKafkaErrorCode::from(code)));
+        }
+    }
+    Ok(topic)
+}
+
+/// Sends the request and waits for the event with its results.
+fn request<C: ClientContext>(
+    client: &Client<C>,
+    topics: &[Owned<bindings::rd_kafka_NewTopic_t>],
+    within: Duration,
+) -> Result<Event, (RDKafkaRespErr, String)> {
+    let milliseconds = |time: Duration| c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX);
+    let no_memory =
+        || (RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL, "the Kafka client is out of memory".to_owned());
+    let mut pointers: Vec<_> = topics.iter().map(Owned::as_ptr).collect();
+    let mut message: [c_char; 512] = [0; 512];
+    // SAFETY: the client is borrowed, so its pointer is valid; queue and options are used while they are owned here;
+    // the topics are copied by the request; `message` is as long as stated.
+    let event = unsafe {
+        let queue = bindings::rd_kafka_queue_new(client.native_ptr());
+        let queue = Owned::new(queue, bindings::rd_kafka_queue_destroy).ok_or_else(no_memory)?;
+        let operation = RDKafkaAdminOp::RD_KAFKA_ADMIN_OP_CREATETOPICS;
+        let options = bindings::rd_kafka_AdminOptions_new(client.native_ptr(), operation);
+        let options = Owned::new(options, bindings::rd_kafka_AdminOptions_destroy).ok_or_else(no_memory)?;
+        for set in [
+            bindings::rd_kafka_AdminOptions_set_request_timeout,
+            bindings::rd_kafka_AdminOptions_set_operation_timeout,
+        ] {
+            let code = set(options.as_ptr(), milliseconds(within), message.as_mut_ptr(), message.len());
+            if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err((code, message_of(message.as_ptr())));
+            }
+        }
+        bindings::rd_kafka_CreateTopics(
+            client.native_ptr(),
+            pointers.as_mut_ptr(),
+            pointers.len(),
+            options.as_ptr(),
+            queue.as_ptr(),
+        );
+        let event = bindings::rd_kafka_queue_poll(queue.as_ptr(), milliseconds(within + MARGIN));
+        Owned::new(event, bindings::rd_kafka_event_destroy)
+    };
+    let timed_out = RDKafkaRespErr::RD_KAFKA_RESP_ERR__TIMED_OUT;
+    let event = event.ok_or_else(|| (timed_out, RDKafkaErrorCode::OperationTimedOut.to_string()))?;
+    // SAFETY: the event is valid, and so is its message until it is destroyed.
+    let (code, message) = unsafe {
+        let message = bindings::rd_kafka_event_error_string(event.as_ptr());
+        (bindings::rd_kafka_event_error(event.as_ptr()), message_of(message))
+    };
+    if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(event) } else { Err((code, message)) }
+}
+
+/// The topics that the event reports as not created.
+fn results(event: &Event) -> Vec<Failed> {
+    let mut count = 0;
+    // SAFETY: the event is valid and owns its results, which are read before it is destroyed; `count` is their number.
+    unsafe {
+        let result = bindings::rd_kafka_event_CreateTopics_result(event.as_ptr());
+        if result.is_null() {
+            return Vec::new();
+        }
+        let topics = bindings::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
+        (0..count)
+            .map(|index| *topics.add(index))
+            .filter_map(|topic| {
+                let code = bindings::rd_kafka_topic_result_error(topic);
+                (code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| Failed {
+                    topic: message_of(bindings::rd_kafka_topic_result_name(topic)),
+                    code: code.into(),
+                    message: message_of(bindings::rd_kafka_topic_result_error_string(topic)),
+                })
+            })
+            .collect()
+    }
+}
+
+/// A copy of a string of librdkafka's; empty for a null pointer.
+fn message_of(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: every caller passes a pointer to a string that ends with NUL and outlives the call.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

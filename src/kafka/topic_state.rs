@@ -1,0 +1,170 @@
+//! The state of the wanted topics: whether they were looked at, which are missing, and which ones Kafka refuses.
+//!
+//! [`Preparation`](super::preparation::Preparation) and the watch write it, readiness reads it. Whoever finds that a
+//! topic is missing asks for a look at the topics here.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Progress of the first look at the topics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The topics are compared with the configuration.
+    #[default]
+    Looking,
+    /// Missing topics are being created.
+    Creating,
+    /// Every topic exists or is refused; the producer loads their metadata.
+    Loading,
+    /// The first look is finished.
+    Done,
+}
+
+/// The state of the wanted topics.
+#[derive(Debug, Default)]
+pub struct TopicState {
+    inner: Mutex<Inner>,
+    look: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    phase: Phase,
+    missing: Vec<String>,
+    refused: BTreeMap<String, String>,
+}
+
+impl TopicState {
+    /// Topics that the configuration asks for and that the cluster did not have at the last look.
+    pub fn missing(&self) -> Vec<String> {
+        self.lock().missing.clone()
+    }
+
+    /// Topics that Kafka refused to create, each with Kafka's error; the creation is retried.
+    pub fn refused(&self) -> BTreeMap<String, String> {
+        self.lock().refused.clone()
+    }
+
+    /// Why no delivery can be expected to succeed yet; `None` once the first look at the topics is finished.
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        match self.lock().phase {
+            Phase::Looking => Some("topics are being looked up"),
+            Phase::Creating => Some("topics are being created"),
+            Phase::Loading => Some("the metadata of the topics is being loaded"),
+            Phase::Done => None,
+        }
+    }
+
+    /// Asks for a look at the topics if it is news that this topic is unknown.
+    pub fn unknown(&self, topic: &str) {
+        let inner = self.lock();
+        if inner.phase == Phase::Done && !inner.missing.iter().any(|missing| missing == topic) {
+            self.look.notify_one();
+        }
+    }
+
+    /// Asks for a look at the topics at once, whether or not an earlier one is due for a retry.
+    pub fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Waits until a look is asked for. Requests during a look are kept as one.
+    pub(super) async fn look_asked_for(&self) {
+        self.look.notified().await;
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.lock().phase
+    }
+
+    /// Notes progress of the first look; later looks change nothing.
+    pub(super) fn advance(&self, phase: Phase) {
+        let mut inner = self.lock();
+        if inner.phase != Phase::Done {
+            inner.phase = phase;
+        }
+    }
+
+    /// Replaces the list of missing topics. Returns whether it changed, and asks for a look if there are new ones that
+    /// Kafka has not refused.
+    pub(super) fn set_missing(&self, missing: Vec<String>) -> bool {
+        let mut inner = self.lock();
+        let is_new = |topic: &&String| !inner.missing.contains(topic) && !inner.refused.contains_key(*topic);
+        if inner.phase == Phase::Done && missing.iter().any(|topic| is_new(&topic)) {
+            self.look.notify_one();
+        }
+        let changed = inner.missing != missing;
+        inner.missing = missing;
+        changed
+    }
+
+    /// Replaces the list of refused topics. Returns whether one of them is new or has another error.
+    pub(super) fn set_refused(&self, refused: BTreeMap<String, String>) -> bool {
+        let mut inner = self.lock();
+        let is_new = refused.iter().any(|(topic, error)| inner.refused.get(topic) != Some(error));
+        inner.refused = refused;
+        is_new
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn look_is_asked_for(state: &TopicState) -> bool {
+        let asked = pin!(state.look_asked_for());
+        matches!(asked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
+    }
+
+    fn topics(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_look_is_asked_for_once_for_each_topic_that_becomes_missing_and_never_for_a_refused_one() {
+        let state = TopicState::default();
+        state.unknown("a");
+        state.set_missing(topics(&["a"]));
+        assert!(!look_is_asked_for(&state), "the first look is under way");
+        state.set_missing(Vec::new());
+        state.advance(Phase::Done);
+        state.set_refused(BTreeMap::from([("refused".to_owned(), "why".to_owned())]));
+
+        state.unknown("a");
+        assert!(look_is_asked_for(&state), "a delivery met a topic that was there");
+        state.set_missing(topics(&["a", "refused"]));
+        assert!(look_is_asked_for(&state), "the watch found it missing");
+        state.unknown("a");
+        state.unknown("refused");
+        state.set_missing(topics(&["a", "refused"]));
+        assert!(!look_is_asked_for(&state), "both are known to be missing");
+        state.set_missing(Vec::new());
+        state.set_missing(topics(&["refused"]));
+        assert!(!look_is_asked_for(&state), "a refused topic has its own retries");
+        state.look();
+        state.look();
+        assert!(look_is_asked_for(&state) && !look_is_asked_for(&state), "two requests are one look");
+    }
+
+    #[test]
+    fn the_first_look_has_a_reason_for_each_phase_and_cannot_begin_again() {
+        let state = TopicState::default();
+        assert_eq!(state.trouble(), Some("topics are being looked up"));
+        state.advance(Phase::Creating);
+        assert_eq!(state.trouble(), Some("topics are being created"));
+        state.advance(Phase::Loading);
+        assert!(state.trouble().is_some());
+        state.advance(Phase::Done);
+        state.advance(Phase::Creating);
+        assert_eq!(state.trouble(), None);
+    }
+}
