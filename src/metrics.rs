@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
@@ -44,14 +44,15 @@ pub struct Metrics {
     confirm_duration: Histogram,
     broker_up: IntGaugeVec,
     broker_rtt: GaugeVec,
+    throttled: CounterVec,
     brokers: Mutex<BTreeSet<String>>,
     /// Deliveries in flight; set when the metrics are rendered.
     pub in_flight_deliveries: IntGauge,
     /// Bytes of their bodies; set when the metrics are rendered.
     pub in_flight_bytes: IntGauge,
-    /// Messages in the producer's queue, from the client's statistics.
+    /// Messages in the queues of both producers, from the client's statistics.
     pub producer_queue_messages: IntGauge,
-    /// Bytes in the producer's queue, from the client's statistics.
+    /// Bytes in the queues of both producers, from the client's statistics.
     pub producer_queue_bytes: IntGauge,
     /// How often the producer was replaced, having died or being of no use.
     pub producer_rebuilds: IntCounter,
@@ -166,6 +167,13 @@ impl Metrics {
                 "broker_rtt_seconds",
                 "Round trip time of requests to the broker over the client's last statistics interval.",
                 &["broker", "percentile"],
+            ),
+            throttled: vec(
+                &registry,
+                CounterVec::new,
+                "producer_throttled_seconds_total",
+                "Time for which the broker throttled the producer, whose quota was used up.",
+                &["broker"],
             ),
             brokers: Mutex::default(),
             in_flight_deliveries: one(
@@ -321,12 +329,12 @@ impl Metrics {
         self.reloads[usize::from(ok)].inc();
     }
 
-    /// Replaces what is known of the brokers: name, connected, and round trip times in seconds by percentile.
-    pub fn set_brokers<'a>(&self, brokers: impl Iterator<Item = (&'a str, bool, [(&'static str, f64); 2])>) {
+    /// Replaces what is known of the brokers.
+    pub fn set_brokers<'a>(&self, brokers: impl Iterator<Item = BrokerSample<'a>>) {
         let mut known = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut present = BTreeSet::new();
-        for (broker, up, rtt) in brokers {
-            self.broker_up.with_label_values(&[broker]).set(up.into());
+        for BrokerSample { broker, is_up, rtt } in brokers {
+            self.broker_up.with_label_values(&[broker]).set(is_up.into());
             for (percentile, seconds) in rtt {
                 self.broker_rtt.with_label_values(&[broker, percentile]).set(seconds);
             }
@@ -335,11 +343,17 @@ impl Metrics {
         for gone in known.difference(&present) {
             // A series that was never set is no error here.
             drop(self.broker_up.remove_label_values(&[gone]));
+            drop(self.throttled.remove_label_values(&[gone]));
             for percentile in BROKER_PERCENTILES {
                 drop(self.broker_rtt.remove_label_values(&[gone, percentile]));
             }
         }
         *known = present;
+    }
+
+    /// Adds to the time for which a broker throttled the producer; 0 lists the series.
+    pub fn broker_throttled(&self, broker: &str, time: Duration) {
+        self.throttled.with_label_values(&[broker]).inc_by(time.as_secs_f64());
     }
 
     /// All metrics in Prometheus's text format.
@@ -358,6 +372,17 @@ pub struct Fates {
     pub confirmed: u64,
     /// Answered without the broker's word, which did not come in time.
     pub timed_out: u64,
+}
+
+/// A broker as the client's statistics show it.
+#[derive(Debug, Clone, Copy)]
+pub struct BrokerSample<'a> {
+    /// Its address.
+    pub broker: &'a str,
+    /// Whether the producer is connected.
+    pub is_up: bool,
+    /// Round trip times in seconds by percentile.
+    pub rtt: [(&'static str, f64); 2],
 }
 
 /// The percentiles of `broker_rtt_seconds`.

@@ -11,15 +11,15 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Statistics};
 
+use super::statistics::Recorder;
 use super::status::Status;
-use crate::metrics::{BROKER_PERCENTILES, Metrics};
 
-/// The context of a producer.
+/// The context of a client.
 #[derive(Clone)]
 pub(super) struct Context {
     pub(super) status: Arc<Status>,
-    /// Absent where somebody else's statistics are already shown.
-    pub(super) metrics: Option<Arc<Metrics>>,
+    /// Records the statistics of the bridge's producers; `None` for other clients.
+    pub(super) statistics: Option<Recorder>,
 }
 
 impl ClientContext for Context {
@@ -72,19 +72,9 @@ impl Context {
     }
 
     fn show(&self, statistics: &Statistics) {
-        let Some(metrics) = &self.metrics else { return };
-        metrics.producer_queue_messages.set(statistics.msg_cnt.try_into().unwrap_or(i64::MAX));
-        metrics.producer_queue_bytes.set(statistics.msg_size.try_into().unwrap_or(i64::MAX));
-        // Bootstrap addresses are pseudo brokers with a negative id; the real ones appear with the first metadata.
-        let real = statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
-        metrics.set_brokers(real.map(|broker| {
-            let seconds = |pick: fn(&rdkafka::statistics::Window) -> i64| {
-                broker.rtt.as_ref().map_or(0.0, |rtt| pick(rtt) as f64 / 1e6)
-            };
-            let rtt = [seconds(|rtt| rtt.p50), seconds(|rtt| rtt.p99)];
-            let [low, high] = BROKER_PERCENTILES;
-            (broker.nodename.as_str(), broker.state == "UP", [(low, rtt[0]), (high, rtt[1])])
-        }));
+        if let Some(recorder) = &self.statistics {
+            recorder.record(statistics, &self.status);
+        }
     }
 }
 
@@ -122,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_callback_does_not_reach_the_thread_that_brings_delivery_reports() {
-        let context = Context { status: Arc::default(), metrics: None };
+        let context = Context { status: Arc::default(), statistics: None };
         tracing::subscriber::with_default(Panics, || {
             context.log(RDKafkaLogLevel::Warning, "REQTMOUT", "a line");
             context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "no broker");

@@ -1,8 +1,8 @@
 //! Kafka: everything that knows librdkafka.
 //!
 //! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`]
-//! waits for the broker's word and sorts its errors, [`status`] is what the client knows of the cluster (`context` and
-//! [`watch`] write it), `usefulness` doubts a producer that no longer serves, [`topics`] plans and creates (`creation`
+//! waits for the broker's word and sorts its errors, [`status`] is what the client knows of the cluster (`context`,
+//! `statistics` and [`watch`] write it), `usefulness` doubts a producer that no longer serves, [`topics`] plans and creates (`creation`
 //! sends the request), [`preparation`] keeps the topics as wanted, [`topic_state`] holds its result, [`contact`]
 //! checks for commands whether a cluster accepts connections, [`consumer`] reads back, [`progress`] remembers what was done
 //! with what was read, [`embedded`] is a broker inside the process.
@@ -18,6 +18,7 @@ pub mod preparation;
 pub mod producer;
 pub mod progress;
 pub mod settings;
+mod statistics;
 pub mod status;
 pub mod topic_state;
 pub mod topics;

@@ -21,6 +21,7 @@ use super::confirm::{Pending, Unconfirmed};
 use super::context::Context;
 use super::oauth::{Tokens, hand_over, set_password};
 use super::settings::{describe, producer_config};
+use super::statistics::{Queues, Recorder, Role};
 use super::status::Status;
 use crate::config::{Config, OAuth};
 use crate::event::Event;
@@ -57,6 +58,7 @@ struct Clients {
     /// Sends every message alone. Made when a batch was refused for the first time.
     alone: OnceLock<Inner>,
     making_alone: Mutex<()>,
+    queues: Arc<Queues>,
 }
 
 struct Replacing {
@@ -80,6 +82,7 @@ impl Producer {
         let message_timeout = config.kafka.confirm_timeout;
         let config = producer_config(config);
         let clients = Clients::new(&config, &status, &metrics).map_err(|error| describe(&error))?;
+        clients.queues.take_over(&metrics);
         let replacing = Replacing {
             born: Instant::now(),
             wait: REPLACE_AFTER.0,
@@ -149,7 +152,7 @@ impl Producer {
             self.show_token(client);
             self.renew_password(client);
         };
-        let alone = clients.alone(&self.config(), &self.status, made);
+        let alone = clients.alone(&self.config(), &self.status, &self.metrics, made);
         send(alone.map_err(|error| Unconfirmed::new(&error, true))?, event, true)
     }
 
@@ -187,16 +190,16 @@ impl Producer {
         ask(self.clients.load_full().main.client())
     }
 
-    /// Replaces the clients if one of them has died for good; not at once if the last ones died young. Blocks while the
-    /// old ones end.
-    pub(super) fn replace_if_dead(&self) {
+    /// Replaces the clients if one of them has died for good; not at once if the last ones died young. Returns whether
+    /// they were replaced. Blocks while the old ones end.
+    pub(super) fn replace_if_dead(&self) -> bool {
         let mut replacing = lock(&self.replacing);
         self.bury(&mut replacing.retired);
         let clients = self.clients.load_full();
-        let Some(why) = clients.death() else { return };
+        let Some(why) = clients.death() else { return false };
         let age = replacing.born.elapsed();
         if age < replacing.wait {
-            return;
+            return false;
         }
         match Clients::new(&self.config(), &self.status, &self.metrics) {
             Ok(fresh) => {
@@ -204,11 +207,14 @@ impl Producer {
                 self.take_over(&mut replacing, fresh);
                 let wait = if age > LIVED_WELL { REPLACE_AFTER.0 } else { replacing.wait * 2 };
                 replacing.wait = wait.min(REPLACE_AFTER.1);
+                true
             }
             Err(error) => {
-                let Some(left_out) = replacing.failed.left_out() else { return };
-                let error = describe(&error);
-                tracing::error!(reason = %why, error, left_out, "the Kafka producer has died and no new one can be made");
+                if let Some(left_out) = replacing.failed.left_out() {
+                    let error = describe(&error);
+                    tracing::error!(reason = %why, error, left_out, "the Kafka producer has died and no new one can be made");
+                }
+                false
             }
         }
     }
@@ -228,7 +234,10 @@ impl Producer {
     }
 
     fn take_over(&self, replacing: &mut Replacing, fresh: Clients) {
-        let old = self.clients.swap(Arc::new(fresh));
+        let fresh = Arc::new(fresh);
+        let old = self.clients.swap(Arc::clone(&fresh));
+        old.queues.retire();
+        fresh.queues.take_over(&self.metrics);
         self.renew_password(&self.clients.load().main);
         self.show_token(&self.clients.load().main);
         self.metrics.producer_rebuilds.inc();
@@ -263,15 +272,17 @@ impl Producer {
 
 impl Clients {
     fn new(config: &ClientConfig, status: &Arc<Status>, metrics: &Arc<Metrics>) -> KafkaResult<Self> {
-        let context = Context { status: Arc::clone(status), metrics: Some(Arc::clone(metrics)) };
+        let queues = Arc::default();
+        let context = context(status, metrics, &queues, Role::Main);
         let main = config.create_with_context(context)?;
-        Ok(Self { main, alone: OnceLock::new(), making_alone: Mutex::new(()) })
+        Ok(Self { main, alone: OnceLock::new(), making_alone: Mutex::new(()), queues })
     }
 
     fn alone(
         &self,
         config: &ClientConfig,
         status: &Arc<Status>,
+        metrics: &Arc<Metrics>,
         made: impl FnOnce(&Inner),
     ) -> KafkaResult<&Inner> {
         let _one_at_a_time = lock(&self.making_alone);
@@ -280,7 +291,7 @@ impl Clients {
         }
         let mut config = config.clone();
         config.set("batch.num.messages", "1").remove("batch.size");
-        let context = Context { status: Arc::clone(status), metrics: None };
+        let context = context(status, metrics, &self.queues, Role::Alone);
         let producer = config.create_with_context(context)?;
         let producer = self.alone.get_or_init(|| producer);
         made(producer);
@@ -297,6 +308,11 @@ impl Clients {
             .find_map(|producer| producer.client().fatal_error())
             .map(|(code, why)| format!("{code:?}: {why}"))
     }
+}
+
+fn context(status: &Arc<Status>, metrics: &Arc<Metrics>, queues: &Arc<Queues>, role: Role) -> Context {
+    let recorder = Recorder { metrics: Arc::clone(metrics), queues: Arc::clone(queues), role };
+    Context { status: Arc::clone(status), statistics: Some(recorder) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

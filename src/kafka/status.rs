@@ -16,6 +16,9 @@ use crate::telemetry::limit::Limit;
 /// How long the cluster may be silent before the bridge is not ready: a few rounds of the watch.
 pub const SILENCE: Duration = Duration::from_secs(8);
 
+/// Interval of the client's statistics, which report throttling.
+const STATISTICS: Duration = Duration::from_secs(5);
+
 /// How long the same client error stays out of the log after it was written.
 const REPEAT: Duration = Duration::from_secs(30);
 
@@ -26,6 +29,7 @@ pub struct Status {
     topics: TopicState,
     /// The bounds on the client's own lines, by facility: its code has some dozens of those.
     lines: Mutex<HashMap<String, Limit>>,
+    throttled_lines: Limit,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +42,15 @@ struct Inner {
     /// Why there is no new token, where clients need one.
     no_token: Option<String>,
     logged: Vec<(RDKafkaErrorCode, Instant)>,
+    throttled: Option<Throttled>,
+}
+
+/// A broker's answer that the producer's quota is used up. The broker reads nothing more from the connection for this
+/// time, so requests for metadata wait too.
+#[derive(Debug, Clone, Copy)]
+struct Throttled {
+    time: Duration,
+    until: Instant,
 }
 
 /// An error that the client itself met: a wrong password, no route, a broken certificate.
@@ -93,8 +106,8 @@ impl Status {
         let inner = self.lock();
         let what = match inner.answered {
             None => "no contact with the Kafka cluster yet".to_owned(),
-            Some(_) if inner.all_down => "no Kafka broker is connected".to_owned(),
-            Some(at) if at.elapsed() > SILENCE => {
+            Some(_) if inner.all_down && !inner.is_muted() => "no Kafka broker is connected".to_owned(),
+            Some(at) if at.elapsed() > SILENCE && inner.throttled().is_none() => {
                 format!("the Kafka cluster has not answered for {} s", at.elapsed().as_secs())
             }
             Some(_) if inner.leaderless => "no partition of the quarantine topic has a leader".to_owned(),
@@ -122,7 +135,28 @@ impl Status {
             last_error: None,
             no_token: inner.no_token.take(),
             logged: std::mem::take(&mut inner.logged),
+            throttled: inner.throttled,
         };
+    }
+
+    /// Whether a broker throttles the producer, so that its silence has a reason.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.lock().throttled().is_some()
+    }
+
+    /// Notes the longest time for which a broker throttled the producer since the last statistics.
+    pub(super) fn throttled(&self, broker: i32, time: Duration) {
+        let until = Instant::now() + time + STATISTICS;
+        self.lock().throttled = Some(Throttled { time, until });
+        if let Some(left_out) = self.throttled_lines.left_out() {
+            let seconds = time.as_secs_f64();
+            tracing::warn!(
+                broker,
+                seconds,
+                left_out,
+                "a Kafka broker throttles the producer: its quota is used up"
+            );
+        }
     }
 
     /// Notes a client error; gives back whether it is news for the log.
@@ -166,8 +200,22 @@ impl Inner {
     fn explanation(&self) -> Option<String> {
         let error = self.last_error.map(|(error, _)| format!("the Kafka client's last error: {error}"));
         let no_token = self.no_token.as_ref().map(|why| format!("no token to sign in with: {why}"));
-        let both: Vec<String> = error.into_iter().chain(no_token).collect();
-        (!both.is_empty()).then(|| both.join("; "))
+        let throttled = self.throttled().map(|throttled| {
+            let seconds = throttled.time.as_secs_f64();
+            format!("a Kafka broker throttles the producer for {seconds:.1} s: its quota is used up")
+        });
+        let all: Vec<String> = error.into_iter().chain(no_token).chain(throttled).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Whether the client has closed its connections only because a broker that throttles it answered too late.
+    fn is_muted(&self) -> bool {
+        let timed_out = |(error, _): (ClientError, _)| error.0 == RDKafkaErrorCode::OperationTimedOut;
+        self.throttled().is_some() && self.last_error.is_some_and(timed_out)
+    }
+
+    fn throttled(&self) -> Option<Throttled> {
+        self.throttled.filter(|throttled| Instant::now() < throttled.until)
     }
 }
 
@@ -210,6 +258,37 @@ mod tests {
         assert!(trouble.contains("AllBrokersDown") && trouble.ends_with("reached"), "{trouble}");
         status.set_no_token(None);
         assert!(!status.silence().unwrap().contains("token"));
+    }
+
+    #[test]
+    fn a_cluster_that_throttles_is_not_a_silent_one() {
+        let a_minute = Duration::from_secs(60);
+        let silent_since = |status: &Status, time: Duration| {
+            status.lock().answered =
+                Some(Instant::now().checked_sub(time).expect("the machine runs for longer"));
+        };
+        let status = Status::default();
+        status.answered(false);
+        silent_since(&status, SILENCE * 2);
+        assert!(status.silence().is_some_and(|why| why.contains("has not answered")));
+        status.throttled(1, a_minute);
+        assert_eq!(status.silence(), None);
+        assert!(status.explanation().is_some_and(|why| why.contains("throttles the producer for 60.0 s")));
+        // The client gives up a connection whose broker does not read.
+        status.failed(RDKafkaErrorCode::OperationTimedOut);
+        status.failed(RDKafkaErrorCode::AllBrokersDown);
+        assert_eq!(status.silence(), None);
+        // A broker that is gone is gone, throttling or not.
+        status.failed(RDKafkaErrorCode::BrokerTransportFailure);
+        assert!(status.silence().is_some_and(|why| why.contains("no Kafka broker is connected")));
+
+        let status = Status::default();
+        status.answered(false);
+        silent_since(&status, SILENCE * 2);
+        status.throttled(1, Duration::ZERO);
+        status.lock().throttled.as_mut().expect("just noted").until = Instant::now();
+        assert!(status.silence().is_some(), "the throttling is over");
+        assert_eq!(status.explanation(), None);
     }
 
     #[test]

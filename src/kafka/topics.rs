@@ -169,7 +169,7 @@ impl Topics {
         let mut client = connection_config(&config.kafka);
         apply_properties(&mut client, &config.kafka.properties);
         let status = Arc::new(Status::default());
-        let context = Context { status: Arc::clone(&status), metrics: None };
+        let context = Context { status: Arc::clone(&status), statistics: None };
         let refused = |error| TopicsError {
             what: format!("the Kafka client cannot be made: {}", describe(&error)),
             explanation: None,

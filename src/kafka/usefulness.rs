@@ -60,6 +60,13 @@ impl Usefulness {
             .then(|| format!("the cluster has not answered it for {} s", silent.as_secs()))
     }
 
+    /// Notes that the cluster throttles the producer: neither silence nor time-outs tell anything about it.
+    pub(super) fn throttled(&mut self, fates: Fates, now: Instant) {
+        self.heard = now;
+        self.fates = fates;
+        self.barren = None;
+    }
+
     /// Notes that a replacement was tried. The next one has to wait, longer each time if it did not help.
     pub(super) fn tried(&mut self, replaced: bool, now: Instant) {
         self.heard = now;
@@ -88,7 +95,8 @@ mod tests {
         assert_eq!(producer.doubt(true, fates(1, 0), at(10)), None);
         assert_eq!(producer.doubt(false, fates(1, 1), at(40)), None);
         assert!(producer.doubt(false, fates(1, 1), at(41)).unwrap().contains("31 s"));
-        producer.tried(false, at(45));
+        producer.tried(false, at(43));
+        producer.throttled(fates(1, 1), at(45));
         assert_eq!(producer.doubt(false, fates(1, 1), at(75)), None);
         assert!(producer.doubt(false, fates(1, 1), at(76)).is_some());
         assert_eq!(producer.doubt(true, fates(1, 1), at(77)), None);

@@ -97,12 +97,17 @@ impl Round {
     }
 
     fn ask(&mut self) {
-        self.producer.replace_if_dead();
+        if self.producer.replace_if_dead() {
+            self.listed = None; // a new client has no metadata yet
+        }
         let status = Arc::clone(self.producer.status());
         let asked = self.producer.with_client(|client| client.fetch_metadata(Some(&self.probe), PATIENCE));
-        if let Some(why) = self.usefulness.doubt(asked.is_ok(), self.metrics.fates(), Instant::now()) {
+        if status.is_throttled() {
+            self.usefulness.throttled(self.metrics.fates(), Instant::now());
+        } else if let Some(why) = self.usefulness.doubt(asked.is_ok(), self.metrics.fates(), Instant::now()) {
             let replaced = self.producer.replace_if_another_works(&why, &self.probe, PATIENCE);
             self.usefulness.tried(replaced, Instant::now());
+            self.listed = self.listed.filter(|_| !replaced); // a new client has no metadata yet
         }
         let Ok(metadata) = asked else { return };
         let leaderless = |topic: &MetadataTopic| {

@@ -34,6 +34,7 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         ("last_confirmed_timestamp_seconds", "gauge"),
         ("producer_queue_messages", "gauge"),
         ("producer_queue_bytes", "gauge"),
+        ("producer_throttled_seconds_total", "counter"),
         ("broker_up", "gauge"),
         ("broker_rtt_seconds", "gauge"),
         ("signature_matches_total", "counter"),

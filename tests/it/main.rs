@@ -35,6 +35,7 @@ mod shutdown;
 mod sign_in;
 mod stack;
 mod support;
+mod throttling;
 mod tidy;
 mod tls;
 mod topics;

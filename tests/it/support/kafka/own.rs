@@ -5,6 +5,7 @@
 //! would see its first request only. The test keeps reading through the direct listener while the proxy is
 //! cut.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use super::client::Client;
@@ -84,6 +85,25 @@ impl OwnBroker {
         let name = unique(prefix);
         self.client().create_topic(&name, partitions, &[]);
         name
+    }
+
+    /// Bounds what all clients of this `client.id` may produce, in bytes a second (a quota).
+    pub(crate) fn limit_producers(&self, client_id: &str, bytes_per_second: u32) {
+        let arguments: Vec<OsString> = [
+            "kafka.admin.ConfigCommand",
+            "--bootstrap-server",
+            &self.bootstrap(),
+            "--alter",
+            "--add-config",
+            &format!("producer_byte_rate={bytes_per_second}"),
+            "--entity-type",
+            "clients",
+            "--entity-name",
+            client_id,
+        ]
+        .map(OsString::from)
+        .to_vec();
+        self.server.tool(&arguments).unwrap_or_else(|reason| panic!("cannot set a quota: {reason}"));
     }
 
     /// Ends the process at once (SIGKILL). Its data stays for [`OwnBroker::restart`].
