@@ -6,6 +6,8 @@
 
 mod control;
 mod log_lines;
+#[cfg(target_os = "linux")]
+mod process;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -95,7 +97,7 @@ impl Metrics {
         );
         #[cfg(target_os = "linux")]
         registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .register(Box::new(process::Process::new()))
             .expect("the process metrics have names of their own");
         Self {
             deliveries: vec(
