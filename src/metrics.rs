@@ -5,6 +5,7 @@
 //! so the hot path does no look-up by string and `/metrics` does not list thousands of series that never moved.
 
 mod control;
+mod deliveries;
 mod log_lines;
 #[cfg(target_os = "linux")]
 mod process;
@@ -19,6 +20,8 @@ use prometheus::{
 };
 
 pub use self::control::{ControlMetrics, WebhookSeries};
+use self::deliveries::PairMetrics;
+pub use self::deliveries::SourceMetrics;
 use self::log_lines::LogLines;
 use crate::action::Actions;
 use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
@@ -247,13 +250,7 @@ impl Metrics {
     /// The series of a source's action; `None` for an action that it does not know.
     pub fn pair<'a>(&self, source: &'a SourceMetrics, place: Option<usize>) -> &'a PairMetrics {
         let (action, pair) = place.map_or(&source.unknown, |place| &source.actions[place]);
-        pair.get_or_init(|| PairMetrics {
-            outcomes: Outcome::ALL
-                .map(|outcome| self.deliveries.with_label_values(&[&source.name, action, outcome.label()])),
-            events_confirmed: self.events_confirmed.with_label_values(&[&source.name, action]),
-            suppressed: self.redeliveries_suppressed.with_label_values(&[&source.name, action]),
-            last_confirmed: OnceLock::new(),
-        })
+        pair.get_or_init(|| PairMetrics::new(self, &source.name, action))
     }
 
     /// Counts a delivery that was answered, or would have been if its client were still there.
@@ -264,7 +261,14 @@ impl Metrics {
         outcome: Outcome,
         duration: Duration,
     ) {
-        self.pair(source, place).outcomes[outcome as usize].inc();
+        let pair = self.pair(source, place);
+        match &pair.listed[outcome as usize] {
+            Some(counter) => counter.inc(),
+            None => {
+                let (source, action) = source.labels(place);
+                self.deliveries.with_label_values(&[source, action, outcome.label()]).inc();
+            }
+        }
         self.delivery_duration[outcome as usize].observe(duration.as_secs_f64());
     }
 
@@ -389,50 +393,6 @@ pub struct BrokerSample<'a> {
 
 /// The percentiles of `broker_rtt_seconds`.
 pub const BROKER_PERCENTILES: [&str; 2] = ["50", "99"];
-
-/// The series of one source.
-#[derive(Debug)]
-pub struct SourceMetrics {
-    name: String,
-    actions: Vec<(String, OnceLock<PairMetrics>)>,
-    unknown: (String, OnceLock<PairMetrics>),
-    matches: [IntCounter; 2],
-    warnings: [IntCounter; 2],
-    quarantined: [IntCounter; QuarantineReason::ALL.len()],
-}
-
-impl SourceMetrics {
-    /// The labels of a source's action, for the log too.
-    pub fn labels(&self, place: Option<usize>) -> (&str, &str) {
-        let (action, _) = place.map_or(&self.unknown, |place| &self.actions[place]);
-        (&self.name, action)
-    }
-
-    /// Counts a right signature.
-    pub fn matched(&self, form: Form) {
-        self.matches[form as usize].inc();
-    }
-
-    /// Counts a delivery that was let through although its signature was missing or invalid.
-    pub fn warned(&self, warning: SignatureWarning) {
-        self.warnings[warning as usize].inc();
-    }
-
-    /// Counts a body on the quarantine topic.
-    pub fn quarantined(&self, reason: QuarantineReason) {
-        self.quarantined[reason as usize].inc();
-    }
-}
-
-/// The series of one source and action.
-#[derive(Debug)]
-pub struct PairMetrics {
-    outcomes: [IntCounter; Outcome::ALL.len()],
-    events_confirmed: IntCounter,
-    /// Here although it is rare: of a series that begins with 1, Prometheus has no rate.
-    suppressed: IntCounter,
-    last_confirmed: OnceLock<Gauge>,
-}
 
 fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())

@@ -5,6 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use nexudus_bridge::action::Actions;
+use nexudus_bridge::metrics::{Metrics, UNKNOWN};
+use nexudus_bridge::outcome::Outcome;
 
 /// What a histogram's name ends with in a query.
 const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_count", "_sum"];
@@ -157,6 +162,38 @@ fn every_metric_that_rules_and_dashboard_ask_for_is_one_of_the_bridge() {
         }
     }
     assert!(asked.len() > 20, "found {asked:?}");
+}
+
+/// `increase()` does not count the first event of a series that begins with 1.
+#[test]
+fn each_outcome_that_an_alert_reads_is_listed_before_it_occurs() {
+    let metrics = Metrics::new("0");
+    let actions = Actions::default();
+    let (known, unknown) = (metrics.source("north", &actions), metrics.source(UNKNOWN, &actions));
+    let took = Duration::from_millis(1);
+    for (source, action_index) in [(&known, Some(0)), (&known, None), (&unknown, None)] {
+        metrics.answered(source, action_index, Outcome::ShuttingDown, took);
+    }
+    let scrape = metrics.render();
+    let mut read = BTreeSet::new();
+    for (path, text) in rules() {
+        for selector in text.split("nexudus_bridge_deliveries_total{").skip(1) {
+            let (selector, _) = selector.split_once('}').expect("the end of a selector");
+            let (_, outcomes) = selector.split_once("outcome=~\"").unwrap_or_else(|| panic!("{selector}"));
+            let (outcomes, _) = outcomes.split_once('"').expect("the end of a string");
+            for outcome in outcomes.split('|') {
+                let label = format!("outcome=\"{outcome}\"");
+                let is_listed = scrape.lines().any(|line| {
+                    line.starts_with("nexudus_bridge_deliveries_total{")
+                        && line.contains(&label)
+                        && line.ends_with(" 0")
+                });
+                assert!(is_listed, "{}: {outcome} is not exported before it occurs", path.display());
+                read.insert(outcome.to_owned());
+            }
+        }
+    }
+    assert!(read.len() > 10, "found {read:?}");
 }
 
 #[test]
