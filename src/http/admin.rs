@@ -1,10 +1,13 @@
 //! The admin listener's answers: metrics, health, readiness. Nothing here asks the cluster; it shows what is known.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use actix_web::http::header::ContentType;
-use actix_web::{HttpResponse, web};
+use actix_web::http::header::{self, AcceptEncoding, ContentEncoding, ContentType, Encoding, Header as _};
+use actix_web::{HttpRequest, HttpResponse, web};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde::Serialize;
 
 use super::console::Console;
@@ -127,8 +130,8 @@ pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
     }
 }
 
-/// `GET /metrics`, in Prometheus's text format.
-pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
+/// `GET /metrics`, in Prometheus's text format, compressed for a client that accepts gzip.
+pub(super) async fn metrics(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
     let metrics = &state.metrics;
     let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     metrics.in_flight_deliveries.set(gauge(state.admission.deliveries()));
@@ -138,5 +141,25 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     metrics.control.show_outages(
         outages.map(|outage| ([outage.source, outage.action], outage.since.as_duration().as_secs_f64())),
     );
-    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(metrics.render())
+    let text = metrics.render();
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type("text/plain; version=0.0.4; charset=utf-8")
+        .insert_header((header::VARY, "Accept-Encoding"));
+    if !accepts_gzip(&request) {
+        return response.body(text);
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    match encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()) {
+        Ok(compressed) => response.insert_header(ContentEncoding::Gzip).body(compressed),
+        Err(_) => response.body(text), // a buffer in memory takes everything
+    }
+}
+
+/// Whether a client asked for gzip; one that sends no `Accept-Encoding` did not.
+fn accepts_gzip(request: &HttpRequest) -> bool {
+    let supported = [Encoding::gzip(), Encoding::identity()];
+    request.headers().contains_key(header::ACCEPT_ENCODING)
+        && AcceptEncoding::parse(request)
+            .is_ok_and(|accepted| accepted.negotiate(supported.iter()) == Some(Encoding::gzip()))
 }

@@ -1,9 +1,9 @@
 //! The admin listener: metrics that Prometheus's own tool accepts, health, readiness.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
-use crate::support::bridge::TestBridge;
+use crate::support::bridge::{TestBridge, http_client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
@@ -127,4 +127,42 @@ async fn missing_topics_are_listed_and_do_not_make_it_unready() {
     assert_eq!((reply.status, missing.len()), (200, 88), "{missing:?}");
     assert!(!missing.contains(&bridge.name_of("BookingCreate").into()));
     assert_eq!(bridge.metric("nexudus_bridge_topics_missing").await, 88.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_compressed_for_a_scraper_that_accepts_gzip_and_for_no_other() {
+    let bridge = TestBridge::on_embedded(&[], &[]).await;
+    let url = format!("http://{}/metrics", bridge.admin);
+    // Prometheus sends `gzip`; the others forbid it, do not know it, or say nothing.
+    let cases = [
+        (Some("gzip"), true),
+        (Some("gzip;q=1.0,identity;q=0.5"), true),
+        (Some("deflate, gzip;q=0.8, identity;q=0.1"), true),
+        (Some("gzip;q=0"), false),
+        (Some("identity"), false),
+        (Some("br"), false),
+        (None, false),
+    ];
+    for (accepted, is_compressed) in cases {
+        let mut request = http_client().get(&url);
+        if let Some(accepted) = accepted {
+            request = request.header("accept-encoding", accepted);
+        }
+        let response = request.send().await.expect("the bridge answers");
+        assert_eq!(response.status(), 200, "{accepted:?}");
+        assert_eq!(response.headers()["vary"], "Accept-Encoding", "{accepted:?}");
+        let encoding = response.headers().get("content-encoding").cloned();
+        let body = response.bytes().await.expect("the answer arrives whole");
+        let text = if is_compressed {
+            assert_eq!(encoding.as_ref().and_then(|value| value.to_str().ok()), Some("gzip"), "{accepted:?}");
+            let mut text = String::new();
+            flate2::read::GzDecoder::new(&*body).read_to_string(&mut text).expect("gzip of text");
+            assert!(body.len() < text.len() / 3, "{} of {} bytes", body.len(), text.len());
+            text
+        } else {
+            assert!(encoding.is_none(), "{accepted:?}: {encoding:?}");
+            String::from_utf8(body.to_vec()).expect("text")
+        };
+        assert!(text.contains("nexudus_bridge_ready "), "{accepted:?}: {text}");
+    }
 }
