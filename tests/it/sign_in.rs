@@ -342,7 +342,7 @@ async fn a_password_that_was_rotated_is_taken_over_without_a_restart() {
     std::fs::write(&file, text).expect("writable");
     let running = Running::serve(&file);
     let ingress = field(&running.line_with("the bridge is listening"), "ingress").to_owned();
-    running.line_with("topics cannot be looked at yet");
+    running.line_with("cannot look at the topics");
     // The file alone, without a signal; topics are created with the new password too.
     std::fs::write(&password, secured().password("bridge")).expect("writable");
     let lines = running.lines_until("sources and secrets were taken over");
