@@ -1,7 +1,7 @@
 //! Every metric, declared once: names, help texts and labels of the contract, on a registry of our own.
 //!
 //! Label values come from the catalogue, the configuration and the cluster, never from a request. The series of a
-//! source and action are looked up when its first delivery arrives ([`PairMetrics`]) and reached by index from then on,
+//! source and action are looked up when its first delivery arrives (`PairMetrics`) and reached by index from then on,
 //! so the hot path does no look-up by string and `/metrics` does not list thousands of series that never moved.
 
 mod control;

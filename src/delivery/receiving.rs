@@ -1,6 +1,6 @@
 //! Receive, second half: a delivery whose head was accepted and whose body is still to come.
 //!
-//! A [`Receiving`] is counted exactly once: as refused, as what [`Bridge::handle`] makes of it, or, if it is dropped before,
+//! A [`Receiving`] is counted exactly once: as refused, as what `Bridge::handle` makes of it, or, if it is dropped before,
 //! as [`Outcome::Incomplete`]. actix-web drops a request when its connection is reset, when it was idle for too long, and at
 //! a shutdown that does not wait, so nothing but the drop can count those.
 
@@ -35,7 +35,7 @@ impl Receiving {
     /// Hands the body on to the next stages.
     ///
     /// # Errors
-    /// As [`Bridge::handle`].
+    /// As `Bridge::handle`.
     pub async fn received(mut self, body: Bytes, permit: Permit) -> Result<Receipt, Refusal> {
         let addressed = self.addressed.take().expect("it is taken with the value itself");
         self.bridge.handle(addressed, body, permit).await

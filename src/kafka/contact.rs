@@ -45,7 +45,7 @@ impl fmt::Display for NoConnection {
 
 impl std::error::Error for NoConnection {}
 
-/// Waits until one of these addresses, as in `bootstrap.servers`, accepts a connection; at most [`CONNECT_TIMEOUT`].
+/// Waits until one of these addresses, as in `bootstrap.servers`, accepts a connection; at most `CONNECT_TIMEOUT`.
 ///
 /// # Errors
 /// [`NoConnection`] if none does.

@@ -121,7 +121,7 @@ impl Producer {
         Ok(())
     }
 
-    /// Signs in with this name and password from now on; see [`set_password`].
+    /// Signs in with this name and password from now on.
     ///
     /// # Errors
     /// Why they cannot be used; then the former ones stay.

@@ -2,7 +2,7 @@
 //!
 //! [`Output`] is the only way to standard output, and [`error`], [`warning`] and their kind are the only way to standard
 //! error. Neither can break a command off, so a command that changes something finishes whatever happens to its output. Both
-//! clean what they print (see [`clean`]) and drop styles where nobody wants them (pipes, `NO_COLOR`). A style is never the
+//! clean what they print (see `clean`) and drop styles where nobody wants them (pipes, `NO_COLOR`). A style is never the
 //! only sign of something: the words say it too.
 
 mod asker;
