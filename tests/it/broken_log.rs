@@ -117,7 +117,7 @@ fn commands_end_with_their_exit_code_where_standard_error_is_full() {
     let cases: [(&[&str], i32); 4] = [
         (&["health", "--url", &nothing_listens], 1),
         (&["config", "check", "--config", "/nowhere/at-all.toml"], 2),
-        (&["send", "BookingCreate", "--url", &nothing_listens, "--secret-file", "/nowhere"], 1),
+        (&["send", "BookingCreate", "--url", &nothing_listens, "--secret-file", "/nowhere"], 2),
         (&["topics", "plan", "--config", "/nowhere/at-all.toml"], 2),
     ];
     for (arguments, code) in cases {
