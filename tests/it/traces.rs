@@ -349,7 +349,7 @@ async fn a_silent_collector_costs_bounded_memory_and_lines() {
 async fn a_collector_with_tls_is_trusted_if_the_system_trusts_its_authority() {
     let authority = Authority::new("collectors");
     let mut tls = authority.server().server_config();
-    tls.alpn_protocols = vec![b"h2".to_vec()];
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let collector = Collector::start().await;
     let front = TlsFront::before(collector.address, tls).await;
     let roots = tempfile::NamedTempFile::new().expect("a file");
@@ -383,7 +383,7 @@ fn an_endpoint_that_is_no_url_is_a_mistake_of_the_configuration() {
         (
             "OTLP_ENDPOINT",
             "http://me:hush@collector:4317",
-            "telemetry.otlp_endpoint = \"***\" may hold neither a user",
+            "telemetry.otlp_endpoint = \"http://***@collector:4317\" may hold neither a user",
         ),
         ("OTLP_PROTOCOL", "http/json", "telemetry.otlp_protocol = \"http/json\" is not one of"),
         (
