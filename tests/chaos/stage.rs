@@ -11,6 +11,9 @@ use nexudus_bridge::signature::SigningKey;
 
 use crate::journal::Moment;
 
+/// The longest `confirm_timeout` of these tests, in nanoseconds.
+const AFTERMATH: Moment = 3_000_000_000;
+
 /// How many findings of a kind are told; all are counted.
 const TOLD: usize = 8;
 
@@ -181,10 +184,12 @@ impl Stage {
         }
     }
 
-    /// From when to when there was a fault, all of them.
+    /// The beginning and the end of each fault and its aftermath: a message sent during the fault can time out after it, and
+    /// the Kafka client then writes others again.
     pub(crate) fn troubles(&self) -> Vec<(Moment, Moment)> {
         let pulse = lock(&self.pulse);
-        pulse.faults.iter().map(|fault| (fault.began, fault.over.unwrap_or(Moment::MAX))).collect()
+        let end = |over: Option<Moment>| over.map_or(Moment::MAX, |over| over + AFTERMATH);
+        pulse.faults.iter().map(|fault| (fault.began, end(fault.over))).collect()
     }
 
     /// A delivery was answered 2xx.
