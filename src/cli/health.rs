@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::client::configuration;
+use super::client::{admin_url, configuration};
 use super::output::{self, Output, one_line};
 use crate::config::redacted;
 
@@ -28,17 +28,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let url = match args.url {
         Some(url) => url,
-        None => {
-            let mut address = configuration(file)?.admin.listen;
-            if address.ip().is_unspecified() {
-                address.set_ip(if address.is_ipv4() {
-                    [127, 0, 0, 1].into()
-                } else {
-                    std::net::Ipv6Addr::LOCALHOST.into()
-                });
-            }
-            Url::parse(&format!("http://{address}/readyz"))?
-        }
+        None => Url::parse(&format!("{}/readyz", admin_url(&configuration(file)?)))?,
     };
     let shown = redacted(url.as_str());
     let answer = ask(url, &shown).await;
