@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # The bridge as one static program in an image that has nothing else to run, no shell either; for a user without rights.
 #
 #   docker build -t nexudus-bridge .
@@ -29,6 +28,7 @@ ENV CC=musl-gcc
 # Most of the time goes into it, and most of that into librdkafka and OpenSSL. Cargo wants the benchmarks that
 # Cargo.toml names to be there; they are not built.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY benches benches
 RUN mkdir src \
     && touch src/lib.rs \

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::compose::{self, Compose, repository, variables};
 use crate::support::kafka::VERSION;
@@ -30,6 +30,7 @@ fn every_image_has_its_full_version_and_kafka_that_of_the_tests() {
 #[test]
 fn services_have_a_health_check_or_a_reason_no_more_rights_than_they_need_and_ports_on_loopback_only() {
     let compose = Compose::read();
+    let rotated = json!({"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}});
     let mut ports = 0;
     for (name, service) in &compose.services {
         let checked = service.healthcheck.as_ref().is_some_and(|check| !check.test.is_empty());
@@ -37,6 +38,9 @@ fn services_have_a_health_check_or_a_reason_no_more_rights_than_they_need_and_po
         assert_eq!(service.cap_drop, ["ALL"], "{name}");
         assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
         assert!(service.read_only || name == "kafka", "{name}: its image is writable");
+        assert!(service.init, "{name}: SIGTERM is lost while the program starts");
+        assert!(service.mem_limit.is_some(), "{name}: no memory limit");
+        assert_eq!(service.logging, rotated, "{name}: its log grows without bound");
         for port in &service.ports {
             assert!(port.starts_with("127.0.0.1:"), "{name}: {port}");
             ports += 1;
@@ -46,6 +50,71 @@ fn services_have_a_health_check_or_a_reason_no_more_rights_than_they_need_and_po
         }
     }
     assert_eq!(ports, 5);
+}
+
+/// The volumes that the image of Kafka declares. Docker makes an anonymous volume for each that has no mount, and `down --volumes`
+/// leaves it behind after a container was recreated.
+const KAFKA_VOLUMES: [&str; 3] = ["/etc/kafka/secrets", "/mnt/shared/config", "/var/lib/kafka/data"];
+
+#[test]
+fn no_container_of_kafka_makes_an_anonymous_volume() {
+    let compose = Compose::read();
+    for (name, service) in &compose.services {
+        if !service.image.starts_with("apache/kafka:") {
+            continue;
+        }
+        let volumes = service.volumes.iter().map(|volume| volume.split(':').nth(1).expect("a folder inside"));
+        let mounted: BTreeSet<&str> = volumes.chain(service.tmpfs.iter().map(String::as_str)).collect();
+        for folder in KAFKA_VOLUMES {
+            assert!(mounted.contains(folder), "{name}: {folder} is an anonymous volume");
+        }
+    }
+}
+
+#[test]
+fn health_checks_start_no_jvm_and_no_program_that_a_distroless_image_lacks() {
+    let compose = Compose::read();
+    let kafka = compose.service("kafka").health_command();
+    assert!(
+        !kafka.iter().any(|argument| argument.contains("kafka-") || argument.contains("java")),
+        "{kafka:?}"
+    );
+    assert_eq!(compose.service("prometheus").health_command()[0], "promtool");
+}
+
+#[test]
+fn services_that_mount_files_of_the_checkout_wait_for_the_check_that_other_users_can_read_them() {
+    let compose = Compose::read();
+    let checked: BTreeSet<_> =
+        compose.service("deploy-is-readable").mounts().into_iter().map(|(path, _)| path).collect();
+    for (name, service) in &compose.services {
+        for (path, _) in service.mounts() {
+            assert!(
+                path.ancestors().any(|folder| checked.contains(folder)),
+                "{name}: {} is not checked",
+                path.display()
+            );
+            assert!(
+                name == "deploy-is-readable" || service.depends_on.contains_key("deploy-is-readable"),
+                "{name} does not wait for the check"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_image_asks_no_registry_for_its_syntax_and_its_allocator_takes_every_page_size_of_arm64() {
+    let dockerfile = fs::read_to_string(repository().join("Dockerfile")).expect("readable");
+    assert!(!dockerfile.contains("syntax="), "the first line makes Docker fetch a frontend");
+    let text = fs::read_to_string(repository().join(".cargo/config.toml")).expect("readable");
+    for library in ["GNU", "MUSL"] {
+        let line = format!("AARCH64_UNKNOWN_LINUX_{library}_JEMALLOC_SYS_WITH_LG_PAGE = \"16\"");
+        assert!(text.lines().any(|each| each == line), "{line}");
+    }
+    let copied = dockerfile.find("COPY .cargo .cargo").expect("the settings are copied into the build");
+    assert!(copied < dockerfile.find("cargo build").expect("a build"), "before the dependencies are built");
+    let ignored = fs::read_to_string(repository().join(".dockerignore")).expect("readable");
+    assert!(ignored.lines().any(|line| line == "!.cargo"), "it is in the build context");
 }
 
 #[test]

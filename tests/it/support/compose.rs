@@ -25,6 +25,8 @@ pub(crate) struct Service {
     #[serde(default)]
     pub(crate) volumes: Vec<String>,
     #[serde(default)]
+    pub(crate) tmpfs: Vec<String>,
+    #[serde(default)]
     pub(crate) ports: Vec<String>,
     #[serde(default)]
     pub(crate) depends_on: BTreeMap<String, Value>,
@@ -32,6 +34,11 @@ pub(crate) struct Service {
     scale: Option<String>,
     #[serde(default)]
     pub(crate) read_only: bool,
+    #[serde(default)]
+    pub(crate) init: bool,
+    pub(crate) mem_limit: Option<String>,
+    #[serde(default)]
+    pub(crate) logging: Value,
     #[serde(default)]
     pub(crate) cap_drop: Vec<String>,
     #[serde(default)]
