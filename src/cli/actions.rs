@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::output::{Output, Table};
-use crate::action::Kind;
+use super::output::{Output, Table, Usage};
 use crate::action::catalogue::{ENTRIES, Entry};
+use crate::action::{Action, Actions, Kind};
 
 /// The arguments of `actions`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,31 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         out.block(table())
     }
     out.end(ExitCode::SUCCESS)
+}
+
+/// Returns the actions that an argument `ACTION|all` names.
+///
+/// # Errors
+/// [`Usage`] for an action outside the catalogue.
+pub(super) fn chosen(action: &str) -> anyhow::Result<Vec<&'static Entry>> {
+    if action.eq_ignore_ascii_case("all") {
+        return Ok(ENTRIES.iter().collect());
+    }
+    match Action::known(action) {
+        Some(entry) => Ok(vec![entry]),
+        None => {
+            let meant = meant(action, &Actions::default());
+            Err(Usage::new(format!(
+                "{action:?} is not an action of the catalogue{meant}, expected a name, a number or all"
+            ))
+            .into())
+        }
+    }
+}
+
+/// Returns the nearest action's name as a question in brackets, or nothing.
+pub(super) fn meant(action: &str, actions: &Actions) -> String {
+    actions.nearest(action).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
 fn table() -> Table {

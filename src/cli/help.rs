@@ -11,7 +11,7 @@ use super::output::styled;
 /// The commands by what they are for, in the order of the help.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run", &["serve", "config", "health"]),
-    ("Try", &["dev", "demo", "send"]),
+    ("Try", &["dev", "demo", "send", "sample"]),
     ("Look", &["tail", "actions"]),
     ("Nexudus", &["webhooks", "catch-up"]),
     ("Kafka", &["topics", "quarantine"]),
@@ -19,7 +19,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
 ];
 
 /// Examples by command. Those of `catch-up` are beside its options.
-const EXAMPLES: [(&str, [&str; 2]); 20] = [
+const EXAMPLES: [(&str, [&str; 2]); 21] = [
     ("serve", ["serve", "serve --config /etc/nexudus-bridge/nexudus-bridge.toml"]),
     ("config check", ["config check", "config check --json --config nexudus-bridge.toml"]),
     ("config show", ["config show", "config show --json --config nexudus-bridge.toml"]),
@@ -27,6 +27,7 @@ const EXAMPLES: [(&str, [&str; 2]); 20] = [
     ("dev", ["dev", "dev --nexudus --port 8090"]),
     ("demo", ["demo", "demo --config nexudus-bridge.toml"]),
     ("send", ["send BookingCreate", "send all --count 10000 --concurrency 64 --retry"]),
+    ("sample", ["sample BookingCreate", "sample all --signed --json"]),
     ("tail", ["tail 'Booking*' --from beginning", "tail --json --since 2h --source north"]),
     ("actions", ["actions", "actions --json"]),
     ("webhooks plan", ["webhooks plan", "webhooks plan --source north --detailed-exitcode"]),

@@ -17,6 +17,7 @@ mod moment;
 mod open_files;
 pub mod output;
 mod quarantine;
+mod sample;
 pub mod send;
 mod serve;
 pub mod sign;
@@ -69,6 +70,8 @@ enum Command {
     Demo,
     /// Act as Nexudus does: sign and post deliveries, and time the answers
     Send(send::Args),
+    /// Print the invented delivery of an action, signed if wanted; for tests of consumers
+    Sample(sample::Args),
     /// Print events as they come
     Tail(tail::Args),
     /// Read what was kept on the quarantine topic, and publish it again
@@ -148,6 +151,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(args) => dev::run(args, file).await,
         Command::Demo => demo::run(file).await,
         Command::Send(args) => send::run(args, configuration).await,
+        Command::Sample(args) => sample::run(&args, configuration),
         Command::Tail(args) => tail::run(args, configuration).await,
         Command::Quarantine(command) => quarantine::run(command, configuration).await,
         Command::Sign(args) => sign::run(&args, configured),

@@ -11,6 +11,7 @@ use indicatif::{ProgressState, ProgressStyle};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
+use super::actions::meant;
 use super::dev::program;
 use super::output::{
     self, ADDED, ERROR, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, one_line, progress, styled,
@@ -197,10 +198,6 @@ fn no_payload(action: &str, known: bool, actions: &Actions) -> Usage {
             meant(action, actions)
         ),
     })
-}
-
-fn meant(action: &str, actions: &Actions) -> String {
-    actions.nearest(action).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -121,6 +121,32 @@ fn sign_and_verify_agree_with_dotnet_and_each_other() {
 }
 
 #[test]
+fn a_sample_is_the_body_that_send_posts_with_its_signature_and_its_record() {
+    let body = out(&run(&["sample", "bookingcreate"]));
+    assert!(body.starts_with("[{\"ResourceId\":") && body.ends_with("}]\n"), "{body}");
+    assert_eq!(body.lines().count(), 1);
+    let signed = run(&["sample", "6", "--signed", "--secret", SECRET]);
+    let header = format!("x-nexudus-hook-signature: {}\n", sign(body.trim_end().as_bytes()));
+    assert_eq!(out(&signed), format!("{header}{body}"), "{}", err(&signed));
+
+    let all = out(&run(&["sample", "all"]));
+    assert_eq!((all.lines().count(), all.lines().any(|line| line == body.trim_end())), (89, true));
+    let objects = run(&["sample", "all", "--signed", "--secret", SECRET, "--json"]);
+    let texts = out(&objects);
+    for (line, body) in texts.lines().zip(all.lines()) {
+        let object: serde_json::Value = serde_json::from_str(line).expect("an object a line");
+        assert_eq!((&object["body"], &object["signature"]), (&body.into(), &sign(body.as_bytes()).into()));
+        let record = body.strip_prefix('[').and_then(|it| it.strip_suffix(']')).expect("an array");
+        assert!(line.ends_with(&format!(",\"record\":{record}}}")), "the record's own text: {line}");
+        assert!(object["action"].is_string());
+    }
+    assert_eq!(texts.lines().count(), 89);
+    let slip = run(&["sample", "BokingCreate"]);
+    assert_eq!(slip.status.code(), Some(2));
+    assert!(err(&slip).contains("did you mean BookingCreate?"), "{}", err(&slip));
+}
+
+#[test]
 fn actions_lists_the_catalogue_for_people_and_programs() {
     let table = out(&run(&["actions"]));
     for text in ["HelDeskMessageCreated", "Customer CREATED", "Coworker Create", "signal"] {

@@ -1,0 +1,75 @@
+//! `sample`: the invented delivery of an action, for the tests of consumers and of other receivers.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::actions::chosen;
+use super::output::Output;
+use super::sign::SecretArgs;
+use crate::config::Config;
+use crate::sender::payloads::{payload, wire_body};
+use crate::signature::{HEADER, SigningKey};
+
+/// The arguments of `sample`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The action, by name or number; `all` for one sample of each
+    action: String,
+    /// Print the signature too, as a header line above the body
+    #[arg(long)]
+    signed: bool,
+    #[command(flatten)]
+    secret: SecretArgs,
+    /// Print one JSON object a line: action, body, record, and the signature with --signed
+    #[arg(long)]
+    json: bool,
+}
+
+/// The sample of one action as JSON. `body` has the text of the delivery, `record` the value of its Kafka message.
+#[derive(Serialize)]
+struct Sample<'a> {
+    action: &'static str,
+    body: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<&'a str>,
+    record: &'a RawValue,
+}
+
+/// Prints the body that `send` posts, one line for each action.
+///
+/// # Errors
+/// [`super::output::Usage`] for an action outside the catalogue, or a secret that is missing; otherwise the system's.
+pub(super) fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+    let entries = chosen(&args.action)?;
+    let keys = if args.signed { args.secret.keys(configuration)? } else { Vec::new() };
+    let mut out = Output::stdout();
+    for entry in entries {
+        let Some(fixture) = payload(entry.name) else { continue };
+        let body = String::from_utf8(wire_body(fixture))?;
+        print(&mut out, entry.name, &body, keys.first(), args.json)?;
+    }
+    out.end(ExitCode::SUCCESS)
+}
+
+fn print(
+    out: &mut Output,
+    action: &'static str,
+    body: &str,
+    key: Option<&SigningKey>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let signature = key.map(|key| key.sign(body.as_bytes()));
+    if json {
+        let [record] = serde_json::from_str::<[&RawValue; 1]>(body)?;
+        let sample = Sample { action, body, signature: signature.as_deref(), record };
+        out.json(&sample);
+        return Ok(());
+    }
+    if let Some(signature) = signature {
+        out.line(format_args!("{HEADER}: {signature}"));
+    }
+    out.json_text(body);
+    Ok(())
+}
