@@ -6,6 +6,7 @@
 //! Nexudus's older documentation are not accepted, but [`Actions::nearest`] leads from them to the right name.
 
 pub mod catalogue;
+pub mod schema;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -12,14 +12,14 @@ use super::output::styled;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run", &["serve", "config", "health"]),
     ("Try", &["dev", "demo", "send", "sample"]),
-    ("Look", &["tail", "actions"]),
+    ("Look", &["tail", "actions", "schema"]),
     ("Nexudus", &["webhooks", "catch-up"]),
     ("Kafka", &["topics", "quarantine"]),
     ("Other", &["sign", "verify", "completions", "man", "help"]),
 ];
 
 /// Examples by command. Those of `catch-up` are beside its options.
-const EXAMPLES: [(&str, [&str; 2]); 21] = [
+const EXAMPLES: [(&str, [&str; 2]); 22] = [
     ("serve", ["serve", "serve --config /etc/nexudus-bridge/nexudus-bridge.toml"]),
     ("config check", ["config check", "config check --json --config nexudus-bridge.toml"]),
     ("config show", ["config show", "config show --json --config nexudus-bridge.toml"]),
@@ -30,6 +30,7 @@ const EXAMPLES: [(&str, [&str; 2]); 21] = [
     ("sample", ["sample BookingCreate", "sample all --signed --json"]),
     ("tail", ["tail 'Booking*' --from beginning", "tail --json --since 2h --source north"]),
     ("actions", ["actions", "actions --json"]),
+    ("schema", ["schema BookingCreate", "schema all"]),
     ("webhooks plan", ["webhooks plan", "webhooks plan --source north --detailed-exitcode"]),
     ("webhooks apply", ["webhooks apply", "webhooks apply --yes --json"]),
     ("webhooks status", ["webhooks status", "webhooks status --detailed-exitcode --json"]),

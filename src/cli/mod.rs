@@ -18,6 +18,7 @@ mod open_files;
 pub mod output;
 mod quarantine;
 mod sample;
+mod schema;
 pub mod send;
 mod serve;
 pub mod sign;
@@ -83,6 +84,8 @@ enum Command {
     Verify(verify::Args),
     /// List the actions of Nexudus
     Actions(actions::Args),
+    /// Print the JSON Schema of an action's record
+    Schema(schema::Args),
     /// Compare topics with the cluster, and create what is missing
     #[command(subcommand)]
     Topics(topics::Command),
@@ -157,6 +160,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sign(args) => sign::run(&args, configured),
         Command::Verify(args) => verify::run(&args, configured),
         Command::Actions(args) => actions::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Topics(command) => topics::run(command, file).await,
         Command::Webhooks(command) => webhooks::run(command, file).await,
         Command::CatchUp(args) => catch_up::run(args, file).await,

@@ -41,7 +41,10 @@ struct Sample<'a> {
 ///
 /// # Errors
 /// [`super::output::Usage`] for an action outside the catalogue, or a secret that is missing; otherwise the system's.
-pub(super) fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    args: &Args,
+    configuration: impl FnOnce() -> anyhow::Result<Config>,
+) -> anyhow::Result<ExitCode> {
     let entries = chosen(&args.action)?;
     let keys = if args.signed { args.secret.keys(configuration)? } else { Vec::new() };
     let mut out = Output::stdout();

@@ -29,6 +29,7 @@ mod redelivery;
 mod reload;
 mod rules;
 mod runner;
+mod schema;
 mod security;
 mod serve;
 mod shutdown;
