@@ -29,6 +29,13 @@ pub struct Stream {
     pub kind: String,
 }
 
+impl Stream {
+    /// The stream of an action of a source; both by name.
+    pub fn new(topic: String, source: &str, action: &str) -> Self {
+        Self { topic, source: format!("/nexudus/{source}"), kind: format!("com.nexudus.{action}") }
+    }
+}
+
 /// One message for Kafka.
 #[derive(Debug, Clone)]
 pub struct Event {

@@ -66,17 +66,23 @@ pub fn id(action: &str) -> String {
 
 /// Returns the schema of an action's record, which is the value of its Kafka message.
 pub fn of(entry: &Entry) -> Value {
-    let file = ENTITIES.iter().find(|(entity, _)| *entity == entry.entity).map_or("{}", |(_, file)| *file);
+    let mut schema = record(entry.entity);
+    schema["$schema"] = DIALECT.into();
+    schema["$id"] = id(entry.name).into();
+    schema["title"] = entry.name.into();
+    schema
+}
+
+/// Returns the schema of an entity's records, without a dialect and an `$id`: it keeps to keywords of all dialects.
+pub fn record(entity: &str) -> Value {
+    let file = ENTITIES.iter().find(|(name, _)| *name == entity).map_or("{}", |(_, file)| *file);
     let mut entity = object(file);
     let mut properties = object(COMMON);
     if let Some(Value::Object(own)) = entity.remove("properties") {
         properties.extend(own);
     }
     json!({
-        "$schema": DIALECT,
-        "$id": id(entry.name),
         "$comment": "x-source of a field: documented (by Nexudus's REST API), sample (type as in the invented sample) or inferred (from the name)",
-        "title": entry.name,
         "description": entity.remove("description"),
         "type": "object",
         "required": ["Id", "UniqueId", "CreatedOn", "UpdatedOn"],

@@ -12,14 +12,14 @@ use super::output::styled;
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run", &["serve", "config", "health"]),
     ("Try", &["dev", "demo", "send", "sample"]),
-    ("Look", &["tail", "actions", "schema"]),
+    ("Look", &["tail", "actions", "schema", "asyncapi"]),
     ("Nexudus", &["webhooks", "catch-up"]),
     ("Kafka", &["topics", "quarantine"]),
     ("Other", &["sign", "verify", "completions", "man", "help"]),
 ];
 
 /// Examples by command. Those of `catch-up` are beside its options.
-const EXAMPLES: [(&str, [&str; 2]); 22] = [
+const EXAMPLES: [(&str, [&str; 2]); 23] = [
     ("serve", ["serve", "serve --config /etc/nexudus-bridge/nexudus-bridge.toml"]),
     ("config check", ["config check", "config check --json --config nexudus-bridge.toml"]),
     ("config show", ["config show", "config show --json --config nexudus-bridge.toml"]),
@@ -31,6 +31,7 @@ const EXAMPLES: [(&str, [&str; 2]); 22] = [
     ("tail", ["tail 'Booking*' --from beginning", "tail --json --since 2h --source north"]),
     ("actions", ["actions", "actions --json"]),
     ("schema", ["schema BookingCreate", "schema all"]),
+    ("asyncapi", ["asyncapi", "asyncapi --config nexudus-bridge.toml"]),
     ("webhooks plan", ["webhooks plan", "webhooks plan --source north --detailed-exitcode"]),
     ("webhooks apply", ["webhooks apply", "webhooks apply --yes --json"]),
     ("webhooks status", ["webhooks status", "webhooks status --detailed-exitcode --json"]),

@@ -4,6 +4,7 @@
 //! standard error.
 
 pub mod actions;
+mod asyncapi;
 mod catch_up;
 mod client;
 pub mod completions;
@@ -86,6 +87,8 @@ enum Command {
     Actions(actions::Args),
     /// Print the JSON Schema of an action's record
     Schema(schema::Args),
+    /// Print an AsyncAPI 3 document of this configuration's topics and messages
+    Asyncapi,
     /// Compare topics with the cluster, and create what is missing
     #[command(subcommand)]
     Topics(topics::Command),
@@ -161,6 +164,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args, configured),
         Command::Actions(args) => actions::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::Asyncapi => asyncapi::run(configuration),
         Command::Topics(command) => topics::run(command, file).await,
         Command::Webhooks(command) => webhooks::run(command, file).await,
         Command::CatchUp(args) => catch_up::run(args, file).await,

@@ -40,7 +40,7 @@ impl Router {
     /// The streams of a source's actions, by their place: all of an event that does not depend on the delivery.
     pub fn streams(&self, source: &Source) -> Vec<Arc<Stream>> {
         let prefix = &self.prefix;
-        let stream = |action: &str| Arc::new(stream(format!("{prefix}{action}"), source, action));
+        let stream = |action: &str| Arc::new(Stream::new(format!("{prefix}{action}"), &source.name, action));
         source.actions.iter().map(|action| stream(action.name())).collect()
     }
 
@@ -74,7 +74,7 @@ impl Router {
             Target::Unknown(name) => Arc::clone(name),
         };
         let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
-        let stream = Arc::new(stream(self.quarantine.to_string(), source, &action));
+        let stream = Arc::new(Stream::new(self.quarantine.to_string(), &source.name, &action));
         let mut attributes = attributes(verified, EventId::Content(fingerprint), fingerprint);
         attributes.quarantine = Some(Quarantine { reason, action });
         Event { stream, key: None, value: verified.body.clone(), attributes }
@@ -103,10 +103,6 @@ fn events(
         Event { stream: Arc::clone(stream), key, value, attributes }
     };
     records.into_iter().enumerate().map(event).collect()
-}
-
-fn stream(topic: String, source: &Source, action: &str) -> Stream {
-    Stream { topic, source: format!("/nexudus/{}", source.name), kind: format!("com.nexudus.{action}") }
 }
 
 fn attributes(verified: &Verified, id: EventId, fingerprint: Fingerprint) -> Attributes {

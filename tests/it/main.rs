@@ -1,6 +1,7 @@
 //! The tests of the promises that the documentation makes, one file a promise; each test's name is its sentence.
 
 mod admin;
+mod asyncapi;
 mod broken_log;
 mod browser;
 mod catch_up;

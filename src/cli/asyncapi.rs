@@ -1,0 +1,277 @@
+//! `asyncapi`: an AsyncAPI 3 document of the topics that this configuration publishes to.
+//!
+//! The document describes the bridge, so its operations send; a consumer receives. Payloads are the schemas of `schema`,
+//! one for each entity, with keywords that AsyncAPI's own schema format has too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+
+use super::output::Output;
+use crate::action::{Action, Kind, QUARANTINE, schema};
+use crate::config::{Config, Kafka, Property};
+use crate::event::Stream;
+use crate::kafka::topics::{Wanted, wanted};
+use crate::outcome::{QuarantineReason, SignatureWarning};
+
+const BINDING_VERSION: &str = "0.5.0";
+
+/// The settings of a topic that the Kafka binding has a place for.
+const TOPIC_NUMBERS: [&str; 4] =
+    ["retention.ms", "retention.bytes", "delete.retention.ms", "max.message.bytes"];
+
+/// Prints the document.
+///
+/// # Errors
+/// The configuration's mistakes, or the system's.
+pub(super) fn run(configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+    let mut out = Output::stdout();
+    out.json_text(&serde_json::to_string_pretty(&document(&configuration()?))?);
+    out.end(ExitCode::SUCCESS)
+}
+
+fn document(config: &Config) -> Value {
+    let topics: BTreeMap<String, Wanted> =
+        wanted(config).into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+    let mut parts = Parts::default();
+    for (action, sources) in actions(config) {
+        let name = action.name();
+        let address = format!("{}{name}", config.topics.prefix);
+        parts.add(name, channel(&address, &topics, &about(action)), message(action, &sources, config));
+        if let Action::Known(entry) = action {
+            parts.schemas.entry(entry.entity).or_insert_with(|| schema::record(entry.entity));
+        }
+    }
+    let address = format!("{}{QUARANTINE}", config.topics.prefix);
+    let about = "Deliveries that were signed and could not be published otherwise, whole.";
+    parts.add(QUARANTINE, channel(&address, &topics, about), quarantined(config));
+    parts.schemas.insert("Headers", headers(&config.topics.key));
+    let (schemes, security) = security(&config.kafka);
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Nexudus events",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Records that Nexudus's webhooks deliver, as nexudus-bridge publishes them to Kafka: CloudEvents 1.0 in binary mode, one topic for each action. Copies of an event are possible: remember ce_id. Further fields and headers are possible.",
+        },
+        "defaultContentType": "application/json",
+        "servers": servers(&config.kafka, &security),
+        "channels": parts.channels,
+        "operations": parts.operations,
+        "components": {
+            "messages": parts.messages,
+            "schemas": parts.schemas,
+            "securitySchemes": schemes,
+        },
+    })
+}
+
+/// The parts of the document that have an entry for each topic.
+#[derive(Default)]
+struct Parts {
+    channels: Map<String, Value>,
+    operations: Map<String, Value>,
+    messages: Map<String, Value>,
+    schemas: BTreeMap<&'static str, Value>,
+}
+
+impl Parts {
+    fn add(&mut self, name: &str, mut channel: Value, message: Value) {
+        channel["messages"] = json!({ name: { "$ref": format!("#/components/messages/{name}") } });
+        self.channels.insert(name.to_owned(), channel);
+        self.messages.insert(name.to_owned(), message);
+        let operation = json!({
+            "action": "send",
+            "channel": { "$ref": format!("#/channels/{name}") },
+            "messages": [{ "$ref": format!("#/channels/{name}/messages/{name}") }],
+        });
+        self.operations.insert(format!("send.{name}"), operation);
+    }
+}
+
+/// Returns the actions of all sources by name, each with the sources that take it.
+fn actions(config: &Config) -> Vec<(&Action, Vec<&str>)> {
+    let mut all: BTreeMap<&str, (&Action, Vec<&str>)> = BTreeMap::new();
+    for source in config.sources.values() {
+        for action in source.actions.iter() {
+            all.entry(action.name()).or_insert((action, Vec::new())).1.push(&source.name);
+        }
+    }
+    all.into_values().collect()
+}
+
+fn about(action: &Action) -> String {
+    match (action, action.kind()) {
+        (Action::Known(entry), Kind::Change) => format!("{}: {}.", entry.entity, entry.verb),
+        (Action::Known(entry), Kind::Signal) => {
+            format!("{}: {}. A signal: two events can carry the same record.", entry.entity, entry.verb)
+        }
+        (Action::Extra(_), _) => "An action of extra_actions.".to_owned(),
+    }
+}
+
+fn channel(address: &str, topics: &BTreeMap<String, Wanted>, about: &str) -> Value {
+    let mut binding = json!({ "topic": address, "bindingVersion": BINDING_VERSION });
+    if let Some(topic) = topics.get(address) {
+        if topic.partitions > 0 {
+            binding["partitions"] = topic.partitions.into();
+        }
+        if topic.replication_factor > 0 {
+            binding["replicas"] = topic.replication_factor.into();
+        }
+        let mut settings: Map<String, Value> = Map::new();
+        for (name, value) in &topic.config {
+            if name == "cleanup.policy" {
+                settings.insert(name.clone(), value.split(',').map(str::trim).collect());
+            } else if let Some(number) =
+                value.parse::<i64>().ok().filter(|_| TOPIC_NUMBERS.contains(&&**name))
+            {
+                settings.insert(name.clone(), number.into());
+            }
+        }
+        binding["topicConfiguration"] = Value::Object(settings);
+    }
+    json!({ "address": address, "description": about, "bindings": { "kafka": binding } })
+}
+
+fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
+    let name = action.name();
+    let streams: Vec<Stream> =
+        sources.iter().map(|source| Stream::new(String::new(), source, name)).collect();
+    let id = match action.kind() {
+        Kind::Change => {
+            json!({ "pattern": "^[0-9a-f]{64}$", "description": "Equals ce_nexudusfingerprint: byte-equal copies have the same id" })
+        }
+        Kind::Signal => json!({ "format": "uuid", "description": "A UUIDv7 of its own for each event" }),
+    };
+    let payload = match action {
+        Action::Known(entry) => json!({ "$ref": format!("#/components/schemas/{}", entry.entity) }),
+        Action::Extra(_) => json!({ "type": "object" }),
+    };
+    let kind: Vec<&str> = streams.iter().map(|stream| stream.kind.as_str()).take(1).collect();
+    let mut message = json!({
+        "name": kind.first(),
+        "title": name,
+        "summary": about(action),
+        "contentType": "application/json",
+        "headers": {
+            "allOf": [{ "$ref": "#/components/schemas/Headers" }],
+            "properties": {
+                "ce_id": id,
+                "ce_type": { "enum": kind },
+                "ce_source": { "enum": streams.iter().map(|stream| stream.source.as_str()).collect::<Vec<_>>() },
+            },
+        },
+        "payload": payload,
+        "bindings": { "kafka": {
+            "key": { "type": "string", "description": format!("The record's {} as text, else its UniqueId, else no key", config.topics.key) },
+            "bindingVersion": BINDING_VERSION,
+        } },
+    });
+    if let Action::Known(_) = action {
+        message["x-json-schema-id"] = schema::id(name).into();
+    }
+    message
+}
+
+fn quarantined(config: &Config) -> Value {
+    let sources = config.sources.keys().map(|source| Stream::new(String::new(), source, "").source);
+    let reasons: Vec<&str> = QuarantineReason::ALL.iter().map(|reason| reason.label()).collect();
+    json!({
+        "name": QUARANTINE,
+        "title": "A delivery in quarantine",
+        "summary": "The value is the whole body as it came. There is no key.",
+        "contentType": "application/json",
+        "headers": {
+            "allOf": [{ "$ref": "#/components/schemas/Headers" }],
+            "required": ["quarantine-reason", "nexudus-action"],
+            "properties": {
+                "ce_id": { "pattern": "^[0-9a-f]{64}$" },
+                "ce_source": { "enum": sources.collect::<BTreeSet<_>>() },
+                "quarantine-reason": { "type": "string", "enum": reasons },
+                "nexudus-action": { "type": "string", "description": "The action as the URL gave it" },
+            },
+        },
+        "payload": { "description": "Any bytes; JSON unless content-type is application/octet-stream" },
+        "bindings": { "kafka": { "bindingVersion": BINDING_VERSION } },
+    })
+}
+
+/// The headers of every message; README.md has the same table.
+fn headers(key: &str) -> Value {
+    let warnings = [SignatureWarning::Missing, SignatureWarning::Invalid].map(SignatureWarning::label);
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let time =
+        |description: &str| json!({ "type": "string", "format": "date-time", "description": description });
+    json!({
+        "type": "object",
+        "description": "CloudEvents 1.0 attributes (Kafka binding, binary mode) and the bridge's own headers; UTF-8 text",
+        "required": ["content-type", "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_nexudusreceived", "ce_nexudusfingerprint"],
+        "properties": {
+            "content-type": { "type": "string", "enum": ["application/json", "application/octet-stream"] },
+            "ce_specversion": { "type": "string", "enum": ["1.0"] },
+            "ce_id": text("Id of the event; unique with ce_source"),
+            "ce_source": text("/nexudus/{source}"),
+            "ce_type": text("com.nexudus.{action}"),
+            "ce_subject": text(&format!("The key, if there is one: the record's {key}, else its UniqueId")),
+            "ce_time": time("The record's UpdatedOn, else the time of receipt; 0 to 7 digits behind the second"),
+            "ce_nexudusreceived": time("Time of receipt"),
+            "ce_nexudusfingerprint": { "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of source, NUL, action, NUL, record" },
+            "ce_nexuduscatchup": text("The run of catch-up that read the record back"),
+            "nexudus-signature": { "type": "string", "enum": warnings, "description": "Only where signature = \"warn\" let the delivery through" },
+            "traceparent": text("W3C Trace Context"),
+            "tracestate": text("W3C Trace Context"),
+        },
+    })
+}
+
+/// Returns the bootstrap servers, as the bridge names them.
+fn servers(kafka: &Kafka, security: &[Value]) -> Map<String, Value> {
+    let protocol = property(kafka, &["security.protocol"]).unwrap_or_default().to_ascii_lowercase();
+    let protocol = if protocol.ends_with("ssl") { "kafka-secure" } else { "kafka" };
+    let server = |(index, address): (usize, &str)| {
+        let host = address.rsplit_once("://").map_or(address, |(_, host)| host);
+        let mut server = json!({ "host": host, "protocol": protocol });
+        if !security.is_empty() {
+            server["security"] = security.into();
+        }
+        (format!("kafka-{}", index + 1), server)
+    };
+    kafka.bootstrap_servers.split(',').enumerate().map(server).collect()
+}
+
+/// Returns the security schemes of the servers, and the references to them.
+fn security(kafka: &Kafka) -> (Map<String, Value>, Vec<Value>) {
+    let mut schemes = Map::new();
+    if property(kafka, &["ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"])
+        .is_some()
+    {
+        schemes.insert("clientCertificate".to_owned(), json!({ "type": "X509" }));
+    }
+    let mechanism = property(kafka, &["sasl.mechanism", "sasl.mechanisms"]).map(str::to_ascii_uppercase);
+    let kind = match mechanism.as_deref() {
+        Some("PLAIN") => Some("plain"),
+        Some("SCRAM-SHA-256") => Some("scramSha256"),
+        Some("SCRAM-SHA-512") => Some("scramSha512"),
+        Some("GSSAPI") => Some("gssapi"),
+        _ => None,
+    };
+    if let Some(kind) = kind {
+        schemes.insert("sasl".to_owned(), json!({ "type": kind }));
+    } else if let Some(oauth) = &kafka.oauth {
+        let mut endpoint = oauth.token_endpoint.clone();
+        endpoint.set_query(None); // it can hold a key
+        let flow = json!({ "tokenUrl": endpoint.as_str(), "availableScopes": {} });
+        schemes
+            .insert("sasl".to_owned(), json!({ "type": "oauth2", "flows": { "clientCredentials": flow } }));
+    }
+    let reference = |name: &String| json!({ "$ref": format!("#/components/securitySchemes/{name}") });
+    let references = schemes.keys().map(reference).collect();
+    (schemes, references)
+}
+
+/// Returns the first of these properties that is set.
+fn property<'a>(kafka: &'a Kafka, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| kafka.properties.get(*name)).map(Property::shown)
+}

@@ -1,0 +1,157 @@
+//! AsyncAPI: the document of `asyncapi` states what is published. Its form is judged by the official parser in
+//! `deploy/asyncapi/check`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use crate::support::kafka::free_port;
+use crate::support::program::{Running, err, out, program, run};
+
+fn document(arguments: &[&str]) -> Value {
+    let output = run(&[&["asyncapi"], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    serde_json::from_str(&out(&output)).expect("JSON")
+}
+
+/// The name of the message that the document has for a topic.
+fn message_on(document: &Value, topic: &str) -> String {
+    let channels = document["channels"].as_object().expect("channels");
+    let (name, channel) =
+        channels.iter().find(|(_, channel)| channel["address"] == topic).expect("a channel");
+    let reference = &channel["messages"][name]["$ref"];
+    assert_eq!(*reference, format!("#/components/messages/{name}"));
+    let operation = &document["operations"][format!("send.{name}")];
+    assert_eq!(operation["channel"]["$ref"], format!("#/channels/{name}"));
+    name.clone()
+}
+
+/// Holds an event of `tail --json` against the document: headers, their names, and the value.
+fn judge(document: &Value, event: &Value) {
+    let name = message_on(document, event["topic"].as_str().expect("a topic"));
+    let part = |part: &str| json!({ "$ref": format!("#/components/messages/{name}/{part}") });
+    let schema = json!({
+        "properties": { "headers": part("headers"), "value": part("payload") },
+        "components": document["components"],
+    });
+    let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&schema);
+    let validator = validator.expect("it can be compiled");
+    let headers: Map<String, Value> = event["headers"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|header| (header["name"].as_str().expect("a name").to_owned(), header["value"].clone()))
+        .collect();
+    let common = &document["components"]["schemas"]["Headers"]["properties"];
+    let own = &document["components"]["messages"][&name]["headers"]["properties"];
+    let known: BTreeSet<&String> =
+        [common, own].into_iter().flat_map(|it| it.as_object().expect("headers").keys()).collect();
+    let unknown: Vec<&String> = headers.keys().filter(|header| !known.contains(header)).collect();
+    assert!(unknown.is_empty(), "{name}: not in the document: {unknown:?}");
+    let instance = json!({ "headers": headers, "value": event["value"] });
+    let errors: Vec<String> =
+        validator.iter_errors(&instance).map(|error| format!("{} {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{name}: {errors:?}");
+    for header in common["required"].as_array().into_iter().flatten() {
+        let mut without = instance.clone();
+        without["headers"].as_object_mut().expect("headers").remove(header.as_str().expect("a name"));
+        assert!(!validator.is_valid(&without), "{name}: {header} is missing and nobody minds");
+    }
+    let mut wrong = instance.clone();
+    wrong["headers"]["ce_source"] = json!("/nexudus/elsewhere");
+    assert!(!validator.is_valid(&wrong), "{name}: any source is accepted");
+}
+
+#[test]
+fn what_the_bridge_publishes_is_what_the_document_says() {
+    let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
+    let [port, kafka, admin] = ports.each_ref().map(String::as_str);
+    let dev =
+        Running::start(program().args(["dev", "--port", port, "--kafka-port", kafka, "--admin-port", admin]));
+    dev.line_with("Ctrl-C");
+    let url = format!("http://127.0.0.1:{port}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let body = folder.path().join("body.json");
+    std::fs::write(&body, r#"[{"Id":1}]"#).expect("written");
+    let unknown = ["send", "SomethingNew", "--payload", &body.display().to_string(), "--url", &url];
+    for sent in [run(&["send", "all", "--url", &url]), run(&unknown)] {
+        assert_eq!(sent.status.code(), Some(0), "{}{}", out(&sent), err(&sent));
+    }
+    let document = document(&[]);
+    let bootstrap = format!("127.0.0.1:{kafka}");
+    let mut topics = BTreeSet::new();
+    let tail =
+        run(&["tail", "*", "--bootstrap", &bootstrap, "--from", "beginning", "--json", "--count", "90"]);
+    for line in out(&tail).lines() {
+        let event: Value = serde_json::from_str(line).expect("an object a line");
+        judge(&document, &event);
+        topics.insert(event["topic"].as_str().expect("a topic").to_owned());
+    }
+    let channels = document["channels"].as_object().expect("channels");
+    let addresses: BTreeSet<String> =
+        channels.values().map(|it| it["address"].as_str().expect("an address").to_owned()).collect();
+    assert_eq!(topics, addresses);
+}
+
+#[test]
+fn the_document_is_of_this_configuration_and_has_no_secret_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bridge.toml");
+    let text = r#"
+        [kafka]
+        bootstrap_servers = "kafka-1:9093,kafka-2:9093"
+        [kafka.properties]
+        "security.protocol" = "sasl_ssl"
+        "sasl.mechanisms" = "SCRAM-SHA-512"
+        "sasl.username" = "bridge"
+        "sasl.password" = "n0t-for-the-document"
+        [topics]
+        prefix = "n."
+        key = "CoworkerId"
+        partitions = 6
+        replication_factor = 3
+        config = { "cleanup.policy" = "compact,delete", "retention.ms" = "604800000", "min.insync.replicas" = "2" }
+        [sources.default]
+        secrets = ["n0t-for-the-document"]
+        [sources.north]
+        secrets = ["n0t-for-the-document"]
+        extra_actions = ["SomethingNew"]
+    "#;
+    std::fs::write(&file, text).expect("written");
+    let document = document(&["--config", &file.display().to_string()]);
+    assert!(!document.to_string().contains("n0t-for-the-document"));
+    assert_eq!(document["channels"].as_object().expect("channels").len(), 91);
+    assert_eq!(
+        document["servers"]["kafka-2"],
+        json!({"host": "kafka-2:9093", "protocol": "kafka-secure", "security": [{"$ref": "#/components/securitySchemes/sasl"}]})
+    );
+    assert_eq!(document["components"]["securitySchemes"], json!({"sasl": {"type": "scramSha512"}}));
+    let binding = &document["channels"]["BookingDelete"]["bindings"]["kafka"];
+    assert_eq!(
+        (&binding["topic"], &binding["partitions"], &binding["replicas"]),
+        (&json!("n.BookingDelete"), &json!(6), &json!(3))
+    );
+    let settings = &binding["topicConfiguration"];
+    assert_eq!(
+        (&settings["cleanup.policy"], &settings["retention.ms"]),
+        (&json!(["compact", "delete"]), &json!(604_800_000))
+    );
+    assert!(
+        settings["max.message.bytes"].is_u64() && settings["min.insync.replicas"].is_null(),
+        "{settings}"
+    );
+    let messages = &document["components"]["messages"];
+    assert_eq!(
+        messages["BookingDelete"]["headers"]["properties"]["ce_source"]["enum"],
+        json!(["/nexudus/default", "/nexudus/north"])
+    );
+    assert_eq!(messages["BookingDelete"]["x-json-schema-id"], "urn:nexudus-bridge:schema:1:BookingDelete");
+    assert_eq!(messages["BookingDelete"]["payload"]["$ref"], "#/components/schemas/Booking");
+    assert_eq!(
+        messages["SomethingNew"]["headers"]["properties"]["ce_source"]["enum"],
+        json!(["/nexudus/north"])
+    );
+    assert_eq!(messages["SomethingNew"]["payload"], json!({"type": "object"}));
+    let key = messages["BookingDelete"]["bindings"]["kafka"]["key"]["description"].as_str().expect("text");
+    assert!(key.contains("CoworkerId"), "{key}");
+}
