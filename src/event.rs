@@ -56,7 +56,8 @@ pub struct Attributes {
     pub id: EventId,
     /// `ce_nexudusfingerprint`.
     pub fingerprint: Fingerprint,
-    /// `ce_time`: when the record was changed, as RFC 3339 in UTC; the time of receipt if the record does not say.
+    /// `ce_time`: when the record was changed, as RFC 3339 in UTC; the time of receipt if the record does not say. It orders
+    /// creations and updates of a record only: a deleted record can carry an older time.
     pub time: Option<Bytes>,
     /// `ce_nexudusreceived`: when the delivery arrived.
     pub received: ReceivedAt,

@@ -213,6 +213,35 @@ mod tests {
     }
 
     #[test]
+    fn the_times_of_one_record_are_in_order_over_its_samples() {
+        let mut records = std::collections::BTreeMap::<u64, Vec<(&str, String, jiff::Timestamp)>>::new();
+        for entry in &ENTRIES {
+            let records_of = serde_json::from_str::<serde_json::Value>(payload(entry.name).unwrap()).unwrap();
+            let record = &records_of[0];
+            let created = record["CreatedOn"].as_str().unwrap()[..19].to_owned(); // a save has digits that a database lacks
+            let updated = record["UpdatedOn"].as_str().unwrap().parse().unwrap();
+            let times = records.entry(record["Id"].as_u64().unwrap()).or_default();
+            times.push((entry.verb, created, updated));
+            let past =
+                |field: &str| field.ends_with("On") || ["SaleDate", "TransactionDate"].contains(&field);
+            for (field, value) in record.as_object().unwrap().iter().filter(|(field, _)| past(field)) {
+                let time: Option<jiff::Timestamp> = value.as_str().map(|time| time.parse().unwrap());
+                let is_late = entry.verb == "deleted" && time.is_some_and(|time| time > updated);
+                assert!(!is_late, "{}: {field} is after the deletion", entry.name);
+            }
+        }
+        for (id, samples) in records {
+            assert!(samples.iter().all(|(_, created, _)| *created == samples[0].1), "{id}: {samples:?}");
+            let at = |verbs: &[&str]| {
+                let of = samples.iter().filter(|(verb, _, _)| verbs.contains(verb));
+                of.map(|(_, _, updated)| *updated).max()
+            };
+            let order = [at(&["created", "registered"]), at(&["updated"]), at(&["deleted"])];
+            assert!(order.into_iter().flatten().is_sorted_by(|a, b| a < b), "{id}: {order:?}");
+        }
+    }
+
+    #[test]
     fn white_space_goes_between_tokens_only() {
         for (text, wire) in [
             ("[ { \"a b\" : 1.50 , \"c\" : [ null , true ] } ]\r\n", "[{\"a b\":1.50,\"c\":[null,true]}]"),
