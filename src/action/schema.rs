@@ -7,9 +7,10 @@
 //! | --- | --- |
 //! | `documented` | the pages of Nexudus's REST API, of 2020 or of today |
 //! | `sample` | the invented samples, which have the fields that those pages list; null is allowed |
-//! | `inferred` | the name of the field, since the samples have only null; null is allowed |
+//! | `inferred` | the name of the field, since the samples have only null; null is allowed. It can be wrong |
 //!
-//! A schema allows further fields, because Nexudus adds fields. The bridge does not validate records.
+//! Copies of fields of a linked record are documented as strings whatever the type of the original, so such a field has both
+//! types where the sample has another. A schema allows further fields, because Nexudus adds fields. The bridge does not validate records.
 
 use serde_json::{Map, Value, json};
 
