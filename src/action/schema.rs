@@ -65,7 +65,7 @@ pub fn id(action: &str) -> String {
     format!("urn:nexudus-bridge:schema:1:{action}")
 }
 
-/// Returns the schema of an action's record, which is the value of its Kafka message.
+/// Returns the schema of an action's record, the value of its Kafka message.
 pub fn of(entry: &Entry) -> Value {
     let mut schema = record(entry.entity);
     schema["$schema"] = DIALECT.into();

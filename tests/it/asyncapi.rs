@@ -1,4 +1,4 @@
-//! AsyncAPI: the document of `asyncapi` states what is published. Its form is judged by the official parser in
+//! AsyncAPI: every published message matches the document of `asyncapi`. The official parser validates its form in
 //! `deploy/asyncapi/check`.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ fn document(arguments: &[&str]) -> Value {
     serde_json::from_str(&out(&output)).expect("JSON")
 }
 
-/// The name of the message that the document has for a topic.
+/// Returns the name of the message that the document has for a topic.
 fn message_on(document: &Value, topic: &str) -> String {
     let channels = document["channels"].as_object().expect("channels");
     let (name, channel) =
@@ -26,8 +26,8 @@ fn message_on(document: &Value, topic: &str) -> String {
     name.clone()
 }
 
-/// Holds an event of `tail --json` against the document: headers, their names, and the value.
-fn judge(document: &Value, event: &Value) {
+/// Validates an event of `tail --json` against the document: names and values of its headers, and its record.
+fn validate(document: &Value, event: &Value) {
     let name = message_on(document, event["topic"].as_str().expect("a topic"));
     let part = |part: &str| json!({ "$ref": format!("#/components/messages/{name}/{part}") });
     let schema = json!({
@@ -55,7 +55,7 @@ fn judge(document: &Value, event: &Value) {
     for header in common["required"].as_array().into_iter().flatten() {
         let mut without = instance.clone();
         without["headers"].as_object_mut().expect("headers").remove(header.as_str().expect("a name"));
-        assert!(!validator.is_valid(&without), "{name}: {header} is missing and nobody minds");
+        assert!(!validator.is_valid(&without), "{name}: accepted without {header}");
     }
     let mut wrong = instance.clone();
     wrong["headers"]["ce_source"] = json!("/nexudus/elsewhere");
@@ -63,7 +63,7 @@ fn judge(document: &Value, event: &Value) {
 }
 
 #[test]
-fn what_the_bridge_publishes_is_what_the_document_says() {
+fn every_published_message_matches_the_document() {
     let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
     let [port, kafka, admin] = ports.each_ref().map(String::as_str);
     let dev =
@@ -84,7 +84,7 @@ fn what_the_bridge_publishes_is_what_the_document_says() {
         run(&["tail", "*", "--bootstrap", &bootstrap, "--from", "beginning", "--json", "--count", "90"]);
     for line in out(&tail).lines() {
         let event: Value = serde_json::from_str(line).expect("an object a line");
-        judge(&document, &event);
+        validate(&document, &event);
         topics.insert(event["topic"].as_str().expect("a topic").to_owned());
     }
     let channels = document["channels"].as_object().expect("channels");

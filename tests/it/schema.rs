@@ -1,18 +1,18 @@
-//! Schemas: what `schema` prints accepts every sample, and refuses a sample whose field has another type.
+//! Schemas: every sample matches the schema of its action; a sample in which a field has another type does not.
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use crate::support::program::{err, out, run};
 
-/// What a command prints, one JSON document a line.
+/// Runs a command that prints one JSON document a line.
 fn lines(arguments: &[&str]) -> Vec<Value> {
     let output = run(arguments);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     out(&output).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// A schema that also checks formats, beside the record of its action.
+/// Returns each action's schema, a validator that checks formats too, and the record of the action's sample.
 fn schemas_and_records() -> Vec<(Value, Validator, Value)> {
     let schemas = lines(&["schema", "all"]);
     let samples = lines(&["sample", "all", "--json"]);
@@ -26,7 +26,7 @@ fn schemas_and_records() -> Vec<(Value, Validator, Value)> {
     schemas.into_iter().zip(samples).map(pair).collect()
 }
 
-/// Values of every JSON type; a string of no format.
+/// A value of every JSON type. The string has no format.
 fn values() -> [(&'static str, Value); 7] {
     [
         ("null", Value::Null),
@@ -40,7 +40,7 @@ fn values() -> [(&'static str, Value); 7] {
 }
 
 #[test]
-fn every_sample_matches_its_schema_and_has_no_field_without_a_description_of_its_type() {
+fn every_sample_matches_its_schema_which_has_a_type_for_each_of_its_fields() {
     for (schema, validator, record) in schemas_and_records() {
         let action = &schema["title"];
         let errors: Vec<String> = validator
@@ -59,7 +59,7 @@ fn every_sample_matches_its_schema_and_has_no_field_without_a_description_of_its
         for field in ["Id", "UniqueId", "CreatedOn", "UpdatedOn"] {
             let mut without = record.clone();
             without.as_object_mut().expect("a record").remove(field);
-            assert!(!validator.is_valid(&without), "{action}: {field} is missing and nobody minds");
+            assert!(!validator.is_valid(&without), "{action}: accepted without {field}");
         }
     }
 }
@@ -72,7 +72,7 @@ fn a_field_of_another_type_than_documented_does_not_match() {
             let types: Vec<&str> = match &facts["type"] {
                 Value::String(only) => vec![only],
                 Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-                _ => continue, // inferred, and the name tells no type
+                _ => continue, // inferred, and the name suggests no type
             };
             let allowed = |kind| types.contains(&kind) || kind == "integer" && types.contains(&"number");
             for (_, value) in values().into_iter().filter(|(kind, _)| !allowed(*kind)) {

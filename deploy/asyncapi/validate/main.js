@@ -1,5 +1,5 @@
 // Parses and validates AsyncAPI documents: node main.js FILE...
-// Prints what the parser says of each, and fails for errors and for warnings; hints of style are left out.
+// Prints the parser's errors and warnings and fails if there are any; hints of style are left out.
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import parser from '@asyncapi/parser';
