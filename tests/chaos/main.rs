@@ -182,7 +182,7 @@ fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
 
 /// Shows the oracle every message of every topic.
 fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
-    let mut oracle = Oracle::new(workload, journals, scene.aside_made, scene.stage.troubles());
+    let mut oracle = Oracle::new(workload, journals, scene.aside_made, scene.stage.troubles(CONFIRM_TIMEOUT));
     for action in 0..ACTIONS.len() {
         scene.client.scan(&scene.topic(action), READ_WITHIN, |message| {
             oracle.see(&Message {

@@ -11,9 +11,6 @@ use nexudus_bridge::signature::SigningKey;
 
 use crate::journal::Moment;
 
-/// The longest `confirm_timeout` of these tests, in nanoseconds.
-const AFTERMATH: Moment = 3_000_000_000;
-
 /// How many findings of a kind are told; all are counted.
 const TOLD: usize = 8;
 
@@ -184,11 +181,12 @@ impl Stage {
         }
     }
 
-    /// The beginning and the end of each fault and its aftermath: a message sent during the fault can time out after it, and
-    /// the Kafka client then writes others again.
-    pub(crate) fn troubles(&self) -> Vec<(Moment, Moment)> {
+    /// The beginning of each fault and the end of its aftermath. Where Kafka has faults, a message sent during one can time out
+    /// until `confirm_timeout` after it, and the Kafka client then writes others again.
+    pub(crate) fn troubles(&self, aftermath: Duration) -> Vec<(Moment, Moment)> {
+        let aftermath = Moment::try_from(aftermath.as_nanos()).expect("seconds");
         let pulse = lock(&self.pulse);
-        let end = |over: Option<Moment>| over.map_or(Moment::MAX, |over| over + AFTERMATH);
+        let end = |over: Option<Moment>| over.map_or(Moment::MAX, |over| over + aftermath);
         pulse.faults.iter().map(|fault| (fault.began, end(fault.over))).collect()
     }
 

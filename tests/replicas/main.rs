@@ -193,7 +193,7 @@ fn failed(stage: &Stage) -> u64 {
 
 /// Shows the oracle every message of every topic.
 fn read(client: &Client, prefix: &str, workload: Workload, journals: &[Journal], stage: &Stage) -> Verdict {
-    let oracle = Oracle::new(workload, journals, 0, stage.troubles());
+    let oracle = Oracle::new(workload, journals, 0, stage.troubles(Duration::ZERO));
     let mut oracle = oracle.behind_proxy(SHUTDOWN_DELAYS.len());
     for (action, of) in ACTIONS.iter().enumerate() {
         client.scan(&format!("{prefix}{}", of.name), WITHIN, |message| {
