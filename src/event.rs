@@ -32,8 +32,25 @@ pub struct Stream {
 impl Stream {
     /// The stream of an action of a source; both by name.
     pub fn new(topic: String, source: &str, action: &str) -> Self {
-        Self { topic, source: format!("/nexudus/{source}"), kind: format!("com.nexudus.{action}") }
+        Self { topic, source: source_of(source), kind: kind_of(action) }
     }
+}
+
+const SOURCE_PREFIX: &str = "/nexudus/";
+
+/// Returns the `ce_source` of a source.
+pub fn source_of(name: &str) -> String {
+    format!("{SOURCE_PREFIX}{name}")
+}
+
+/// Returns the name of the source that a `ce_source` stands for; `None` if the bridge did not write it.
+pub fn source_name(source: &str) -> Option<&str> {
+    source.strip_prefix(SOURCE_PREFIX)
+}
+
+/// Returns the `ce_type` of an action.
+pub fn kind_of(action: &str) -> String {
+    format!("com.nexudus.{action}")
 }
 
 /// One message for Kafka.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::output::Output;
 use crate::action::{Action, Kind, QUARANTINE, schema};
 use crate::config::{Config, Kafka, Property};
-use crate::event::Stream;
+use crate::event;
 use crate::kafka::topics::{Wanted, wanted};
 use crate::outcome::{QuarantineReason, SignatureWarning};
 
@@ -137,8 +137,7 @@ fn channel(address: &str, topics: &BTreeMap<String, Wanted>, about: &str) -> Val
 
 fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
     let name = action.name();
-    let streams: Vec<Stream> =
-        sources.iter().map(|source| Stream::new(String::new(), source, name)).collect();
+    let kind = event::kind_of(name);
     let id = match action.kind() {
         Kind::Change => {
             json!({ "pattern": "^[0-9a-f]{64}$", "description": "Equals ce_nexudusfingerprint: byte-equal copies have the same id" })
@@ -149,9 +148,8 @@ fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
         Action::Known(entry) => json!({ "$ref": format!("#/components/schemas/{}", entry.entity) }),
         Action::Extra(_) => json!({ "type": "object" }),
     };
-    let kind: Vec<&str> = streams.iter().map(|stream| stream.kind.as_str()).take(1).collect();
     let mut message = json!({
-        "name": kind.first(),
+        "name": kind,
         "title": name,
         "summary": about(action),
         "contentType": "application/json",
@@ -159,8 +157,8 @@ fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
             "allOf": [{ "$ref": "#/components/schemas/Headers" }],
             "properties": {
                 "ce_id": id,
-                "ce_type": { "enum": kind },
-                "ce_source": { "enum": streams.iter().map(|stream| stream.source.as_str()).collect::<Vec<_>>() },
+                "ce_type": { "enum": [kind] },
+                "ce_source": { "enum": sources.iter().map(|source| event::source_of(source)).collect::<Vec<_>>() },
             },
         },
         "payload": payload,
@@ -176,7 +174,7 @@ fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
 }
 
 fn quarantined(config: &Config) -> Value {
-    let sources = config.sources.keys().map(|source| Stream::new(String::new(), source, "").source);
+    let sources = config.sources.keys().map(|source| event::source_of(source));
     let reasons: Vec<&str> = QuarantineReason::ALL.iter().map(|reason| reason.label()).collect();
     json!({
         "name": QUARANTINE,

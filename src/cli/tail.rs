@@ -16,6 +16,7 @@ use super::moment::moment;
 use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
 use crate::action::{Action, Actions, QUARANTINE};
 use crate::config::{Config, brokers};
+use crate::event::source_name;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 
 pub(super) mod json;
@@ -65,7 +66,9 @@ struct Filter {
 
 impl Filter {
     fn takes(&self, message: &Message) -> bool {
-        let source = message.header("ce_source").and_then(|source| source.strip_prefix(b"/nexudus/"));
+        let source = message.header("ce_source");
+        let source =
+            source.and_then(|source| source_name(std::str::from_utf8(source).ok()?)).map(str::as_bytes);
         let is_one_of =
             |names: &[String], value: Option<&[u8]>| names.iter().any(|name| Some(name.as_bytes()) == value);
         (self.source.is_empty() || is_one_of(&self.source, source))

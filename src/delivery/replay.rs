@@ -20,7 +20,7 @@ use super::route::{Routed, Router};
 use super::verify::Verified;
 use super::{Confirmed, Origins, origins};
 use crate::config::Config;
-use crate::event::{Event, Trace};
+use crate::event::{self, Event, Trace};
 use crate::kafka::confirm::{self, Verdict};
 use crate::kafka::consumer::Message;
 use crate::kafka::producer::Producer;
@@ -246,7 +246,7 @@ impl Kept {
             let value = message.header(name).and_then(|value| std::str::from_utf8(value).ok());
             value.ok_or(Unroutable::Foreign(name))
         };
-        let source = text("ce_source")?.strip_prefix("/nexudus/").ok_or(Unroutable::Foreign("ce_source"))?;
+        let source = event::source_name(text("ce_source")?).ok_or(Unroutable::Foreign("ce_source"))?;
         let received_at = text("ce_nexudusreceived")?.parse();
         let warning = match message.header("nexudus-signature") {
             None => None,

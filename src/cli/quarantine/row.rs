@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::choice::Place;
+use crate::event::source_name;
 use crate::kafka::consumer::Message;
 
 /// A quarantined message without its body. What a header does not say, or not in UTF-8, is none.
@@ -38,7 +39,7 @@ impl Row {
             partition,
             offset,
             received,
-            source: source.and_then(|source| Some(source.strip_prefix("/nexudus/")?.to_owned())),
+            source: source.and_then(|source| Some(source_name(&source)?.to_owned())),
             action: header("nexudus-action"),
             reason: header("quarantine-reason"),
             signature: header("nexudus-signature"),
