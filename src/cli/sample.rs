@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -49,7 +50,8 @@ pub(super) fn run(
     let keys = if args.signed { args.secret.keys(configuration)? } else { Vec::new() };
     let mut out = Output::stdout();
     for entry in entries {
-        let Some(fixture) = payload(entry.name) else { continue };
+        let fixture =
+            payload(entry.name).with_context(|| format!("there is no payload for {}", entry.name))?;
         let body = String::from_utf8(wire_body(fixture))?;
         print(&mut out, entry.name, &body, keys.first(), args.json)?;
     }

@@ -17,7 +17,7 @@ const POISON: i64 = 10;
 /// The content of the table `records`: `updated_on`, `json` (both `None` for a deleted record) and number of events.
 pub(crate) type Rows = BTreeMap<(String, i64), (Option<String>, Option<String>, u64)>;
 
-/// What a trigger of the test's databases refuses.
+/// The text that a trigger of the test's databases refuses.
 pub(crate) const REFUSED: &str = "refuse this row";
 
 /// The whole workload.
