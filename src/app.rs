@@ -21,10 +21,10 @@ use crate::http::tls::Certificate;
 use crate::http::{Listening, serve_admin, serve_ingress};
 use crate::kafka::preparation::Preparation;
 use crate::kafka::producer::Producer;
-use crate::kafka::settings::library_version;
+use crate::kafka::settings::{library_version, queue_limits};
 use crate::kafka::status::Status;
 use crate::kafka::watch::Watch;
-use crate::metrics::Metrics;
+use crate::metrics::{Limits, Metrics};
 use crate::outage::Outages;
 use crate::telemetry::trace::Traces;
 use crate::token::{TokenError, TokenServer};
@@ -107,8 +107,7 @@ impl App {
             tracing::warn!("{warning}");
         }
         let metrics = Arc::new(Metrics::new(&library_version()));
-        let Ingress { max_in_flight, max_in_flight_bytes, .. } = config.ingress;
-        metrics.limits(max_in_flight, max_in_flight_bytes, config.kafka.confirm_timeout);
+        metrics.limits(limits(&config));
         let status = Arc::new(Status::default());
         let certificate = config.ingress.tls.as_ref();
         let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
@@ -285,6 +284,20 @@ pub fn check(config: &Config) -> Result<Vec<String>, BuildError> {
     start_traces(config)?;
     Producer::new(config, Arc::default(), metrics).map_err(BuildError::Kafka)?;
     Ok(warnings.into_iter().collect())
+}
+
+/// Returns the limits that the metrics show.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; limits are far below 2^53")]
+fn limits(config: &Config) -> Limits {
+    let [producer_queue_messages, producer_queue_bytes] = queue_limits(config);
+    Limits {
+        in_flight_deliveries: config.ingress.max_in_flight as f64,
+        in_flight_bytes: config.ingress.max_in_flight_bytes as f64,
+        redelivery_bytes: config.redelivery.max_bytes as f64,
+        producer_queue_messages,
+        producer_queue_bytes,
+        confirm_timeout: config.kafka.confirm_timeout,
+    }
 }
 
 fn start_traces(config: &Config) -> Result<Option<Traces>, BuildError> {

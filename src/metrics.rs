@@ -6,6 +6,7 @@
 
 mod control;
 mod deliveries;
+mod limits;
 mod log_lines;
 #[cfg(target_os = "linux")]
 mod process;
@@ -15,13 +16,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use prometheus::{
-    CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
 pub use self::control::{ControlMetrics, WebhookSeries};
 use self::deliveries::PairMetrics;
 pub use self::deliveries::SourceMetrics;
+pub use self::limits::Limits;
 use self::log_lines::LogLines;
 use crate::action::Actions;
 use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
@@ -298,21 +300,6 @@ impl Metrics {
         Fates {
             confirmed: self.confirm_duration.get_sample_count(),
             timed_out: self.delivery_duration[Outcome::Timeout as usize].get_sample_count(),
-        }
-    }
-
-    /// Says once, at start, what other metrics come near to: the bounds of what is in flight, and of a confirmation's time.
-    pub fn limits(&self, deliveries: usize, bytes: usize, confirm_timeout: Duration) {
-        for (name, help, limit) in [
-            ("in_flight_deliveries_limit", "The most of them (ingress.max_in_flight).", deliveries as f64),
-            ("in_flight_bytes_limit", "The most of them (ingress.max_in_flight_bytes).", bytes as f64),
-            (
-                "confirm_timeout_seconds",
-                "How long a confirmation may take (kafka.confirm_timeout).",
-                confirm_timeout.as_secs_f64(),
-            ),
-        ] {
-            one(&self.registry, name, help, Gauge::with_opts).set(limit);
         }
     }
 

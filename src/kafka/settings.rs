@@ -97,6 +97,14 @@ pub(super) fn producer_config(config: &Config) -> ClientConfig {
     client
 }
 
+/// Returns how many messages and bytes the queue of a producer may hold. librdkafka takes 0 messages for no limit.
+pub fn queue_limits(config: &Config) -> [f64; 2] {
+    let client = producer_config(config);
+    let limit = |name| client.get(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
+    let messages = limit("queue.buffering.max.messages");
+    [if messages == 0.0 { f64::INFINITY } else { messages }, limit("queue.buffering.max.kbytes") * 1024.0]
+}
+
 /// Puts the user's properties over ours, also where the user knows ours by another name.
 pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Property>) {
     const ALIASES: [(&str, &str); 5] = [

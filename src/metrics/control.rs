@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
@@ -18,6 +19,7 @@ pub struct ControlMetrics {
     reenabled: IntCounterVec,
     missing: IntGaugeVec,
     outages: GaugeVec,
+    interval: Mutex<Option<Gauge>>,
     last_success: Mutex<Option<Gauge>>,
     shown: Mutex<Shown>,
 }
@@ -98,6 +100,7 @@ impl ControlMetrics {
                 "Last success of the webhook before Nexudus disabled it, until catch-up has read what was missed, as Unix time.",
                 &["source", "action"],
             ),
+            interval: Mutex::default(),
             last_success: Mutex::default(),
             shown: Mutex::default(),
             registry: registry.clone(),
@@ -118,8 +121,10 @@ impl ControlMetrics {
     /// Shows nothing of the webhooks any more: nobody looks.
     pub fn forget(&self) {
         self.show(&[], std::iter::empty());
-        if let Some(gauge) = self.last_success.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            drop(self.registry.unregister(Box::new(gauge)));
+        for gauge in [&self.interval, &self.last_success] {
+            if let Some(gauge) = gauge.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                drop(self.registry.unregister(Box::new(gauge)));
+            }
         }
     }
 
@@ -170,6 +175,16 @@ impl ControlMetrics {
         shown.outages = now;
     }
 
+    /// Shows how often the guardian looks at the webhooks. Only a bridge that watches webhooks has this metric.
+    pub fn watches(&self, interval: Duration) {
+        let name = "guardian_interval_seconds";
+        let help = "Time between two looks of the guardian at the webhooks (nexudus.guardian.interval).";
+        let mut gauge = self.interval.lock().unwrap_or_else(PoisonError::into_inner);
+        gauge
+            .get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts))
+            .set(interval.as_secs_f64());
+    }
+
     fn seen(&self) {
         let name = "guardian_last_success_timestamp_seconds";
         let help = "When the guardian last saw all webhooks in Nexudus, as Unix time.";
@@ -206,6 +221,8 @@ mod tests {
             [("north", 1), ("south", 0)].into_iter(),
         );
         metrics.looked(&[webhook("2", None)], [("north", 0)].into_iter());
+        metrics.watches(Duration::from_secs(60));
+        metrics.watches(Duration::from_secs(90));
         let text = render();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let labels = r#"{action="BookingCreate",source="north",webhook_id="2"}"#;
@@ -214,8 +231,9 @@ mod tests {
             format!("nexudus_bridge_webhook_consecutive_failures{labels} 3"),
             r#"nexudus_bridge_webhooks_missing{source="north"} 0"#.to_owned(),
         ];
-        assert!(samples[0].starts_with("nexudus_bridge_guardian_last_success_timestamp_seconds 1"), "{text}");
-        assert_eq!(samples[1..], expected, "{text}");
+        assert_eq!(samples[0], "nexudus_bridge_guardian_interval_seconds 90", "{text}");
+        assert!(samples[1].starts_with("nexudus_bridge_guardian_last_success_timestamp_seconds 1"), "{text}");
+        assert_eq!(samples[2..], expected, "{text}");
         metrics.forget();
         assert_eq!(render(), "");
     }

@@ -94,6 +94,7 @@ async fn guard(
             None
         });
         let goes_on = if let Some(watcher) = &mut watcher {
+            metrics.control.watches(watcher.interval);
             watcher.run(&ready, &mut config).await
         } else {
             metrics.control.forget();

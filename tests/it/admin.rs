@@ -7,7 +7,13 @@ use crate::support::bridge::{TestBridge, http_client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
-    let bridge = TestBridge::on_apache(&["BookingCreate"], &[("sources.warns.signature", "warn")]).await;
+    let settings = [
+        ("sources.warns.signature", "warn"),
+        ("redelivery.max_bytes", "2048"),
+        ("kafka.properties.queue_buffering_max_messages", "0"),
+        ("kafka.properties.queue_buffering_max_kbytes", "50000"),
+    ];
+    let bridge = TestBridge::on_apache(&["BookingCreate"], &settings).await;
     bridge.wait_until_ready_is(200).await;
     bridge.deliver("BookingCreate", r#"[{"Id":1},{"Id":2}]"#).await.events("confirmed");
     bridge.deliver("BookingCreate", "nonsense").await.events("quarantined");
@@ -30,6 +36,9 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         ("in_flight_bytes", "gauge"),
         ("in_flight_deliveries_limit", "gauge"),
         ("in_flight_bytes_limit", "gauge"),
+        ("redelivery_bytes_limit", "gauge"),
+        ("producer_queue_messages_limit", "gauge"),
+        ("producer_queue_bytes_limit", "gauge"),
         ("confirm_timeout_seconds", "gauge"),
         ("last_confirmed_timestamp_seconds", "gauge"),
         ("producer_queue_messages", "gauge"),
@@ -60,6 +69,9 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         ("ready", 1.0),
         ("in_flight_deliveries_limit", 4096.0),
         ("in_flight_bytes_limit", 33_554_432.0),
+        ("redelivery_bytes_limit", 2048.0),
+        ("producer_queue_messages_limit", f64::INFINITY), // librdkafka takes 0 for no limit
+        ("producer_queue_bytes_limit", 51_200_000.0),
         ("confirm_timeout_seconds", 10.0),
     ] {
         assert_eq!(bridge.metric(&format!("nexudus_bridge_{series}")).await, value, "{series}");

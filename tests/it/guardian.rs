@@ -169,6 +169,7 @@ async fn a_bridge_that_is_not_ready_switches_nothing_on_and_one_that_becomes_rea
     // Looks seldom: what happens soon happens because the bridge became ready.
     let bridge = guarded(&tenant, &[("nexudus.guardian.interval", "1h")]).await;
     bridge.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 1.0).await;
+    assert_eq!(bridge.metric("nexudus_bridge_guardian_interval_seconds").await, 3600.0);
     bridge.broker().down();
     bridge.wait_until_ready_is(503).await;
     switch_off(&tenant, booking, "10");
