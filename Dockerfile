@@ -15,7 +15,7 @@ FROM rust:${RUST_VERSION}-bookworm AS builder
 WORKDIR /build
 
 # All that the program needs is linked into it, the C library too: musl's, since glibc's cannot do without its shared
-# parts (it looks up names with them). The allocator is jemalloc either way, and it is as fast (see README.md, "Image").
+# parts (it looks up names with them). The allocator is jemalloc either way, and it is as fast (docs/deployment.md).
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends musl-tools \

@@ -62,7 +62,7 @@ pub(crate) struct Verdict {
     /// Copies after the first that come of attempts without 2xx.
     pub(crate) explained: u64,
     /// Copies that the Kafka client wrote of an attempt that was answered 2xx, during a fault: see
-    /// `docs/reliability.md`.
+    /// `docs/guarantees.md`.
     pub(crate) rewritten: u64,
     /// Such copies without a fault, and copies of no attempt.
     pub(crate) unexplained: Findings,
