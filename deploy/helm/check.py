@@ -3,6 +3,7 @@ against the bridge.
 
 check.py objects KUBERNETES_VERSION FILE
 check.py config NEXUDUS_BRIDGE FILE
+check.py rules FOLDER FILE
 """
 
 import math
@@ -23,7 +24,7 @@ DEFAULT_CONFIG = "/etc/nexudus-bridge/nexudus-bridge.toml"
 def objects(version, documents):
     """Schemas, and what they cannot say: references between objects, and the time to end."""
     for document in documents:
-        if not document["apiVersion"].startswith("monitoring.coreos.com/"):
+        if not document["apiVersion"].startswith(("monitoring.coreos.com/", "gateway.networking.k8s.io/")):
             kubernetes_validate.validate(document, version, strict=True)
     by_kind = {}
     for document in documents:
@@ -49,6 +50,7 @@ def objects(version, documents):
         (endpoint,) = monitor["spec"]["endpoints"]
         (job,) = [each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job"]
         assert "nexudus-bridge" in job, f"the rules do not choose the job {job}"
+        assert deployment["metadata"]["name"] in job, f"the job {job} does not name the release"
 
     ports = {port["name"] for port in container["ports"]}
     for service in by_kind["Service"]:
@@ -58,6 +60,10 @@ def objects(version, documents):
         for path in ingress["spec"]["rules"][0]["http"]["paths"]:
             backend = path["backend"]["service"]
             assert path["path"] == "/webhooks" and services[backend["name"]] == backend["port"]["number"]
+    for route in by_kind.get("HTTPRoute", []):
+        (rule,) = route["spec"]["rules"]
+        (match,), (backend,) = rule["matches"], rule["backendRefs"]
+        assert match["path"] == {"type": "PathPrefix", "value": "/webhooks"} and services[backend["name"]] == backend["port"]
     volumes = [volume["name"] for volume in pod["volumes"]]
     mounts = [mount["name"] for mount in container["volumeMounts"]]
     assert sorted(volumes) == sorted(mounts) and len(set(volumes)) == len(volumes), f"{volumes} and {mounts}"
@@ -100,8 +106,19 @@ def seconds(duration):
 
 
 def toml_of(documents):
-    (text,) = [each["data"]["nexudus-bridge.toml"] for each in documents if each["kind"] == "ConfigMap"]
+    maps = [each.get("data", {}) for each in documents if each["kind"] == "ConfigMap"]
+    (text,) = [data["nexudus-bridge.toml"] for data in maps if "nexudus-bridge.toml" in data]
     return text
+
+
+def rules(folder, documents):
+    """Writes the rules into files as in deploy/prometheus/rules, for promtool."""
+    (rule,) = [each for each in documents if each["kind"] == "PrometheusRule"]
+    groups = {group["name"]: group for group in rule["spec"]["groups"]}
+    for file in Path("nexudus-bridge/files/rules").glob("*.yml"):
+        names = [group["name"] for group in yaml.safe_load(file.read_text())["groups"]]
+        Path(folder, file.name).write_text(yaml.safe_dump({"groups": [groups.pop(name) for name in names]}))
+    assert not groups, f"{list(groups)} are groups of no file"
 
 
 def config(program, documents):
@@ -137,7 +154,7 @@ def config(program, documents):
 def main():
     what, argument, file = sys.argv[1:]
     documents = [document for document in yaml.safe_load_all(Path(file).read_text()) if document]
-    {"objects": objects, "config": config}[what](argument, documents)
+    {"objects": objects, "config": config, "rules": rules}[what](argument, documents)
 
 
 main()

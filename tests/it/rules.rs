@@ -247,10 +247,13 @@ fn the_memory_alert_is_below_the_chart_s_limit() {
 }
 
 #[test]
-fn the_chart_has_the_same_rules() {
+fn the_chart_has_the_same_rules_and_dashboard() {
     let contents = |files: Vec<(PathBuf, String)>| -> Vec<(Option<std::ffi::OsString>, String)> {
         files.into_iter().map(|(path, text)| (path.file_name().map(Into::into), text)).collect()
     };
     let of_the_chart = files("deploy/helm/nexudus-bridge/files/rules", "yml");
     assert!(contents(of_the_chart) == contents(rules()), "copy deploy/prometheus/rules/*.yml there");
+    let of_the_chart = files("deploy/helm/nexudus-bridge/files/dashboards", "json");
+    let ours = files("deploy/grafana/dashboards", "json");
+    assert!(contents(of_the_chart) == contents(ours), "copy deploy/grafana/dashboards/*.json there");
 }

@@ -1,5 +1,5 @@
-// Decodes the objects of the Prometheus operator among YAML documents (standard input) strictly into the operator's own
-// types, and fails at a field that these do not have. The other kinds are check's business.
+// Decodes the objects of the Prometheus operator and of the Gateway API among YAML documents (standard input) strictly into
+// the Go types of these projects, and fails at a field that the types do not have. check.py validates the other kinds.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"os"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	gateway "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -30,7 +31,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Printf("%d objects of the Prometheus operator decoded\n", found)
+	fmt.Printf("%d objects of the Prometheus operator and the Gateway API decoded\n", found)
 }
 
 func decode(document []byte) (bool, error) {
@@ -51,6 +52,12 @@ func decode(document []byte) (bool, error) {
 		err = decodeStrictly(document, &object)
 		if err == nil && (len(object.Spec.Groups) == 0 || len(object.Spec.Groups[0].Rules) == 0) {
 			err = errors.New("it has no rules")
+		}
+	case "HTTPRoute":
+		var object gateway.HTTPRoute
+		err = decodeStrictly(document, &object)
+		if err == nil && (len(object.Spec.ParentRefs) == 0 || len(object.Spec.Rules) == 0) {
+			err = errors.New("it has no parent or no rules")
 		}
 	default:
 		return false, nil

@@ -49,7 +49,9 @@ async fn prometheus(stage: &Stage) -> Prometheus {
     fs::create_dir_all(folder.join("rules")).expect("made");
     let text = fs::read_to_string(ours.join("prometheus.yml")).expect("readable");
     let admin = format!("127.0.0.1:{}", stage.admin);
-    let text = replaced(&text, &[("15s", "1s"), ("bridge:9464", &admin)]);
+    // Outside of Kubernetes no target has a namespace.
+    let target = format!("- targets: [{admin}]\n        labels: {{namespace: shop}}");
+    let text = replaced(&text, &[("15s", "1s"), ("- targets: [bridge:9464]", &target)]);
     fs::write(folder.join("prometheus.yml"), text).expect("written");
     let mut all = String::new();
     for entry in fs::read_dir(ours.join("rules")).expect("the rules") {

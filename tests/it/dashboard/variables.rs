@@ -16,7 +16,8 @@ pub(super) struct Variables {
 impl Variables {
     /// With "All" chosen wherever there is a choice.
     pub(super) fn all(range: (Seconds, Seconds)) -> Self {
-        let values = ["instance", "source", "action"].map(|name| (name.to_owned(), ".*".to_owned()));
+        let names = ["namespace", "job", "instance", "source", "action"];
+        let values = names.map(|name| (name.to_owned(), ".*".to_owned()));
         Self { range, values: values.to_vec() }
     }
 

@@ -65,9 +65,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Values.service.port | default (ternary 443 80 (not (empty $https))) }}
 {{- end }}
 
-{{- /* The job of the metrics: the rules choose by ".*nexudus-bridge.*". */}}
+{{- /*
+  The job of the metrics. It holds the release's name, so that two releases in one namespace stay apart, and "nexudus-bridge",
+  which rules outside of the chart choose by.
+*/}}
 {{- define "nexudus-bridge.job" -}}
-{{- $name := include "nexudus-bridge.name" . }}
+{{- $name := include "nexudus-bridge.fullname" . }}
 {{- ternary $name (printf "nexudus-bridge-%s" $name) (contains "nexudus-bridge" $name) }}
 {{- end }}
 

@@ -1,9 +1,24 @@
 {{- /*
-  The groups of files/rules with the changes of prometheusRule.alerts. A threshold is the number before a comment
-  `# threshold: NAME` in an expression.
+  An expression that reads this release's series only: the selector goes into every selector of a metric of the bridge.
+  process_… metrics need none, since expressions join them with metrics of the bridge.
+*/}}
+{{- define "nexudus-bridge.ownSeries" -}}
+{{- $selector := .selector }}
+{{- $name := "(nexudus_bridge[_:][a-zA-Z0-9_:]+)" }}
+{{- $expr := replace "up{job=~\".*nexudus-bridge.*\"}" (printf "up{%s}" $selector) .expr }}
+{{- $expr = regexReplaceAll (printf "%s\\{" $name) $expr (printf "${1}@{%s," $selector) }}
+{{- $expr = regexReplaceAll (printf "%s([^a-zA-Z0-9_:@]|$)" $name) $expr (printf "${1}{%s}${2}" $selector) }}
+{{- replace "@{" "{" $expr }}
+{{- end }}
+
+{{- /*
+  The groups of files/rules for this release, with the changes of prometheusRule.alerts. A threshold is the number before a
+  comment `# threshold: NAME` in an expression.
 */}}
 {{- define "nexudus-bridge.ruleGroups" -}}
 {{- $alerts := .Values.prometheusRule.alerts | default dict }}
+{{- $own := printf "job=%q,namespace=%q" (include "nexudus-bridge.job" .) .Release.Namespace }}
+{{- $selector := .Values.prometheusRule.selector | default $own }}
 {{- $known := list }}
 {{- $groups := list }}
 {{- range $path, $_ := .Files.Glob "files/rules/*.yml" }}
@@ -26,6 +41,7 @@
 {{- $_ := set $rule "expr" (regexReplaceAllLiteral $marked $rule.expr $new) }}
 {{- end }}
 {{- end }}
+{{- $_ := set $rule "expr" (include "nexudus-bridge.ownSeries" (dict "expr" $rule.expr "selector" $selector)) }}
 {{- if ne (toString $change.enabled) "false" }}
 {{- $rules = append $rules $rule }}
 {{- end }}
