@@ -30,8 +30,10 @@ ENV CC=musl-gcc
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY benches benches
-RUN mkdir src \
-    && touch src/lib.rs \
+# Cargo also reads the manifest of the workspace's other member, which is not built.
+COPY tests/double/Cargo.toml tests/double/
+RUN mkdir src tests/double/src \
+    && touch src/lib.rs tests/double/src/lib.rs \
     && echo 'fn main() {}' > src/main.rs \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl"
 

@@ -4,6 +4,7 @@
 //! it. [`App::run`] serves until it is told to stop: not ready, `shutdown_delay` still accepting, then no new
 //! connections, what is in flight confirmed within `shutdown_grace`, the producer flushed.
 
+pub mod embedded;
 pub mod reload;
 
 use std::net::{SocketAddr, TcpListener};

@@ -24,7 +24,6 @@ pub mod catch_up;
 pub mod cli;
 pub mod config;
 pub mod delivery;
-pub mod double;
 pub mod event;
 pub mod http;
 pub mod kafka;

@@ -26,7 +26,7 @@ pub(super) fn control(file: Option<&Path>) -> anyhow::Result<Config> {
     let mut config = match loaded_from(file, &process_environment()) {
         Ok(loaded) => loaded.config,
         Err(mistakes) if mistakes.0 == [NO_SOURCE] => {
-            let hint = "to try it with a running `nexudus-bridge dev --nexudus`, type the export line that it prints";
+            let hint = "to try it without an account, run `cargo run -p nexudus-double` in a checkout and type the export line that it prints";
             return Err(Mistakes(vec![format!("{NO_SOURCE}; {hint}")]).into());
         }
         Err(mistakes) => return Err(mistakes.into()),

@@ -11,11 +11,11 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::dev::{ANY_PORT, configuration, embed, leave_nexudus_alone};
+use super::dev::{ANY_PORT, configuration, leave_nexudus_alone};
 use super::output::{self, Output};
 use crate::action::catalogue::{ENTRIES, Entry};
+use crate::app::embedded::embed;
 use crate::app::{App, Ended};
-use crate::config::load::Environment;
 use crate::config::{Config, Source};
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 use crate::sender::delivery::{Delivery, Target};
@@ -36,7 +36,7 @@ struct Row {
 /// Exit code 0 when every delivery was confirmed and came back byte for byte.
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let mut config = configuration(file, Environment::new())?;
+    let mut config = configuration(file)?;
     leave_nexudus_alone(&mut config);
     config.ingress.listen = ANY_PORT.into();
     config.admin.listen = ANY_PORT.into();

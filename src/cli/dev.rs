@@ -1,28 +1,21 @@
 //! `dev`: the bridge with an embedded broker and a known secret, and what to try with it.
 
-pub(super) mod nexudus;
-
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
 
 use anyhow::{anyhow, ensure};
 
-use self::nexudus::Beside;
 use super::output::{self, Output};
 use super::serve::{Signals, until_signal};
 use super::{DEV_SECRET, loaded_from};
+use crate::app::embedded::embed;
 use crate::app::{App, BuildError};
 use crate::config::load::{Environment, process_environment};
 use crate::config::{Config, Source};
-use crate::kafka::embedded::{EmbeddedBroker, EmbeddedError, Options};
-use crate::kafka::topics::wanted;
+use crate::kafka::embedded::EmbeddedError;
 use crate::telemetry::log;
-
-/// How many partitions an embedded topic gets where the configuration leaves that to the cluster.
-const PARTITIONS: i32 = 3;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -35,37 +28,21 @@ pub(super) struct Args {
     /// The admin listener's port on 127.0.0.1 [default: 9464, or the configured one]
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
-    #[command(flatten)]
-    double: nexudus::Double,
 }
 
 /// Runs until SIGTERM or SIGINT.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut config = configured(&args, file, Environment::new())?;
-    let mut nexudus = Beside::start(&args, &config)?;
-    match &mut nexudus {
-        Some(nexudus) => {
-            config = configured(&args, file, nexudus.environment())?;
-            nexudus.settle(&mut config);
-        }
-        None => leave_nexudus_alone(&mut config),
-    }
+    let mut config = configured(&args, file)?;
+    leave_nexudus_alone(&mut config);
     let log = log::start(&config.log)?;
     let signals = Signals::listen()?;
-    let broker = embed(&mut config, Some(args.kafka_port)).map_err(with_option)?;
+    let broker = embed(&mut config, Some(args.kafka_port)).map_err(|error| with_option(error.into()))?;
     let kafka = broker.bootstrap_servers().to_owned();
     let banner = Banner::new(&config);
     let app = App::build(config).map_err(|error| with_option(error.into()))?;
     app.count_dropped_lines(log.dropped_lines());
-    let broker = Arc::new(Mutex::new(broker));
-    if let Some(nexudus) = &mut nexudus {
-        nexudus.live(&args, &broker);
-    }
-    banner.print(&app, &kafka, nexudus.as_ref(), file)?;
+    banner.print(&app, &kafka)?;
     let code = until_signal(app, signals).await;
-    if let Some(nexudus) = nexudus {
-        nexudus.stop().await;
-    }
     drop(broker);
     Ok(code)
 }
@@ -83,9 +60,9 @@ fn with_option(error: anyhow::Error) -> anyhow::Error {
     anyhow!("cannot listen on {address}: {reason}; {option} chooses another port")
 }
 
-/// The configuration with what the arguments decide, and with `more` variables.
-fn configured(args: &Args, file: Option<&Path>, more: Environment) -> anyhow::Result<Config> {
-    let mut config = configuration(file, more)?;
+/// Returns the configuration with the ports of the arguments.
+fn configured(args: &Args, file: Option<&Path>) -> anyhow::Result<Config> {
+    let mut config = configuration(file)?;
     if let Some(port) = args.port {
         config.ingress.listen.set_port(port);
         config.overrule("ingress.listen", format!("{:?}", config.ingress.listen.to_string()), "--port");
@@ -97,10 +74,9 @@ fn configured(args: &Args, file: Option<&Path>, more: Environment) -> anyhow::Re
     Ok(config)
 }
 
-/// The configuration of `dev` and `demo`: the file if one is named, the environment, and for the rest what makes the
-/// bridge run at once; `more` are variables over those of the environment. Listens on loopback only, since the secret is
-/// known.
-pub(super) fn configuration(file: Option<&Path>, more: Environment) -> anyhow::Result<Config> {
+/// Returns the configuration of `dev` and `demo`: `file` if the user names one, the environment, and defaults that let
+/// the bridge run at once. Listens on loopback only, since everybody knows the secret.
+pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
     const SECRETS: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
     let mut environment = process_environment();
     // Files that lie around are for `serve`; only one that is named is meant.
@@ -114,7 +90,6 @@ pub(super) fn configuration(file: Option<&Path>, more: Environment) -> anyhow::R
             environment.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         }
     }
-    environment.extend(more);
     let config = match file {
         Some(file) => loaded_from(Some(file), &environment)?.config,
         None => crate::config::load::load(None, &environment, crate::kafka::settings::check_property)?.config,
@@ -139,31 +114,6 @@ fn has_sources(file: Option<&Path>, environment: &Environment) -> bool {
 pub(super) fn leave_nexudus_alone(config: &mut Config) {
     config.nexudus = None;
     config.settings.retain(|setting| !setting.key.starts_with("nexudus."));
-}
-
-/// Starts a broker inside the process, with every topic on it, and points the configuration at it.
-pub(super) fn embed(config: &mut Config, port: Option<u16>) -> anyhow::Result<EmbeddedBroker> {
-    let partitions = |wanted: i32| if wanted > 0 { wanted } else { PARTITIONS };
-    let topics = wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.partitions))).collect();
-    let broker = EmbeddedBroker::start(Options { port, topics })?;
-    config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
-    config.topics.create = false; // it has no interface for that
-    config.topics.are_known = true;
-    // It speaks plainly and knows nobody: what a real cluster asks for would keep the client out.
-    let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
-    config.kafka.properties.retain(|name, _| !secures(name));
-    config.kafka.oauth = None;
-    let secures = |key: &str| {
-        let property = ["kafka.properties.", "kafka.property_files."]
-            .iter()
-            .find_map(|section| key.strip_prefix(section));
-        key.starts_with("kafka.oauth.") || property.is_some_and(|name| secures(name.trim_matches('"')))
-    };
-    config.settings.retain(|setting| !secures(&setting.key));
-    let by = "the embedded broker";
-    config.overrule("kafka.bootstrap_servers", format!("{:?}", config.kafka.bootstrap_servers), by);
-    config.overrule("topics.create", "false".to_owned(), by);
-    Ok(broker)
 }
 
 struct Banner {
@@ -192,34 +142,18 @@ impl Banner {
         }
     }
 
-    fn print(
-        &self,
-        app: &App,
-        kafka: &str,
-        nexudus: Option<&Beside>,
-        file: Option<&Path>,
-    ) -> std::io::Result<()> {
+    fn print(&self, app: &App, kafka: &str) -> std::io::Result<()> {
         let mut out = Output::stdout();
         let (ingress, admin) = (app.ingress_address(), app.admin_address());
         let program = program();
         let Self { source, token, prefix, .. } = self;
         let bold = output::HEADING;
         let head = |text: &str| format!("{}{text}{}", bold.render(), bold.render_reset());
-        let besides = if nexudus.is_some() { " and a double of Nexudus" } else { "" };
-        writeln!(out, "\n{}", head(&format!("The bridge is running, with a Kafka broker inside{besides}.")))?;
+        writeln!(out, "\n{}", head("The bridge is running, with a Kafka broker inside."))?;
         writeln!(out, "  webhooks   http://{ingress}/webhooks/{source}{{action}}{token}")?;
         writeln!(out, "  console    http://{admin}/")?;
         writeln!(out, "  admin      http://{admin}/metrics   /healthz   /readyz")?;
         writeln!(out, "  Kafka      {kafka}   topics {prefix}{{action}}, {prefix}quarantine")?;
-        if let Some(nexudus) = nexudus {
-            writeln!(
-                out,
-                "  Nexudus    {}   a double: no account, no real data, no limits",
-                nexudus.base_url()
-            )?;
-            nexudus.tour(&mut out, has_sources(file, &process_environment()), file)?;
-            return self.print_end(&mut out);
-        }
         writeln!(out, "\n{}", head("Send a delivery, signed as Nexudus signs:"))?;
         writeln!(out, "  curl -sS 'http://{ingress}/webhooks/{source}CoworkerCreate{token}' \\")?;
         if let Some(signature) = &self.signature {
@@ -235,10 +169,6 @@ impl Banner {
             head("Point kcat, or a client built on librdkafka (Python, Go, .NET, Node.js), at it:")
         )?;
         writeln!(out, "  kcat -b {kafka} -C -t {prefix}CoworkerCreate -f '%k %h\\n%s\\n'")?;
-        self.print_end(&mut out)
-    }
-
-    fn print_end(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
         writeln!(
             out,
             "\nEvents live in this process only, about the last 5 MiB of each partition. Ctrl-C ends it.\n"
@@ -254,22 +184,3 @@ pub(super) fn program() -> &'static str {
 
 /// The address of loopback with a port that the system chooses.
 pub(super) const ANY_PORT: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kafka::topics::Topics;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_embedded_broker_is_not_asked_about_topics_since_it_does_not_answer() {
-        let variables = [("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), "[\"s\"]".to_owned())];
-        let mut config = configuration(None, variables.into()).unwrap();
-        let _broker = embed(&mut config, None).unwrap();
-        let plan = Topics::new(&config).unwrap().plan().await.expect("no request is made");
-        assert!(
-            plan.warnings.is_empty() && plan.create.is_empty() && plan.differences.is_empty(),
-            "{plan:?}"
-        );
-        assert_eq!(plan.unchanged, wanted(&config).len());
-    }
-}

@@ -24,7 +24,7 @@ const EXAMPLES: [(&str, [&str; 2]); 23] = [
     ("config check", ["config check", "config check --json --config nexudus-bridge.toml"]),
     ("config show", ["config show", "config show --json --config nexudus-bridge.toml"]),
     ("health", ["health", "health --url http://127.0.0.1:9464"]),
-    ("dev", ["dev", "dev --nexudus --port 8090"]),
+    ("dev", ["dev", "dev --port 8090 --kafka-port 9093"]),
     ("demo", ["demo", "demo --config nexudus-bridge.toml"]),
     ("send", ["send BookingCreate", "send all --count 10000 --concurrency 64 --retry"]),
     ("sample", ["sample BookingCreate", "sample all --signed --json"]),

@@ -162,7 +162,7 @@ impl Retry {
     pub const NEVER: Self = Self { limit: 0, ..Self::NEXUDUS };
 
     /// The wait after attempt number `attempt`, counted from 1; none if that was the last one.
-    pub(crate) fn wait(self, attempt: u32, retry_after: Option<Duration>) -> Option<Duration> {
+    pub fn wait(self, attempt: u32, retry_after: Option<Duration>) -> Option<Duration> {
         if attempt > self.limit {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nexudus_bridge::double::{Fault, Matching};
+use nexudus_double::{Fault, Matching};
 use serde_json::{Value, json};
 
 use crate::guardian::{guarded, switch_off, tenant};

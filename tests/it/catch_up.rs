@@ -11,7 +11,7 @@ mod places;
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use nexudus_bridge::double::{Options, Record, demo};
+use nexudus_double::{Options, Record, demo};
 use serde_json::{Value, json};
 
 use crate::support::bridge::TestBridge;
@@ -66,7 +66,7 @@ impl Office {
     }
 
     fn with(sources: &str, topics: &[&str]) -> Self {
-        let limits = nexudus_bridge::double::Limits::NONE;
+        let limits = nexudus_double::Limits::NONE;
         Self::on(
             plain().bootstrap(),
             plain().client(),

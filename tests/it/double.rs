@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use nexudus_bridge::double::{Limits, Nexudus, Options, demo};
+use nexudus_double::{Limits, Nexudus, Options, demo};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;

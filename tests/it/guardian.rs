@@ -7,7 +7,7 @@ mod outages;
 use std::time::Duration;
 
 use nexudus_bridge::app::Ended;
-use nexudus_bridge::double::{Fault, Matching, Webhook, demo};
+use nexudus_double::{Fault, Matching, Webhook, demo};
 
 use crate::support::bridge::{PATIENCE, TestBridge};
 use crate::support::nexudus::{PUBLIC, Tenant};

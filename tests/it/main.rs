@@ -41,6 +41,7 @@ mod throttling;
 mod tidy;
 mod tls;
 mod topics;
+mod tour;
 mod traces;
 mod twice;
 mod webhooks;

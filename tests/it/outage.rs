@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use nexudus_bridge::double::{Limits, Nexudus, Options, Sending, demo};
 use nexudus_bridge::sender::post::Retry;
+use nexudus_double::{Limits, Nexudus, Options, Sending, demo};
 use serde_json::Value;
 
 use crate::support::bridge::{PATIENCE, SECRET};

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, ExitStatus, Stdio};
 
-use nexudus_bridge::double::demo;
+use nexudus_double::demo;
 
 use crate::support::bridge::{SECRET, TestBridge};
 use crate::support::kafka::{Client, free_port, plain, unique};

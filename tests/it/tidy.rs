@@ -27,7 +27,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("webhooks", &["action", "outage", "config", "metrics", "nexudus"]),
     ("catch_up", &["action", "outcome", "config", "delivery", "nexudus", "webhooks"]),
     ("sender", &["action", "signature", "outgoing"]),
-    ("double", &["action", "signature", "sender"]),
     (
         "http",
         &[
@@ -74,7 +73,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "webhooks",
             "catch_up",
             "sender",
-            "double",
             "app",
             "telemetry",
         ],
@@ -149,11 +147,11 @@ fn modules_use_only_those_that_they_may() {
 fn libraries_are_named_in_their_rooms_only() {
     let rooms: [(&str, &[&str]); 6] = [
         ("rdkafka::", &["kafka"]),
-        ("actix_web", &["http", "double"]), // one is the bridge, the other stands for Nexudus
+        ("actix_web", &["http"]),
         ("prometheus::", &["metrics"]),
         // Posts to bridges, asks token servers and Nexudus, posts as Nexudus, sends traces: none lends to another what is
         // not common to all.
-        ("reqwest::", &["outgoing", "sender", "token", "nexudus", "double", "telemetry"]),
+        ("reqwest::", &["outgoing", "sender", "token", "nexudus", "telemetry"]),
         ("opentelemetry", &["telemetry"]),
         ("clap::", &["cli"]),
     ];

@@ -9,7 +9,7 @@ mod never;
 mod shapes;
 mod terminal;
 
-use nexudus_bridge::double::{Effect, EnumValues, Fault, Matching, Record, demo};
+use nexudus_double::{Effect, EnumValues, Fault, Matching, Record, demo};
 use serde_json::json;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant, WANTED};
@@ -393,8 +393,7 @@ fn actions_that_are_new_in_nexudus_are_told_and_extra_actions_get_their_number_t
 fn without_the_role_to_list_locations_that_check_is_left_out() {
     let tenant = Tenant::with(SOURCES);
     let roles = ["WebHook-List", "WebHook-Read", "WebHook-Create", "WebHook-Edit"];
-    let account =
-        nexudus_bridge::double::Account::administrator(demo::EMAIL, demo::PASSWORD).with_roles(&roles);
+    let account = nexudus_double::Account::administrator(demo::EMAIL, demo::PASSWORD).with_roles(&roles);
     tenant.nexudus.set_account(account);
     tenant.prints(&["webhooks", "apply"], 0);
     assert_eq!(tenant.nexudus.webhooks().len(), 5);

@@ -7,8 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::config::load::{Environment, load};
-use crate::double::{Limits, Matching, Nexudus, Options, World, demo};
 use crate::metrics::Metrics;
+use nexudus_double::{Limits, Matching, Nexudus, Options, World, demo};
 
 const BOOKINGS: Collection = Collection { entity: "Booking", path: "/api/spaces/bookings" };
 

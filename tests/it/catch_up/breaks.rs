@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use nexudus_bridge::double::{Fault, Limits, Matching, Options};
+use nexudus_double::{Fault, Limits, Matching, Options};
 use serde_json::{Value, json};
 
 use super::{BEFORE, HERE, Office, SINCE, SOURCES, TOPICS, paste, sorted};
@@ -70,7 +70,7 @@ pub(super) fn lose(office: &Office, booking: i64) {
 
 /// Interrupts a command once Nexudus is asked for this.
 fn interrupted(office: &Office, arguments: &[&str], path: &str) -> Output {
-    let slow = Fault::Late(Duration::from_secs(60), nexudus_bridge::double::Effect::Done);
+    let slow = Fault::Late(Duration::from_secs(60), nexudus_double::Effect::Done);
     office.tenant.nexudus.fault(Matching::get(path).always(), slow);
     let mut command = program();
     command.args(["catch-up"]).args(arguments).arg("--config").arg(office.tenant.file());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use nexudus_bridge::double::{Effect, Fault, Limits, Manners, Matching, Missing, Options, RetryAfter, demo};
+use nexudus_double::{Effect, Fault, Limits, Manners, Matching, Missing, Options, RetryAfter, demo};
 use serde_json::json;
 
 use super::{BEFORE, HERE, NORTH, Office, SINCE, SOURCES, TOPICS, sorted};

@@ -1,6 +1,6 @@
 //! To which source a record belongs, and what is left out because of it.
 
-use nexudus_bridge::double::{Fault, Matching, Missing};
+use nexudus_double::{Fault, Matching, Missing};
 use serde_json::json;
 
 use super::{BEFORE, HERE, NORTH, Office, SINCE, sorted};
@@ -134,7 +134,7 @@ fn a_parent_that_nexudus_does_not_give_fails_the_record_and_a_missing_role_ends_
     let office = Office::open();
     office.put("Booking", HERE, BEFORE, SINCE);
     let roles = ["Business-List", "Booking-List", "Booking-Read", "Team-List", "Visitor-List"];
-    let account = nexudus_bridge::double::demo::administrator();
+    let account = nexudus_double::demo::administrator();
     office.tenant.nexudus.set_account(account.with_roles(&roles));
     let summary = office.json(&[], 1);
     let error = summary["error"].as_str().expect("an error");

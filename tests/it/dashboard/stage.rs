@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nexudus_bridge::double::{Limits, Nexudus, Options, demo};
+use nexudus_double::{Limits, Nexudus, Options, demo};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::SCRAPED_EVERY;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use nexudus_bridge::action::catalogue::ENTRIES;
-use nexudus_bridge::double::{
+use nexudus_double::{
     CreatedValue, EnumValues, Limits, Matching, Missing, Options, Record, TextFilters, demo,
 };
 use reqwest::Method;

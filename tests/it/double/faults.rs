@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nexudus_bridge::double::{Effect, Fault, Matching, RetryAfter};
+use nexudus_double::{Effect, Fault, Matching, RetryAfter};
 use reqwest::Method;
 
 use super::{Asker, WEBHOOKS, nexudus, sent, until, webhook};

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use nexudus_bridge::double::{Limits, Nexudus, Options, Sending, Why, Wire, demo};
 use nexudus_bridge::sender::post::Retry;
 use nexudus_bridge::signature::{self, Form, Signature, SigningKey};
+use nexudus_double::{Limits, Nexudus, Options, Sending, Why, Wire, demo};
 use reqwest::Method;
 use tokio::sync::Semaphore;
 

@@ -1,7 +1,7 @@
 //! Authentication: tokens, refresh tokens, one-time passwords, Basic, roles.
 
 use jiff::SignedDuration;
-use nexudus_bridge::double::{Account, Nexudus, demo};
+use nexudus_double::{Account, Nexudus, demo};
 use reqwest::Method;
 use serde_json::Value;
 

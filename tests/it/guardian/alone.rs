@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::config::Config;
-use nexudus_bridge::double::{Account, Effect, Fault, Matching, RetryAfter, demo};
 use nexudus_bridge::metrics::Metrics;
 use nexudus_bridge::webhooks::guardian::Guardian;
+use nexudus_double::{Account, Effect, Fault, Matching, RetryAfter, demo};
 
 use super::{WEBHOOKS, settings, stays_off, switch_off, tenant, wait_for, wait_for_looks};
 use crate::support::bridge::{PATIENCE, config};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use nexudus_bridge::double::{Journal, Limits, Nexudus, Options, demo};
+use nexudus_double::{Journal, Limits, Nexudus, Options, demo};
 use serde_json::Value;
 
 use super::bridge::SECRET;

@@ -1,6 +1,6 @@
 //! `apply` and `enable` look again at the end: what is not as it should be then counts as failed, whoever did it.
 
-use nexudus_bridge::double::{Fault, Matching};
+use nexudus_double::{Fault, Matching};
 use serde_json::{Value, json};
 
 use crate::support::nexudus::{SOURCES, Tenant};

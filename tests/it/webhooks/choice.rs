@@ -1,6 +1,6 @@
 //! What a run is about: the sources that are named, and the wanted records only.
 
-use nexudus_bridge::double::demo;
+use nexudus_double::demo;
 use serde_json::{Value, json};
 
 use crate::guardian::{guarded, tenant};

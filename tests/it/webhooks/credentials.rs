@@ -1,7 +1,7 @@
 //! As whom: every way to authenticate works, and credentials that are refused are not tried again.
 
-use nexudus_bridge::double::{Account, Fault, Matching, demo};
 use nexudus_bridge::kafka::embedded::{self, EmbeddedBroker};
+use nexudus_double::{Account, Fault, Matching, demo};
 
 use crate::guardian::guarded;
 use crate::support::kafka::Authority;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use nexudus_bridge::config::load::{Environment, load};
-use nexudus_bridge::double::{Matching, demo};
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::metrics::Metrics;
 use nexudus_bridge::webhooks::Account;
 use nexudus_bridge::webhooks::apply::Scope;
+use nexudus_double::{Matching, demo};
 use serde_json::json;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};

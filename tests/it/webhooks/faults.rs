@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use nexudus_bridge::double::{Effect, Fault, Limits, Matching, Options, RetryAfter, demo};
+use nexudus_double::{Effect, Fault, Limits, Matching, Options, RetryAfter, demo};
 use serde_json::Value;
 
 use crate::support::bridge::PATIENCE;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nexudus_bridge::config::load::{Environment, load};
-use nexudus_bridge::double::{Effect, Entry, Fault, Limits, Matching, Nexudus, Options, RetryAfter, demo};
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::metrics::Metrics;
 use nexudus_bridge::webhooks::Account;
 use nexudus_bridge::webhooks::apply::Scope;
 use nexudus_bridge::webhooks::guardian::Guardian;
+use nexudus_double::{Effect, Entry, Fault, Limits, Matching, Nexudus, Options, RetryAfter, demo};
 use serde_json::Value;
 
 use crate::support::bridge::SECRET;
@@ -139,7 +139,7 @@ async fn one(seed: u64) -> String {
         assert!(!(guarding && write.method == "POST"), "seed {seed}: a guardian creates nothing");
     }
     // No pair twice that was not there twice: an answer that was lost made no second record.
-    let count = |webhooks: &[nexudus_bridge::double::Webhook], action| {
+    let count = |webhooks: &[nexudus_double::Webhook], action| {
         webhooks.iter().filter(|webhook| ours(&webhook.url) && webhook.url.contains(action)).count()
     };
     let after = nexudus.webhooks();

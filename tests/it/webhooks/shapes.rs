@@ -1,6 +1,6 @@
 //! The JSON of each command: the names and types of every field, as documented.
 
-use nexudus_bridge::double::{Fault, Matching, demo};
+use nexudus_double::{Fault, Matching, demo};
 use serde_json::{Map, Value, json};
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use nexudus_bridge::double::{Fault, Matching, RetryAfter, demo};
+use nexudus_double::{Fault, Matching, RetryAfter, demo};
 use serde_json::Value;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};

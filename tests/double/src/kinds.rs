@@ -1,8 +1,8 @@
 //! The kinds of records that the double keeps: those of the catalogue, and the rooms and desks that bookings belong to,
 //! of which no action tells.
 
-use crate::action::catalogue::{ENTRIES, Entry};
-use crate::sender::payloads::payload;
+use nexudus_bridge::action::catalogue::{ENTRIES, Entry};
+use nexudus_bridge::sender::payloads::payload;
 
 /// A kind without an action.
 const RESOURCE: &str = "Resource";

@@ -4,8 +4,8 @@ use super::clock;
 use super::record::Record;
 use super::records::Unknown;
 use super::state::{State, World};
-use crate::action::Action;
-use crate::action::catalogue::ENTRIES;
+use nexudus_bridge::action::Action;
+use nexudus_bridge::action::catalogue::ENTRIES;
 
 /// The enum's first value, which makes no webhook.
 pub(super) const NONE: i64 = 1;

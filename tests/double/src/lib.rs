@@ -1,10 +1,10 @@
 //! A double of Nexudus: its REST API with the manners that are documented or were seen, and the sender of its webhooks
-//! with retries, `ErrorCount` and switching-off. For tests, and for `dev`. No real Nexudus is ever asked.
+//! with retries, `ErrorCount` and disabling. For tests, and for the five-minute tour. No real Nexudus is ever asked.
 //!
-//! [`Nexudus::start`] gives a server on loopback; it derefs to its [`World`], which is what tests and `dev` act on:
+//! [`Nexudus::start`] gives a server on loopback; it derefs to its [`World`], which tests and the tour act on:
 //!
 //! ```no_run
-//! use nexudus_bridge::double::{Fault, Effect, Limits, Matching, Nexudus, Options, demo};
+//! use nexudus_double::{Fault, Effect, Limits, Matching, Nexudus, Options, demo};
 //!
 //! let nexudus = Nexudus::start(Options { limits: Limits::NONE, ..Options::default() })?;
 //! nexudus.populate(Some("shared secret"));
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! In reading order: `state` is what it knows, behind one lock; `records` and `webhooks` what can be done to it; `api`
-//! answers requests with `token`, `limits`, `list`; `faults` and `journal` are for tests, `life` and `levers` for `dev`;
+//! answers requests with `token`, `limits`, `list`; `faults` and `journal` are for tests, `life` and `levers` for `tour`;
 //! `send` is the sender; `server` knows HTTP. Where the documentation is silent or its pages disagree, [`Manners`] has a switch.
 
 mod api;
@@ -37,6 +37,7 @@ mod send;
 mod server;
 mod state;
 mod token;
+pub mod tour;
 mod webhooks;
 
 use std::io;
@@ -107,7 +108,7 @@ impl Nexudus {
     pub fn start(options: Options) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port))?;
         let address = listener.local_addr()?;
-        let client = crate::sender::client(options.sending.timeout).map_err(io::Error::other)?;
+        let client = nexudus_bridge::sender::client(options.sending.timeout).map_err(io::Error::other)?;
         let (queue, deliveries) = tokio::sync::mpsc::unbounded_channel();
         let world = Arc::new(World::new(options, queue));
         let (stop, is_stopped) = oneshot::channel::<()>();

@@ -1,4 +1,4 @@
-//! A life of its own, for `dev --nexudus`: what happens at a location of the demo's network on an ordinary day.
+//! Random events for the tour: an ordinary day at a location of the demo network.
 
 use jiff::SignedDuration;
 

@@ -20,7 +20,7 @@ use super::message::{Asked, Reply};
 use super::record::Record;
 use super::send::{Deliveries, Queue, Sending};
 use super::token::{Account, Tokens};
-use crate::signature::SigningKey;
+use nexudus_bridge::signature::SigningKey;
 
 /// The first id that is given. Real ones come near 2^31, and these soon go over it.
 const FIRST_ID: i64 = 2_147_483_600;

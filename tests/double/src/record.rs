@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::sender::payloads::wire_body;
+use nexudus_bridge::sender::payloads::wire_body;
 
 /// A record: its fields in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -128,8 +128,8 @@ impl<'de> Deserialize<'de> for Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::catalogue::ENTRIES;
-    use crate::sender::payloads::payload;
+    use nexudus_bridge::action::catalogue::ENTRIES;
+    use nexudus_bridge::sender::payloads::payload;
 
     #[test]
     fn every_fixture_keeps_its_bytes() {

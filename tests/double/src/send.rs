@@ -19,8 +19,8 @@ use super::clock;
 use super::manners::Wire;
 use super::records::Unknown;
 use super::state::{State, World};
-use crate::sender::post::Retry;
-use crate::signature::{self, BYTE_ORDER_MARK};
+use nexudus_bridge::sender::post::Retry;
+use nexudus_bridge::signature::{self, BYTE_ORDER_MARK};
 
 /// How many attempts and how many missed events are remembered; older ones are forgotten.
 const KEPT: usize = 20_000;

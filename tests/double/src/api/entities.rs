@@ -76,8 +76,8 @@ fn listed(record: &Record, manners: &Manners) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::catalogue::ENTRIES;
-    use crate::sender::payloads::payload;
+    use nexudus_bridge::action::catalogue::ENTRIES;
+    use nexudus_bridge::sender::payloads::payload;
 
     #[test]
     fn every_listing_leaves_something_out_and_keeps_what_tells_records_apart() {

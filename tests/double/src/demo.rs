@@ -1,4 +1,4 @@
-//! A small network to begin with: for `dev --nexudus`, and for tests that need some records and not certain ones.
+//! A small network to begin with: for the tour, and for tests that need some records.
 
 use super::state::World;
 use super::token::Account;

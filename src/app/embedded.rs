@@ -1,0 +1,56 @@
+//! Points a configuration at an embedded broker: for `dev`, `demo` and the tour of the Nexudus double.
+
+use crate::config::Config;
+use crate::kafka::embedded::{EmbeddedBroker, EmbeddedError, Options};
+use crate::kafka::topics::wanted;
+
+/// Number of partitions of an embedded topic whose number the configuration leaves to the cluster.
+const PARTITIONS: i32 = 3;
+
+/// Starts a broker inside the process with every topic of the configuration, and points the configuration at it.
+///
+/// # Errors
+/// [`EmbeddedError`]: the port is taken, or the system has no resources.
+pub fn embed(config: &mut Config, port: Option<u16>) -> Result<EmbeddedBroker, EmbeddedError> {
+    let partitions = |wanted: i32| if wanted > 0 { wanted } else { PARTITIONS };
+    let topics = wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.partitions))).collect();
+    let broker = EmbeddedBroker::start(Options { port, topics })?;
+    config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
+    config.topics.create = false; // the embedded broker does not answer requests about topics
+    config.topics.are_known = true;
+    // The embedded broker has neither TLS nor SASL: a real cluster's security properties would keep the client out.
+    let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
+    config.kafka.properties.retain(|name, _| !secures(name));
+    config.kafka.oauth = None;
+    let secures = |key: &str| {
+        let property = ["kafka.properties.", "kafka.property_files."]
+            .iter()
+            .find_map(|section| key.strip_prefix(section));
+        key.starts_with("kafka.oauth.") || property.is_some_and(|name| secures(name.trim_matches('"')))
+    };
+    config.settings.retain(|setting| !secures(&setting.key));
+    let by = "the embedded broker";
+    config.overrule("kafka.bootstrap_servers", format!("{:?}", config.kafka.bootstrap_servers), by);
+    config.overrule("topics.create", "false".to_owned(), by);
+    Ok(broker)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load::load;
+    use crate::kafka::topics::Topics;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn no_request_about_topics_goes_to_the_embedded_broker_since_it_does_not_answer() {
+        let variables = [("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), "[\"s\"]".to_owned())];
+        let mut config = load(None, &variables.into(), |_, _| Ok(())).unwrap().config;
+        let _broker = embed(&mut config, None).unwrap();
+        let plan = Topics::new(&config).unwrap().plan().await.expect("no request is made");
+        assert!(
+            plan.warnings.is_empty() && plan.create.is_empty() && plan.differences.is_empty(),
+            "{plan:?}"
+        );
+        assert_eq!(plan.unchanged, wanted(&config).len());
+    }
+}
