@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,6 +13,9 @@ use tempfile::TempDir;
 use crate::kafka::{free_port, pause};
 use crate::log::Log;
 use crate::stage::Stage;
+
+/// The program of this build.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_nexudus-bridge");
 
 /// How long the program may take until it listens; a debug build on a busy machine.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
@@ -28,6 +32,7 @@ const MEMORY_EVERY: Duration = Duration::from_millis(250);
 
 /// A running bridge, or one between two lives. Dropping it kills it.
 pub(crate) struct Bridge {
+    program: PathBuf,
     child: Option<Child>,
     ingress: SocketAddr,
     admin: SocketAddr,
@@ -47,9 +52,10 @@ struct Memory {
 }
 
 impl Bridge {
-    /// Starts a bridge with these secrets and waits until it listens. `shutdown_delay` is how long it still accepts when
-    /// told to stop.
+    /// Starts a bridge of `program` with these secrets and waits until it listens. `shutdown_delay` is how long it still
+    /// accepts when told to stop.
     pub(crate) fn start(
+        program: &Path,
         bootstrap: &str,
         prefix: &str,
         confirm_timeout: Duration,
@@ -78,8 +84,17 @@ impl Bridge {
                 pause(MEMORY_EVERY);
             }
         });
-        let mut bridge =
-            Self { child: None, ingress, admin, settings, directory, stage, memory, log: Log::default() };
+        let mut bridge = Self {
+            program: program.to_owned(),
+            child: None,
+            ingress,
+            admin,
+            settings,
+            directory,
+            stage,
+            memory,
+            log: Log::default(),
+        };
         bridge.configure(secrets);
         bridge.launch();
         bridge
@@ -119,8 +134,14 @@ impl Bridge {
         assert!(process != "0" && sent.is_ok_and(|status| status.success()), "SIG{name} cannot be sent");
     }
 
+    /// Sets the program of the next start.
+    #[allow(dead_code, reason = "the test of replicas rolls from another version")]
+    pub(crate) fn use_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
     fn launch(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_nexudus-bridge"));
+        let mut command = Command::new(&self.program);
         command
             .arg("serve")
             .arg("--config")

@@ -135,6 +135,7 @@ fn set_up(seed: u64) -> Scene {
     let stage = Arc::new(Stage::new(SigningKey::new(&secret(0)).expect("not empty")));
     let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
     let bridge = Bridge::start(
+        bridge::PROGRAM.as_ref(),
         &bootstrap,
         &prefix,
         CONFIRM_TIMEOUT,

@@ -4,7 +4,8 @@
 //! the oracle of the chaos test. Under steady load each replica is stopped in order and started again, as in a rolling
 //! update, then each is killed and started again. Senders go on until they have a 2xx; then every topic is read whole.
 //!
-//! `NEXUDUS_BRIDGE_REPLICAS_SEED` is the seed of an earlier run.
+//! `NEXUDUS_BRIDGE_REPLICAS_SEED` is the seed of an earlier run. `NEXUDUS_BRIDGE_REPLICAS_PREVIOUS` is the path of a previous
+//! release's program: both replicas begin with it, and the rolling update brings this build. Without it, both are this build.
 
 #[path = "../chaos/bridge.rs"]
 #[allow(dead_code, reason = "the chaos test uses the rest")]
@@ -32,12 +33,14 @@ mod stage;
 #[path = "../chaos/workload.rs"]
 mod workload;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::signature::SigningKey;
 
+use crate::bridge::PROGRAM;
 use crate::journal::{Journal, Place};
 use crate::kafka::{Client, pause, plain, unique};
 use crate::nginx::Nginx;
@@ -98,8 +101,11 @@ fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
     for name in ACTIONS.iter().map(|action| action.name).chain(["quarantine"]) {
         client.create_topic(&format!("{prefix}{name}"), 3, &[]);
     }
+    let first = std::env::var_os("NEXUDUS_BRIDGE_REPLICAS_PREVIOUS").filter(|path| !path.is_empty());
+    let first = first.map_or_else(|| PROGRAM.into(), PathBuf::from);
     let mut replicas = SHUTDOWN_DELAYS
-        .map(|delay| Replica::start(plain().bootstrap(), &prefix, CONFIRM_TIMEOUT, delay, SECRET));
+        .map(|delay| Replica::start(&first, plain().bootstrap(), &prefix, CONFIRM_TIMEOUT, delay, SECRET));
+    say(&format!("replicas: from {} ({}) to this build", replicas[0].version(), first.display()));
     let nginx = Nginx::start(replicas.each_ref().map(Replica::address));
     let stage = Arc::new(Stage::new(SigningKey::new(SECRET).expect("not empty")));
     let senders = Senders {
@@ -130,6 +136,9 @@ fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
             say(&format!(
                 "replicas: {name}: {failed} attempts failed, {passed_on} went to the other replica"
             ));
+            if replica.version() != env!("CARGO_PKG_VERSION") {
+                broken.push(format!("{name}: it came back as version {}", replica.version()));
+            }
             if restart == Restart::InOrder && failed > 0 {
                 broken.push(format!("{name}: {failed} attempts failed"));
             }

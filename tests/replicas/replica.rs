@@ -2,12 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nexudus_bridge::signature::SigningKey;
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, PROGRAM};
 use crate::stage::Stage;
 use crate::wait_until;
 
@@ -26,7 +27,9 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
+    /// Starts a replica of `program`, which can be another version.
     pub(crate) fn start(
+        program: &Path,
         bootstrap: &str,
         prefix: &str,
         confirm_timeout: Duration,
@@ -34,8 +37,15 @@ impl Replica {
         secret: &str,
     ) -> Self {
         let stage = Arc::new(Stage::new(SigningKey::new(secret).expect("not empty")));
-        let bridge =
-            Bridge::start(bootstrap, prefix, confirm_timeout, shutdown_delay, &[secret], Arc::clone(&stage));
+        let bridge = Bridge::start(
+            program,
+            bootstrap,
+            prefix,
+            confirm_timeout,
+            shutdown_delay,
+            &[secret],
+            Arc::clone(&stage),
+        );
         let replica = Self { bridge, stage, shutdown_delay };
         replica.wait_until_ready();
         replica
@@ -63,7 +73,9 @@ impl Replica {
         self.bridge.kill();
     }
 
+    /// Starts it again, with the program of this build.
     pub(crate) fn start_again(&mut self) {
+        self.bridge.use_program(Path::new(PROGRAM));
         self.bridge.start_again();
         self.wait_until_ready();
     }
@@ -72,6 +84,15 @@ impl Replica {
     pub(crate) fn stop(&mut self) -> Vec<String> {
         self.bridge.stop();
         self.stage.seen().wrong.told.clone()
+    }
+
+    /// The version that runs, by its metrics.
+    pub(crate) fn version(&self) -> String {
+        let (_, metrics) = ask(self.bridge.admin(), "/metrics").expect("it is running");
+        let version = metrics.lines().find_map(|line| {
+            line.strip_prefix("nexudus_bridge_build_info{")?.split_once("version=\"")?.1.split('"').next()
+        });
+        version.expect("build_info has the version").to_owned()
     }
 
     pub(crate) fn peak_mib(&self) -> Option<f64> {
