@@ -174,7 +174,7 @@ fn credentials(
     let username = section.optional("username", false, filled);
     let mut secret = |section: &mut Section<'_>, keys, check| secret(section, keys, files, warnings, check);
     let password = secret(section, ["password", "password_file"], Ok);
-    let auth = section.has("auth").then(|| section.get("auth", "bearer", word(AUTH)));
+    let auth = section.optional("auth", false, word(AUTH));
     let totp_secret = secret(section, ["totp_secret", "totp_secret_file"], base32);
     let client_id = section.optional("client_id", false, |value| filled(value).and_then(header_text));
     let token = secret(section, ["token", "token_file"], header_text);

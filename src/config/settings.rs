@@ -1,6 +1,6 @@
 //! The sections of the configuration, read in the order of the documentation.
 //!
-//! Each function reads one section, with the defaults and bounds that the README states, and gives the program's own
+//! Each function reads one section, with defaults and bounds (`docs/configuration.md` is generated from them), and gives the program's own
 //! types. What one key cannot tell alone (a body larger than all that may be in flight) is checked at the section's end.
 
 use std::collections::BTreeMap;
@@ -201,10 +201,10 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
     });
     let actions = Actions::with_extras(&extras).unwrap_or_default();
     let business_id = section.optional("business_id", false, integer(1, i64::MAX));
-    let patterns = section.has("actions").then(|| {
-        section
-            .list("actions", false, |pattern| choice::check(pattern, &actions).map(|()| pattern.to_owned()))
-    });
+    let has_patterns = section.has("actions");
+    let patterns = section
+        .list("actions", false, |pattern| choice::check(pattern, &actions).map(|()| pattern.to_owned()));
+    let patterns = if has_patterns { patterns } else { vec!["*".to_owned()] };
     if secrets.is_empty() && all_read && policy == SignaturePolicy::Enforce {
         section.mistake(" enforces signatures but has no secret, expected secrets = [\"…\"] or secret_files, or signature = \"warn\" or \"off\"");
     }
@@ -224,7 +224,7 @@ fn source(name: &str, mut section: Section<'_>, warnings: &mut Vec<String>) -> S
         policy,
         keys: secrets.iter().filter_map(|secret| SigningKey::new(secret.expose_secret()).ok()).collect(),
         url_tokens,
-        wanted: choice::chosen(patterns.as_deref().unwrap_or(&["*".to_owned()]), &actions),
+        wanted: choice::chosen(&patterns, &actions),
         business_id,
         actions,
         files,
