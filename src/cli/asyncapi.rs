@@ -196,7 +196,7 @@ fn quarantined(config: &Config) -> Value {
     })
 }
 
-/// The headers of every message; README.md has the same table.
+/// The headers of every message; `docs/events.md` has the same table.
 fn headers(key: &str) -> Value {
     let warnings = [SignatureWarning::Missing, SignatureWarning::Invalid].map(SignatureWarning::label);
     let text = |description: &str| json!({ "type": "string", "description": description });

@@ -38,6 +38,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{FromArgMatches as _, Parser, Subcommand};
 
+pub use self::help::command;
 use crate::app::BuildError;
 use crate::config::load::{self, Environment, Loaded, Mistakes};
 use crate::kafka::settings::{check_property, library_version};

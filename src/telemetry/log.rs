@@ -2,7 +2,7 @@
 //!
 //! A thread writes the lines (`writer`), so nothing that logs ever waits for standard error or fails with it.
 //!
-//! The names of fields are the README's, the same in every line; what a line says for people is in `message` and may
+//! `docs/observability.md` lists the fields. Their names never change; the text of `message` may
 //! change. A library's lines are not ours to bound one by one, and a stranger's connections can cause some, so each of
 //! them comes once in [`INTERVAL`](super::limit::INTERVAL) at most.
 

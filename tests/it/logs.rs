@@ -1,4 +1,4 @@
-//! The log: its JSON form as the README documents it, and its amount, which no flood decides.
+//! The log: its JSON form as `docs/observability.md` documents it, and its amount, which no flood decides.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::support::wire::Wire;
 /// More than `ten` and less than thousands: what a flood may leave in the log. Each kind of line comes once in ten seconds.
 const TENS: usize = 60;
 
-/// The fields of log lines that the README documents.
+/// Returns the fields of log lines that `docs/observability.md` documents.
 fn documented() -> BTreeSet<String> {
-    let readme = include_str!("../../README.md");
-    let table = readme.split("| field | meaning |").nth(1).expect("the table of fields");
+    let page = include_str!("../../docs/observability.md");
+    let table = page.split("| field | meaning |").nth(1).expect("the table of fields");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let names = rows.filter_map(|row| row.split('|').nth(1));
     names.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
@@ -35,7 +35,7 @@ fn object(line: &str) -> Map<String, Value> {
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     let documented = documented();
     for field in object.keys() {
-        assert!(documented.contains(field), "the README does not know {field}: {line}");
+        assert!(documented.contains(field), "docs/observability.md does not know {field}: {line}");
         assert_eq!(line.matches(&format!("{field:?}:")).count(), 1, "{field} is there twice: {line}");
     }
     for always in ["timestamp", "level", "target", "message"] {
@@ -160,7 +160,11 @@ fn every_field_that_the_code_writes_is_documented() {
             for argument in before.split(',').map(str::trim).filter(|argument| !argument.is_empty()) {
                 let name = argument.split('=').next().expect("a part").trim().trim_start_matches(['%', '?']);
                 if name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
-                    assert!(documented.contains(name), "{}: the README does not know {name}", path.display());
+                    assert!(
+                        documented.contains(name),
+                        "{}: docs/observability.md does not know {name}",
+                        path.display()
+                    );
                     fields += 1;
                 }
             }

@@ -13,6 +13,7 @@ mod console;
 mod dashboard;
 mod deadlines;
 mod dev;
+mod docs;
 mod double;
 mod events;
 mod faults;

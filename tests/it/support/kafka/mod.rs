@@ -15,7 +15,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test uses some of it")]
 
-mod certificates;
+pub(crate) mod certificates;
 mod client;
 mod cluster;
 pub(crate) mod guard;

@@ -1,0 +1,323 @@
+//! The generated tables of commands, outcomes, actions, metrics and alerts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Arg, Command, CommandFactory as _};
+use nexudus_bridge::action::catalogue::ENTRIES;
+use nexudus_bridge::action::{Actions, Kind};
+use nexudus_bridge::cli;
+use nexudus_bridge::metrics::{BrokerSample, Limits, Metrics, WebhookSeries};
+use nexudus_bridge::outcome::{Outcome, QuarantineReason};
+use nexudus_bridge::sender::payloads::payload;
+
+use super::page::repository;
+
+/// Every command with its usage, arguments, options and examples.
+pub(super) fn commands() -> String {
+    let mut command = cli::command();
+    command.build();
+    let mut text = String::from("| command | purpose |\n| --- | --- |\n");
+    let mut sections = String::new();
+    let mut leaves = leaves(&command, "");
+    let declared = cli::Cli::command(); // adding examples changes the order
+    let order: Vec<&str> = declared.get_subcommands().map(Command::get_name).collect();
+    leaves.sort_by_key(|(path, _)| order.iter().position(|name| path.split(' ').next() == Some(name)));
+    for (path, command) in leaves {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(text, "| [`{path}`](#{}) | {about} |", path.replace(' ', "-")).expect("written");
+        sections.push_str(&section(&path, &command));
+    }
+    text + &sections
+}
+
+/// Returns the commands without commands of their own, by their path.
+fn leaves(command: &Command, path: &str) -> Vec<(String, Command)> {
+    let mut found = Vec::new();
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let path = format!("{path}{}", sub.get_name());
+        match sub.has_subcommands() {
+            true => found.extend(leaves(sub, &format!("{path} "))),
+            false => found.push((path, sub.clone())),
+        }
+    }
+    found
+}
+
+fn section(path: &str, command: &Command) -> String {
+    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ");
+    let mut text = format!("\n## {path}\n\n{about}.\n\n```text\n{usage}\n```\n");
+    let own: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|argument| {
+            !argument.is_global_set() && !["help", "version"].contains(&argument.get_id().as_str())
+        })
+        .filter(|argument| !argument.is_hide_set())
+        .collect();
+    if !own.is_empty() {
+        text.push_str("\n| argument | meaning |\n| --- | --- |\n");
+    }
+    for argument in own {
+        writeln!(text, "| `{}` | {} |", shape(argument).replace('|', "\\|"), meaning(argument))
+            .expect("written");
+    }
+    let after = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    if !after.is_empty() {
+        writeln!(text, "\n```text\n{}\n```", after.trim()).expect("written");
+    }
+    text
+}
+
+/// Returns an argument as it is written on a command line.
+fn shape(argument: &Arg) -> String {
+    let values: Vec<String> =
+        argument.get_value_names().unwrap_or_default().iter().map(|n| n.to_string()).collect();
+    let values = values.join(" ");
+    let takes_values = argument.get_num_args().is_some_and(|number| number.takes_values());
+    let repeats = argument.get_num_args().is_some_and(|number| number.max_values() > 1)
+        || matches!(argument.get_action(), clap::ArgAction::Append);
+    let name = match (argument.get_long(), takes_values) {
+        (Some(long), true) => format!("--{long} {values}"),
+        (Some(long), false) => format!("--{long}"),
+        (None, _) => values,
+    };
+    if repeats { format!("{name}…") } else { name }
+}
+
+fn meaning(argument: &Arg) -> String {
+    let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+    let mut text = help.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+    if let Some((help, default)) = text.strip_suffix(']').and_then(|text| text.split_once(" [default: ")) {
+        text = format!("{help}. Default: {default}");
+    }
+    if argument.get_num_args().is_some_and(|number| number.takes_values()) {
+        let values: Vec<String> =
+            argument.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
+        if !values.is_empty() {
+            write!(text, ". Values: {}", values.join(", ")).expect("written");
+        }
+        let defaults: Vec<String> = argument
+            .get_default_values()
+            .iter()
+            .map(|value| format!("`{}`", value.to_string_lossy()))
+            .collect();
+        if !defaults.is_empty() {
+            write!(text, ". Default: {}", defaults.join(", ")).expect("written");
+        }
+    }
+    text
+}
+
+/// Every outcome of a delivery, with its answer.
+pub(super) fn outcomes() -> String {
+    let mut outcomes = Outcome::ALL;
+    outcomes.sort_by_key(|outcome| outcome.status());
+    let mut text = String::from(
+        "| status | outcome | `title` | `Retry-After` | remedy |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for outcome in outcomes {
+        let retry_after =
+            outcome.retry_after_seconds().map(|seconds| format!("{seconds} s")).unwrap_or_default();
+        writeln!(
+            text,
+            "| {} | `{}` | {} | {retry_after} | {} |",
+            outcome.status(),
+            outcome.label(),
+            outcome.title(),
+            outcome.advice()
+        )
+        .expect("written");
+    }
+    text
+}
+
+/// Every reason for which a delivery is kept on the quarantine topic.
+pub(super) fn quarantine_reasons() -> String {
+    let mut text = String::from("| reason | meaning |\n| --- | --- |\n");
+    for reason in QuarantineReason::ALL {
+        let label = reason.label();
+        let meaning = reason.explanation().replace(&format!(" ({label})"), "");
+        writeln!(text, "| `{label}` | {meaning} |").expect("written");
+    }
+    text
+}
+
+/// Every action of the catalogue, by entity.
+pub(super) fn actions() -> String {
+    let mut entities: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for entry in &ENTRIES {
+        entities.entry(entry.entity).or_default().push(entry);
+    }
+    let mut text = String::from(
+        "| entity | action | number | kind | topic | key | sample | schema |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for (entity, entries) in entities {
+        for entry in entries {
+            let kind = match (entry.kind, entry.verb) {
+                (Kind::Signal, _) => "signal",
+                (Kind::Change, "deleted") => "delete",
+                (Kind::Change, _) => "change",
+            };
+            let sample: serde_json::Value =
+                serde_json::from_str(payload(entry.name).expect("a sample")).expect("JSON");
+            let key = ["Id", "UniqueId"].into_iter().find(|key| !sample[0][*key].is_null()).expect("a key");
+            let name = entry.name;
+            writeln!(
+                text,
+                "| {entity} | `{name}` | {} | {kind} | `nexudus.{name}` | `{key}` | \
+                 [sample](../src/sender/payloads/{name}.json) | [schema](../src/action/schema/{entity}.json) |",
+                entry.id
+            )
+            .expect("written");
+        }
+    }
+    text
+}
+
+/// Every metric of the bridge: name, type, labels and help.
+pub(super) fn metrics() -> String {
+    let mut text = String::from(
+        "| name (prefix `nexudus_bridge_`) | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for (name, Metric { kind, labels, help }) in exported() {
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).expect("written");
+    }
+    text
+}
+
+#[derive(Default)]
+struct Metric {
+    kind: String,
+    labels: BTreeSet<String>,
+    help: String,
+}
+
+/// Reads the metrics of a bridge in which everything has occurred, by name.
+fn exported() -> BTreeMap<String, Metric> {
+    let scrape = scrape();
+    let mut found: BTreeMap<String, Metric> = BTreeMap::new();
+    let own = |line: &'static str| move |text: &str| text.strip_prefix(line).map(str::to_owned);
+    let (help, kind) = (own("# HELP nexudus_bridge_"), own("# TYPE nexudus_bridge_"));
+    let mut name = String::new();
+    for line in scrape.lines() {
+        if let Some(rest) = help(line) {
+            let (found_name, text) = rest.split_once(' ').expect("a help text");
+            name = found_name.to_owned();
+            found.entry(name.clone()).or_default().help = text.to_owned();
+        } else if let Some(rest) = kind(line) {
+            let (_, kind) = rest.split_once(' ').expect("a type");
+            found.entry(name.clone()).or_default().kind = kind.to_owned();
+        } else if let (true, Some((_, rest))) = (line.starts_with("nexudus_bridge_"), line.split_once('{')) {
+            let (labels, _) = rest.rsplit_once('}').expect("the end of the labels");
+            let names = labels.split("\",").filter_map(|label| label.split_once('='));
+            let names = names.map(|(label, _)| label.to_owned()).filter(|label| label != "le");
+            found.entry(name.clone()).or_default().labels.extend(names);
+        }
+    }
+    found
+}
+
+/// Returns a scrape of metrics in which each one has a series.
+fn scrape() -> String {
+    let metrics = Metrics::new("0");
+    let source = metrics.source("north", &Actions::default());
+    metrics.answered(&source, Some(0), Outcome::Confirmed, Duration::ZERO);
+    metrics.confirmed(&source, Some(0), 1);
+    metrics.certificate_expires(0);
+    metrics.broker_throttled("kafka-1:9092", Duration::ZERO);
+    metrics.set_brokers(
+        [BrokerSample { broker: "kafka-1:9092", is_up: true, rtt: [("50", 0.0), ("99", 0.0)] }].into_iter(),
+    );
+    metrics.limits(Limits {
+        in_flight_deliveries: 0.0,
+        in_flight_bytes: 0.0,
+        redelivery_bytes: 0.0,
+        producer_queue_messages: 0.0,
+        producer_queue_bytes: 0.0,
+        confirm_timeout: Duration::ZERO,
+    });
+    let control = &metrics.control;
+    let labels = ["north", "BookingCreate", "1"].map(str::to_owned);
+    let webhook = WebhookSeries { labels, active: true, failures: 0, last_trigger: Some(0.0) };
+    control.looked(&[webhook], [("north", 0)].into_iter());
+    control.show_outages([(["north", "BookingCreate"].map(str::to_owned), 0.0)].into_iter());
+    control.watches(Duration::ZERO);
+    control.reenabled("north", "BookingCreate");
+    control.request("list", "ok");
+    metrics.render()
+}
+
+/// The alerts with their severity and summary.
+pub(super) fn alerts() -> String {
+    let mut text = String::from("| alert | severity | summary |\n| --- | --- | --- |\n");
+    let folder = repository().join("deploy/prometheus/rules");
+    let mut files: Vec<_> =
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    for path in files {
+        for block in read(&path).split("- alert:").skip(1) {
+            let name = block.lines().next().expect("a name").trim();
+            let value = |key: &str| {
+                let line = block.lines().find_map(|line| line.trim().strip_prefix(key));
+                let value = line.unwrap_or_else(|| panic!("{name} has no {key}")).trim();
+                value.trim_matches(['"', '\'']).replace("{{ $labels.", "").replace(" }}", "")
+            };
+            let anchor = name.to_lowercase();
+            writeln!(
+                text,
+                "| [`{name}`](runbook.md#{anchor}) | {} | {} |",
+                value("severity:"),
+                value("summary:")
+            )
+            .expect("written");
+        }
+    }
+    text
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Returns the names that the code declares: texts of one word that are followed by a help text.
+fn declared(folder: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        names.extend(declared_in(&read(&entry)));
+    }
+    names
+}
+
+fn declared_in(code: &str) -> BTreeSet<String> {
+    let (code, _) = code.split_once("#[cfg(test)]\nmod tests").unwrap_or((code, ""));
+    let texts: Vec<&str> = code.split('"').skip(1).step_by(2).collect();
+    let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !text.is_empty();
+    let is_help = |text: &str| text.ends_with('.') && text.contains(' ');
+    let pairs = texts.windows(2).filter(|pair| is_name(pair[0]) && is_help(pair[1]));
+    pairs.map(|pair| pair[0].to_owned()).collect()
+}
+
+#[test]
+fn every_metric_that_the_code_declares_is_in_the_table() {
+    let mut names = declared(&repository().join("src/metrics"));
+    names.extend(declared_in(&read(&repository().join("src/metrics.rs"))));
+    names.retain(|name| !name.starts_with("process_"));
+    let exported: BTreeSet<String> = exported().into_keys().collect();
+    assert_eq!(names, exported);
+    assert!(names.len() > 30, "found {names:?}");
+}
+
+#[test]
+fn every_metric_has_a_help_text_and_a_type() {
+    for (name, Metric { kind, help, .. }) in exported() {
+        assert!(["counter", "gauge", "histogram"].contains(&kind.as_str()), "{name}: {kind:?}");
+        assert!(help.ends_with('.'), "{name}: {help:?}");
+    }
+}
