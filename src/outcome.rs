@@ -145,57 +145,57 @@ impl Outcome {
         }
     }
 
-    /// What somebody who looks after the bridge can do about it.
+    /// The remedy, for the operator of the bridge.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Confirmed | Self::Empty => "Nothing: this is as it should be.",
+            Self::Confirmed | Self::Empty => "Nothing to do.",
             Self::Quarantined => {
-                "Nothing is lost. Look at it with `nexudus-bridge quarantine list`, mend the cause, then publish it with `nexudus-bridge quarantine replay`."
+                "Nothing is lost. `nexudus-bridge quarantine list` shows the reason. Remove the cause, then publish the delivery with `nexudus-bridge quarantine replay`."
             }
             Self::MissingSignature => {
-                "Set the shared secret in Nexudus (Settings > Integrations > Webhooks). If somebody else found the URL, nothing is to be done."
+                "Set the shared secret in Nexudus (Settings > Integrations > Webhooks). If the sender is not Nexudus, nothing to do."
             }
             Self::InvalidSignature => {
-                "Compare the source's secret with the shared secret in Nexudus. During a rotation list both in `secrets`."
+                "Compare the source's secret with the shared secret in Nexudus. During a rotation, list both in `secrets`."
             }
             Self::InvalidToken => {
-                "Give the webhook's URL in Nexudus a `?token=` that the source's `url_tokens` has."
+                "Add `?token=` with a value of the source's `url_tokens` to the webhook's URL in Nexudus."
             }
             Self::UnknownSource => {
                 "Correct the webhook's URL in Nexudus, or add a section [sources.NAME] and reload."
             }
             Self::UnknownAction => {
-                "Correct the action in the webhook's URL; `nexudus-bridge actions` lists the names."
+                "Correct the action in the webhook's URL. `nexudus-bridge actions` lists the names."
             }
-            Self::Method => "Nothing, if a browser or a scanner asked: webhooks are delivered by POST.",
+            Self::Method => "Nothing to do: Nexudus uses POST, so the sender was a browser or a scanner.",
             Self::TooLarge => {
-                "Raise ingress.max_body_bytes, and max.message.bytes of the topics with it; see that a proxy in front allows as much."
+                "Raise ingress.max_body_bytes, max.message.bytes of the topics, and the limit of the proxy."
             }
             Self::TooSlow => {
-                "Look at the network or the proxy in front of the bridge, or raise ingress.body_timeout."
+                "Check the network and the proxy in front of the bridge, or raise ingress.body_timeout."
             }
             Self::Incomplete => {
-                "Look at the network or the proxy in front of the bridge: it closes connections in the middle of a body. Nexudus sends the delivery again."
+                "Check the network and the proxy in front of the bridge: the connection ended within the body. Nexudus repeats the delivery."
             }
             Self::Upgrade => {
-                "Keep the proxy in front of the bridge from adding Upgrade headers. If a scanner asked, nothing is to be done."
+                "Remove the Upgrade header in the proxy. If the sender is a scanner, nothing to do."
             }
             Self::Encoded => {
-                "Keep the proxy in front of the bridge from compressing bodies: the signature is over the plain bytes."
+                "Switch off compression of request bodies in the proxy: the signature covers the plain bytes."
             }
             Self::Timeout => {
-                "Look at the brokers: they are connected and too slow (in-sync replicas, disks, load). Nexudus sends it again; copies have the same ce_id."
+                "Check the brokers: they are connected but too slow (in-sync replicas, disks, load). Nexudus repeats the delivery; copies have the same ce_id."
             }
             Self::QueueFull => {
-                "The producer holds as much as librdkafka's queue may. Look at the brokers first; if they are well, raise queue.buffering.max.kbytes in [kafka.properties]."
+                "Check the brokers: they take messages too slowly. If they are healthy, raise queue.buffering.max.kbytes in [kafka.properties]."
             }
             Self::Overloaded => {
-                "More arrives than Kafka confirms. Look at the brokers first; if they are well, raise ingress.max_in_flight and max_in_flight_bytes or add a replica."
+                "Check the brokers: deliveries arrive faster than Kafka confirms them. If the brokers are healthy, raise ingress.max_in_flight and max_in_flight_bytes, or add a replica."
             }
             Self::Broker => {
-                "See that the brokers run and can be reached from here, and that the bridge may write to its topics. Nexudus sends it again."
+                "Check that the brokers run, that the bridge can reach them, and that it may write to its topics. Nexudus repeats the delivery."
             }
-            Self::ShuttingDown => "Nothing: the bridge was stopping, another replica or a retry takes it.",
+            Self::ShuttingDown => "Nothing to do: another replica or a retry takes the delivery.",
         }
     }
 

@@ -150,7 +150,7 @@ async fn it_says_when_the_bridge_does_not_answer_any_more() {
     bridge.stopper().stop();
     bridge.ended().await;
     let state = browser.wait_for("state", |text| text.contains("No answer from the bridge")).await;
-    assert!(state.contains("is as it was at"), "{state}");
+    assert!(state.contains("shows the state at"), "{state}");
     browser.picture("stale").await;
     browser.close().await;
 }
@@ -163,20 +163,20 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
     let bridge = guarded(&tenant, &[]).await;
     let browser = opened(&bridge).await;
     let none = browser.wait_for("webhooks-box", |text| text.contains("Nexudus has not answered yet")).await;
-    assert!(none.contains("not seen since the bridge started"), "{none}");
+    assert!(none.contains("not read since the bridge started"), "{none}");
 
     switch_off(&tenant, team, "0"); // by hand, so it stays off
     let failing = [("ErrorCount", "6"), ("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
     tenant.nexudus.change_webhook(booking, &failing).expect("there");
     tenant.nexudus.heal();
     browser
-        .wait_for("webhooks-off", |text| text.starts_with("1 of 2 is off") && text.contains("catch-up"))
+        .wait_for("webhooks-off", |text| text.starts_with("1 of 2 is disabled") && text.contains("catch-up"))
         .await;
     let table = browser.text("webhooks").await;
     let (off, on) = (table.find("TeamUpdated").expect("shown"), table.find("BookingCreate").expect("shown"));
-    assert!(off < on && table[off..on].contains("off") && table[on..].contains("6"), "{table}");
+    assert!(off < on && table[off..on].contains("disabled") && table[on..].contains("6"), "{table}");
     assert!(table[off..on].contains("never") && table[on..].contains("2026"), "{table}");
-    assert!(browser.text("webhooks-look").await.starts_with("last seen"));
+    assert!(browser.text("webhooks-look").await.starts_with("last read"));
     switch_off(&tenant, booking, "10");
     let command = "nexudus-bridge catch-up --since default/BookingCreate=2026-01-01T03:04:05Z";
     browser
