@@ -5,6 +5,7 @@
 //! is but for times that would take too long ([`RULES_SOONER`]). A query that is refused, an empty panel, a metric or a
 //! label's value that nobody has: each is named at the end.
 
+mod kminion;
 mod stage;
 mod variables;
 
@@ -51,7 +52,14 @@ async fn prometheus(stage: &Stage) -> Prometheus {
     let admin = format!("127.0.0.1:{}", stage.admin);
     // Outside of Kubernetes no target has a namespace.
     let target = format!("- targets: [{admin}]\n        labels: {{namespace: shop}}");
-    let text = replaced(&text, &[("15s", "1s"), ("- targets: [bridge:9464]", &target)]);
+    let text = replaced(
+        &text,
+        &[
+            ("15s", "1s"),
+            ("- targets: [bridge:9464]", &target),
+            ("kminion:8080", &kminion::start().to_string()),
+        ],
+    );
     fs::write(folder.join("prometheus.yml"), text).expect("written");
     let mut all = String::new();
     for entry in fs::read_dir(ours.join("rules")).expect("the rules") {

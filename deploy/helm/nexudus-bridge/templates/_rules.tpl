@@ -1,5 +1,6 @@
 {{- /*
-  An expression that reads this release's series only: the selector goes into every selector of a metric of the bridge.
+  An expression that reads this release's series only: the selector goes into every selector of a metric of the bridge, and
+  the prefix of its topics into those of consumers.
   process_… metrics need none, since expressions join them with metrics of the bridge.
 */}}
 {{- define "nexudus-bridge.ownSeries" -}}
@@ -8,7 +9,7 @@
 {{- $expr := replace "up{job=~\".*nexudus-bridge.*\"}" (printf "up{%s}" $selector) .expr }}
 {{- $expr = regexReplaceAll (printf "%s\\{" $name) $expr (printf "${1}@{%s," $selector) }}
 {{- $expr = regexReplaceAll (printf "%s([^a-zA-Z0-9_:@]|$)" $name) $expr (printf "${1}{%s}${2}" $selector) }}
-{{- replace "@{" "{" $expr }}
+{{- replace "@{" "{" $expr | replace "nexudus\\\\..+" (printf "%s.+" .topics) }}
 {{- end }}
 
 {{- /*
@@ -18,6 +19,8 @@
 {{- define "nexudus-bridge.ruleGroups" -}}
 {{- $alerts := .Values.prometheusRule.alerts | default dict }}
 {{- $own := printf "job=%q,namespace=%q" (include "nexudus-bridge.job" .) .Release.Namespace }}
+{{- $prefix := (.Values.config.topics | default dict).prefix | default "nexudus." }}
+{{- $topics := regexQuoteMeta $prefix | replace "\\" "\\\\" }}
 {{- $selector := .Values.prometheusRule.selector | default $own }}
 {{- $known := list }}
 {{- $groups := list }}
@@ -41,7 +44,7 @@
 {{- $_ := set $rule "expr" (regexReplaceAllLiteral $marked $rule.expr $new) }}
 {{- end }}
 {{- end }}
-{{- $_ := set $rule "expr" (include "nexudus-bridge.ownSeries" (dict "expr" $rule.expr "selector" $selector)) }}
+{{- $_ := set $rule "expr" (include "nexudus-bridge.ownSeries" (dict "expr" $rule.expr "selector" $selector "topics" $topics)) }}
 {{- if ne (toString $change.enabled) "false" }}
 {{- $rules = append $rules $rule }}
 {{- end }}
