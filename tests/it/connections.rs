@@ -16,7 +16,7 @@ const RECORD: &str = r#"{"Id":1}"#;
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTING: (&str, &str) = ("ingress.body_timeout", "2s");
 
-/// What the README promises.
+/// Limits of a connection, as `docs/deployment.md` names them.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const LONGEST_IDLE: Duration = Duration::from_secs(80);

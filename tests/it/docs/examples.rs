@@ -155,12 +155,7 @@ fn shape(text: &str) -> String {
 fn every_sh_block_runs_as_written_and_its_output_has_the_shape_shown() {
     let mut run = 0;
     for name in ["README.md", "docs/getting-started.md"] {
-        let mut page = Page::read(&repository().join(name));
-        // Sections of the README that move to docs/ are not for readers to run.
-        if let Some((text, _)) = page.text.split_once("\n## Reference\n") {
-            page.text = text.to_owned();
-        }
-        let blocks = page.blocks();
+        let blocks = Page::read(&repository().join(name)).blocks();
         if !blocks.iter().any(|block| block.language == "sh") {
             continue;
         }
