@@ -68,7 +68,7 @@ pub struct Metrics {
     certificate_expires: OnceLock<IntGauge>,
     /// 1 while `/readyz` answers 200.
     pub ready: IntGauge,
-    /// Topics that the configuration asks for and the cluster does not have.
+    /// Configured topics that the cluster does not have.
     pub topics_missing: IntGauge,
     /// What is known of the webhooks in Nexudus.
     pub control: ControlMetrics,
@@ -97,7 +97,7 @@ impl Metrics {
             &registry,
             IntCounterVec::new,
             "reloads_total",
-            "Reloads of sources, secrets and the certificate, by result; a failed one keeps what was there.",
+            "Reloads of the configuration, secrets and the certificate, by result; a failed one keeps the old state.",
             &["result"],
         );
         #[cfg(target_os = "linux")]
@@ -116,28 +116,28 @@ impl Metrics {
                 &registry,
                 IntCounterVec::new,
                 "events_confirmed_total",
-                "Events that the broker confirmed, quarantined bodies not among them.",
+                "Events that Kafka confirmed, without quarantined bodies.",
                 &["source", "action"],
             ),
             last_confirmed: vec(
                 &registry,
                 GaugeVec::new,
                 "last_confirmed_timestamp_seconds",
-                "When an event was last confirmed, as Unix time.",
+                "Time of the last confirmed event, as Unix time.",
                 &["source", "action"],
             ),
             signature_matches: vec(
                 &registry,
                 IntCounterVec::new,
                 "signature_matches_total",
-                "Right signatures, by the form of the body that was signed (raw, folded).",
+                "Valid signatures, by the signed form of the body (raw, folded).",
                 &["source", "form"],
             ),
             signature_warnings: vec(
                 &registry,
                 IntCounterVec::new,
                 "signature_warnings_total",
-                "Deliveries let through with a missing or invalid signature, where the source only warns.",
+                "Deliveries accepted with a missing or invalid signature, because the source only warns.",
                 &["source", "reason"],
             ),
             quarantined: vec(
@@ -151,14 +151,14 @@ impl Metrics {
                 &registry,
                 IntCounterVec::new,
                 "redeliveries_suppressed_total",
-                "Deliveries answered with the confirmation of an earlier attempt that had not been answered.",
+                "Retries answered with the confirmation of an earlier attempt, whose answer Nexudus did not get.",
                 &["source", "action"],
             ),
             delivery_duration: Outcome::ALL.map(|outcome| outcomes.with_label_values(&[outcome.label()])),
             confirm_duration: one(
                 &registry,
                 "confirm_duration_seconds",
-                "Time from handing a delivery's events to the producer to the last one's confirmation.",
+                "Time from handing the events of a delivery to the producer until the last delivery report.",
                 |opts| Histogram::with_opts(histogram(opts)),
             ),
             broker_up: vec(
@@ -179,7 +179,7 @@ impl Metrics {
                 &registry,
                 CounterVec::new,
                 "producer_throttled_seconds_total",
-                "Time for which the broker throttled the producer, whose quota was used up.",
+                "Time for which the broker throttled the producer because of its quota.",
                 &["broker"],
             ),
             brokers: Mutex::default(),
@@ -198,34 +198,29 @@ impl Metrics {
             producer_queue_messages: one(
                 &registry,
                 "producer_queue_messages",
-                "Messages in the producer's queue or on their way.",
+                "Messages in the queues of the producers or in flight.",
                 IntGauge::with_opts,
             ),
             producer_queue_bytes: one(
                 &registry,
                 "producer_queue_bytes",
-                "Bytes in the producer's queue or on their way.",
+                "Bytes in the queues of the producers or in flight.",
                 IntGauge::with_opts,
             ),
             producer_rebuilds: one(
                 &registry,
                 "producer_rebuilds_total",
-                "Producers that were replaced after a fatal error, or because a new one works where they do not.",
+                "Producers replaced after a fatal error, or because a new one works and the old one does not.",
                 IntCounter::with_opts,
             ),
             reloads: ["failed", "ok"].map(|result| reloads.with_label_values(&[result])),
             log_lines: LogLines::new(&registry),
             certificate_expires: OnceLock::new(),
-            ready: one(
-                &registry,
-                "ready",
-                "1 while the bridge is ready, as /readyz says.",
-                IntGauge::with_opts,
-            ),
+            ready: one(&registry, "ready", "1 while /readyz answers 200.", IntGauge::with_opts),
             topics_missing: one(
                 &registry,
                 "topics_missing",
-                "Topics that the configuration asks for and the cluster does not have.",
+                "Configured topics that the cluster does not have.",
                 IntGauge::with_opts,
             ),
             control: ControlMetrics::new(&registry),
@@ -306,7 +301,7 @@ impl Metrics {
     /// Notes when the ingress's certificate expires, as Unix time. Without a certificate there is no such series.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         let name = "tls_certificate_not_after_timestamp_seconds";
-        let help = "When the ingress's certificate expires, as Unix time.";
+        let help = "Expiry of the certificate of the ingress, as Unix time.";
         let gauge =
             self.certificate_expires.get_or_init(|| one(&self.registry, name, help, IntGauge::with_opts));
         gauge.set(unix_seconds);

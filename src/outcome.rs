@@ -240,10 +240,14 @@ impl QuarantineReason {
     pub const fn explanation(self) -> &'static str {
         match self {
             Self::NotJson => "the body is not JSON (not_json)",
-            Self::NotRecords => "the body is JSON, but not records (not_records)",
-            Self::TooManyRecords => "the body holds more records than one delivery may (too_many_records)",
-            Self::UnknownAction => "signed, but the action is not known (unknown_action)",
-            Self::Refused => "the broker refuses a message of it for good (refused)",
+            Self::NotRecords => {
+                "the body is JSON, but neither an object nor an array of objects (not_records)"
+            }
+            Self::TooManyRecords => "the body has more than 1,000 records (too_many_records)",
+            Self::UnknownAction => {
+                "the action is neither in the catalogue nor in extra_actions (unknown_action)"
+            }
+            Self::Refused => "the broker permanently refuses a record of the body (refused)",
         }
     }
 

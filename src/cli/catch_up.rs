@@ -47,29 +47,29 @@ keeps the old one: --since last-outage asks it. Without a running bridge, give t
   nexudus-bridge catch-up --since last-outage
   nexudus-bridge catch-up --since last-trigger --entity Booking --entity Team")]
 pub(super) struct Args {
-    /// From when on: a time (2026-01-31T08:00:00Z; without a zone it is UTC), how long ago (2h), last-outage: for each webhook
-    /// that Nexudus had disabled from its last success before that on, or last-trigger: for each webhook from its last
-    /// success on. SOURCE/ACTION=TIME says so for one action; it may be given several times, beside a
-    /// T for all others, or alone: then only these are read
+    /// Start of the time range: a time (2026-01-31T08:00:00Z; UTC without a zone), a duration before now (2h),
+    /// last-outage (the last success of each webhook before Nexudus disabled it) or last-trigger (the last success of
+    /// each webhook). SOURCE/ACTION=TIME sets it for one action; repeatable. Without a T for the others, only those
+    /// actions are read
     #[arg(long, value_name = "T", value_parser = beginning, required = true)]
     since: Vec<Beginning>,
-    /// Until when, in the same forms [default: now]
+    /// End of the time range, in the same forms [default: now]
     #[arg(long, value_name = "T", value_parser = moment)]
     until: Option<Timestamp>,
-    /// With --since last-outage or last-trigger: how much earlier, for events that were still failing while later ones succeeded
+    /// With --since last-outage or last-trigger: time to start earlier, for events that still failed while later ones succeeded
     /// [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     overlap: Option<Duration>,
-    /// Only this source; may be given several times
+    /// Only this source; repeatable
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// Only this kind of record, such as Booking; may be given several times
+    /// Only this kind of record, such as Booking; repeatable
     #[arg(long, value_name = "ENTITY", value_parser = kind)]
     entity: Vec<&'static Entity>,
-    /// Only say what would be published; everything is read all the same
+    /// Read everything, print what would be published, and publish nothing
     #[arg(long)]
     dry_run: bool,
-    /// Publish nothing if there are more records than that
+    /// Maximum number of records; above it nothing is published
     #[arg(long, value_name = "N", default_value_t = MAX_RECORDS)]
     max_records: usize,
     /// Print one JSON object

@@ -15,9 +15,9 @@ use crate::config::show::show;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Check the configuration; every mistake is listed
+    /// Check the configuration, and list every mistake
     Check(Args),
-    /// Print every setting in force and where it came from, secrets redacted
+    /// Print every setting in force with its origin; secrets are redacted
     Show(Args),
 }
 

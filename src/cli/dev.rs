@@ -19,13 +19,13 @@ use crate::telemetry::log;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The bridge's port on 127.0.0.1 [default: 8080, or the configured one]
+    /// Port of the ingress on 127.0.0.1 [default: 8080, or the configured one]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
-    /// The embedded broker's port on 127.0.0.1
+    /// Port of the embedded broker on 127.0.0.1
     #[arg(long, value_name = "PORT", default_value_t = 9092)]
     kafka_port: u16,
-    /// The admin listener's port on 127.0.0.1 [default: 9464, or the configured one]
+    /// Port of the admin listener on 127.0.0.1 [default: 9464, or the configured one]
     #[arg(long, value_name = "PORT")]
     admin_port: Option<u16>,
 }

@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The address of the admin listener, with or without /readyz; else that of the configuration
+    /// Address of the admin listener, with or without /readyz [default: that of the configuration]
     #[arg(long, value_name = "URL", value_parser = address)]
     url: Option<Url>,
     /// Print one JSON object

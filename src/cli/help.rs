@@ -67,23 +67,23 @@ const SCRIPTS: [(&str, [&str; 2]); 2] = [
 ];
 
 const SERVE: &str = "\
-Configuration: the first of these files that there is, and environment variables over it (NEXUDUS_BRIDGE__SECTION__KEY)
+Configuration: the first of these files that exists; environment variables NEXUDUS_BRIDGE__SECTION__KEY override it
   --config FILE
   $NEXUDUS_BRIDGE_CONFIG
   ./nexudus-bridge.toml
   /etc/nexudus-bridge/nexudus-bridge.toml
 
 Signals
-  SIGTERM, SIGINT  stop in order: what is in flight is confirmed first; a second signal ends the bridge at once
-  SIGHUP           read the configuration, secrets and certificates again while deliveries go on
+  SIGTERM, SIGINT  graceful shutdown: deliveries in flight are confirmed first; a second signal ends the bridge at once
+  SIGHUP           reload the configuration, secrets and certificates without interrupting deliveries
 
 Exit codes
-  0  stopped in order
-  1  failed, or stopped before everything in flight was confirmed
+  0  graceful shutdown
+  1  failed, or stopped before every delivery in flight was confirmed
   2  wrong usage or configuration";
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 with --detailed-exitcode: changes are pending";
+Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 with --detailed-exitcode: differences found";
 
 /// Returns the command line with its help. Parsing, completion scripts, man pages and `docs/cli.md` use it.
 pub fn command() -> Command {
@@ -126,7 +126,7 @@ fn template(command: &Command) -> StyledStr {
         text.push_str(&format!("\n{}\n", styled(header, format!("{heading}:"))));
         for name in names {
             let about = command.find_subcommand(name).and_then(Command::get_about).map(ToString::to_string);
-            let about = about.unwrap_or_else(|| "Print this help, or that of a command".to_owned());
+            let about = about.unwrap_or_else(|| "Print this help, or the help of a command".to_owned());
             text.push_str(&format!(
                 "  {}{:<width$}  {about}\n",
                 styled(literal, name),

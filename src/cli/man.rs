@@ -9,7 +9,7 @@ use super::help;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The folder, such as /usr/local/share/man/man1; it is made if it is not there
+    /// Directory, such as /usr/local/share/man/man1; created if it is missing
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
 }

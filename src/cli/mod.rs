@@ -55,8 +55,8 @@ const LAST_LINE: Duration = Duration::from_secs(1);
 #[derive(Debug, Parser)]
 #[command(name = "nexudus-bridge", version = version(), max_term_width = 100)]
 pub struct Cli {
-    /// The configuration file; else $NEXUDUS_BRIDGE_CONFIG, ./nexudus-bridge.toml,
-    /// /etc/nexudus-bridge/nexudus-bridge.toml, or none
+    /// Configuration file [default: $NEXUDUS_BRIDGE_CONFIG, ./nexudus-bridge.toml,
+    /// /etc/nexudus-bridge/nexudus-bridge.toml, or none]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -67,22 +67,22 @@ pub struct Cli {
 enum Command {
     /// Run the bridge
     Serve,
-    /// Run the bridge with an embedded Kafka broker and a known secret: nothing to install or configure
+    /// Run the bridge with an embedded Kafka broker and a public secret; needs no installation and no configuration
     Dev(dev::Args),
-    /// Send one delivery of every action through the bridge on an embedded broker and compare what arrives
+    /// Post one delivery of every action to a bridge with an embedded broker, and compare the events
     Demo,
-    /// Act as Nexudus does: sign and post deliveries, and time the answers
+    /// Sign and post deliveries as Nexudus does, and measure the answers
     Send(send::Args),
-    /// Print the invented delivery of an action, signed if wanted; for tests of consumers
+    /// Print an invented delivery of an action, for tests of consumers
     Sample(sample::Args),
-    /// Print events as they come
+    /// Print events as they arrive
     Tail(tail::Args),
-    /// Read what was kept on the quarantine topic, and publish it again
+    /// List, print and replay the deliveries on the quarantine topic
     #[command(subcommand)]
     Quarantine(quarantine::Command),
     /// Print the signature of a body
     Sign(sign::Args),
-    /// Check the signature of a body
+    /// Verify the signature of a body
     Verify(verify::Args),
     /// List the actions of Nexudus
     Actions(actions::Args),
@@ -90,18 +90,18 @@ enum Command {
     Schema(schema::Args),
     /// Print an AsyncAPI 3 document of this configuration's topics and messages
     Asyncapi,
-    /// Compare topics with the cluster, and create what is missing
+    /// Compare the topics with the cluster, and create missing ones
     #[command(subcommand)]
     Topics(topics::Command),
-    /// Compare the webhooks in Nexudus with the configuration, write what differs, show how they do
+    /// Compare the webhooks in Nexudus with the configuration, write the differences, show their state
     #[command(subcommand)]
     Webhooks(webhooks::Command),
-    /// Read what changed in Nexudus while webhooks were off, and publish it, marked
+    /// Read changed records from Nexudus after an outage, and publish them with a mark
     CatchUp(catch_up::Args),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::Command),
-    /// Ask a running bridge whether it is ready; for container health checks
+    /// Query the readiness of a running bridge, for container health checks
     Health(health::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),

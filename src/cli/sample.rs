@@ -16,14 +16,14 @@ use crate::signature::{HEADER, SigningKey};
 /// The arguments of `sample`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The action, by name or number; `all` for one sample of each
+    /// Name or number of the action; `all` for one sample of each
     action: String,
-    /// Print the signature too, as a header line above the body
+    /// Print the signature as a header line above the body
     #[arg(long)]
     signed: bool,
     #[command(flatten)]
     secret: SecretArgs,
-    /// Print one JSON object a line: action, body, record, and the signature with --signed
+    /// Print one JSON object per line: action, body, record, and with --signed the signature
     #[arg(long)]
     json: bool,
 }

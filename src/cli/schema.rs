@@ -9,7 +9,7 @@ use crate::action::schema;
 /// The arguments of `schema`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The action, by name or number; `all` for one schema a line
+    /// Name or number of the action; `all` for one schema per line
     action: String,
 }
 

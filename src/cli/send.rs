@@ -29,36 +29,36 @@ use crate::signature::SigningKey;
 /// The arguments of `send`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The action, by name or number; `all` for one of each
+    /// Name or number of the action; `all` for one delivery of each
     action: String,
-    /// The body, sent byte for byte; - for standard input [default: an invented record of the action]
+    /// File with the body, sent byte for byte; - for standard input [default: an invented record of the action]
     #[arg(long, value_name = "FILE")]
     payload: Option<PathBuf>,
-    /// How many deliveries; each copy's Id is one more than the last one's [default: 1, for `all` one of each]
+    /// Number of deliveries; the Id grows by one with each [default: 1, for `all` one of each]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Deliveries due a second; latencies then count from when each was due [default: as fast as the answers come]
+    /// Deliveries per second; each latency then counts from the planned time [default: as fast as the bridge answers]
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// How many deliveries may be on their way at once
+    /// Maximum number of deliveries in flight
     #[arg(long, value_name = "C", default_value = "1")]
     concurrency: NonZeroUsize,
-    /// The bridge's base address
+    /// Origin of the ingress
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// The shared secret; others on this machine can read it [default: that of the configuration, else that of `dev`]
+    /// Shared secret; other users of this machine can read it [default: that of the configuration, else that of `dev`]
     #[arg(long, value_name = "SECRET", value_parser = secret, conflicts_with = "secret_file")]
     secret: Option<SecretString>,
-    /// A file with the shared secret; one line break at its end is dropped
+    /// File with the shared secret; one line break at its end is removed
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// The source, part of the URL
+    /// Source, a part of the URL
     #[arg(long, value_name = "NAME", default_value = Source::DEFAULT)]
     source: String,
-    /// The secret part of the URL (?token=...) [default: that of the configuration]
+    /// Token of the URL (?token=...) [default: that of the configuration]
     #[arg(long, value_name = "TOKEN", value_parser = secret)]
     token: Option<SecretString>,
-    /// Try again what is not answered 2xx, up to 10 times with growing delays, as Nexudus does
+    /// Retry a delivery up to 10 times with back-off until it is answered 2xx
     #[arg(long)]
     retry: bool,
     /// Print the summary as JSON

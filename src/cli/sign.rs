@@ -18,7 +18,7 @@ use crate::signature::SigningKey;
 pub struct Args {
     #[command(flatten)]
     secret: SecretArgs,
-    /// The body, byte for byte; standard input if absent or -
+    /// File with the body; standard input if absent or -
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -27,13 +27,13 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
 pub struct SecretArgs {
-    /// The shared secret. Others on this machine can read it; --secret-file is safer
+    /// Shared secret; other users of this machine can read it, so prefer --secret-file
     #[arg(long, value_name = "SECRET", value_parser = secret)]
     secret: Option<SecretString>,
-    /// A file with the shared secret; one line break at its end is dropped
+    /// File with the shared secret; one line break at its end is removed
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// Use the secrets of this source of the configuration [default: default]
+    /// Source of the configuration whose secrets are used [default: default]
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }

@@ -24,42 +24,42 @@ pub(super) mod json;
 /// The arguments of `tail`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The actions: names in any case, numbers, or patterns like 'Booking*'; `quarantine` too [default: all]
+    /// Names, numbers or globs such as 'Booking*' of actions, or `quarantine` [default: all]
     action: Vec<String>,
-    /// Where to begin
+    /// First event
     #[arg(long, value_enum, default_value_t = Begin::End)]
     from: Begin,
-    /// Begin at this time: 2026-01-02T03:04:05Z, 2026-01-02 (UTC), or how long ago: 90m, 2days
+    /// Time of the first event: 2026-01-02T03:04:05Z, 2026-01-02 (UTC), or a duration before now: 90m, 2days
     #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "from")]
     since: Option<Timestamp>,
     #[command(flatten)]
     filter: Filter,
-    /// Print one JSON object an event, complete
+    /// Print one JSON object per event, complete
     #[arg(long)]
     json: bool,
-    /// End after this many printed events
+    /// Number of events after which the command ends
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// The Kafka brokers [default: those of the configuration]
+    /// Bootstrap brokers [default: those of the configuration]
     #[arg(long, value_name = "HOST:PORT", value_parser = brokers)]
     bootstrap: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Begin {
-    /// With the oldest event that is still there
+    /// The oldest event on the topics
     Beginning,
-    /// With what comes from now on
+    /// The next event that arrives
     End,
 }
 
 /// Which events of the chosen topics are printed.
 #[derive(Debug, Default, clap::Args)]
 struct Filter {
-    /// Only events of this source; may be given several times
+    /// Only events of this source; repeatable
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// Only events with this key, the record's Id; may be given several times
+    /// Only events with this key, the record's Id; repeatable
     #[arg(long, value_name = "KEY")]
     key: Vec<String>,
 }

@@ -14,16 +14,16 @@ use crate::kafka::topics::{Difference, Plan, Topics, Wanted};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what is missing on the cluster, and what differs
+    /// Print missing topics, and topics that differ from the configuration
     Plan {
-        /// Exit with 3 when topics would be created
+        /// Exit with code 3 if topics are missing
         #[arg(long)]
         detailed_exitcode: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Create what is missing; nothing is changed or deleted
+    /// Create missing topics; changes and deletes nothing
     Apply,
 }
 

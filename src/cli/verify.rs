@@ -16,13 +16,13 @@ use crate::signature::{BYTE_ORDER_MARK, Form, Signature, SigningKey};
 pub struct Args {
     #[command(flatten)]
     secret: SecretArgs,
-    /// The signature, as the X-Nexudus-Hook-Signature header had it
+    /// Signature, as in the header X-Nexudus-Hook-Signature
     #[arg(long, value_name = "SIGNATURE")]
     signature: String,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// The body, byte for byte; standard input if absent or -
+    /// File with the body; standard input if absent or -
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }

@@ -62,35 +62,35 @@ impl ControlMetrics {
                 registry,
                 IntGaugeVec::new,
                 "webhook_active",
-                "1 while the webhook is switched on in Nexudus.",
+                "1 while the webhook is enabled in Nexudus.",
                 &WEBHOOK,
             ),
             failures: vec(
                 registry,
                 IntGaugeVec::new,
                 "webhook_consecutive_failures",
-                "Deliveries of the webhook that failed since its last success, as Nexudus counts them; it is switched off at the tenth.",
+                "Failures of the webhook since its last success, as Nexudus counts them; Nexudus disables it at the tenth.",
                 &WEBHOOK,
             ),
             last_trigger: vec(
                 registry,
                 GaugeVec::new,
                 "webhook_last_trigger_timestamp_seconds",
-                "When a delivery of the webhook last succeeded, as Nexudus says, as Unix time.",
+                "Last success of the webhook in Nexudus, as Unix time.",
                 &WEBHOOK,
             ),
             reenabled: vec(
                 registry,
                 IntCounterVec::new,
                 "webhook_reenabled_total",
-                "How often the guardian switched a webhook on again that Nexudus had switched off.",
+                "How often the guardian re-enabled a webhook that Nexudus had disabled.",
                 &["source", "action"],
             ),
             missing: vec(
                 registry,
                 IntGaugeVec::new,
                 "webhooks_missing",
-                "Webhooks that the configuration asks for and Nexudus does not have.",
+                "Configured webhooks that Nexudus does not have.",
                 &["source"],
             ),
             outages: vec(
@@ -187,7 +187,7 @@ impl ControlMetrics {
 
     fn seen(&self) {
         let name = "guardian_last_success_timestamp_seconds";
-        let help = "When the guardian last saw all webhooks in Nexudus, as Unix time.";
+        let help = "Time at which the guardian last read all webhooks in Nexudus, as Unix time.";
         let mut gauge = self.last_success.lock().unwrap_or_else(PoisonError::into_inner);
         gauge.get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts)).set(unix_seconds());
     }

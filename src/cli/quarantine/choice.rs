@@ -15,19 +15,19 @@ use crate::outcome::QuarantineReason;
 /// The filters; a message has to pass all that are given.
 #[derive(Debug, clap::Args)]
 pub(super) struct Filters {
-    /// Only what was kept for this reason; may be repeated
+    /// Only deliveries with this reason; repeatable
     #[arg(long, value_parser = reasons())]
     reason: Vec<QuarantineReason>,
-    /// Only what was received at this time or later: 2026-01-02T03:04:05Z, 2026-01-02 (UTC), or ago: 90m, 2days
+    /// Only deliveries received at or after this time: 2026-01-02T03:04:05Z, 2026-01-02 (UTC), or a duration before now: 90m, 2days
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<Timestamp>,
-    /// Only what was received before this time
+    /// Only deliveries received before this time
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
-    /// Only what came for this action, as the URL named it: in any case, or a pattern like 'Booking*'; may be repeated
+    /// Only deliveries with this action in the URL, a name or a glob such as 'Booking*'; repeatable
     #[arg(long)]
     pub(super) action: Vec<String>,
-    /// Only what came for this source; may be repeated
+    /// Only deliveries for this source; repeatable
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
 }

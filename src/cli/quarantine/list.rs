@@ -24,10 +24,10 @@ const TABLE_ROWS: usize = 1_000;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     filters: Filters,
-    /// At most so many, the youngest [default: 1000; with --json all]
+    /// Maximum number of messages; the newest are listed [default: 1000; with --json all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Print one JSON object a message
+    /// Print one JSON object per message
     #[arg(long)]
     json: bool,
     #[command(flatten)]

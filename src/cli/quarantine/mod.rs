@@ -21,18 +21,18 @@ use crate::kafka::consumer::{Message, Reader};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List what is there: when, from where, why, how large, and its place
+    /// List the messages: time, source, action, reason, size and position
     List(list::Args),
-    /// Print one message: its headers and its body, which may hold personal data
+    /// Print the headers and the body of one message; the body can hold personal data
     Show(show::Args),
-    /// Publish what was kept again, by the usual path; nothing is deleted
+    /// Publish quarantined deliveries to the topics of their actions; deletes nothing
     Replay(replay::Args),
 }
 
 /// Where the cluster is, for all three.
 #[derive(Debug, clap::Args)]
 struct Cluster {
-    /// The Kafka brokers [default: those of the configuration]
+    /// Bootstrap brokers [default: those of the configuration]
     #[arg(long, value_name = "HOST:PORT", value_parser = brokers)]
     bootstrap: Option<String>,
 }

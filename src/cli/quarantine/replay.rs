@@ -31,18 +31,18 @@ const GROUP: &str = "nexudus-bridge-quarantine-replay";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Only the messages at these places, as `list` shows them
+    /// Only the messages at these positions, as `list` prints them
     #[arg(value_name = "PARTITION@OFFSET")]
     places: Vec<Place>,
     #[command(flatten)]
     filters: Filters,
-    /// Publish under this action instead of the one in the URL; say with --action or places of what
+    /// Action to publish to, instead of the one in the URL; requires --action or positions
     #[arg(long = "as", value_name = "ACTION")]
     corrected: Option<String>,
-    /// Only say what would be published, and where
+    /// Print what would be published, and publish nothing
     #[arg(long)]
     dry_run: bool,
-    /// Begin anew: also what earlier runs have replayed
+    /// Replay deliveries again that earlier runs have replayed
     #[arg(long)]
     again: bool,
     #[command(flatten)]

@@ -18,13 +18,13 @@ use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Where it lies, as `list` shows it: 2@17
+    /// Position of the message, as `list` prints it: 2@17
     #[arg(value_name = "PARTITION@OFFSET")]
     place: Place,
-    /// Print only the body, into a pipe or file byte for byte
+    /// Print only the body; byte for byte into a pipe or file
     #[arg(long)]
     raw: bool,
-    /// Print one JSON object, complete; a body that is not JSON as base64
+    /// Print one JSON object, complete; with the body in base64 if it is not JSON
     #[arg(long, conflicts_with = "raw")]
     json: bool,
     #[command(flatten)]

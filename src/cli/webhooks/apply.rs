@@ -18,7 +18,7 @@ use crate::webhooks::{Account, Look};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Do not ask before writing
+    /// Write without asking
     ///
     /// Without it, `apply` shows the plan and asks if standard input is a terminal. Elsewhere it never asks.
     #[arg(long)]

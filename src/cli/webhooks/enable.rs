@@ -14,12 +14,12 @@ use crate::webhooks::plan::Pair;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Only those of these actions, by name or number [default: all]
+    /// Names or numbers of actions [default: all]
     #[arg(value_name = "ACTION")]
     actions: Vec<String>,
     #[command(flatten)]
     common: Common,
-    /// Do not ask before writing
+    /// Write without asking
     ///
     /// Without it, `enable` asks if standard input is a terminal. Elsewhere it never asks.
     #[arg(long)]

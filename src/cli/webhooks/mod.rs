@@ -24,22 +24,22 @@ use crate::webhooks::{Account, AccountError, Look};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what `apply` would write, and what is there that nobody asked for
+    /// Print the changes that `apply` would make, and webhooks that are not configured
     Plan(plan::Args),
-    /// Create and change what differs; nothing is deleted, and others' webhooks are never touched
+    /// Create missing webhooks and change different ones; deletes nothing, and never touches webhooks with other URLs
     Apply(apply::Args),
-    /// Show how each webhook does: switched on or off, failures, last success
+    /// Print the state of each webhook: enabled or disabled, failures, last success
     Status(status::Args),
-    /// Re-enable webhooks that are disabled, by Nexudus or by a person; nothing else is changed
+    /// Re-enable webhooks that Nexudus or a person disabled; changes nothing else
     ///
-    /// It is about the webhooks that the configuration asks for. On a terminal it names those that are disabled and asks first.
+    /// Concerns the configured webhooks only. On a terminal the command lists the disabled ones and asks first.
     Enable(enable::Args),
 }
 
 /// What all of them take.
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Only this source; may be given several times
+    /// Only this source; repeatable
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
     /// Print one JSON object

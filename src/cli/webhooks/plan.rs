@@ -13,7 +13,7 @@ use crate::webhooks::plan::{Change, Op};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Exit with 3 when something would be written, or a webhook exists twice
+    /// Exit with code 3 if `apply` would change something, or a webhook exists twice
     #[arg(long)]
     detailed_exitcode: bool,
 }

@@ -15,10 +15,10 @@ use crate::webhooks::status::{Row, State, rows};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Only webhooks in this state: disabled, missing, failing, duplicate, unwanted or ok; may be given several times
+    /// Only webhooks in this state: disabled, missing, failing, duplicate, unwanted or ok; repeatable
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
     state: Vec<State>,
-    /// Exit with 3 when a webhook of those shown is not ok
+    /// Exit with code 3 if a listed webhook is not ok
     #[arg(long)]
     detailed_exitcode: bool,
 }

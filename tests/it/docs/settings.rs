@@ -96,12 +96,13 @@ fn objection(section: &str, key: &str, value: &str) -> Option<String> {
 /// Returns the allowed values of a setting, as the objections to wrong values name them.
 fn allowed(section: &str, key: &str) -> String {
     let path = format!("{section}.{key}");
-    let wrong = ["{}", "\"\\u0001\"", "\"99999999h\"", "[\"\"]"];
+    let wrong = ["{}", "\"\\u0001\"", "\"99999999h\"", "[\"\"]", "\"1ms\""];
     let objections: Vec<String> = wrong.iter().filter_map(|value| objection(section, key, value)).collect();
     let (after, last) = ("expected ", |find: &str| objections.iter().rev().find(|text| text.contains(find)));
     if let Some(text) = last("is out of bounds").or(last("is not a number in bounds")) {
         let (_, bounds) = text.rsplit_once(after).expect("the bounds");
-        return grouped(bounds);
+        let unbounded = format!(" to {}", i64::MAX);
+        return grouped(&bounds.replace(&unbounded, " or more"));
     }
     if let Some((_, words)) = last("is not one of ").and_then(|text| text.split_once("is not one of ")) {
         return words.replace('"', "`");
@@ -114,7 +115,7 @@ fn allowed(section: &str, key: &str) -> String {
     }
     let special = objections.iter().rev().find(|text| text.contains(after) && !text.contains("in quotes"));
     match special.and_then(|text| text.split_once(after)) {
-        Some((_, expected)) if expected != "both or neither" => expected.to_owned(),
+        Some((_, expected)) if expected != "both or neither" => expected.replace("one such as", "such as"),
         _ if !objections.is_empty() => "text".to_owned(),
         _ => panic!("{path} takes every value"),
     }

@@ -49,6 +49,7 @@ fn leaves(command: &Command, path: &str) -> Vec<(String, Command)> {
 
 fn section(path: &str, command: &Command) -> String {
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    let about = about.trim_end_matches('.').replace("\n\n", ".\n\n");
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
     let mut text = format!("\n## {path}\n\n{about}.\n\n```text\n{usage}\n```\n");
@@ -66,7 +67,8 @@ fn section(path: &str, command: &Command) -> String {
         writeln!(text, "| `{}` | {} |", shape(argument).replace('|', "\\|"), meaning(argument))
             .expect("written");
     }
-    let after = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    let after = command.get_after_long_help().or(command.get_after_help());
+    let after = after.map(ToString::to_string).unwrap_or_default();
     if !after.is_empty() {
         writeln!(text, "\n```text\n{}\n```", after.trim()).expect("written");
     }
@@ -91,6 +93,7 @@ fn shape(argument: &Arg) -> String {
 
 fn meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
+    let help = help.trim_end_matches('.').replace("\n\n", ". ");
     let mut text = help.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
     if let Some((help, default)) = text.strip_suffix(']').and_then(|text| text.split_once(" [default: ")) {
         text = format!("{help}. Default: {default}");
@@ -266,8 +269,7 @@ pub(super) fn alerts() -> String {
             let name = block.lines().next().expect("a name").trim();
             let value = |key: &str| {
                 let line = block.lines().find_map(|line| line.trim().strip_prefix(key));
-                let value = line.unwrap_or_else(|| panic!("{name} has no {key}")).trim();
-                value.trim_matches(['"', '\'']).replace("{{ $labels.", "").replace(" }}", "")
+                plain(line.unwrap_or_else(|| panic!("{name} has no {key}")).trim())
             };
             let anchor = name.to_lowercase();
             writeln!(
@@ -278,6 +280,25 @@ pub(super) fn alerts() -> String {
             )
             .expect("written");
         }
+    }
+    text
+}
+
+/// Returns a text of a rule without its template: a label as its name, a value as `N`, and no optional part.
+fn plain(template: &str) -> String {
+    let mut text = String::new();
+    let mut is_optional = false;
+    for (index, part) in template.trim_matches(['"', '\'']).split("{{").enumerate() {
+        let (expression, rest) = if index == 0 { ("", part) } else { part.split_once("}}").expect("closed") };
+        let expression = expression.trim();
+        is_optional = (is_optional || expression.starts_with("with ")) && expression != "end";
+        if is_optional {
+            continue;
+        }
+        let label = expression.strip_prefix("$labels.").and_then(|label| label.split(' ').next());
+        let value = if expression.starts_with("$value") { "N" } else { "" };
+        text.push_str(label.unwrap_or(value));
+        text.push_str(rest);
     }
     text
 }
