@@ -4,6 +4,7 @@ mod examples;
 mod generated;
 mod links;
 mod page;
+mod reference;
 mod settings;
 mod tables;
 
