@@ -1,4 +1,4 @@
-//! Stands for KMinion, of which the rules and the dashboard read the lag of consumer groups.
+//! Stands for `KMinion`, of which the rules and the dashboard read the lag of consumer groups.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
