@@ -213,7 +213,7 @@ fn headers(key: &str) -> Value {
             "ce_source": text("/nexudus/{source}"),
             "ce_type": text("com.nexudus.{action}"),
             "ce_subject": text(&format!("The key, if there is one: the record's {key}, else its UniqueId")),
-            "ce_time": time("The record's UpdatedOn, else the time of receipt; 0 to 7 digits behind the second. Not the time of a delete, which is terminal whatever its ce_time"),
+            "ce_time": time("The record's UpdatedOn, else the time of receipt; 0 to 9 digits of a second. It does not order deletes: a delete is terminal whatever its ce_time"),
             "ce_nexudusreceived": time("Time of receipt"),
             "ce_nexudusfingerprint": { "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of source, NUL, action, NUL, record" },
             "ce_nexuduscatchup": text("The run of catch-up that read the record back"),
