@@ -62,13 +62,19 @@ fn blocks(pages: Vec<Page>, language: &str) -> Vec<(String, Block)> {
 
 #[test]
 fn every_toml_block_of_the_documentation_passes_config_check() {
-    let is_ours = |page: &Page| page.name() == "README.md" || page.name().starts_with("docs/");
-    let blocks = blocks(pages().into_iter().filter(is_ours).collect(), "toml");
+    let blocks = blocks(pages(), "toml");
     for (page, block) in &blocks {
         let output = check_configuration(&block.text);
         assert!(output.status.success(), "{page}:\n{}\n{}", block.text, err(&output));
     }
     assert!(blocks.len() > 5, "found {} blocks", blocks.len());
+}
+
+#[test]
+fn the_example_file_passes_config_check() {
+    let example = Page::read(&repository().join("deploy/nexudus-bridge.example.toml"));
+    let output = check_configuration(&example.text);
+    assert!(output.status.success(), "{}", err(&output));
 }
 
 #[test]

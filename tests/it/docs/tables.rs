@@ -52,7 +52,9 @@ fn section(path: &str, command: &Command) -> String {
     let about = about.trim_end_matches('.').replace("\n\n", ".\n\n");
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
-    let mut text = format!("\n## {path}\n\n{about}.\n\n```text\n{usage}\n```\n");
+    let after = command.get_after_long_help().or(command.get_after_help());
+    let after = after.map(|after| format!("\n\n{}", after.to_string().trim())).unwrap_or_default();
+    let mut text = format!("\n## {path}\n\n{about}.\n\n```text\n{usage}{after}\n```\n");
     let own: Vec<&Arg> = command
         .get_arguments()
         .filter(|argument| {
@@ -66,11 +68,6 @@ fn section(path: &str, command: &Command) -> String {
     for argument in own {
         writeln!(text, "| `{}` | {} |", shape(argument).replace('|', "\\|"), meaning(argument))
             .expect("written");
-    }
-    let after = command.get_after_long_help().or(command.get_after_help());
-    let after = after.map(ToString::to_string).unwrap_or_default();
-    if !after.is_empty() {
-        writeln!(text, "\n```text\n{}\n```", after.trim()).expect("written");
     }
     text
 }
@@ -284,7 +281,7 @@ pub(super) fn alerts() -> String {
     text
 }
 
-/// Returns a text of a rule without its template: a label as its name, a value as `N`, and no optional part.
+/// Returns a text of a rule without its template: a label as its name, a value as `value`, and no optional part.
 fn plain(template: &str) -> String {
     let mut text = String::new();
     let mut is_optional = false;
@@ -296,8 +293,10 @@ fn plain(template: &str) -> String {
             continue;
         }
         let label = expression.strip_prefix("$labels.").and_then(|label| label.split(' ').next());
-        let value = if expression.starts_with("$value") { "N" } else { "" };
-        text.push_str(label.unwrap_or(value));
+        let value = expression.starts_with("$value").then_some("value");
+        if let Some(name) = label.or(value) {
+            write!(text, "`{name}`").expect("written");
+        }
         text.push_str(rest);
     }
     text
