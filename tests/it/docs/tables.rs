@@ -118,22 +118,52 @@ pub(super) fn outcomes() -> String {
     let mut outcomes = Outcome::ALL;
     outcomes.sort_by_key(|outcome| outcome.status());
     let mut text = String::from(
-        "| status | outcome | `title` | `Retry-After` | remedy |\n| --- | --- | --- | --- | --- |\n",
+        "| status | outcome | condition | `title` | `Retry-After` | remedy |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     for outcome in outcomes {
         let retry_after =
             outcome.retry_after_seconds().map(|seconds| format!("{seconds} s")).unwrap_or_default();
         writeln!(
             text,
-            "| {} | `{}` | {} | {retry_after} | {} |",
+            "| {} | `{}` | {} | {} | {retry_after} | {} |",
             outcome.status(),
             outcome.label(),
+            condition(outcome),
             outcome.title(),
             outcome.advice()
         )
         .expect("written");
     }
     text
+}
+
+/// Returns the condition of an outcome. A new outcome does not compile without one.
+fn condition(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Confirmed => "Kafka has confirmed every record",
+        Outcome::Quarantined => {
+            "signed, but not publishable; Kafka has confirmed the body on the quarantine topic"
+        }
+        Outcome::Empty => "signed, an empty array",
+        Outcome::Incomplete => "the body ended early, or its chunks are malformed",
+        Outcome::Upgrade => "the request asks for another protocol, such as WebSocket",
+        Outcome::MissingSignature => "no signature, and the source enforces one",
+        Outcome::InvalidSignature => "the signature is malformed or wrong",
+        Outcome::InvalidToken => "`?token=` is missing or wrong",
+        Outcome::UnknownSource => "no source of this name",
+        Outcome::UnknownAction => "no action of this name, and the delivery is not signed",
+        Outcome::Method => "another method than POST",
+        Outcome::TooSlow => "the body took longer than `ingress.body_timeout`",
+        Outcome::TooLarge => "the body is larger than `ingress.max_body_bytes`",
+        Outcome::Encoded => "the body has a content encoding such as gzip",
+        Outcome::Timeout => {
+            "a broker is connected and did not confirm in time; the events may be on the topic"
+        }
+        Outcome::QueueFull => "the queue of the Kafka producer is full",
+        Outcome::Overloaded => "`ingress.max_in_flight` or `ingress.max_in_flight_bytes` is reached",
+        Outcome::Broker => "no broker is connected, or Kafka refused for now: no such topic, missing rights",
+        Outcome::ShuttingDown => "the bridge is stopping",
+    }
 }
 
 /// Every reason for which a delivery is kept on the quarantine topic.
