@@ -16,8 +16,7 @@ use tokio::time::Instant;
 
 use crate::config::{Config, Ingress};
 use crate::delivery::Bridge;
-use crate::http::admin::State;
-use crate::http::console::Console;
+use crate::http::state::{Console, State};
 use crate::http::tls::Certificate;
 use crate::http::{Listening, serve_admin, serve_ingress};
 use crate::kafka::preparation::Preparation;

@@ -18,7 +18,7 @@ use super::{App, TOKENS};
 use crate::config::load::{Loaded, Mistakes};
 use crate::config::{Config, OAuth, Property, Setting};
 use crate::delivery::Bridge;
-use crate::http::admin::State;
+use crate::http::state::State;
 use crate::http::tls::Certificate;
 use crate::kafka::preparation::Preparation;
 use crate::kafka::producer::Producer;

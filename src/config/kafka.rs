@@ -4,10 +4,12 @@ use secrecy::ExposeSecret as _;
 
 use super::brokers::{brokers, other_scheme};
 use super::oauth::{oauth, sign_in};
-use super::reader::{Section, duration, text};
+use super::reader::{Section, duration, minutes, ms, text};
 use super::secret_file::{SecretFile, inline_warning};
-use super::settings::{PropertyCheck, minutes, ms};
 use super::{Ingress, Kafka, Property};
+
+/// Returns whether librdkafka accepts a property and its value, else the reason. A function, since only `kafka` knows the library.
+pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 
 /// Reads the section.
 pub(super) fn kafka(

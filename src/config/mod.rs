@@ -30,11 +30,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use self::address::redacted;
 pub use self::brokers::brokers;
+pub use self::kafka::PropertyCheck;
 pub use self::nexudus::{Credentials, Guardian, Nexudus, Pace};
 pub use self::oauth::OAuth;
 pub use self::secret_file::SecretFile;
 pub use self::setting::{Origin, Setting};
-pub use self::settings::{NO_SOURCE, PropertyCheck, is_loopback};
+pub use self::settings::NO_SOURCE;
 pub use self::source::{SignaturePolicy, Source};
 pub use self::telemetry::{OtlpProtocol, Telemetry};
 

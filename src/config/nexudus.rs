@@ -7,9 +7,9 @@ use ::config::Value;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::reader::{Read, Section, boolean, duration, integer, text, word};
+use super::reader::{Read, Section, boolean, duration, integer, ms, not_empty, size, text, word};
 use super::secret_file::{SecretFile, inline_warning};
-use super::settings::{is_loopback, ms, not_empty, size};
+use crate::outgoing::is_loopback;
 
 /// `[nexudus]`: the control plane.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,9 +9,9 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::address::redacted;
-use super::reader::{Read, Section, text};
+use super::reader::{Read, Section, not_empty, text};
 use super::secret_file::{SecretFile, inline_warning};
-use super::settings::{is_loopback, not_empty};
+use crate::outgoing::is_loopback;
 
 /// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
 #[derive(Clone)]

@@ -393,3 +393,21 @@ fn is_bare(text: &str) -> bool {
 fn quoted(text: &str) -> String {
     format!("{text:?}")
 }
+
+/// Refuses empty text.
+pub(super) fn not_empty(text: String) -> Result<String, String> {
+    if text.is_empty() { Err("is empty".into()) } else { Ok(text) }
+}
+
+/// Returns a number of a list's items or bytes whose bounds are positive.
+pub(super) fn size(number: i64) -> usize {
+    usize::try_from(number).expect("the bounds are positive")
+}
+
+pub(super) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+pub(super) const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}

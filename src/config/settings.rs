@@ -4,19 +4,18 @@
 //! types. What one key cannot tell alone (a body larger than all that may be in flight) is checked at the section's end.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::config::{Map, Value};
 use secrecy::{ExposeSecret, SecretString};
-use url::{Host, Url};
 
 use super::choice;
-use super::kafka::kafka;
+use super::kafka::{PropertyCheck, kafka};
 use super::nexudus::nexudus;
-use super::reader::{self, Notes, Section, address, boolean, duration, integer, text, word};
+use super::reader::{
+    self, Notes, Section, address, boolean, duration, integer, minutes, ms, not_empty, size, text, word,
+};
 use super::secret_file::{SecretFile, inline_warning};
 use super::telemetry::telemetry;
 use super::{
@@ -24,9 +23,6 @@ use super::{
 };
 use crate::action::Actions;
 use crate::signature::SigningKey;
-
-/// Says whether librdkafka takes a property and value, else why not. A function, since only `kafka` knows the library.
-pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 
 /// The mistake of a configuration without any source.
 pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
@@ -268,10 +264,6 @@ fn log(mut section: Section<'_>) -> Log {
     log
 }
 
-pub(super) fn not_empty(text: String) -> Result<String, String> {
-    if text.is_empty() { Err("is empty".into()) } else { Ok(text) }
-}
-
 /// A number of partitions or replicas: positive, or -1 for the cluster's default.
 fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
     move |value| {
@@ -281,26 +273,4 @@ fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
             "makes no topic, expected a positive number, or -1 for the cluster's default".into()
         })
     }
-}
-
-/// Whether an address leads to this machine only.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-        None => false,
-    }
-}
-
-pub(super) fn size(number: i64) -> usize {
-    usize::try_from(number).expect("the bounds are positive")
-}
-
-pub(super) const fn ms(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
-
-pub(super) const fn minutes(minutes: u64) -> Duration {
-    Duration::from_secs(minutes * 60)
 }

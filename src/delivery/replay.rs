@@ -17,7 +17,7 @@ use uuid::{Builder, Uuid};
 use super::address::Target;
 use super::decode;
 use super::route::{Routed, Router};
-use super::verify::Verified;
+use super::verify::{Kept, Verified};
 use super::{Confirmed, Origins, origins};
 use crate::config::Config;
 use crate::event::{self, Event, Trace};
@@ -27,17 +27,6 @@ use crate::kafka::producer::Producer;
 use crate::kafka::settings::library_version;
 use crate::metrics::Metrics;
 use crate::outcome::{QuarantineReason, SignatureWarning};
-
-/// A delivery as the quarantine topic has it.
-#[derive(Debug)]
-pub struct Kept {
-    pub(super) source: String,
-    pub(super) action: String,
-    pub(super) body: Bytes,
-    pub(super) warning: Option<SignatureWarning>,
-    pub(super) trace: Trace,
-    pub(super) received_at: Timestamp,
-}
 
 /// Why a kept message makes no events. It stays where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 
 use super::Refusal;
 use super::address::{Addressed, Claim, Origin, Target};
-use super::replay::Kept;
 use crate::config::SignaturePolicy;
 use crate::event::Trace;
 use crate::outcome::SignatureWarning;
@@ -25,6 +24,17 @@ pub struct Verified {
     pub(super) warning: Option<SignatureWarning>,
     pub(super) trace: Trace,
     pub(super) span: DeliverySpan,
+    pub(super) received_at: Timestamp,
+}
+
+/// A delivery as the quarantine topic has it.
+#[derive(Debug)]
+pub struct Kept {
+    pub(super) source: String,
+    pub(super) action: String,
+    pub(super) body: Bytes,
+    pub(super) warning: Option<SignatureWarning>,
+    pub(super) trace: Trace,
     pub(super) received_at: Timestamp,
 }
 

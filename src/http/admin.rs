@@ -1,119 +1,13 @@
 //! The admin listener's answers: metrics, health, readiness. Nothing here asks the cluster; it shows what is known.
 
 use std::io::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::header::{self, AcceptEncoding, ContentEncoding, ContentType, Encoding, Header as _};
 use actix_web::{HttpRequest, HttpResponse, web};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use serde::Serialize;
 
-use super::console::Console;
-use crate::config::Setting;
-use crate::delivery::admission::Admission;
-use crate::kafka::status::Status;
-use crate::metrics::Metrics;
-use crate::outage::Outages;
-use crate::vital::Vital;
-
-/// What the admin listener shows.
-pub struct State {
-    metrics: Arc<Metrics>,
-    status: Arc<Status>,
-    admission: Arc<Admission>,
-    outages: Arc<Outages>,
-    console: Option<Console>,
-    vital: Vital,
-    stopping: AtomicBool,
-}
-
-impl State {
-    /// Gathers what is to be shown.
-    pub fn new(
-        metrics: Arc<Metrics>,
-        status: Arc<Status>,
-        admission: Arc<Admission>,
-        outages: Arc<Outages>,
-        console: Option<Console>,
-        vital: Vital,
-    ) -> Self {
-        Self { metrics, status, admission, outages, console, vital, stopping: AtomicBool::new(false) }
-    }
-
-    /// Not ready from now on.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
-    /// Sends home those who watch, so that they do not hold up the end.
-    pub fn end(&self) {
-        if let Some(console) = &self.console {
-            console.end();
-        }
-    }
-
-    /// Shows these settings as those in force, where there is a console.
-    pub fn show_settings(&self, settings: Vec<Setting>) {
-        if let Some(console) = &self.console {
-            console.show_settings(settings);
-        }
-    }
-
-    /// Since when events are missing.
-    pub(super) fn outages(&self) -> &Outages {
-        &self.outages
-    }
-
-    /// The console, if there is one.
-    pub(super) fn console(&self) -> Option<&Console> {
-        self.console.as_ref()
-    }
-
-    /// Whether the bridge is ready, and why not.
-    pub(super) fn readiness(&self) -> Readiness {
-        let reasons = self.reasons();
-        let refused = self.status.topics().refused().into_iter();
-        Readiness {
-            ready: reasons.is_empty(),
-            reasons,
-            missing_topics: self.status.topics().missing(),
-            refused_topics: refused.map(|(topic, error)| RefusedTopic { topic, error }).collect(),
-        }
-    }
-
-    /// Whether `/readyz` answers 200.
-    pub fn is_ready(&self) -> bool {
-        !self.stopping.load(Ordering::Acquire)
-            && self.vital.failure().is_none()
-            && self.status.trouble().is_none()
-    }
-
-    /// Why the bridge is not ready; empty while it is.
-    pub fn reasons(&self) -> Vec<String> {
-        let stopping = self.stopping.load(Ordering::Acquire).then(|| "shutting down".to_owned());
-        stopping.into_iter().chain(self.vital.failure()).chain(self.status.trouble()).collect()
-    }
-}
-
-/// What `/readyz` says.
-#[derive(Serialize)]
-pub(super) struct Readiness {
-    ready: bool,
-    reasons: Vec<String>,
-    /// Topics that the cluster does not have, those that it refuses among them.
-    missing_topics: Vec<String>,
-    /// Topics that Kafka refused to create.
-    refused_topics: Vec<RefusedTopic>,
-}
-
-#[derive(Serialize)]
-struct RefusedTopic {
-    topic: String,
-    /// Kafka's error and message.
-    error: String,
-}
+use super::state::State;
 
 /// `GET /healthz`: the process lives.
 pub(super) async fn healthz() -> HttpResponse {

@@ -6,13 +6,12 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -22,11 +21,10 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use super::admin::{Readiness, State};
 use super::respond;
-use crate::config::{self, Config, Setting};
-use crate::delivery::Bridge;
-use crate::lately::{Glimpse, Lately, MOST_VIEWERS, Setback, Viewer};
+use super::state::{Console, Readiness, State};
+use crate::config::Setting;
+use crate::lately::{Glimpse, MOST_VIEWERS, Setback, Viewer};
 use crate::outage::Report;
 use crate::outcome::Outcome;
 
@@ -43,47 +41,13 @@ const PACE: Duration = Duration::from_millis(200);
 /// place back. Shorter than a connection may be without a request at work, so that a client that reads sees an orderly end.
 const STREAM_LIFETIME: Duration = Duration::from_secs(60);
 
-/// What the console knows beyond the metrics.
-pub struct Console {
-    lately: Arc<Lately>,
-    any_name: bool,
-    settings: ArcSwap<Vec<Setting>>,
-    max_in_flight: usize,
-    max_in_flight_bytes: usize,
-    started: Timestamp,
+/// Whether a request may come from a page of this console, by the name that its browser resolved.
+fn is_meant(console: &Console, http: &HttpRequest) -> bool {
+    let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    console.any_name || host.is_some_and(leads_nowhere_else)
 }
 
-impl Console {
-    /// The console of a bridge, if it is to have one.
-    pub fn new(config: &Config, bridge: &Bridge) -> Option<Self> {
-        Some(Self {
-            lately: Arc::clone(bridge.lately()?),
-            any_name: config.admin.console == config::Console::On,
-            settings: ArcSwap::from_pointee(config.settings.clone()),
-            max_in_flight: config.ingress.max_in_flight,
-            max_in_flight_bytes: config.ingress.max_in_flight_bytes,
-            started: Timestamp::now(),
-        })
-    }
-
-    /// Shows these settings as those in force.
-    pub(super) fn show_settings(&self, settings: Vec<Setting>) {
-        self.settings.store(Arc::new(settings));
-    }
-
-    /// Sends viewers home.
-    pub(super) fn end(&self) {
-        self.lately.end();
-    }
-
-    /// Whether a request may have come from a page of this console, going by the name that its browser looked up.
-    fn is_meant(&self, http: &HttpRequest) -> bool {
-        let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        self.any_name || host.is_some_and(leads_nowhere_else)
-    }
-}
-
-/// Whether no name server has a say in where this `Host` leads: an address, or `localhost`.
+/// Whether `Host` is an IP address or `localhost`, which DNS rebinding cannot forge.
 fn leads_nowhere_else(host: &str) -> bool {
     if let Some(v6) = host.strip_prefix('[') {
         return v6.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
@@ -101,7 +65,7 @@ enum Denied {
 /// The console, for a request that may see it.
 fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Denied> {
     let console = state.console().ok_or(Denied::Off)?;
-    if console.is_meant(http) { Ok(console) } else { Err(Denied::ByName) }
+    if is_meant(console, http) { Ok(console) } else { Err(Denied::ByName) }
 }
 
 /// The refusal of a request under a name that DNS rebinding could forge, where the console allows none.
@@ -161,7 +125,7 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
         viewers: console.lately.viewers(),
         outcomes: Outcome::ALL.map(Meaning::of),
         setbacks: console.lately.latest_setbacks(),
-        outages: state.outages().report(),
+        outages: state.outages.report(),
         settings: settings.iter().map(Line::of).collect(),
     }))
 }

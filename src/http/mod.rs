@@ -3,14 +3,15 @@
 //! `ingress` receives deliveries and hands them to the bridge, `respond` turns its word into an answer, [`admin`]
 //! shows the bridge's state, [`console`] does for people. `server` holds every bound on a connection, and `patience` the one that actix-web lacks.
 
-pub mod admin;
-pub mod console;
+mod admin;
+mod console;
 mod ingress;
 mod listening;
 mod outages;
 mod patience;
 mod respond;
 mod server;
+pub mod state;
 pub mod tls;
 
 use std::io;
@@ -22,10 +23,10 @@ use actix_http::body::BoxBody;
 use actix_http::{Request, Response};
 use actix_web::{App, Route, guard, web};
 
-use self::admin::State;
 use self::ingress::Ingress;
 pub use self::listening::Listening;
 use self::server::{Options, server};
+use self::state::State;
 use self::tls::Certificate;
 use crate::config;
 use crate::delivery::Bridge;

@@ -4,13 +4,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::admin::State;
+use super::state::State;
 use super::{console, respond};
 use crate::outage::Covered;
 
 /// `GET /outages`: the outages that no catch-up has covered, and the command for it.
 pub(super) async fn list(state: web::Data<State>) -> HttpResponse {
-    HttpResponse::Ok().json(state.outages().report())
+    HttpResponse::Ok().json(state.outages.report())
 }
 
 /// `POST /outages/covered`: a catch-up tells which ranges of time it has read. The body has to be declared as JSON, which no page of
@@ -23,7 +23,7 @@ pub(super) async fn cover(http: HttpRequest, state: web::Data<State>, body: web:
     let ranges = kind.filter(|kind| kind.starts_with("application/json"));
     match ranges.and_then(|_| serde_json::from_slice::<Vec<Covered>>(&body).ok()) {
         Some(ranges) => {
-            state.outages().cover(&ranges);
+            state.outages.cover(&ranges);
             HttpResponse::NoContent().finish()
         }
         None => {

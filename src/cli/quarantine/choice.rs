@@ -1,7 +1,4 @@
-//! Which messages of the quarantine topic are meant: filters by reason, time, action and source, and single places.
-
-use std::fmt;
-use std::str::FromStr;
+//! Filters of quarantined messages by reason, time, action and source.
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use globset::GlobSet;
@@ -54,34 +51,6 @@ impl Choice {
     }
 }
 
-/// Where a message lies: `PARTITION@OFFSET`.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.partition, self.offset)
-    }
-}
-
-impl FromStr for Place {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "expected PARTITION@OFFSET as `quarantine list` shows it, such as 2@17";
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let (partition, offset) = text.split_once('@').ok_or(EXPECTED)?;
-        if !digits(partition) || !digits(offset) {
-            return Err(EXPECTED);
-        }
-        let (Ok(partition), Ok(offset)) = (partition.parse(), offset.parse()) else { return Err(EXPECTED) };
-        Ok(Self { partition, offset })
-    }
-}
-
 fn reasons() -> impl TypedValueParser<Value = QuarantineReason> {
     PossibleValuesParser::new(QuarantineReason::ALL.map(QuarantineReason::label))
         .try_map(|label| QuarantineReason::labelled(&label).ok_or("not a reason"))
@@ -90,17 +59,6 @@ fn reasons() -> impl TypedValueParser<Value = QuarantineReason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn places_are_a_partition_and_an_offset() {
-        let place: Place = "2@17".parse().unwrap();
-        assert_eq!((place, place.to_string().as_str()), (Place { partition: 2, offset: 17 }, "2@17"));
-        for text in
-            ["", "2", "@", "2@", "@17", "-1@0", "2@-1", "+1@+2", "2@17@3", "2:17", "9999999999@0", " 2@17"]
-        {
-            assert!(text.parse::<Place>().unwrap_err().contains("PARTITION@OFFSET"), "{text}");
-        }
-    }
 
     #[test]
     fn a_message_has_to_pass_every_filter_that_is_given() {

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::choice::{Choice, Filters, Place};
+use super::choice::{Choice, Filters};
+use super::position::Position;
 use super::row::{Row, shown};
 use super::{Cluster, next};
 use crate::cli::output::{self, Output, Table, grouped};
@@ -97,7 +98,7 @@ struct Youngest {
 struct Aged(Row);
 
 impl Aged {
-    fn age(&self) -> (Option<Timestamp>, Place) {
+    fn age(&self) -> (Option<Timestamp>, Position) {
         (self.0.received, self.0.place)
     }
 }

@@ -1,10 +1,11 @@
 //! `quarantine list|show|replay`: what was kept on the quarantine topic, read and published again.
 //!
-//! The three share the ways to choose messages: [`choice`] has the filters and places, [`row`] what they look at. Nothing
+//! The three share the ways to choose messages: [`choice`] has the filters, [`position`] the positions, [`row`] the fields of a message. Nothing
 //! here deletes a message or writes to the quarantine topic.
 
 mod choice;
 mod list;
+mod position;
 mod replay;
 mod row;
 mod show;

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::choice::{Choice, Filters, Place};
+use super::choice::{Choice, Filters};
+use super::position::Position;
 use super::row::Row;
 use super::{Cluster, next};
 use crate::app::BuildError;
@@ -33,7 +34,7 @@ const GROUP: &str = "nexudus-bridge-quarantine-replay";
 pub(in crate::cli) struct Args {
     /// Only the messages at these positions, as `list` prints them
     #[arg(value_name = "PARTITION@OFFSET")]
-    places: Vec<Place>,
+    places: Vec<Position>,
     #[command(flatten)]
     filters: Filters,
     /// Action to publish to, instead of the one in the URL; requires --action or positions
@@ -109,7 +110,7 @@ fn known(config: &Config, action: &str) -> anyhow::Result<String> {
 }
 
 /// The whole topic, or of each partition what lies behind the first place.
-fn selection(topic: &str, places: &[Place]) -> Selection {
+fn selection(topic: &str, places: &[Position]) -> Selection {
     let mut offsets = BTreeMap::new();
     for place in places {
         let first = offsets.entry(place.partition).or_insert(place.offset);
@@ -125,7 +126,7 @@ struct Replay {
     progress: Progress,
     choice: Choice,
     /// Where places are given, those not met yet.
-    places: Option<BTreeSet<Place>>,
+    places: Option<BTreeSet<Position>>,
     corrected: Option<String>,
     dry_run: bool,
     again: bool,
@@ -342,7 +343,8 @@ mod tests {
 
     #[test]
     fn a_replay_of_places_reads_each_partition_from_its_first() {
-        let places: Vec<Place> = ["2@17", "0@3", "2@5"].iter().map(|place| place.parse().unwrap()).collect();
+        let places: Vec<Position> =
+            ["2@17", "0@3", "2@5"].iter().map(|place| place.parse().unwrap()).collect();
         let Selection::From { topic, offsets } = selection("q", &places) else { panic!("of places") };
         assert_eq!((topic.as_str(), offsets), ("q", BTreeMap::from([(0, 3), (2, 5)])));
         assert!(matches!(selection("q", &[]), Selection::Named(topics) if topics == ["q"]));

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::choice::Place;
+use super::position::Position;
 use crate::event::source_name;
 use crate::kafka::consumer::Message;
 
@@ -11,7 +11,7 @@ use crate::kafka::consumer::Message;
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Row {
     #[serde(serialize_with = "text")]
-    pub(super) place: Place,
+    pub(super) place: Position,
     pub(super) partition: i32,
     pub(super) offset: i64,
     /// When the delivery was received; else when the message was made.
@@ -35,7 +35,7 @@ impl Row {
         let source = header("ce_source");
         let (partition, offset) = (message.partition, message.offset);
         Self {
-            place: Place { partition, offset },
+            place: Position { partition, offset },
             partition,
             offset,
             received,
@@ -54,7 +54,7 @@ pub(super) fn shown(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-fn text<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {
+fn text<S: Serializer>(place: &Position, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(place)
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::choice::Place;
+use super::position::Position;
 use super::{Cluster, next};
 use crate::cli::output::{HEADING, Output, is_stdout_terminal, one_line, styled};
 use crate::cli::tail::json;
@@ -20,7 +20,7 @@ use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 pub(in crate::cli) struct Args {
     /// Position of the message, as `list` prints it: 2@17
     #[arg(value_name = "PARTITION@OFFSET")]
-    place: Place,
+    place: Position,
     /// Print only the body; byte for byte into a pipe or file
     #[arg(long)]
     raw: bool,
@@ -37,7 +37,7 @@ pub(super) async fn run(
     configuration: impl FnOnce() -> anyhow::Result<Config>,
 ) -> anyhow::Result<ExitCode> {
     let (config, topic) = args.cluster.of(configuration()?);
-    let Place { partition, offset } = args.place;
+    let Position { partition, offset } = args.place;
     let selection = Selection::From { topic: topic.clone(), offsets: BTreeMap::from([(partition, offset)]) };
     let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
     let Some(message) = next(&mut reader).await?.filter(|message| message.offset == offset) else {
@@ -54,7 +54,7 @@ pub(super) async fn run(
     out.end(ExitCode::SUCCESS)
 }
 
-fn print(out: &mut impl Write, place: Place, message: &Message) -> io::Result<()> {
+fn print(out: &mut impl Write, place: Position, message: &Message) -> io::Result<()> {
     let key = message.key.as_deref().map(|key| format!("  key {}", one_line(key))).unwrap_or_default();
     writeln!(out, "{}{key}", styled(HEADING, format!("{} {place}", message.topic)))?;
     let widest = message.headers.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -91,7 +91,7 @@ mod tests {
             value: Some("{\n\t\"é\": \"\x1b]0;x\x07\u{9b}31m\"}".as_bytes().to_vec()),
         };
         let mut out = Vec::new();
-        print(&mut out, Place { partition: 2, offset: 17 }, &message).unwrap();
+        print(&mut out, Position { partition: 2, offset: 17 }, &message).unwrap();
         let text = String::from_utf8(out).unwrap();
         let expected = "ce_id           1\nnexudus-action  \u{FFFD}[2JX\nn               (null)\n\n{\n \"é\": \"\u{FFFD}]0;x\u{FFFD}\u{FFFD}31m\"}\n";
         assert!(text.ends_with(expected), "{text:?}");

@@ -9,7 +9,8 @@ use url::Url;
 
 use super::{Common, chosen, look, plan, plan_json, print_failed};
 use crate::cli::output::{self, Asker, HEADING, Output, progress, styled};
-use crate::config::{SignaturePolicy, Source, is_loopback};
+use crate::config::{SignaturePolicy, Source};
+use crate::outgoing::is_loopback;
 use crate::webhooks::apply::{Applied, Done, Scope};
 use crate::webhooks::plan::Pair;
 use crate::webhooks::{Account, Look};
