@@ -4,11 +4,12 @@
 //! no signature. While nobody watches, an event costs one relaxed load. A viewer that is too slow misses events and is
 //! told how many, so none can hold the bridge up.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
@@ -188,7 +189,7 @@ impl Lately {
     }
 
     fn setbacks(&self) -> MutexGuard<'_, Vec<Setback>> {
-        self.setbacks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.setbacks.lock()
     }
 }
 

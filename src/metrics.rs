@@ -12,9 +12,10 @@ mod log_lines;
 mod process;
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use prometheus::{
     CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
@@ -319,7 +320,7 @@ impl Metrics {
 
     /// Replaces what is known of the brokers.
     pub fn set_brokers<'a>(&self, brokers: impl Iterator<Item = BrokerSample<'a>>) {
-        let mut known = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.brokers.lock();
         let mut present = BTreeSet::new();
         for BrokerSample { broker, is_up, rtt } in brokers {
             self.broker_up.with_label_values(&[broker]).set(is_up.into());

@@ -2,10 +2,11 @@
 //!
 //! On a terminal it is a line that goes away when the wait ends; elsewhere each wait is a line of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 
 use super::output::{self, FAINT, duration, one_line, styled};
 use crate::config::Config;
@@ -31,7 +32,7 @@ impl Progress {
         let mut account = Account::new(config, Arc::new(Metrics::new("")))?;
         let (lines, line) = (self.0.clone(), Mutex::new(None::<ProgressBar>));
         account.watch_waits(Arc::new(move |wait| {
-            let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut line = line.lock();
             if let Some(line) = line.take() {
                 line.finish_and_clear();
             }

@@ -11,11 +11,12 @@
 //! - A failed delivery is removed at once and published by its retry.
 //! - A lost entry (restart, eviction) costs a duplicate with the same `ce_id`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashlink::LinkedHashMap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::{Confirmed, Receipt};
@@ -138,7 +139,7 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock()
     }
 }
 

@@ -5,11 +5,12 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
@@ -87,14 +88,14 @@ impl Certificate {
         let (certified, validity) = pair.parse(&self.chain, &self.key, &self.provider)?;
         self.current.0.store(Arc::new(certified));
         self.content.store(pair.hash(), Ordering::Relaxed);
-        *self.validity.lock().unwrap_or_else(PoisonError::into_inner) = validity;
+        *self.validity.lock() = validity;
         self.metrics.certificate_expires(validity.not_after);
         Ok(true)
     }
 
     /// Returns a warning about a certificate that is not valid now, or not for long.
     pub fn warning(&self) -> Option<String> {
-        let validity = *self.validity.lock().unwrap_or_else(PoisonError::into_inner);
+        let validity = *self.validity.lock();
         let wrong = validity.warning(Timestamp::now().as_second())?;
         Some(format!("ingress.tls_cert: the certificate in {:?} {wrong}", self.chain))
     }

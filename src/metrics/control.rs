@@ -1,9 +1,9 @@
 //! The metrics of the control plane: requests to Nexudus, and the webhooks as Nexudus has them.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::{one, unix_seconds, vec};
@@ -122,14 +122,14 @@ impl ControlMetrics {
     pub fn forget(&self) {
         self.show(&[], std::iter::empty());
         for gauge in [&self.interval, &self.last_success] {
-            if let Some(gauge) = gauge.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            if let Some(gauge) = gauge.lock().take() {
                 drop(self.registry.unregister(Box::new(gauge)));
             }
         }
     }
 
     fn show<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.shown.lock();
         let mut now = Shown::default();
         for WebhookSeries { labels, active, failures, last_trigger } in webhooks {
             let values: [&str; 3] = labels.each_ref().map(String::as_str);
@@ -163,7 +163,7 @@ impl ControlMetrics {
 
     /// Replaces the outages that no catch-up has covered: source and action, and the Unix time at which each began.
     pub fn show_outages(&self, outages: impl Iterator<Item = ([String; 2], f64)>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.shown.lock();
         let mut now = BTreeSet::new();
         for (labels, since) in outages {
             self.outages.with_label_values(&labels).set(since);
@@ -179,7 +179,7 @@ impl ControlMetrics {
     pub fn watches(&self, interval: Duration) {
         let name = "guardian_interval_seconds";
         let help = "Time between two looks of the guardian at the webhooks (nexudus.guardian.interval).";
-        let mut gauge = self.interval.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gauge = self.interval.lock();
         gauge
             .get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts))
             .set(interval.as_secs_f64());
@@ -188,7 +188,7 @@ impl ControlMetrics {
     fn seen(&self) {
         let name = "guardian_last_success_timestamp_seconds";
         let help = "Time at which the guardian last read all webhooks in Nexudus, as Unix time.";
-        let mut gauge = self.last_success.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gauge = self.last_success.lock();
         gauge.get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts)).set(unix_seconds());
     }
 

@@ -3,8 +3,8 @@
 //! The log starts before the metrics exist and outlives them, so it counts by itself and is read at each scrape.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, Registry};
 
 use super::vec;
@@ -33,12 +33,12 @@ impl LogLines {
 
     /// Sets what counts the lines, in the order of the reasons.
     pub(super) fn count(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
-        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(dropped));
+        *self.dropped.lock() = Some(Box::new(dropped));
     }
 
     /// Takes over the present counts.
     pub(super) fn update(&self) {
-        let dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let dropped = self.dropped.lock();
         let Some(dropped) = &*dropped else { return };
         for (counter, total) in self.counters.iter().zip(dropped()) {
             counter.inc_by(total.saturating_sub(counter.get()));

@@ -3,8 +3,9 @@
 //! One such line is written in [`INTERVAL`] and says how many were left out since the one before (`left_out`); metrics
 //! count what has to be counted. Each kind of line has a [`Limit`] of its own, so that none hides another.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// How often the same kind of line may be in the log.
 pub const INTERVAL: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ struct State {
 impl Limit {
     /// How many lines were left out since the last one, if it is time for another; else this one is left out.
     pub fn left_out(&self) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         if state.written.is_some_and(|written| written.elapsed() < INTERVAL) {
             state.left_out += 1;
             return None;
@@ -43,9 +44,9 @@ mod tests {
         let limit = Limit::default();
         assert_eq!((limit.left_out(), limit.left_out(), limit.left_out()), (Some(0), None, None));
         let a_while_ago = Instant::now().checked_sub(INTERVAL).expect("the machine runs for longer");
-        limit.state.lock().unwrap().written = Some(a_while_ago);
+        limit.state.lock().written = Some(a_while_ago);
         assert_eq!((limit.left_out(), limit.left_out()), (Some(2), None));
-        limit.state.lock().unwrap().written = Some(a_while_ago);
+        limit.state.lock().written = Some(a_while_ago);
         assert_eq!(limit.left_out(), Some(1));
     }
 }

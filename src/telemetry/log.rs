@@ -13,9 +13,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt;
@@ -111,7 +112,7 @@ impl<S: Subscriber> Layer<S> for Others {
         if line.target().starts_with("nexudus_bridge") || *line.level() > Level::INFO {
             return true;
         }
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = self.limits.lock();
         limits.entry(line.callsite()).or_default().left_out().is_some()
     }
 }
@@ -130,7 +131,7 @@ mod tests {
 
     impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -150,7 +151,7 @@ mod tests {
         });
         assert!(thread.unwrap().join().is_err());
         std::panic::set_hook(before);
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(written.0.lock().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         for part in ["ERROR", "a thread panicked", "src/telemetry/log.rs:", "some-thread", "on purpose"] {
             assert!(text.contains(part), "no {part}: {text}");
@@ -170,7 +171,7 @@ mod tests {
                 tracing::debug!(target: "actix_http", "asked for");
             }
         });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(written.0.lock().clone()).unwrap();
         let lines_with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
         let counts = ["a stranger's", "another", "ours", "asked for"].map(lines_with);
         assert_eq!(counts, [1, 1, 100, 100], "{text}");

@@ -7,9 +7,11 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::telemetry::limit::Limit;
 
@@ -73,7 +75,7 @@ impl Queue {
     /// Waits until all lines are written or dropped, but not longer than `time_out`.
     pub(super) fn drain(&self, time_out: Duration) {
         let pending = |state: &mut State| state.is_writing || !state.lines.is_empty();
-        drop(self.changed.wait_timeout_while(self.lock(), time_out, pending));
+        self.changed.wait_while_for(&mut self.lock(), pending, time_out);
     }
 
     fn push(&self, line: &[u8]) {
@@ -96,7 +98,7 @@ impl Queue {
                 state.is_writing = true;
                 return line;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 
@@ -122,7 +124,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

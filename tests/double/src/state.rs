@@ -4,7 +4,7 @@
 //! sender and tests alike; methods about records, webhooks and deliveries are in the files of those.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -21,6 +21,7 @@ use super::record::Record;
 use super::send::{Deliveries, Queue, Sending};
 use super::token::{Account, Tokens};
 use nexudus_bridge::signature::SigningKey;
+use parking_lot::{Mutex, MutexGuard};
 
 /// The first id that is given. Real ones come near 2^31, and these soon go over it.
 const FIRST_ID: i64 = 2_147_483_600;
@@ -87,7 +88,7 @@ impl World {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The time by the double's clock.

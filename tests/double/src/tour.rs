@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -17,6 +17,7 @@ use nexudus_bridge::config::load::{Environment, load};
 use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::sender::post::Retry;
+use parking_lot::Mutex;
 
 use crate::{Lever, Limits, Nexudus, Options, Sending, World, demo};
 
@@ -182,7 +183,7 @@ fn levers(broker: &Arc<Mutex<EmbeddedBroker>>) -> [Lever; 2] {
         let broker: Weak<Mutex<EmbeddedBroker>> = Arc::downgrade(broker);
         let act = move || {
             if let Some(broker) = broker.upgrade() {
-                act(&broker.lock().unwrap_or_else(PoisonError::into_inner));
+                act(&broker.lock());
             }
             tracing::warn!("{answer}");
             answer.to_owned()
