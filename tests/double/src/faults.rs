@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::message::{Asked, Reply};
+use crate::message::{Asked, Reply};
 
 /// What goes wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

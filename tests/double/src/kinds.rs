@@ -62,8 +62,8 @@ pub(super) fn parent_of(kind: &str) -> Option<(&'static str, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Record;
     use super::*;
+    use crate::record::Record;
 
     #[test]
     fn every_kind_has_an_example_and_those_that_belong_to_another_have_the_field_for_it() {

@@ -15,19 +15,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: `state` is what it knows, behind one lock; `records` and `webhooks` what can be done to it; `api`
-//! answers requests with `token`, `limits`, `list`; `faults` and `journal` are for tests, `life` and `levers` for `tour`;
-//! `send` is the sender; `server` knows HTTP. Where the documentation is silent or its pages disagree, [`Manners`] has a switch.
+//! In reading order: `record`, `kinds`, `message`, `manners` and `faults` are data; `state` holds all of it behind one lock;
+//! `records` changes it as people do; `api` answers requests with `token` and `list`; `send` posts deliveries; `server` knows
+//! HTTP; `tour` is the tour. Where the documentation is silent or its pages disagree, [`Manners`] has a switch.
 
 mod api;
-mod clock;
 pub mod demo;
 mod faults;
-mod journal;
 mod kinds;
-mod levers;
-mod life;
-mod limits;
 mod list;
 mod manners;
 mod message;
@@ -38,7 +33,6 @@ mod server;
 mod state;
 mod token;
 pub mod tour;
-mod webhooks;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -50,46 +44,12 @@ use actix_web::rt::System;
 use tokio::sync::oneshot;
 
 pub use self::faults::{Effect, Fault, Matching, RetryAfter};
-pub use self::journal::{Entry, Journal};
-pub use self::levers::Lever;
-pub use self::limits::{Client, Limits};
-pub use self::manners::{CreatedValue, EnumValues, Manners, Missing, TextFilters, Wire};
+pub use self::manners::{Client, CreatedValue, EnumValues, Limits, Manners, Missing, TextFilters, Wire};
+pub use self::message::{Entry, Journal};
 pub use self::record::{NotARecord, Record};
-pub use self::records::Unknown;
-pub use self::send::{Attempt, Happened, Missed, Sending, Why};
-pub use self::state::World;
+pub use self::records::{Unknown, Webhook};
+pub use self::state::{Attempt, Happened, Lever, Missed, Options, Sending, Why, World};
 pub use self::token::{Account, Roles};
-pub use self::webhooks::Webhook;
-
-/// How a double begins. The default is Nexudus as documented, with the demo's administrator and nothing in it.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The port on 127.0.0.1; 0 for any.
-    pub port: u16,
-    /// Who may ask.
-    pub accounts: Vec<Account>,
-    /// The manners that the documentation leaves open.
-    pub manners: Manners,
-    /// Throttling.
-    pub limits: Limits,
-    /// How deliveries are sent.
-    pub sending: Sending,
-    /// Whether the journal leaves out passwords and tokens of the API. URLs of webhooks are always as they were sent.
-    pub redact: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            port: 0,
-            accounts: vec![demo::administrator()],
-            manners: Manners::default(),
-            limits: Limits::DOCUMENTED,
-            sending: Sending::default(),
-            redact: true,
-        }
-    }
-}
 
 /// A running double. Dropping it stops it, without waiting for that.
 pub struct Nexudus {

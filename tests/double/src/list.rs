@@ -7,10 +7,9 @@ use std::cmp::Ordering;
 
 use jiff::Timestamp;
 
-use super::clock;
-use super::manners::{Manners, TextFilters};
-use super::message::Reply;
-use super::record::{Record, quoted};
+use crate::manners::{Manners, TextFilters};
+use crate::message::Reply;
+use crate::record::{self, Record, quoted};
 
 /// Records on a page of a query without `size`.
 const DEFAULT_SIZE: usize = 25;
@@ -110,7 +109,7 @@ impl Query<'_> {
 
     /// Whether a value is not below (`from`) or not above the bound. A bound that cannot be read is ignored.
     fn within(&self, have: &str, bound: &str, from: bool) -> bool {
-        let order = if let Some(bound) = clock::parse(bound) {
+        let order = if let Some(bound) = record::parse_time(bound) {
             let bound = bound - self.manners.range_zone;
             let Some(have) = time_of(have) else { return false };
             have.cmp(&bound)
@@ -130,7 +129,7 @@ fn field_of<'r>(record: &'r Record, field: &str) -> Option<&'r str> {
 }
 
 fn time_of(json: &str) -> Option<Timestamp> {
-    clock::parse(&serde_json::from_str::<String>(json).ok()?)
+    record::parse_time(&serde_json::from_str::<String>(json).ok()?)
 }
 
 /// Numbers as numbers, times as times, the rest as text; what is not there first.
@@ -147,9 +146,8 @@ fn compare(a: Option<&str>, b: Option<&str>) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
+    use jiff::SignedDuration;
 
     /// The ids that a query finds, and its envelope.
     fn ask(query: &str, manners: &Manners) -> (Vec<i64>, serde_json::Value) {

@@ -1,15 +1,15 @@
-//! A record as ordered fields, each value kept as the text that it came in.
+//! A record as ordered fields, each value kept as the text that it came in; and times as Json.NET writes them.
 //!
 //! Nexudus writes numbers such as `0.09000` and escapes of its own; a record that was parsed and printed anew would have
 //! other bytes. So a change of a field replaces that field's text and leaves every other byte where it was.
 
 use std::fmt;
 
+use jiff::Timestamp;
+use nexudus_bridge::sender::payloads::wire_body;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-
-use nexudus_bridge::sender::payloads::wire_body;
 
 /// A record: its fields in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -125,6 +125,25 @@ impl<'de> Deserialize<'de> for Record {
     }
 }
 
+/// UTC with up to 7 fractional digits and without trailing zeros, as just after a save.
+pub(super) fn time_text(time: Timestamp) -> String {
+    let text = format!("{time:.7}");
+    let short = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
+    format!("{short}Z")
+}
+
+/// UTC to the second, as read from the database.
+pub(super) fn time_to_the_second(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+/// Reads a time of a record or of a filter: seconds, their fraction and the `Z` may be missing; always UTC.
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
+    let bare = text.trim_end_matches(['Z', 'z']);
+    let time: jiff::civil::DateTime = bare.parse().ok()?;
+    time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|time| time.timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +178,28 @@ mod tests {
             assert!(Record::parse(json).is_err(), "{json}");
         }
         assert!(Record::parse(b"\xff").is_err());
+    }
+
+    #[test]
+    fn times_have_up_to_seven_fractional_digits_and_no_trailing_zeros() {
+        for (time, written, second) in [
+            ("2026-03-02T09:15:27.411519876Z", "2026-03-02T09:15:27.4115198Z", "2026-03-02T09:15:27Z"),
+            ("2026-03-02T09:15:27.05Z", "2026-03-02T09:15:27.05Z", "2026-03-02T09:15:27Z"),
+            ("2026-03-02T09:15:20Z", "2026-03-02T09:15:20Z", "2026-03-02T09:15:20Z"),
+        ] {
+            let time = time.parse().unwrap();
+            assert_eq!((time_text(time), time_to_the_second(time)), (written.to_owned(), second.to_owned()));
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_seconds_and_zone() {
+        let noon: Timestamp = "2026-03-02T12:00:00Z".parse().unwrap();
+        for text in
+            ["2026-03-02T12:00", "2026-03-02T12:00Z", "2026-03-02T12:00:00", "2026-03-02T12:00:00.000Z"]
+        {
+            assert_eq!(parse_time(text), Some(noon), "{text}");
+        }
+        assert_eq!(parse_time("yesterday"), None);
     }
 }

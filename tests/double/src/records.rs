@@ -1,12 +1,15 @@
-//! The records of the entities, and what happens to them: with or without an event.
+//! Changes of records and webhooks as somebody makes them in Nexudus, with or without an event.
 //!
 //! `add`, `change` and `remove` are silent. `create`, `update` and `delete` do the same and let the action of the
 //! catalogue happen that fits, if there is one.
 
-use super::record::{NotARecord, Record};
-use super::send::Happened;
-use super::state::{Located, State, World};
-use super::{clock, kinds};
+use bytes::Bytes;
+use nexudus_bridge::action::Action;
+use nexudus_bridge::action::catalogue::ENTRIES;
+
+use crate::kinds;
+use crate::record::{self, NotARecord, Record};
+use crate::state::{Happened, Located, Missed, Pending, State, Why, World};
 
 /// The fields that name a record's business, where it has one.
 const LOCATION_FIELDS: [&str; 4] = ["BusinessId", "IssuedById", "InvoicingBusinessId", "FloorPlanBusinessId"];
@@ -39,7 +42,7 @@ impl World {
         let text = kinds::example(entity).ok_or_else(|| Unknown::Entity(entity.to_owned()))?;
         let mut record = Record::parse(text)?;
         let mut state = self.lock();
-        let now = clock::text(state.clock.now());
+        let now = record::time_text(state.clock.now());
         for field in ["UpdatedOn", "CreatedOn"] {
             record.set_text(field, &now);
         }
@@ -74,7 +77,7 @@ impl World {
     /// [`Unknown::Entity`], [`Unknown::Record`].
     pub fn change(&self, entity: &str, id: i64, fields: &[(&str, &str)]) -> Result<Record, Unknown> {
         let mut state = self.lock();
-        let now = clock::text(state.clock.now());
+        let now = record::time_text(state.clock.now());
         let located = state.located(entity, id)?;
         located.record.set_text("UpdatedOn", &now);
         for (field, json) in fields {
@@ -167,6 +170,49 @@ impl World {
             None => Ok(Happened { action: None, record_id: Some(id), webhooks: Vec::new() }),
         }
     }
+
+    /// Lets an action (name or number) happen to a record at a business: each active webhook for it gets the record's
+    /// bytes as they are. Without one, the event is missed.
+    ///
+    /// # Errors
+    /// [`Unknown::Action`].
+    pub fn happened(
+        &self,
+        action: &str,
+        business_id: i64,
+        record: impl Into<Bytes>,
+    ) -> Result<Happened, Unknown> {
+        let mut state = self.lock();
+        let number = state.action_number(action).ok_or_else(|| Unknown::Action(action.to_owned()))?;
+        let name =
+            state.actions().find(|(known, _)| *known == number).map_or(action, |(_, name)| name).to_owned();
+        let record = record.into();
+        let (on, off): (Vec<_>, Vec<_>) = state
+            .webhooks
+            .values()
+            .filter(|webhook| webhook.number("Action") == Some(number))
+            .filter(|webhook| webhook.number("BusinessId") == Some(business_id))
+            .partition(|webhook| webhook.is_true("Active"));
+        let webhooks: Vec<i64> = on.into_iter().map(Record::id).collect();
+        let off = off.first().map(|webhook| webhook.id());
+        if webhooks.is_empty() {
+            let why = if off.is_some() { Why::Off } else { Why::NoWebhook };
+            let action = name.clone();
+            state.deliveries.miss(Missed { action, business_id, record, webhook_id: off, why });
+        } else {
+            for webhook_id in &webhooks {
+                state.deliveries.add(Pending {
+                    webhook_id: *webhook_id,
+                    action: name.clone(),
+                    business_id,
+                    record: record.clone(),
+                    attempts: 0,
+                    posting: false,
+                });
+            }
+        }
+        Ok(Happened { action: Some(name), record_id: None, webhooks })
+    }
 }
 
 impl State {
@@ -186,4 +232,140 @@ impl State {
 /// An entity as the catalogue writes it.
 fn entity_of(name: &str) -> Result<&'static str, Unknown> {
     kinds::named(name).ok_or_else(|| Unknown::Entity(name.to_owned()))
+}
+
+/// The enum's first value, which makes no webhook.
+pub(super) const NONE: i64 = 1;
+
+/// A webhook record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its id.
+    pub id: i64,
+    /// The location that it is bound to.
+    pub business_id: i64,
+    /// Its name.
+    pub name: String,
+    /// The action's number in the enum.
+    pub action: i64,
+    /// Its description.
+    pub description: Option<String>,
+    /// Where deliveries are posted to.
+    pub url: String,
+    /// Whether it is on.
+    pub active: bool,
+    /// What the last failed delivery met.
+    pub last_error: Option<String>,
+    /// Failures since the last success.
+    pub error_count: i64,
+    /// The last success.
+    pub last_trigger: Option<String>,
+    /// The whole record.
+    pub record: Record,
+}
+
+impl World {
+    /// Adds a webhook for an action (name or number) of the catalogue or the extras, as somebody did it in Nexudus.
+    ///
+    /// # Errors
+    /// [`Unknown::Action`].
+    pub fn add_webhook(
+        &self,
+        business_id: i64,
+        action: &str,
+        url: &str,
+        active: bool,
+    ) -> Result<i64, Unknown> {
+        let mut state = self.lock();
+        let number = state.action_number(action).ok_or_else(|| Unknown::Action(action.to_owned()))?;
+        let mut webhook = state.new_webhook("admin@example.com");
+        webhook.set("BusinessId", business_id.to_string());
+        webhook.set_text("Name", action);
+        webhook.set_text("ToStringText", action);
+        webhook.set("Action", number.to_string());
+        webhook.set_text("URL", url);
+        webhook.set("Active", active.to_string());
+        let id = webhook.id();
+        state.webhooks.insert(id, webhook);
+        Ok(id)
+    }
+
+    /// Changes fields of a webhook as somebody else would, read-only ones included; values are JSON text. `UpdatedOn` moves to now.
+    ///
+    /// # Errors
+    /// [`Unknown::Record`].
+    pub fn change_webhook(&self, id: i64, fields: &[(&str, &str)]) -> Result<(), Unknown> {
+        let mut state = self.lock();
+        let now = record::time_text(state.clock.now());
+        let webhook = state.webhooks.get_mut(&id).ok_or_else(|| Unknown::Record("WebHook".to_owned(), id))?;
+        webhook.set_text("UpdatedOn", &now);
+        for (field, json) in fields {
+            webhook.set(field, *json);
+        }
+        Ok(())
+    }
+
+    /// Takes a webhook away as somebody else would; says whether it was there.
+    pub fn remove_webhook(&self, id: i64) -> bool {
+        self.lock().webhooks.remove(&id).is_some()
+    }
+
+    /// All webhooks, by id.
+    pub fn webhooks(&self) -> Vec<Webhook> {
+        self.lock().webhooks.values().map(Webhook::of).collect()
+    }
+
+    /// A webhook.
+    pub fn webhook(&self, id: i64) -> Option<Webhook> {
+        self.lock().webhooks.get(&id).map(Webhook::of)
+    }
+}
+
+impl Webhook {
+    fn of(record: &Record) -> Self {
+        Self {
+            id: record.id(),
+            business_id: record.number("BusinessId").unwrap_or_default(),
+            name: record.text("Name").unwrap_or_default(),
+            action: record.number("Action").unwrap_or(NONE),
+            description: record.text("Description"),
+            url: record.text("URL").unwrap_or_default(),
+            active: record.is_true("Active"),
+            last_error: record.text("LastError"),
+            error_count: record.number("ErrorCount").unwrap_or_default(),
+            last_trigger: record.text("LastTrigger"),
+            record: record.clone(),
+        }
+    }
+}
+
+impl State {
+    /// A webhook record with nothing in it but what the server sets.
+    pub(super) fn new_webhook(&mut self, by: &str) -> Record {
+        const EMPTY: &str = r#"{"BusinessId":null,"BusinessName":null,"Name":null,"Action":1,"Description":null,
+            "URL":null,"Active":false,"LastError":null,"ErrorCount":0,"LastTrigger":null,"Id":0,"UpdatedOn":null,
+            "CreatedOn":null,"UniqueId":null,"UpdatedBy":null,"IsNew":false,"SystemId":null,"ToStringText":null,
+            "LocalizationDetails":null,"CustomFields":null}"#;
+        let mut record = Record::parse(EMPTY).expect("it is a record");
+        let now = record::time_text(self.clock.now());
+        record.set("Id", self.new_id().to_string());
+        record.set_text("UpdatedOn", &now);
+        record.set_text("CreatedOn", &now);
+        record.set_text("UniqueId", &uuid::Uuid::now_v7().to_string());
+        record.set_text("UpdatedBy", by);
+        record
+    }
+
+    /// Every value of the enum, extras behind.
+    pub(super) fn actions(&self) -> impl Iterator<Item = (i64, &str)> {
+        let known = ENTRIES.iter().map(|entry| (i64::from(entry.id), entry.name));
+        let extra = self.manners.extra_actions.iter().map(|(number, name)| (*number, name.as_str()));
+        std::iter::once((NONE, "None")).chain(known).chain(extra)
+    }
+
+    /// The number of an action, by its name or number.
+    pub(super) fn action_number(&self, action: &str) -> Option<i64> {
+        let known = Action::known(action).map(|entry| i64::from(entry.id));
+        known.or_else(|| self.actions().find(|(_, name)| *name == action).map(|(number, _)| number))
+    }
 }

@@ -1,4 +1,5 @@
-//! The HTTP side: takes requests off their connections, spoils answers where a fault says so, and sends them.
+//! The HTTP side: takes requests off their connections, spoils answers where a fault says so, and sends them. Levers, which
+//! do what the tour offers by a POST, are no part of the API: no account, limit or journal knows of them.
 
 use std::io;
 use std::net::{Shutdown, TcpListener};
@@ -14,9 +15,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::sleep;
 
-use super::faults::{Effect, Fault};
-use super::message::{Asked, Reply};
-use super::state::World;
+use crate::api;
+use crate::faults::{Effect, Fault};
+use crate::message::{Asked, Reply};
+use crate::state::{Interlude, World};
 
 /// The longest request body that is taken.
 const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
@@ -151,5 +153,87 @@ fn half(request: HttpRequest, reply: Reply) -> HttpResponse {
 fn cut(request: &HttpRequest) {
     if let Some(Connection(stream)) = request.conn_data::<Connection>() {
         stream.shutdown(Shutdown::Both).ok(); // an error says that the client has done so
+    }
+}
+
+impl World {
+    /// Notes a request, and says what goes wrong with it.
+    pub(super) fn begin(&self, asked: &Asked) -> (u64, Option<Fault>) {
+        let mut state = self.lock();
+        let (now, redact) = (state.clock.now(), state.redact);
+        (state.journal.note(asked, now, redact), state.faults.take(asked))
+    }
+
+    /// Lets a request take effect, and then others act.
+    pub(super) fn answer(&self, asked: &Asked) -> Reply {
+        let mut state = self.lock();
+        let reply = api::answer(&mut state, asked);
+        let reply = if state.manners.byte_order_mark { reply.with_mark() } else { reply };
+        let due: Vec<Interlude> = state
+            .interludes
+            .iter_mut()
+            .filter_map(|(matching, act)| matching.take(asked).then(|| Arc::clone(act)))
+            .collect();
+        state.interludes.retain(|(matching, _)| !matching.is_over());
+        drop(state);
+        due.iter().for_each(|act| act(self));
+        reply
+    }
+
+    pub(super) fn answered(&self, number: u64, status: u16) {
+        self.lock().journal.answer(number, status);
+    }
+}
+
+/// The path that lists the levers; each is below it.
+const PATH: &str = "/double";
+
+impl World {
+    /// The answer to a request that is for a lever, or for their list.
+    pub(super) fn pull(&self, asked: &Asked) -> Option<Reply> {
+        let name = asked.path.strip_prefix(PATH)?.trim_matches('/');
+        let levers = self.lock().levers.clone();
+        let list: String = levers.iter().map(|lever| format!("POST {PATH}/{}\n", lever.name)).collect();
+        let list = format!("A double of Nexudus.\n{list}");
+        if name.is_empty() {
+            return Some(Reply::text(200, list));
+        }
+        let Some(lever) = levers.iter().find(|lever| lever.name == name) else {
+            return Some(Reply::text(404, list));
+        };
+        if asked.method != "POST" {
+            return Some(Reply::text(405, list));
+        }
+        Some(Reply::text(200, format!("{}\n", (lever.act)())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Nexudus;
+    use crate::state::{Lever, Options};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[test]
+    fn a_lever_is_pulled_by_a_post_to_its_name_and_by_nothing_else() {
+        let nexudus = Nexudus::start(Options::default()).unwrap();
+        let pulled = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&pulled);
+        let act = move || format!("pulled {}", count.fetch_add(1, Ordering::Relaxed) + 1);
+        nexudus.add_lever(Lever { name: "kafka/stop", act: Arc::new(act) });
+        let ask = |method: &str, path: &str| {
+            let [method, path, query] = [method, path, ""].map(str::to_owned);
+            let asked = Asked { method, path, query, headers: Vec::new(), body: Vec::new() };
+            let reply = nexudus.pull(&asked)?;
+            Some((reply.status, String::from_utf8(reply.body).unwrap()))
+        };
+        let list = "A double of Nexudus.\nPOST /double/kafka/stop\n".to_owned();
+        assert_eq!(ask("GET", "/double"), Some((200, list.clone())));
+        assert_eq!(ask("GET", "/double/kafka/stop"), Some((405, list.clone())));
+        assert_eq!(ask("POST", "/double/kafka"), Some((404, list)));
+        assert_eq!(ask("POST", "/api/sys/webhooks"), None);
+        assert_eq!(pulled.load(Ordering::Relaxed), 0);
+        assert_eq!(ask("POST", "/double/kafka/stop"), Some((200, "pulled 1\n".to_owned())));
     }
 }

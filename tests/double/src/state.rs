@@ -3,25 +3,23 @@
 //! The lock is held for plain computing only, never over I/O or an await. [`World`] is the way in, for the server, the
 //! sender and tests alike; methods about records, webhooks and deliveries are in the files of those.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-
-use super::Options;
-use super::api;
-use super::clock::Clock;
-use super::faults::{Fault, Faults, Matching};
-use super::journal::Journal;
-use super::levers::Lever;
-use super::limits::{Limits, Taken};
-use super::manners::Manners;
-use super::message::{Asked, Reply};
-use super::record::Record;
-use super::send::{Deliveries, Queue, Sending};
-use super::token::{Account, Tokens};
+use nexudus_bridge::sender::post::Retry;
 use nexudus_bridge::signature::SigningKey;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::{mpsc, watch};
+
+use crate::faults::{Fault, Faults, Matching};
+use crate::manners::{Limits, Manners, Taken};
+use crate::message::Journal;
+use crate::record::Record;
+use crate::token::{Account, EMAIL, PASSWORD, Tokens};
 
 /// The first id that is given. Real ones come near 2^31, and these soon go over it.
 const FIRST_ID: i64 = 2_147_483_600;
@@ -176,31 +174,30 @@ impl World {
         self.lock().journal.clear();
     }
 
-    /// Notes a request, and says what goes wrong with it.
-    pub(super) fn begin(&self, asked: &Asked) -> (u64, Option<Fault>) {
-        let mut state = self.lock();
-        let (now, redact) = (state.clock.now(), state.redact);
-        (state.journal.note(asked, now, redact), state.faults.take(asked))
+    /// Adds a lever.
+    pub fn add_lever(&self, lever: Lever) {
+        self.lock().levers.push(lever);
     }
 
-    /// Lets a request take effect, and then others act.
-    pub(super) fn answer(&self, asked: &Asked) -> Reply {
-        let mut state = self.lock();
-        let reply = api::answer(&mut state, asked);
-        let reply = if state.manners.byte_order_mark { reply.with_mark() } else { reply };
-        let due: Vec<Interlude> = state
-            .interludes
-            .iter_mut()
-            .filter_map(|(matching, act)| matching.take(asked).then(|| Arc::clone(act)))
-            .collect();
-        state.interludes.retain(|(matching, _)| !matching.is_over());
-        drop(state);
-        due.iter().for_each(|act| act(self));
-        reply
+    /// What was lost until now.
+    pub fn missed(&self) -> Vec<Missed> {
+        self.lock().deliveries.missed.iter().cloned().collect()
     }
 
-    pub(super) fn answered(&self, number: u64, status: u16) {
-        self.lock().journal.answer(number, status);
+    /// The attempts to deliver until now, in the order in which they ended.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        self.lock().deliveries.attempts.iter().cloned().collect()
+    }
+
+    /// How many deliveries are on their way or wait for their next attempt.
+    pub fn pending(&self) -> usize {
+        self.lock().deliveries.pending.len()
+    }
+
+    /// Waits until every delivery has arrived or is lost.
+    pub async fn settled(&self) {
+        let mut count = self.lock().deliveries.count.subscribe();
+        count.wait_for(|count| *count == 0).await.expect("the sender of it is in self");
     }
 }
 
@@ -208,5 +205,238 @@ impl State {
     pub(super) fn new_id(&mut self) -> i64 {
         self.next_id += 1;
         self.next_id
+    }
+}
+
+/// How a double begins. The default is Nexudus as documented, with the demo's administrator and nothing in it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The port on 127.0.0.1; 0 for any.
+    pub port: u16,
+    /// Who may ask.
+    pub accounts: Vec<Account>,
+    /// The manners that the documentation leaves open.
+    pub manners: Manners,
+    /// Throttling.
+    pub limits: Limits,
+    /// How deliveries are sent.
+    pub sending: Sending,
+    /// Whether the journal leaves out passwords and tokens of the API. URLs of webhooks are always as they were sent.
+    pub redact: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            accounts: vec![Account::administrator(EMAIL, PASSWORD)],
+            manners: Manners::default(),
+            limits: Limits::DOCUMENTED,
+            sending: Sending::default(),
+            redact: true,
+        }
+    }
+}
+
+/// Something that a POST to `/double/{name}` does.
+#[derive(Clone)]
+pub struct Lever {
+    /// Its name, such as `kafka/stop`.
+    pub name: &'static str,
+    /// What it does, and what the answer is: a line for people.
+    pub act: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Lever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lever").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A clock that is so far ahead of the machine's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Clock {
+    ahead: SignedDuration,
+}
+
+impl Clock {
+    pub(super) fn now(self) -> Timestamp {
+        Timestamp::now() + self.ahead
+    }
+
+    pub(super) fn shift(&mut self, by: SignedDuration) {
+        self.ahead += by;
+    }
+}
+
+/// How many attempts and how many missed events are remembered; older ones are forgotten.
+const KEPT: usize = 20_000;
+
+/// How deliveries are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sending {
+    /// How often and after which waits a delivery is tried again. Nexudus's schedule is not published.
+    pub retry: Retry,
+    /// The failure in a row that switches a webhook off: 10 as documented, or 11, which one tenant's dead webhooks had.
+    pub switch_off_after: u32,
+    /// How many deliveries are on their way at once.
+    pub concurrency: usize,
+    /// How long an attempt may take.
+    pub timeout: Duration,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self {
+            retry: Retry::NEXUDUS,
+            switch_off_after: 10,
+            concurrency: 16,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What came of something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// The action; none if the catalogue has none for it.
+    pub action: Option<String>,
+    /// The record that it happened to, where it is known.
+    pub record_id: Option<i64>,
+    /// The webhooks that it is posted to. Where there is none, it is missed.
+    pub webhooks: Vec<i64>,
+}
+
+/// An event that reached nobody, or not all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// The action's name.
+    pub action: String,
+    /// Where it happened.
+    pub business_id: i64,
+    /// The record, as it would have been sent.
+    pub record: Bytes,
+    /// The webhook that should have brought it, if there is one.
+    pub webhook_id: Option<i64>,
+    /// Why it did not.
+    pub why: Why,
+}
+
+/// Why an event was missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There is no webhook for the action at that business.
+    NoWebhook,
+    /// There is one, but it was off.
+    Off,
+    /// It was switched off (or deleted) while the delivery waited for its next attempt.
+    SwitchedOff,
+    /// Every attempt had failed.
+    GaveUp,
+}
+
+/// An attempt to deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The webhook.
+    pub webhook_id: i64,
+    /// The action's name.
+    pub action: String,
+    /// Which attempt of its delivery, from 1.
+    pub number: u32,
+    /// When it ended, by the double's clock.
+    pub at: Timestamp,
+    /// The status, or why there was none.
+    pub answer: Result<u16, String>,
+}
+
+/// Where deliveries wait for the task that sends them.
+pub(super) type Queue = mpsc::UnboundedSender<u64>;
+
+/// The deliveries that are not settled, and what became of the others.
+pub(super) struct Deliveries {
+    pub(super) queue: Queue,
+    pub(super) pending: BTreeMap<u64, Pending>,
+    /// How many are pending, for those who wait.
+    pub(super) count: watch::Sender<usize>,
+    pub(super) last: u64,
+    pub(super) missed: VecDeque<Missed>,
+    pub(super) attempts: VecDeque<Attempt>,
+}
+
+pub(super) struct Pending {
+    pub(super) webhook_id: i64,
+    pub(super) action: String,
+    pub(super) business_id: i64,
+    pub(super) record: Bytes,
+    pub(super) attempts: u32,
+    /// Whether an attempt is on its way.
+    pub(super) posting: bool,
+}
+
+impl Deliveries {
+    pub(super) fn new(queue: Queue) -> Self {
+        let count = watch::Sender::new(0);
+        let (missed, attempts) = (VecDeque::new(), VecDeque::new());
+        Self { queue, pending: BTreeMap::new(), count, last: 0, missed, attempts }
+    }
+
+    pub(super) fn add(&mut self, pending: Pending) {
+        self.last += 1;
+        self.pending.insert(self.last, pending);
+        self.count.send_replace(self.pending.len());
+        self.queue.send(self.last).ok(); // the sender is gone once the double was stopped
+    }
+
+    pub(super) fn end(&mut self, delivery: u64) -> Option<Pending> {
+        let ended = self.pending.remove(&delivery);
+        self.count.send_replace(self.pending.len());
+        ended
+    }
+
+    pub(super) fn lose(&mut self, delivery: u64, why: Why) {
+        if let Some(Pending { webhook_id, action, business_id, record, .. }) = self.end(delivery) {
+            self.miss(Missed { action, business_id, record, webhook_id: Some(webhook_id), why });
+        }
+    }
+
+    /// Drops what waits for a webhook's next attempts. What is on its way may still arrive.
+    pub(super) fn lose_all_of(&mut self, webhook_id: i64) {
+        let waiting = |pending: &Pending| pending.webhook_id == webhook_id && !pending.posting;
+        let lost: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| waiting(pending))
+            .map(|(delivery, _)| *delivery)
+            .collect();
+        lost.into_iter().for_each(|delivery| self.lose(delivery, Why::SwitchedOff));
+    }
+
+    pub(super) fn miss(&mut self, missed: Missed) {
+        remember(&mut self.missed, missed);
+    }
+
+    pub(super) fn note(&mut self, attempt: Attempt) {
+        remember(&mut self.attempts, attempt);
+    }
+}
+
+fn remember<T>(list: &mut VecDeque<T>, item: T) {
+    if list.len() == KEPT {
+        list.pop_front();
+    }
+    list.push_back(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_ahead_by_what_it_was_shifted() {
+        let mut clock = Clock::default();
+        clock.shift(SignedDuration::from_hours(24));
+        let ahead = clock.now().duration_since(Timestamp::now());
+        assert!(ahead > SignedDuration::from_hours(23) && ahead <= SignedDuration::from_hours(24), "{ahead}");
     }
 }

@@ -11,11 +11,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use super::manners::Manners;
-use super::message::{Asked, Reply};
+use crate::manners::Manners;
+use crate::message::{Asked, Reply};
 
-/// Where tokens are asked for.
-pub(super) const PATH: &str = "/api/token";
+/// E-mail address of the demo's administrator.
+pub const EMAIL: &str = "admin@example.com";
+
+/// The administrator's password, known to everybody.
+pub const PASSWORD: &str = "nexudus-double";
 
 /// A user of the API.
 #[derive(Clone, PartialEq, Eq)]

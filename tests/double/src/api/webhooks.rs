@@ -3,15 +3,14 @@
 //! An update is a PUT on the collection with the `Id` in its body. What it leaves out is cleared; what the server keeps for
 //! itself (`ErrorCount`, `LastError`, `LastTrigger`, …) it ignores; fields that nobody knows are kept as they were sent.
 
-use super::super::clock;
-use super::super::list::Query;
-use super::super::manners::CreatedValue;
-use super::super::message::{Asked, Mistake, Reply};
-use super::super::record::Record;
-use super::super::state::State;
-use super::super::token::Account;
-use super::super::webhooks::NONE;
 use super::{array, ids, missing, with_role};
+use crate::list::Query;
+use crate::manners::CreatedValue;
+use crate::message::{Asked, Mistake, Reply};
+use crate::record::{self, Record};
+use crate::records::NONE;
+use crate::state::State;
+use crate::token::Account;
 
 /// Fields that a client cannot set.
 const READ_ONLY: [&str; 11] = [
@@ -98,7 +97,7 @@ fn update(state: &mut State, asked: &Asked, account: &Account) -> Reply {
     if reenabled && state.manners.reenabling_resets_errors {
         webhook.set("ErrorCount", "0");
     }
-    let now = clock::text(state.clock.now());
+    let now = record::time_text(state.clock.now());
     webhook.set_text("UpdatedOn", &now);
     webhook.set_text("UpdatedBy", &account.email);
     state.webhooks.insert(id, webhook);
@@ -109,7 +108,7 @@ fn delete(state: &mut State, id: i64, account: &Account) -> Reply {
     if state.webhooks.remove(&id).is_none() {
         return missing(state);
     }
-    let now = clock::text(state.clock.now());
+    let now = record::time_text(state.clock.now());
     Reply::done("WebHook was successfully deleted", "null", &now, &account.email)
 }
 
