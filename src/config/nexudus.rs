@@ -7,8 +7,8 @@ use ::config::Value;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::reader::{Read, Section, boolean, duration, integer, ms, not_empty, size, text, word};
-use super::secret_file::{SecretFile, inline_warning};
+use super::reader::{Read, Section, boolean, duration, http_url, integer, ms, not_empty, size, text, word};
+use super::secret_file::secret;
 use crate::outgoing::is_loopback;
 
 /// `[nexudus]`: the control plane.
@@ -212,38 +212,6 @@ fn credentials(
     Some(Credentials::Password { username, password, totp_secret, client_id })
 }
 
-/// A secret that is given as itself or as a file, which is added to `files`.
-fn secret(
-    section: &mut Section<'_>,
-    [key, file_key]: [&'static str; 2],
-    files: &mut Vec<PathBuf>,
-    warnings: &mut Vec<String>,
-    check: fn(String) -> Read<String>,
-) -> Option<SecretString> {
-    let checked = |text: &str| check(text.to_owned()).map(|checked| (checked == text, checked));
-    let inline =
-        section.optional(key, true, |value| text(value).and_then(not_empty).and_then(|text| checked(&text)));
-    let from_file = section.optional(file_key, false, |value| {
-        let file = text(value).and_then(|path| SecretFile::read(&path))?;
-        Ok((checked(file.content.expose_secret())?, file))
-    });
-    if inline.is_some() && from_file.is_some() {
-        section.mistake(format!(" has both {key} and {file_key}, expected one of them"));
-    }
-    // A check that removes spaces has removed the flaw too.
-    if let Some((true, secret)) = &inline {
-        warnings.extend(inline_warning(&section.key(key), secret));
-    }
-    if let Some(((true, _), file)) = &from_file {
-        warnings.extend(file.warning(&section.key(file_key)));
-    }
-    let from_file = from_file.map(|(checked, file)| {
-        files.push(file.path);
-        checked
-    });
-    inline.or(from_file).map(|(_, secret)| SecretString::from(secret))
-}
-
 /// What goes into a header as it is.
 fn header_text(text: String) -> Read<String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -274,19 +242,9 @@ fn default_client_id() -> String {
 }
 
 fn origin(value: &Value, example: &str) -> Read<Url> {
-    let wrong = || format!("is not an http address, expected one such as {example}");
-    let url = Url::parse(&text(value).map_err(|_| wrong())?).map_err(|_| wrong())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(wrong());
-    }
-    if !url.username().is_empty()
-        || url.password().is_some()
-        || url.query().is_some()
-        || url.fragment().is_some()
-    {
-        return Err(format!("may hold neither user, query nor fragment, expected one such as {example}"));
-    }
-    Ok(url)
+    let wrong = format!("is not an http address, expected one such as {example}");
+    let misplaced = format!("may hold neither user, query nor fragment, expected one such as {example}");
+    http_url(value, false, &wrong, &misplaced)
 }
 
 fn without_slash(mut url: Url) -> Url {

@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::address::redacted;
-use super::reader::{Read, Section, not_empty, text};
-use super::secret_file::{SecretFile, inline_warning};
+use super::reader::{Read, Section, http_url, not_empty, text};
+use super::secret_file::secret;
 use crate::outgoing::is_loopback;
 
 /// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
@@ -46,26 +46,21 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
     let filled = |value: &Value| text(value).and_then(not_empty);
     let token_endpoint = section.optional("token_endpoint", false, endpoint);
     let client_id = section.optional("client_id", false, filled);
-    let secret = section.optional("client_secret", true, filled);
-    let from_file = section
-        .optional("client_secret_file", false, |value| text(value).and_then(|path| SecretFile::read(&path)));
+    let mut files = Vec::new();
+    let keys = ["client_secret", "client_secret_file"];
+    let client_secret = secret(&mut section, keys, &mut files, warnings, Ok);
     let scope = section.optional("scope", false, filled);
     if section.mistakes() == mistakes_before {
         for (absent, expected) in [
             (token_endpoint.is_none(), "token_endpoint = \"https://…\""),
             (client_id.is_none(), "client_id = \"…\""),
-            (secret.is_none() && from_file.is_none(), "client_secret_file = \"…\" or client_secret"),
+            (client_secret.is_none(), "client_secret_file = \"…\" or client_secret"),
         ] {
             if absent {
                 section.mistake(format!(" is not complete, expected {expected} too"));
             }
         }
-        if secret.is_some() && from_file.is_some() {
-            section.mistake(" has both client_secret and client_secret_file, expected one of them");
-        }
     }
-    warnings.extend(secret.as_ref().and_then(|secret| inline_warning(&section.key("client_secret"), secret)));
-    warnings.extend(from_file.as_ref().and_then(|file| file.warning(&section.key("client_secret_file"))));
     section.close();
     let token_endpoint = token_endpoint?;
     if token_endpoint.scheme() == "http" && !is_loopback(&token_endpoint) {
@@ -74,8 +69,7 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
                 .to_owned(),
         );
     }
-    let (from_file, client_secret_file) = from_file.map(|file| (file.content, file.path)).unzip();
-    let client_secret = secret.map(SecretString::from).or(from_file)?;
+    let (client_secret, client_secret_file) = (client_secret?, files.pop());
     Some(OAuth { token_endpoint, client_id: client_id?, client_secret, client_secret_file, scope })
 }
 
@@ -104,13 +98,11 @@ pub(super) fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTree
 }
 
 fn endpoint(value: &Value) -> Read<Url> {
-    let wrong = || "is not the address of a token server, expected https://host/path".to_owned();
-    let url = Url::parse(&text(value).map_err(|_| wrong())?).map_err(|_| wrong())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(wrong());
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err("may hold neither a user nor a fragment, expected client_id and client_secret".into());
-    }
-    Ok(url)
+    let wrong = "is not the address of a token server, expected https://host/path";
+    http_url(
+        value,
+        true,
+        wrong,
+        "may hold neither a user nor a fragment, expected client_id and client_secret",
+    )
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
+use url::Url;
 
 use super::address::{looks_like_address, redacted};
 use super::setting::{Origin, Setting};
@@ -392,6 +393,16 @@ fn is_bare(text: &str) -> bool {
 
 fn quoted(text: &str) -> String {
     format!("{text:?}")
+}
+
+/// Reads an http or https address without user and fragment, and without a query unless `allows_query`. `wrong` and
+/// `misplaced` are the texts of the mistakes: not such an address, and parts that belong elsewhere.
+pub(super) fn http_url(value: &Value, allows_query: bool, wrong: &str, misplaced: &str) -> Read<Url> {
+    let url = text(value).ok().and_then(|text| Url::parse(&text).ok());
+    let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
+    let url = url.ok_or(wrong)?;
+    let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+    if is_bare && (allows_query || url.query().is_none()) { Ok(url) } else { Err(misplaced.to_owned()) }
 }
 
 /// Refuses empty text.

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::reader::{Read, Section, not_empty, text};
+
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -56,6 +58,39 @@ impl SecretFile {
 /// Returns a warning about a secret that stands in the configuration itself.
 pub(super) fn inline_warning(key: &str, secret: &str) -> Option<String> {
     Some(format!("{key}: the secret {}, which counts as part of it", flaw(secret)?))
+}
+
+/// Reads a secret from one of two keys: `key` holds the secret, `file_key` the path of its file, which is added to `files`.
+/// `check` refuses or normalizes it.
+pub(super) fn secret(
+    section: &mut Section<'_>,
+    [key, file_key]: [&'static str; 2],
+    files: &mut Vec<PathBuf>,
+    warnings: &mut Vec<String>,
+    check: fn(String) -> Read<String>,
+) -> Option<SecretString> {
+    let checked = |text: &str| check(text.to_owned()).map(|checked| (checked == text, checked));
+    let inline =
+        section.optional(key, true, |value| text(value).and_then(not_empty).and_then(|text| checked(&text)));
+    let from_file = section.optional(file_key, false, |value| {
+        let file = text(value).and_then(|path| SecretFile::read(&path))?;
+        Ok((checked(file.content.expose_secret())?, file))
+    });
+    if inline.is_some() && from_file.is_some() {
+        section.mistake(format!(" has both {key} and {file_key}, expected one of them"));
+    }
+    // A check that removes spaces has removed the flaw too.
+    if let Some((true, secret)) = &inline {
+        warnings.extend(inline_warning(&section.key(key), secret));
+    }
+    if let Some(((true, _), file)) = &from_file {
+        warnings.extend(file.warning(&section.key(file_key)));
+    }
+    let from_file = from_file.map(|(checked, file)| {
+        files.push(file.path);
+        checked
+    });
+    inline.or(from_file).map(|(_, secret)| SecretString::from(secret))
 }
 
 /// Describes bytes that people rarely mean. PEM text has several lines, and OpenSSL skips whitespace around it.

@@ -3,7 +3,7 @@
 use ::config::Value;
 use url::Url;
 
-use super::reader::{Read, Section, number, text, word};
+use super::reader::{Read, Section, http_url, number, word};
 
 /// `[telemetry]` with an endpoint.
 #[derive(Debug, Clone)]
@@ -37,14 +37,11 @@ pub(super) fn telemetry(mut section: Section<'_>) -> Option<Telemetry> {
 }
 
 fn endpoint(value: &Value) -> Read<Url> {
-    let wrong = || "is not the address of a collector, expected http://host:4317 or https://…".to_owned();
-    let url = Url::parse(&text(value).map_err(|_| wrong())?).map_err(|_| wrong())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(wrong());
-    }
-    let bare = url.username().is_empty() && url.password().is_none();
-    if !bare || url.query().is_some() || url.fragment().is_some() {
-        return Err("may hold neither a user nor a query, expected them in OTEL_EXPORTER_OTLP_HEADERS".into());
-    }
-    Ok(url)
+    let wrong = "is not the address of a collector, expected http://host:4317 or https://…";
+    http_url(
+        value,
+        false,
+        wrong,
+        "may hold neither a user nor a query, expected them in OTEL_EXPORTER_OTLP_HEADERS",
+    )
 }
