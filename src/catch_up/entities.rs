@@ -1,6 +1,6 @@
-//! The kinds of records, as data beside the catalogue: where each is listed, which actions tell of it, where its location is.
+//! The kinds of records, as data beside the catalogue: the field that holds the location of each.
 //!
-//! Paths are the catalogue's. That lists can be filtered by `from_{Entity}_UpdatedOn` is documented for webhooks and
+//! That lists can be filtered by `from_{Entity}_UpdatedOn` is documented for webhooks and
 //! follows from naming for the others; what comes is filtered again here, so nothing depends on it. Location fields are those of
 //! Nexudus's API pages on each entity; where a record has none, or leaves it empty, the record that it is a part of has it. A
 //! customer, a tariff or a product is no such whole: theirs can be another location than that of a check-in or a contract.
@@ -27,8 +27,6 @@ pub enum Location {
 pub struct Entity {
     /// Its name, as the API's filters have it.
     pub name: &'static str,
-    /// Where the API keeps its records.
-    pub path: &'static str,
     /// Where a record's location is.
     pub location: Location,
 }
@@ -37,43 +35,43 @@ use Location::{Field, FieldOrOf, FieldOrOnly, Itself, Of};
 
 #[rustfmt::skip]
 static ENTITIES: [Entity; 27] = [
-    entity("BlogPost", "/api/content/blogposts", Field("BusinessId")),
-    entity("Booking", "/api/spaces/bookings", Of("ResourceId", "Resource")),
-    entity("Business", "/api/sys/businesses", Itself),
-    entity("CalendarEvent", "/api/content/calendarevents", Field("BusinessId")),
-    entity("Checkin", "/api/spaces/checkins", Field("BusinessId")),
-    entity("CommunityGroup", "/api/community/communitygroups", Field("BusinessId")),
-    entity("CommunityMessage", "/api/community/communitymessages", Of("CommunityThreadId", "CommunityThread")),
-    entity("CommunityThread", "/api/community/communitythreads", FieldOrOf("BusinessId", "CommunityGroupId", "CommunityGroup")),
-    entity("Coworker", "/api/spaces/coworkers", FieldOrOnly("InvoicingBusinessId", "Businesses")),
-    entity("CoworkerContract", "/api/billing/coworkercontracts", Field("IssuedById")),
-    entity("CoworkerDelivery", "/api/spaces/coworkerdeliveries", Field("BusinessId")),
-    entity("CoworkerInvoice", "/api/billing/coworkerinvoices", Field("BusinessId")),
-    entity("CoworkerLedgerEntry", "/api/billing/coworkerledgerentries", FieldOrOf("BusinessId", "CoworkerInvoiceId", "CoworkerInvoice")),
-    entity("CoworkerMessage", "/api/spaces/coworkermessages", Of("CoworkerId", "Coworker")),
-    entity("CoworkerPaymentMethod", "/api/billing/coworkerpaymentmethods", Field("BusinessId")),
-    entity("CoworkerProduct", "/api/billing/coworkerproducts", Field("BusinessId")),
-    entity("EventAttendee", "/api/content/eventattendees", FieldOrOf("BusinessId", "CalendarEventId", "CalendarEvent")),
-    entity("FloorPlan", "/api/sys/floorplans", Field("BusinessId")),
-    entity("FloorPlanDesk", "/api/sys/floorplandesks", FieldOrOf("FloorPlanBusinessId", "FloorPlanId", "FloorPlan")),
-    entity("GlobalChatMessage", "/api/support/globalchatmessages", Field("BusinessId")),
-    entity("HelpDeskComment", "/api/support/helpdeskcomments", Of("HelpDeskMessageId", "HelpDeskMessage")),
-    entity("HelpDeskMessage", "/api/support/helpdeskmessages", Field("BusinessId")),
-    entity("NewsLetterSubscriber", "/api/content/newslettersubscribers", Field("BusinessId")),
-    entity("Product", "/api/billing/products", Field("BusinessId")),
-    entity("Proposal", "/api/billing/proposals", Field("IssuedById")),
-    entity("Tariff", "/api/billing/tariffs", Field("BusinessId")),
-    entity("Team", "/api/spaces/teams", Field("BusinessId")),
+    entity("BlogPost", Field("BusinessId")),
+    entity("Booking", Of("ResourceId", "Resource")),
+    entity("Business", Itself),
+    entity("CalendarEvent", Field("BusinessId")),
+    entity("Checkin", Field("BusinessId")),
+    entity("CommunityGroup", Field("BusinessId")),
+    entity("CommunityMessage", Of("CommunityThreadId", "CommunityThread")),
+    entity("CommunityThread", FieldOrOf("BusinessId", "CommunityGroupId", "CommunityGroup")),
+    entity("Coworker", FieldOrOnly("InvoicingBusinessId", "Businesses")),
+    entity("CoworkerContract", Field("IssuedById")),
+    entity("CoworkerDelivery", Field("BusinessId")),
+    entity("CoworkerInvoice", Field("BusinessId")),
+    entity("CoworkerLedgerEntry", FieldOrOf("BusinessId", "CoworkerInvoiceId", "CoworkerInvoice")),
+    entity("CoworkerMessage", Of("CoworkerId", "Coworker")),
+    entity("CoworkerPaymentMethod", Field("BusinessId")),
+    entity("CoworkerProduct", Field("BusinessId")),
+    entity("EventAttendee", FieldOrOf("BusinessId", "CalendarEventId", "CalendarEvent")),
+    entity("FloorPlan", Field("BusinessId")),
+    entity("FloorPlanDesk", FieldOrOf("FloorPlanBusinessId", "FloorPlanId", "FloorPlan")),
+    entity("GlobalChatMessage", Field("BusinessId")),
+    entity("HelpDeskComment", Of("HelpDeskMessageId", "HelpDeskMessage")),
+    entity("HelpDeskMessage", Field("BusinessId")),
+    entity("NewsLetterSubscriber", Field("BusinessId")),
+    entity("Product", Field("BusinessId")),
+    entity("Proposal", Field("IssuedById")),
+    entity("Tariff", Field("BusinessId")),
+    entity("Team", Field("BusinessId")),
 ];
 
 /// Kinds that no action tells of, but that others belong to.
-static PARENTS: [Entity; 1] = [entity("Resource", "/api/spaces/resources", Field("BusinessId"))];
+static PARENTS: [Entity; 1] = [entity("Resource", Field("BusinessId"))];
 
 /// Visitors, whose first action is called *registered*.
-static VISITOR: Entity = entity("Visitor", "/api/spaces/visitors", Field("BusinessId"));
+static VISITOR: Entity = entity("Visitor", Field("BusinessId"));
 
-const fn entity(name: &'static str, path: &'static str, location: Location) -> Entity {
-    Entity { name, path, location }
+const fn entity(name: &'static str, location: Location) -> Entity {
+    Entity { name, location }
 }
 
 /// Every kind of record that an action tells of.
@@ -86,7 +84,15 @@ pub fn named(name: &str) -> Option<&'static Entity> {
     all().chain(&PARENTS).find(|entity| entity.name.eq_ignore_ascii_case(name))
 }
 
+/// Path of the API for rooms and desks, of which no action tells.
+const RESOURCES: &str = "/api/spaces/resources";
+
 impl Entity {
+    /// The path of the API that lists the records.
+    pub fn path(&self) -> &'static str {
+        ENTRIES.iter().find(|entry| entry.entity == self.name).map_or(RESOURCES, |entry| entry.api_path)
+    }
+
     /// The action that tells of a new record, if there is one.
     pub fn created(&self) -> Option<&'static Entry> {
         self.action("created").or_else(|| self.action("registered"))
@@ -123,10 +129,11 @@ mod tests {
     use crate::action::Kind;
 
     #[test]
-    fn the_kinds_and_their_paths_are_those_of_the_catalogue() {
-        let known: BTreeSet<_> = all().map(|entity| (entity.name, entity.path)).collect();
-        let catalogue: BTreeSet<_> = ENTRIES.iter().map(|entry| (entry.entity, entry.api_path)).collect();
+    fn the_kinds_are_those_of_the_catalogue() {
+        let known: BTreeSet<_> = all().map(|entity| entity.name).collect();
+        let catalogue: BTreeSet<_> = ENTRIES.iter().map(|entry| entry.entity).collect();
         assert_eq!(known, catalogue);
+        assert_eq!(named("resource").unwrap().path(), RESOURCES);
     }
 
     #[test]

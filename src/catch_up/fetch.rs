@@ -23,7 +23,7 @@ pub enum Fetched {
 /// # Errors
 /// [`ApiError`] when Nexudus does not answer, so that others cannot be read either.
 pub async fn fetch(client: &Client, entity: &Entity, id: i64) -> Result<Fetched, ApiError> {
-    let (path, role) = (format!("{}/{id}", entity.path), format!("{}-Read", entity.name));
+    let (path, role) = (format!("{}/{id}", entity.path()), format!("{}-Read", entity.name));
     let call = Call::read("read", &path, &[], role.clone());
     let both = |body: &Bytes| {
         let record: Record = serde_json::from_slice(body).ok()?;
@@ -35,7 +35,7 @@ pub async fn fetch(client: &Client, entity: &Entity, id: i64) -> Result<Fetched,
         Err(error) => return Err(error),
     };
     // For a record that is gone the API answers 404, or 500: only a second look tells it from trouble.
-    let path = format!("{}/", entity.path);
+    let path = format!("{}/", entity.path());
     let query = [("id", format!("[{id}]"))];
     match client.get::<Vec<Record>>(&Call::read("read", &path, &query, role)).await {
         Ok(records) if records.iter().any(|record| record.id() == Some(id)) => Ok(Fetched::Unreadable(error)),

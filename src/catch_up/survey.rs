@@ -79,7 +79,7 @@ pub async fn survey(
         let api = |error| SurveyError::Api { entity: entity.name, error };
         let filter = format!("from_{}_UpdatedOn", entity.name);
         let asked = [(filter.as_str(), minute(begin.checked_sub(ZONES).unwrap_or(Timestamp::MIN)))];
-        let collection = Collection { entity: entity.name, path: entity.path };
+        let collection = Collection { entity: entity.name, path: entity.path() };
         told(entity.name);
         let total = client.total(collection, &asked).await.map_err(api)?;
         left = left.checked_sub(total).ok_or(SurveyError::TooMany { entity: entity.name, total, most })?;

@@ -4,10 +4,11 @@ use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{ConnectionType, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::fmt::Hyphenated;
 
 use crate::delivery::{Confirmed, Receipt, Refusal};
+use crate::event::EventId;
 use crate::outcome::Outcome;
 
 /// The answer to a delivery.
@@ -95,26 +96,41 @@ struct Problem<'a> {
     cause: Option<&'a str>,
 }
 
-/// The answer to a delivery that was taken. Written as it is: labels, ids and the names of topics need no escapes.
+/// Answer to an accepted delivery.
+#[derive(Serialize)]
+struct Accepted<'a> {
+    status: &'static str,
+    #[serde(serialize_with = "events")]
+    events: &'a [Confirmed],
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(serialize_with = "text")]
+    id: &'a EventId,
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+}
+
+fn events<S: Serializer>(events: &&[Confirmed], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(events.iter().map(|Confirmed { id, stream, partition, offset }| Event {
+        id,
+        topic: &stream.topic,
+        partition: *partition,
+        offset: *offset,
+    }))
+}
+
+fn text<S: Serializer>(id: &&EventId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.text(&mut [0; Hyphenated::LENGTH]))
+}
+
 fn accepted(receipt: &Receipt) -> Vec<u8> {
     const EVENT_BYTES: usize = 192; // one with an ordinary topic
     let mut body = Vec::with_capacity(64 + receipt.events.len() * EVENT_BYTES);
-    let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
-    put("{\"status\":\"");
-    put(receipt.outcome.label());
-    put("\",\"events\":[");
-    for (number, Confirmed { id, stream, partition, offset }) in receipt.events.iter().enumerate() {
-        put(if number == 0 { "{\"id\":\"" } else { ",{\"id\":\"" });
-        put(id.text(&mut [0; Hyphenated::LENGTH]));
-        put("\",\"topic\":\"");
-        put(&stream.topic);
-        put("\",\"partition\":");
-        put(itoa::Buffer::new().format(*partition));
-        put(",\"offset\":");
-        put(itoa::Buffer::new().format(*offset));
-        put("}");
-    }
-    put("]}");
+    let answer = Accepted { status: receipt.outcome.label(), events: &receipt.events };
+    serde_json::to_writer(&mut body, &answer).expect("texts and numbers can be written");
     body
 }
 
@@ -126,10 +142,10 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::{EventId, Fingerprint, Stream};
+    use crate::event::{Fingerprint, Stream};
 
     #[test]
-    fn what_is_written_by_hand_is_json() {
+    fn an_accepted_delivery_is_answered_with_its_events() {
         let stream = Stream { topic: "nexudus.A-b_c".into(), source: "s".into(), kind: "k".into() };
         let own = Uuid::now_v7();
         let fingerprint = Fingerprint::of("s", "A", b"{}");

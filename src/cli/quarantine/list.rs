@@ -4,8 +4,7 @@
 //! is made at the end, since partitions are read side by side; `--limit` bounds it, and with it the memory. `--json`
 //! without a limit prints each message as it is read and keeps none.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -91,54 +90,24 @@ fn note(topic: &str, read: u64, taken: u64, left_out: u64) -> Option<String> {
 /// The youngest rows of those that it was given.
 struct Youngest {
     most: usize,
-    /// The oldest on top.
-    rows: BinaryHeap<Reverse<Aged>>,
+    /// By age, the oldest first.
+    rows: BTreeMap<(Option<Timestamp>, Position), Row>,
 }
-
-struct Aged(Row);
-
-impl Aged {
-    fn age(&self) -> (Option<Timestamp>, Position) {
-        (self.0.received, self.0.place)
-    }
-}
-
-impl Ord for Aged {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.age().cmp(&other.age())
-    }
-}
-
-impl PartialOrd for Aged {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Aged {
-    fn eq(&self, other: &Self) -> bool {
-        self.age() == other.age()
-    }
-}
-
-impl Eq for Aged {}
 
 impl Youngest {
     fn new(most: usize) -> Self {
-        Self { most, rows: BinaryHeap::new() }
+        Self { most, rows: BTreeMap::new() }
     }
 
     fn take(&mut self, row: Row) {
-        self.rows.push(Reverse(Aged(row)));
+        self.rows.insert((row.received, row.place), row);
         if self.rows.len() > self.most {
-            self.rows.pop();
+            self.rows.pop_first();
         }
     }
 
     fn in_order(self) -> Vec<Row> {
-        let mut rows: Vec<Aged> = self.rows.into_iter().map(|Reverse(aged)| aged).collect();
-        rows.sort();
-        rows.into_iter().map(|aged| aged.0).collect()
+        self.rows.into_values().collect()
     }
 }
 
