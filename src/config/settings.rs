@@ -84,15 +84,16 @@ fn ingress(mut section: Section<'_>) -> Ingress {
 }
 
 fn tls(section: &mut Section<'_>) -> Option<Tls> {
-    let [cert, key] = ["tls_cert", "tls_key"].map(|key| section.get(key, "", text));
-    match (cert.is_empty(), key.is_empty()) {
-        (true, true) => None,
-        (false, false) => Some(Tls { cert: cert.into(), key: key.into() }),
-        (true, false) => {
+    let [cert, key] =
+        ["tls_cert", "tls_key"].map(|key| section.optional(key, false, text).filter(|path| !path.is_empty()));
+    match (cert, key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some(Tls { cert: cert.into(), key: key.into() }),
+        (None, Some(_)) => {
             section.mistake(".tls_key is set without tls_cert, expected both or neither");
             None
         }
-        (false, true) => {
+        (Some(_), None) => {
             section.mistake(".tls_cert is set without tls_key, expected both or neither");
             None
         }
