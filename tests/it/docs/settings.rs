@@ -111,13 +111,14 @@ fn allowed(section: &str, key: &str) -> String {
         return "`true`, `false`".to_owned();
     }
     if last("is not a list of texts").is_some() {
-        return "list of texts".to_owned();
+        return if key.ends_with("_files") { "list of paths" } else { "list of texts" }.to_owned();
     }
     let special = objections.iter().rev().find(|text| text.contains(after) && !text.contains("in quotes"));
     match special.and_then(|text| text.split_once(after)) {
         Some((_, expected)) if expected != "both or neither" => expected.replace("one such as", "such as"),
-        _ if !objections.is_empty() => "text".to_owned(),
-        _ => panic!("{path} takes every value"),
+        _ if objections.is_empty() => panic!("{path} takes every value"),
+        _ if key.ends_with("_file") => "path".to_owned(),
+        _ => "text".to_owned(),
     }
 }
 
