@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use nexudus_bridge::action::Actions;
+
 use crate::support::compose::{self, Compose, repository, variables};
 use crate::support::kafka::VERSION;
 
@@ -130,6 +132,38 @@ fn what_is_mounted_is_there_and_every_volume_is_used() {
         named.extend(others.map(|volume| volume.split(':').next().expect("a name").to_owned()));
     }
     assert_eq!(named, compose.volumes.into_keys().collect());
+}
+
+#[test]
+fn the_consumers_have_settings_that_they_know_topics_that_exist_and_a_group_and_a_database_of_their_own() {
+    let compose = Compose::read();
+    let manual = fs::read_to_string(repository().join("examples/consumers/README.md")).expect("readable");
+    let actions = Actions::default();
+    let mut groups = BTreeSet::new();
+    for name in ["consumer-billing", "consumer-access"] {
+        let service = compose.service(name);
+        let environment = service.environment();
+        for variable in environment.keys() {
+            assert!(manual.contains(&format!("| `{variable}` |")), "{name}: {variable} is no setting of it");
+        }
+        for topic in environment["KAFKA_TOPICS"].split(',') {
+            let action = topic.strip_prefix("nexudus.").expect("the default prefix");
+            assert!(actions.iter().any(|known| known.name() == action), "{name}: {topic}");
+        }
+        let letters = &environment["DEAD_LETTER_TOPIC"];
+        assert_eq!(letters, &format!("{}.dead-letters", environment["KAFKA_GROUP"]), "{name}");
+        let creates = compose.service("dead-letters").command.as_ref().expect("a command").join(" ");
+        assert!(creates.contains(&environment["KAFKA_GROUP"]), "{name}: nobody creates {letters}");
+        let volume = service.volumes.iter().find(|volume| volume.ends_with(":/data")).expect("a volume");
+        assert!(
+            environment["DATABASE"].starts_with("/data/"),
+            "{name}: its database is lost with the container"
+        );
+        assert!(groups.insert((environment["KAFKA_GROUP"].clone(), volume)), "{name} shares another's state");
+        let folder = repository().join(service.build.as_ref().expect("it is built"));
+        assert!(folder.join("Dockerfile").is_file(), "{name}: {}", folder.display());
+    }
+    assert_eq!(compose.service("consumer-access").scale(), 2, "members that share the events");
 }
 
 #[test]

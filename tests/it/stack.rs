@@ -1,8 +1,8 @@
 //! `docker-compose.yml` works: what it and the files that it mounts say, said to the real programs.
 //!
-//! No container is started. The broker, the bridge, the consumers and Prometheus run on this machine, with every word of the
-//! files as it is but for addresses and folders: [`Here::new`] lists these. What holds for the file as it stands is in
-//! `compose.rs`.
+//! No container is started. The broker, the bridge and Prometheus run on this machine, with every word of the files as it is but
+//! for addresses and folders: [`Here::new`] lists these. What holds for the file as it stands is in `compose.rs`;
+//! `deploy/compose/test` runs the consumers too.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use crate::support::bridge::{PATIENCE, http_client};
@@ -59,14 +57,8 @@ impl Here {
             ("0.0.0.0:9464", admin),
             ("127.0.0.1:9090", prometheus.clone()),
             ("/var/lib/kafka/data", inside("kafka-data")),
-            ("/etc/consumer", repository().join("deploy/compose").display().to_string()),
             ("/etc/prometheus", inside("prometheus")),
             ("path=/prometheus", format!("path={}", inside("prometheus-data"))),
-            // Kafka's script starts this class.
-            (
-                "/opt/kafka/bin/kafka-console-consumer.sh",
-                "org.apache.kafka.tools.consumer.ConsoleConsumer".to_owned(),
-            ),
         ];
         Self { table, used: RefCell::default(), images: Images { ingress, prometheus }, folder }
     }
@@ -178,55 +170,6 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect()
 }
 
-/// The ids of the events that a consumer has printed, one a line.
-fn printed(consumer: &Guarded) -> Vec<String> {
-    let output = consumer.output();
-    let ids = output.lines().filter_map(|line| {
-        let (_, behind) = line.split_once(" ce_id:")?;
-        Some(behind.split(' ').next().expect("a first word").to_owned())
-    });
-    ids.collect()
-}
-
-/// How many messages of the actions' topics a group has behind it, as it has told Kafka.
-fn committed(bootstrap: &str, group: &str) -> i64 {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", bootstrap).set("group.id", group);
-    let consumer: BaseConsumer = config.create().expect("a consumer");
-    let metadata = consumer.fetch_metadata(None, PATIENCE).expect("the broker answers");
-    let mut partitions = TopicPartitionList::new();
-    for topic in metadata.topics().iter().filter(|topic| topic.name().starts_with("nexudus.")) {
-        for partition in topic.partitions() {
-            partitions.add_partition(topic.name(), partition.id());
-        }
-    }
-    let offsets = consumer.committed_offsets(partitions, PATIENCE).expect("the group is known");
-    let behind = offsets.elements().into_iter().map(|partition| match partition.offset() {
-        Offset::Offset(offset) => offset,
-        _ => 0,
-    });
-    behind.sum()
-}
-
-/// Waits until all members of a group have joined it, else one of them might get everything.
-fn wait_until_stable(bootstrap: &str, group: &str, members: usize) {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("a consumer");
-    let begun = Instant::now();
-    loop {
-        // An error while the broker loads what it knows of groups.
-        let list = consumer.fetch_group_list(Some(group), PATIENCE).ok();
-        let joined = list.and_then(|list| {
-            list.groups().first().map(|group| (group.state().to_owned(), group.members().len()))
-        });
-        if joined == Some(("Stable".to_owned(), members)) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{group}: expected {members} members, found {joined:?}");
-        pause(Duration::from_millis(100));
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_files_of_the_compose_file_work_with_the_real_programs() {
     let (here, compose) = (Here::new(), Compose::read());
@@ -246,17 +189,6 @@ async fn the_files_of_the_compose_file_work_with_the_real_programs() {
     let console = http_client().get(format!("{admin}/")).send().await.expect("answered");
     assert_eq!(console.status(), 200, "the console is on");
 
-    let consumers = |service: &Service| -> Vec<Guarded> {
-        let command = service.command.as_ref().expect("it says what to print");
-        let start = |_| {
-            let (java, arguments) = here.java(service, command);
-            Guarded::start(java, |_| arguments)
-        };
-        (0..service.scale()).map(start).collect()
-    };
-    let (billing, access) = (consumers(service("consumer-billing")), consumers(service("consumer-access")));
-    assert_eq!((billing.len(), access.len()), (1, 2), "one that gets everything, two that share it");
-
     copy_for_prometheus(&here, service("prometheus"));
     let mut arguments = here.texts(service("prometheus").command.as_ref().expect("it has one"));
     arguments.push(format!("--web.listen-address={}", here.images.prometheus));
@@ -265,37 +197,10 @@ async fn the_files_of_the_compose_file_work_with_the_real_programs() {
     let url = here.text(health[3].strip_prefix("--url=").expect("an address"));
     let prometheus = Prometheus::ready(Prometheus::program(|_| arguments), url).await;
 
-    let bootstrap = here.text("kafka:19092");
-    for (group, members) in [("billing", &billing), ("access", &access)] {
-        wait_until_stable(&bootstrap, group, members.len());
-    }
     let sent = here.texts(service("send").command.as_ref().expect("it says what to send"));
     let summary = out(&succeeds(program().envs(here.environment(service("send"))).args(sent)));
     let posted = summary.split_whitespace().next().expect("a number").parse::<usize>().expect("how many");
     assert!(posted > 200 && summary.contains(&format!("; {posted} events confirmed")), "{summary}");
-
-    let begun = Instant::now();
-    loop {
-        let all = |members: &[Guarded]| members.iter().flat_map(printed).collect::<BTreeSet<String>>();
-        let (by_billing, by_access) = (all(&billing), all(&access));
-        if by_billing.len() == posted && by_access == by_billing {
-            break;
-        }
-        let seen = (by_billing.len(), by_access.len());
-        assert!(begun.elapsed() < PATIENCE, "of {posted}, billing and access have printed {seen:?}");
-        pause(Duration::from_millis(100));
-    }
-    assert!(access.iter().all(|member| !printed(member).is_empty()), "both members have a part");
-    let line = billing[0].output();
-    let line = line.lines().find(|line| line.contains("ce_type:com.nexudus.BookingCreate ")).expect("a line");
-    assert!(line.starts_with("Partition:") && !line.contains('{'), "key and headers, no body: {line}");
-    for group in ["billing", "access"] {
-        let begun = Instant::now();
-        while usize::try_from(committed(&bootstrap, group)) != Ok(posted) {
-            assert!(begun.elapsed() < PATIENCE, "{group} has committed {}", committed(&bootstrap, group));
-            pause(Duration::from_millis(200));
-        }
-    }
 
     prometheus_has_everything(&prometheus, posted).await;
     here.all_used();
