@@ -34,6 +34,7 @@ pub mod nexudus;
 pub mod outage;
 pub mod outcome;
 pub mod outgoing;
+pub mod quarantine;
 pub mod sender;
 pub mod signature;
 pub mod telemetry;

@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("nexudus", &["config", "metrics", "outgoing", "lenient"]),
     ("webhooks", &["action", "outage", "config", "metrics", "nexudus"]),
     ("catch_up", &["action", "outcome", "config", "delivery", "nexudus", "webhooks"]),
+    ("quarantine", &["outcome", "event", "kafka", "delivery"]),
     ("sender", &["action", "signature", "outgoing"]),
     (
         "http",
@@ -74,6 +75,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "nexudus",
             "webhooks",
             "catch_up",
+            "quarantine",
             "sender",
             "app",
             "telemetry",

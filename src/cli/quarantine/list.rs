@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 
-use super::choice::{Choice, Filters};
-use super::position::Position;
-use super::row::{Row, shown};
+use super::filters::FilterArgs;
 use super::{Cluster, next};
 use crate::cli::output::{self, Output, Table, grouped};
 use crate::config::Config;
 use crate::kafka::consumer::{Reader, Selection, Start, Stop};
+use crate::quarantine::position::Position;
+use crate::quarantine::row::{Row, shown};
 
 /// Enough for a look, and a few hundred kilobytes.
 const TABLE_ROWS: usize = 1_000;
@@ -23,7 +23,7 @@ const TABLE_ROWS: usize = 1_000;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     #[command(flatten)]
-    filters: Filters,
+    filters: FilterArgs,
     /// Maximum number of messages; the newest are listed [default: 1000; with --json all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -39,7 +39,7 @@ pub(super) async fn run(
     args: Args,
     configuration: impl FnOnce() -> anyhow::Result<Config>,
 ) -> anyhow::Result<ExitCode> {
-    let choice = Choice::of(args.filters)?;
+    let filters = args.filters.filters()?;
     let (config, topic) = args.cluster.of(configuration()?);
     let selection = Selection::Named(vec![topic.clone()]);
     let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
@@ -51,7 +51,7 @@ pub(super) async fn run(
         read += 1;
         let row = Row::of(&message);
         drop(message); // it can be large, and printing can wait
-        if !choice.takes(&row) {
+        if !filters.accept(&row) {
             continue;
         }
         taken += 1;

@@ -1,13 +1,10 @@
 //! `quarantine list|show|replay`: what was kept on the quarantine topic, read and published again.
 //!
-//! The three share the ways to choose messages: [`choice`] has the filters, [`position`] the positions, [`row`] the fields of a message. Nothing
-//! here deletes a message or writes to the quarantine topic.
+//! [`crate::quarantine`] has the logic that the three share. Nothing here deletes a message or writes to the quarantine topic.
 
-mod choice;
+mod filters;
 mod list;
-mod position;
 mod replay;
-mod row;
 mod show;
 
 use std::process::ExitCode;

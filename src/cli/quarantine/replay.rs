@@ -10,9 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::choice::{Choice, Filters};
-use super::position::Position;
-use super::row::Row;
+use super::filters::FilterArgs;
 use super::{Cluster, next};
 use crate::app::BuildError;
 use crate::cli::output::{
@@ -22,10 +20,14 @@ use crate::cli::serve::Signals;
 use crate::cli::tail::short;
 use crate::config::Config;
 use crate::delivery::Confirmed;
-use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer};
+use crate::delivery::replay::Replayer;
 use crate::event::Event;
-use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
+use crate::kafka::consumer::{Message, Reader, Start, Stop};
 use crate::kafka::progress::{Progress, Room};
+use crate::quarantine::filters::Filters;
+use crate::quarantine::position::{Position, selection};
+use crate::quarantine::publisher::Publisher;
+use crate::quarantine::row::Row;
 
 /// The consumer group whose offsets tell what was replayed.
 const GROUP: &str = "nexudus-bridge-quarantine-replay";
@@ -36,7 +38,7 @@ pub(in crate::cli) struct Args {
     #[arg(value_name = "PARTITION@OFFSET")]
     places: Vec<Position>,
     #[command(flatten)]
-    filters: Filters,
+    filters: FilterArgs,
     /// Action to publish to, instead of the one in the URL; requires --action or positions
     #[arg(long = "as", value_name = "ACTION")]
     corrected: Option<String>,
@@ -62,7 +64,7 @@ pub(super) async fn run(
     let (config, topic) = args.cluster.of(configuration()?);
     let corrected = args.corrected.map(|action| known(&config, &action)).transpose()?;
     let replayer = Replayer::new(&config).map_err(BuildError::Kafka)?;
-    let choice = Choice::of(args.filters)?;
+    let filters = args.filters.filters()?;
     let selection = selection(&topic, &args.places);
     let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
     let progress = Progress::open(&config.kafka, GROUP, &topic).await?;
@@ -74,7 +76,8 @@ pub(super) async fn run(
     let places = (!args.places.is_empty()).then(|| args.places.into_iter().collect());
     let (dry_run, again) = (args.dry_run, args.again);
     let (tally, out) = (Tally::default(), Output::stdout());
-    let mut replay = Replay { replayer, progress, choice, places, corrected, dry_run, again, tally, out };
+    let publisher = Publisher::new(replayer);
+    let mut replay = Replay { publisher, progress, filters, places, corrected, dry_run, again, tally, out };
     let ended = replay.all(&mut reader).await;
     for place in replay.places.iter().flatten() {
         if ended.is_ok() {
@@ -109,22 +112,11 @@ fn known(config: &Config, action: &str) -> anyhow::Result<String> {
     Err(Usage::new(format!("--as {action:?}: no source has this action; {hint}")).into())
 }
 
-/// The whole topic, or of each partition what lies behind the first place.
-fn selection(topic: &str, places: &[Position]) -> Selection {
-    let mut offsets = BTreeMap::new();
-    for place in places {
-        let first = offsets.entry(place.partition).or_insert(place.offset);
-        *first = place.offset.min(*first);
-    }
-    let topic = topic.to_owned();
-    if offsets.is_empty() { Selection::Named(vec![topic]) } else { Selection::From { topic, offsets } }
-}
-
 /// A replay under way.
 struct Replay {
-    replayer: Replayer,
+    publisher: Publisher,
     progress: Progress,
-    choice: Choice,
+    filters: Filters,
     /// Where places are given, those not met yet.
     places: Option<BTreeSet<Position>>,
     corrected: Option<String>,
@@ -143,17 +135,9 @@ struct Tally {
     failed: u64,
     /// Replayed by an earlier run, and not now.
     before: u64,
-    /// Topics on which nobody confirmed in time. They are not waited for again.
-    silent: BTreeSet<String>,
-    /// How many of them since the last confirmation.
-    silent_in_a_row: usize,
-    refusals: Refusals,
     /// Replayed messages that the cluster does not remember, by partition. It has an entry for each partition with scarce room.
     forgotten: BTreeMap<i32, u64>,
 }
-
-/// So many topics without a word between two confirmations: it is the cluster, not a topic.
-const SILENT_TOPICS: usize = 3;
 
 impl Replay {
     /// Replays until all is read that was there at the start, or a signal; a message that was begun is brought to its end,
@@ -189,14 +173,14 @@ impl Replay {
 
     fn chooses(&mut self, row: &Row) -> bool {
         let here = self.places.as_mut().is_none_or(|places| places.remove(&row.place));
-        let chosen = here && self.choice.takes(row);
+        let chosen = here && self.filters.accept(row);
         let before = chosen && !self.again && self.progress.is_done(row.partition, row.offset);
         self.tally.before += u64::from(before);
         chosen && !before
     }
 
     async fn one(&mut self, row: &Row, message: Message) -> anyhow::Result<()> {
-        let events = match self.replayer.route(message, self.corrected.as_deref()) {
+        let events = match self.publisher.replayer().route(message, self.corrected.as_deref()) {
             Ok(events) => events,
             Err(why) => {
                 self.tally.skipped += 1;
@@ -208,12 +192,12 @@ impl Replay {
         if self.dry_run {
             self.line(&styled(FAINT, "would replay"), row, &planned(&events));
         } else {
-            let confirmed = match self.publish(&events).await {
+            let confirmed = match self.publisher.publish(&events).await {
                 Ok(confirmed) => confirmed,
                 Err(why) => {
                     self.tally.failed += 1;
                     self.line(&styled(ERROR, "failed  "), row, &why);
-                    ensure!(self.tally.silent_in_a_row < SILENT_TOPICS, "the cluster confirms nothing");
+                    ensure!(!self.publisher.is_cluster_silent(), "the cluster confirms nothing");
                     return Ok(());
                 }
             };
@@ -252,40 +236,6 @@ impl Replay {
                  messages without gaps between them: with --since and --until, or by place"
             ));
         }
-    }
-
-    /// Publishes the events of a message, each once the one before is confirmed.
-    async fn publish(&mut self, events: &[Event]) -> Result<Vec<Confirmed>, String> {
-        let mut confirmed = Vec::with_capacity(events.len());
-        for event in events {
-            let topic = &event.stream.topic;
-            if self.tally.silent.contains(topic) {
-                return Err(format!("not tried: {topic} has not confirmed before"));
-            }
-            if self.tally.refusals.has_given_up(topic) {
-                return Err(format!("not tried: {topic} has refused {REFUSALS} events in a row"));
-            }
-            let result = self.replayer.publish(event).await;
-            self.tally.refusals.count(topic, &result);
-            match result {
-                Ok(one) => {
-                    self.tally.silent_in_a_row = 0;
-                    confirmed.push(one);
-                }
-                Err(refusal) => {
-                    if refusal.cause == Cause::Timeout {
-                        self.tally.silent.insert(topic.clone());
-                        self.tally.silent_in_a_row += 1;
-                    }
-                    let part = match confirmed.len() {
-                        0 => String::new(),
-                        some => format!(" (after {some} of its {} events)", events.len()),
-                    };
-                    return Err(format!("{topic}: {}{part}", refusal.detail));
-                }
-            }
-        }
-        Ok(confirmed)
     }
 }
 
@@ -340,15 +290,6 @@ fn told<'a, T>(events: &'a [T], topic: fn(&'a T) -> &'a str, of: impl Fn(&'a T) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_replay_of_places_reads_each_partition_from_its_first() {
-        let places: Vec<Position> =
-            ["2@17", "0@3", "2@5"].iter().map(|place| place.parse().unwrap()).collect();
-        let Selection::From { topic, offsets } = selection("q", &places) else { panic!("of places") };
-        assert_eq!((topic.as_str(), offsets), ("q", BTreeMap::from([(0, 3), (2, 5)])));
-        assert!(matches!(selection("q", &[]), Selection::Named(topics) if topics == ["q"]));
-    }
 
     #[test]
     fn the_summary_counts_everything_that_was_chosen() {

@@ -9,12 +9,12 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::position::Position;
 use super::{Cluster, next};
 use crate::cli::output::{HEADING, Output, is_stdout_terminal, one_line, styled};
 use crate::cli::tail::json;
 use crate::config::Config;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
+use crate::quarantine::position::Position;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {

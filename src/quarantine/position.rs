@@ -1,13 +1,18 @@
 //! The position of a quarantined message, as people write it: `PARTITION@OFFSET`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::kafka::consumer::Selection;
+
 /// Position of a message on its topic: `PARTITION@OFFSET`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    pub(super) partition: i32,
-    pub(super) offset: i64,
+pub struct Position {
+    /// The partition.
+    pub partition: i32,
+    /// The offset on it.
+    pub offset: i64,
 }
 
 impl fmt::Display for Position {
@@ -31,6 +36,17 @@ impl FromStr for Position {
     }
 }
 
+/// Returns the whole topic, or of each partition the messages from the first of these positions on.
+pub fn selection(topic: &str, positions: &[Position]) -> Selection {
+    let mut offsets = BTreeMap::new();
+    for position in positions {
+        let first = offsets.entry(position.partition).or_insert(position.offset);
+        *first = position.offset.min(*first);
+    }
+    let topic = topic.to_owned();
+    if offsets.is_empty() { Selection::Named(vec![topic]) } else { Selection::From { topic, offsets } }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +63,14 @@ mod tests {
         {
             assert!(text.parse::<Position>().unwrap_err().contains("PARTITION@OFFSET"), "{text}");
         }
+    }
+
+    #[test]
+    fn positions_are_read_from_the_first_of_each_partition() {
+        let positions: Vec<Position> =
+            ["2@17", "0@3", "2@5"].iter().map(|text| text.parse().unwrap()).collect();
+        let Selection::From { topic, offsets } = selection("q", &positions) else { panic!("of places") };
+        assert_eq!((topic.as_str(), offsets), ("q", BTreeMap::from([(0, 3), (2, 5)])));
+        assert!(matches!(selection("q", &[]), Selection::Named(topics) if topics == ["q"]));
     }
 }

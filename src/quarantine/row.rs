@@ -1,4 +1,4 @@
-//! What the headers of a quarantined message say, as far as they say it: a line of `list`.
+//! The fields of a quarantined message, read from its headers.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -7,29 +7,36 @@ use super::position::Position;
 use crate::event::source_name;
 use crate::kafka::consumer::Message;
 
-/// A quarantined message without its body. What a header does not say, or not in UTF-8, is none.
+/// A quarantined message without its body. A header that is absent or not UTF-8 gives none.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Row {
+pub struct Row {
+    /// Its position.
     #[serde(serialize_with = "text")]
-    pub(super) place: Position,
-    pub(super) partition: i32,
-    pub(super) offset: i64,
+    pub place: Position,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
     /// When the delivery was received; else when the message was made.
     #[serde(serialize_with = "millis")]
-    pub(super) received: Option<Timestamp>,
-    pub(super) source: Option<String>,
+    pub received: Option<Timestamp>,
+    /// The source of the delivery.
+    pub source: Option<String>,
     /// As the URL gave it.
-    pub(super) action: Option<String>,
-    pub(super) reason: Option<String>,
+    pub action: Option<String>,
+    /// The label of the reason.
+    pub reason: Option<String>,
     /// `missing` or `invalid`, where the source's policy let it through.
-    pub(super) signature: Option<String>,
-    /// The body's.
-    pub(super) bytes: usize,
-    pub(super) id: Option<String>,
+    pub signature: Option<String>,
+    /// Size of the body.
+    pub bytes: usize,
+    /// The CloudEvents id.
+    pub id: Option<String>,
 }
 
 impl Row {
-    pub(super) fn of(message: &Message) -> Self {
+    /// Reads the headers of a message.
+    pub fn of(message: &Message) -> Self {
         let header = |name: &str| Some(std::str::from_utf8(message.header(name)?).ok()?.to_owned());
         let received = header("ce_nexudusreceived").and_then(|time| time.parse().ok()).or(message.timestamp);
         let source = header("ce_source");
@@ -49,8 +56,8 @@ impl Row {
     }
 }
 
-/// How times are shown.
-pub(super) fn shown(time: Timestamp) -> String {
+/// Returns the text of a time: RFC 3339 with milliseconds.
+pub fn shown(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 

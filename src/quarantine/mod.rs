@@ -1,0 +1,6 @@
+//! Messages of the quarantine topic: their fields and positions, filters, and publishing them again.
+
+pub mod filters;
+pub mod position;
+pub mod publisher;
+pub mod row;
