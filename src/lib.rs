@@ -13,9 +13,9 @@
 //! | respond | [`outcome`], [`http`] | 200 with the offsets, or a problem document |
 //!
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
-//! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`sender`] acts as Nexudus does,
-//! [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers, [`vital`] ends a bridge that a panic has
-//! broken, [`cli`] is the program.
+//! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`quarantine`] reads and publishes kept
+//! messages, [`sender`] acts as Nexudus does, [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers,
+//! [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;

@@ -1,7 +1,8 @@
 //! HTTP: everything that knows actix-web. Both listeners' routes are on this page.
 //!
-//! `ingress` receives deliveries and hands them to the bridge, `respond` turns its word into an answer, [`admin`]
-//! shows the bridge's state, [`console`] does for people. `server` holds every bound on a connection, and `patience` the one that actix-web lacks.
+//! `ingress` receives deliveries and `respond` writes their answers. [`state`] is what the admin listener shows: `admin` to
+//! programs, `console` to people. `server` bounds connections, with `patience` for bounds that actix-web lacks. [`tls`] has the
+//! certificate.
 
 mod admin;
 mod console;
