@@ -189,6 +189,41 @@ impl Window {
         self.since.values().copied().min()
     }
 
+    /// Checks that the arguments leave something to read.
+    ///
+    /// # Errors
+    /// The text of the mistake.
+    pub fn check(&self, since: &Beginnings, entities: &[&Entity]) -> Result<(), String> {
+        for (source, action) in since.named.keys() {
+            if !self.has(source, action) {
+                return Err(format!(
+                    "--since {source}/{action}: no source that is asked for is called so and wants that action, or it tells of no \
+                     created or updated record that is asked for"
+                ));
+            }
+        }
+        for entity in entities {
+            if !self.asks_for(entity) {
+                let actions = [entity.created(), entity.updated()].into_iter().flatten();
+                let actions: Vec<&str> = actions.map(|entry| entry.name).collect();
+                let (name, actions) = (entity.name, actions.join(" or "));
+                return Err(format!(
+                    "no source that is asked for wants {actions}, which tell of {name} records"
+                ));
+            }
+        }
+        match (self.earliest(), self.until) {
+            (Some(begin), Some(until)) if begin > until => {
+                Err(format!("--until {until} lies before the beginning, {begin}"))
+            }
+            (None, _) if !self.unknown.is_empty() => Err(format!(
+                "there is no webhook that would tell since when events are missing; expected --since with a time. It is about {}",
+                self.unknown.join(", ")
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a window that begins so holds this moment.
     pub fn holds(&self, time: Timestamp, begin: Timestamp) -> bool {
         time >= begin && self.until.is_none_or(|until| time <= until)

@@ -259,7 +259,7 @@ async fn window(
         _ => None,
     };
     let window = Window::new(config, (&args.source, &args.entity), since, args.until, comparison.as_ref());
-    check(&window, args, since)?;
+    window.check(since, &args.entity).map_err(Usage::new)?;
     Ok(window)
 }
 
@@ -283,38 +283,6 @@ fn nothing(error: anyhow::Error, again: impl FnOnce() -> String) -> anyhow::Resu
     output::error(format_args!("nothing was published: {error:#}"));
     output::message(format_args!("To begin at the same moment again: {}", again()));
     Ok(ExitCode::FAILURE)
-}
-
-/// Looks whether there is anything to do.
-fn check(window: &Window, args: &Args, since: &Beginnings) -> Result<(), Usage> {
-    for (source, action) in since.named.keys() {
-        if !window.has(source, action) {
-            return Err(Usage::new(format!(
-                "--since {source}/{action}: no source that is asked for is called so and wants that action, or it tells of no \
-                 created or updated record that is asked for"
-            )));
-        }
-    }
-    for entity in &args.entity {
-        if !window.asks_for(entity) {
-            let actions = [entity.created(), entity.updated()].into_iter().flatten();
-            let actions: Vec<&str> = actions.map(|entry| entry.name).collect();
-            let (name, actions) = (entity.name, actions.join(" or "));
-            return Err(Usage::new(format!(
-                "no source that is asked for wants {actions}, which tell of {name} records"
-            )));
-        }
-    }
-    match (window.earliest(), args.until) {
-        (Some(begin), Some(until)) if begin > until => {
-            Err(Usage::new(format!("--until {until} lies before the beginning, {begin}")))
-        }
-        (None, _) if !window.unknown.is_empty() => Err(Usage::new(format!(
-            "there is no webhook that would tell since when events are missing; expected --since with a time. It is about {}",
-            window.unknown.join(", ")
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// What is going on, on standard error, if that is a terminal.
