@@ -118,7 +118,6 @@ impl App {
         let traces = start_traces(&config)?.map(Arc::new);
         let producer =
             Producer::new(&config, Arc::clone(&status), Arc::clone(&metrics)).map_err(BuildError::Kafka)?;
-        let producer = Arc::new(producer);
         let vital = Vital::default();
         if let Some(oauth) = &config.kafka.oauth {
             producer.sign_in(oauth, Some(vital.part(TOKENS)))?;

@@ -53,14 +53,16 @@ pub struct Metrics {
     broker_up: IntGaugeVec,
     broker_rtt: GaugeVec,
     throttled: CounterVec,
+    in_flight_requests: IntGaugeVec,
+    in_flight_requests_limit: IntGaugeVec,
     brokers: Mutex<BTreeSet<String>>,
     /// Deliveries in flight; set when the metrics are rendered.
     pub in_flight_deliveries: IntGauge,
     /// Bytes of their bodies; set when the metrics are rendered.
     pub in_flight_bytes: IntGauge,
-    /// Messages in the queues of both producers, from the client's statistics.
+    /// Messages without an answer.
     pub producer_queue_messages: IntGauge,
-    /// Bytes in the queues of both producers, from the client's statistics.
+    /// Bytes of them, without headers.
     pub producer_queue_bytes: IntGauge,
     /// How often the producer was replaced, having died or being of no use.
     pub producer_rebuilds: IntCounter,
@@ -175,6 +177,20 @@ impl Metrics {
                 "broker_rtt_seconds",
                 "Round trip time of requests to the broker over the client's last statistics interval.",
                 &["broker", "percentile"],
+            ),
+            in_flight_requests: vec(
+                &registry,
+                IntGaugeVec::new,
+                "in_flight_requests",
+                "Produce requests that the broker has not answered, at the last statistics interval.",
+                &["broker"],
+            ),
+            in_flight_requests_limit: vec(
+                &registry,
+                IntGaugeVec::new,
+                "in_flight_requests_limit",
+                "How many produce requests may be in flight for the broker; follows the load and the distance.",
+                &["broker"],
             ),
             throttled: vec(
                 &registry,
@@ -322,7 +338,13 @@ impl Metrics {
     pub fn set_brokers<'a>(&self, brokers: impl Iterator<Item = BrokerSample<'a>>) {
         let mut known = self.brokers.lock();
         let mut present = BTreeSet::new();
-        for BrokerSample { broker, is_up, rtt } in brokers {
+        for BrokerSample { broker, is_up, rtt, requests: [in_flight, limit] } in brokers {
+            self.in_flight_requests
+                .with_label_values(&[broker])
+                .set(i64::try_from(in_flight).unwrap_or(i64::MAX));
+            self.in_flight_requests_limit
+                .with_label_values(&[broker])
+                .set(i64::try_from(limit).unwrap_or(i64::MAX));
             self.broker_up.with_label_values(&[broker]).set(is_up.into());
             for (percentile, seconds) in rtt {
                 self.broker_rtt.with_label_values(&[broker, percentile]).set(seconds);
@@ -333,6 +355,8 @@ impl Metrics {
             // A series that was never set is no error here.
             drop(self.broker_up.remove_label_values(&[gone]));
             drop(self.throttled.remove_label_values(&[gone]));
+            drop(self.in_flight_requests.remove_label_values(&[gone]));
+            drop(self.in_flight_requests_limit.remove_label_values(&[gone]));
             for percentile in BROKER_PERCENTILES {
                 drop(self.broker_rtt.remove_label_values(&[gone, percentile]));
             }
@@ -372,6 +396,8 @@ pub struct BrokerSample<'a> {
     pub is_up: bool,
     /// Round trip times in seconds by percentile.
     pub rtt: [(&'static str, f64); 2],
+    /// Requests in flight, and how many there may be.
+    pub requests: [usize; 2],
 }
 
 /// The percentiles of `broker_rtt_seconds`.

@@ -123,7 +123,7 @@ impl Replayer {
     pub fn new(config: &Config) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new(&library_version()));
         let router = Router::new(config);
-        let producer = Arc::new(Producer::new(config, Arc::default(), Arc::clone(&metrics))?);
+        let producer = Producer::new(config, Arc::default(), Arc::clone(&metrics))?;
         if let Some(oauth) = &config.kafka.oauth {
             producer.sign_in(oauth, None).map_err(|error| error.to_string())?;
         }

@@ -6,13 +6,12 @@
 //! the sender's retry will find out.
 
 use rdkafka::error::KafkaError;
-use rdkafka::producer::DeliveryFuture;
 use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::oneshot;
 
 /// A message that the producer has taken.
 pub struct Pending {
-    delivery: DeliveryFuture,
-    alone: bool,
+    answer: oneshot::Receiver<Result<Position, Unconfirmed>>,
 }
 
 /// Where a confirmed message lies.
@@ -83,23 +82,18 @@ pub fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
 }
 
 impl Pending {
-    pub(super) fn new(delivery: DeliveryFuture, alone: bool) -> Self {
-        Self { delivery, alone }
+    pub(super) fn new(answer: oneshot::Receiver<Result<Position, Unconfirmed>>) -> Self {
+        Self { answer }
     }
 
-    /// Waits for the broker's word. The client gives one for each message, at the latest when it times out.
+    /// Waits for the broker's word. There is one for each message, at the latest when it times out.
     ///
     /// # Errors
     /// [`Unconfirmed`], with what that means.
     pub async fn confirm(self) -> Result<Position, Unconfirmed> {
-        match self.delivery.await {
-            Ok(Ok(delivery)) => Ok(Position { partition: delivery.partition, offset: delivery.offset }),
-            Ok(Err((error, _message))) => Err(Unconfirmed::new(&error, self.alone)),
-            // The producer was dropped with the message in it.
-            Err(_cancelled) => {
-                Err(Unconfirmed { verdict: Verdict::Unknown, code: RDKafkaErrorCode::DestroyBroker })
-            }
-        }
+        // The producer was dropped with the message in it.
+        let dropped = Unconfirmed { verdict: Verdict::Unknown, code: RDKafkaErrorCode::DestroyBroker };
+        self.answer.await.unwrap_or(Err(dropped))
     }
 }
 

@@ -37,7 +37,7 @@ impl ClientContext for Context {
 }
 
 /// Ends a panic of `callback` here. The panic hook has logged it, and the callback's work is for people only.
-fn contain(callback: impl FnOnce()) {
+pub(super) fn contain(callback: impl FnOnce()) {
     catch_unwind(AssertUnwindSafe(callback)).ok();
 }
 

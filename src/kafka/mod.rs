@@ -7,6 +7,7 @@
 //! checks for commands whether a cluster accepts connections, [`consumer`] reads back, [`progress`] remembers what was done
 //! with what was read, [`embedded`] is a broker inside the process.
 
+mod client;
 pub mod confirm;
 pub mod consumer;
 pub mod contact;
@@ -14,9 +15,12 @@ mod context;
 mod creation;
 pub mod embedded;
 mod oauth;
+mod partition;
 pub mod preparation;
 pub mod producer;
 pub mod progress;
+mod queue;
+mod scheduler;
 pub mod settings;
 mod statistics;
 pub mod status;
@@ -24,3 +28,4 @@ pub mod topic_state;
 pub mod topics;
 mod usefulness;
 pub mod watch;
+mod window;

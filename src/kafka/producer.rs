@@ -1,27 +1,28 @@
-//! Publishing: events into the Kafka client.
+//! The producer: takes events for Kafka, and keeps the librdkafka producers that send them.
 //!
-//! The client batches what waits for a partition; a full queue is an error at once, never a wait. A second client that
-//! sends each message in a batch of its own is made when first needed: only its word says that an error is about one
-//! message (see [`super::confirm`]). A client that has died for good (librdkafka's fatal errors: it saw a sequence that
-//! cannot be, or may not be idempotent) is replaced by a new one, and so is one that is of no use any more where a new one
-//! works; what is pending in the old one gets its answer.
+//! The first of them is made at start, and has one request in flight for each broker. More are made when a broker needs more
+//! requests in flight, and given up when they are not needed. A librdkafka producer that has died for good
+//! (its fatal errors: it saw a sequence that cannot be, or may not be idempotent) is replaced by a new one, and so is one
+//! that is of no use any more where a new one works. What is on its way in an old one gets its answer first.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
-use rdkafka::client::Client;
+use rdkafka::client::Client as Native;
 use rdkafka::error::KafkaResult;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::future_producer::FutureProducerContext;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
+use super::client::{Client, Reports, Sent};
 use super::confirm::{Pending, Unconfirmed};
 use super::context::Context;
 use super::oauth::{Tokens, hand_over, set_password};
+use super::queue::PublishQueue;
 use super::settings::{describe, producer_config};
-use super::statistics::{Queues, Recorder, Role};
+use super::statistics::Recorder;
 use super::status::Status;
 use crate::config::{Config, OAuth};
 use crate::event::Event;
@@ -30,42 +31,34 @@ use crate::telemetry::limit::Limit;
 use crate::token::{TokenError, TokenServer};
 use crate::vital::Part;
 
+/// How long a new librdkafka producer may take to read the topics, before it is used.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// The waits before a dead client is replaced, when the last one lived shortly: from the first, doubled, up to the second.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// A client that lived so long was well.
 const LIVED_WELL: Duration = Duration::from_secs(60);
 
-type Inner = FutureProducer<Context>;
-
 /// The bridge's producer.
 pub struct Producer {
-    clients: ArcSwap<Clients>,
+    queue: Arc<PublishQueue>,
     replacing: Mutex<Replacing>,
     /// Its password can change.
     config: Mutex<ClientConfig>,
     /// After so long no message has been without an answer.
     message_timeout: Duration,
-    /// Where clients sign in with tokens.
+    /// Where librdkafka's producers sign in with tokens.
     tokens: Mutex<Option<Tokens>>,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
-}
-
-/// The clients of one life.
-struct Clients {
-    main: Inner,
-    /// Sends every message alone. Made when a batch was refused for the first time.
-    alone: OnceLock<Inner>,
-    making_alone: Mutex<()>,
-    queues: Arc<Queues>,
 }
 
 struct Replacing {
     born: Instant,
     wait: Duration,
     /// Replaced clients. They end here, where that may block, once no request uses them any more.
-    retired: Vec<(Arc<Clients>, Instant)>,
+    retired: Vec<(Arc<Client>, Instant)>,
     /// No new client could be made.
     failed: Limit,
 }
@@ -78,26 +71,72 @@ impl Producer {
     ///
     /// # Errors
     /// What librdkafka says of the configuration, without its values.
-    pub fn new(config: &Config, status: Arc<Status>, metrics: Arc<Metrics>) -> Result<Self, String> {
+    pub fn new(config: &Config, status: Arc<Status>, metrics: Arc<Metrics>) -> Result<Arc<Self>, String> {
         let message_timeout = config.kafka.confirm_timeout;
         let config = producer_config(config);
-        let clients = Clients::new(&config, &status, &metrics).map_err(|error| describe(&error))?;
-        clients.queues.take_over(&metrics);
+        let (ask, asked) = sync_channel(1);
+        let demand = move |demand| {
+            ask.try_send(demand).ok(); // one is being looked at
+        };
+        let queue = Arc::new(PublishQueue::new(&config, message_timeout, Arc::clone(&metrics), demand));
         let replacing = Replacing {
             born: Instant::now(),
             wait: REPLACE_AFTER.0,
             retired: Vec::new(),
             failed: Limit::default(),
         };
-        Ok(Self {
-            clients: ArcSwap::from_pointee(clients),
+        let producer = Arc::new(Self {
+            queue,
             replacing: Mutex::new(replacing),
             config: Mutex::new(config),
             message_timeout,
             tokens: Mutex::default(),
             status,
             metrics,
-        })
+        });
+        let client = producer.make(true).map_err(|error| describe(&error))?;
+        producer.queue.use_clients(vec![client]);
+        let weak = Arc::downgrade(&producer);
+        let thread = thread::Builder::new().name("kafka-producers".to_owned());
+        thread.spawn(move || serve(&weak, &asked)).map_err(|error| error.to_string())?;
+        Ok(producer)
+    }
+
+    /// Makes a librdkafka producer. The first one sends events directly, and its statistics stand for all
+    /// where they are about brokers.
+    fn make(&self, is_first: bool) -> KafkaResult<Arc<Client>> {
+        let is_in_use = Arc::new(AtomicBool::new(true));
+        let recorder = Recorder {
+            metrics: Arc::clone(&self.metrics),
+            is_in_use: Arc::clone(&is_in_use),
+            is_first,
+            windows: {
+                let queue = Arc::downgrade(&self.queue);
+                Arc::new(move || queue.upgrade().map(|queue| queue.windows()).unwrap_or_default())
+            },
+        };
+        let context = Context { status: Arc::clone(&self.status), statistics: Some(recorder) };
+        let queue = Arc::downgrade(&self.queue);
+        let answered = Box::new(move |sent: Sent, result| match queue.upgrade() {
+            Some(queue) => queue.answered(sent, result),
+            None => drop(sent.answer(result)),
+        });
+        let queue = Arc::downgrade(&self.queue);
+        let look = move || {
+            if let Some(queue) = queue.upgrade() {
+                queue.tick();
+            }
+        };
+        let mut config = self.config.lock().clone();
+        if is_first {
+            // With one request in flight librdkafka makes batches of what arrives meanwhile.
+            config.remove("max.in.flight.requests.per.connection");
+            config.set("max.in.flight", "1");
+        }
+        let client = Arc::new(Client::new(&config, Reports { context, answered }, is_in_use, look)?);
+        self.show_token(&client);
+        self.renew_password(&client);
+        Ok(client)
     }
 
     /// Fetches tokens from now on, in the runtime in which this is called, and signs in with them; those of an earlier call
@@ -108,13 +147,15 @@ impl Producer {
     pub fn sign_in(self: &Arc<Self>, oauth: &OAuth, part: Option<Part>) -> Result<(), TokenError> {
         let server = TokenServer::new(oauth)?;
         let producer = Arc::downgrade(self);
-        let mut tokens = lock(&self.tokens);
+        let mut tokens = self.tokens.lock();
         let fetching = Tokens::fetch(server, tokens.as_ref(), move |fetched| {
             let _held = &part;
             let Some(producer) = producer.upgrade() else { return };
             producer.status.set_no_token(fetched.err().map(TokenError::to_string));
             if let Ok(token) = fetched {
-                producer.clients.load().each().for_each(|client| hand_over(client.client(), token));
+                for client in &*producer.queue.clients() {
+                    hand_over(client.native(), token);
+                }
             }
         });
         *tokens = Some(fetching);
@@ -126,20 +167,20 @@ impl Producer {
     /// # Errors
     /// Why they cannot be used; then the former ones stay.
     pub fn set_password(&self, name: &str, password: &str) -> Result<(), String> {
-        let mut config = lock(&self.config);
-        for client in self.clients.load().each() {
-            set_password(client.client(), name, password)?;
+        let mut config = self.config.lock();
+        for client in &*self.queue.clients() {
+            set_password(client.native(), name, password)?;
         }
         config.set("sasl.username", name).set("sasl.password", password);
         Ok(())
     }
 
-    /// Hands an event to the client, which batches it with what else waits for its partition.
+    /// Takes an event for Kafka; it is sent in a batch with others that wait for its partition.
     ///
     /// # Errors
-    /// [`Unconfirmed`] at once when the client does not take it; it never waits.
+    /// [`Unconfirmed`] at once when the queue is full or the message cannot be sent; it never waits.
     pub fn publish(&self, event: &Event) -> Result<Pending, Unconfirmed> {
-        send(&self.clients.load().main, event, false)
+        self.queue.submit(event, false)
     }
 
     /// Publishes an event in a batch of its own, so that a refusal is about this event and no other.
@@ -147,31 +188,21 @@ impl Producer {
     /// # Errors
     /// As [`Producer::publish`].
     pub fn publish_alone(&self, event: &Event) -> Result<Pending, Unconfirmed> {
-        let clients = self.clients.load_full();
-        let made = |client: &Inner| {
-            self.show_token(client);
-            self.renew_password(client);
-        };
-        let alone = clients.alone(&self.config(), &self.status, &self.metrics, made);
-        send(alone.map_err(|error| Unconfirmed::new(&error, true))?, event, true)
+        self.queue.submit(event, true)
     }
 
     /// Hands the token that is there already to a client that was made just now.
-    fn show_token(&self, client: &Inner) {
-        if let Some(tokens) = &*lock(&self.tokens) {
-            tokens.with_latest(|token| hand_over(client.client(), token));
+    fn show_token(&self, client: &Client) {
+        if let Some(tokens) = &*self.tokens.lock() {
+            tokens.with_latest(|token| hand_over(client.native(), token));
         }
     }
 
-    fn config(&self) -> ClientConfig {
-        lock(&self.config).clone()
-    }
-
     /// Gives a client that was made just now the password, which may have changed since the client's own was read.
-    fn renew_password(&self, client: &Inner) {
-        let config = lock(&self.config);
+    fn renew_password(&self, client: &Client) {
+        let config = self.config.lock();
         if let (Some(name), Some(password)) = (config.get("sasl.username"), config.get("sasl.password")) {
-            set_password(client.client(), name, password).ok(); // the first call for these has reported it
+            set_password(client.native(), name, password).ok(); // the first call for these has reported it
         }
     }
 
@@ -185,26 +216,32 @@ impl Producer {
         self.message_timeout
     }
 
-    /// Does something with the client, for metadata.
-    pub(super) fn with_client<T>(&self, ask: impl FnOnce(&Client<FutureProducerContext<Context>>) -> T) -> T {
-        ask(self.clients.load_full().main.client())
+    /// Does something with the first librdkafka producer, for metadata.
+    pub(super) fn with_client<T>(&self, ask: impl FnOnce(&Native<Reports>) -> T) -> T {
+        ask(self.queue.clients()[0].native())
     }
 
-    /// Replaces the clients if one of them has died for good; not at once if the last ones died young. Returns whether
-    /// they were replaced. Blocks while the old ones end.
+    /// The events that have no answer yet.
+    pub(super) fn queue(&self) -> &PublishQueue {
+        &self.queue
+    }
+
+    /// Replaces the librdkafka producers if one of them has died for good; not at once if the last ones died young. Returns
+    /// whether they were replaced.
     pub(super) fn replace_if_dead(&self) -> bool {
-        let mut replacing = lock(&self.replacing);
-        self.bury(&mut replacing.retired);
-        let clients = self.clients.load_full();
-        let Some(why) = clients.death() else { return false };
+        let mut replacing = self.replacing.lock();
+        self.end_retired(&mut replacing.retired);
+        let fatal = |client: &Arc<Client>| client.native().fatal_error();
+        let Some((code, why)) = self.queue.clients().iter().find_map(fatal) else { return false };
+        let why = format!("{code:?}: {why}");
         let age = replacing.born.elapsed();
         if age < replacing.wait {
             return false;
         }
-        match Clients::new(&self.config(), &self.status, &self.metrics) {
+        match self.make(true) {
             Ok(fresh) => {
                 tracing::error!(reason = %why, "the Kafka producer has died and is replaced");
-                self.take_over(&mut replacing, fresh);
+                self.replace(&mut replacing, fresh);
                 let wait = if age > LIVED_WELL { REPLACE_AFTER.0 } else { replacing.wait * 2 };
                 replacing.wait = wait.min(REPLACE_AFTER.1);
                 true
@@ -219,117 +256,78 @@ impl Producer {
         }
     }
 
-    /// Replaces clients that are of no use any more, unless a new one finds no cluster either; whether they were replaced.
-    /// Blocks for as long as the new one may take, which is `patience`.
+    /// Replaces librdkafka producers that are of no use any more, unless a new one finds no cluster either; whether they
+    /// were replaced. Blocks for as long as the new one may take, which is `patience`.
     pub(super) fn replace_if_another_works(&self, why: &str, probe: &str, patience: Duration) -> bool {
-        let mut replacing = lock(&self.replacing);
-        let Ok(fresh) = Clients::new(&self.config(), &self.status, &self.metrics) else { return false };
-        self.show_token(&fresh.main);
-        if fresh.main.client().fetch_metadata(Some(probe), patience).is_err() {
+        let mut replacing = self.replacing.lock();
+        let Ok(fresh) = self.make(true) else { return false };
+        if fresh.native().fetch_metadata(Some(probe), patience).is_err() {
             return false;
         }
         tracing::warn!(reason = why, "the Kafka producer is replaced by a new one");
-        self.take_over(&mut replacing, fresh);
+        self.replace(&mut replacing, fresh);
         true
     }
 
-    fn take_over(&self, replacing: &mut Replacing, fresh: Clients) {
-        let fresh = Arc::new(fresh);
-        let old = self.clients.swap(Arc::clone(&fresh));
-        old.queues.retire();
-        fresh.queues.take_over(&self.metrics);
-        self.renew_password(&self.clients.load().main);
-        self.show_token(&self.clients.load().main);
+    fn replace(&self, replacing: &mut Replacing, fresh: Arc<Client>) {
+        let old = self.queue.use_clients(vec![fresh]);
         self.metrics.producer_rebuilds.inc();
         replacing.born = Instant::now();
-        replacing.retired.push((old, Instant::now()));
+        self.retire(replacing, old.iter());
+        for client in &*self.queue.clients() {
+            self.renew_password(client);
+            self.show_token(client);
+        }
     }
 
-    /// Ends replaced clients that no request uses any more, and that have answered everything or never will.
-    fn bury(&self, retired: &mut Vec<(Arc<Clients>, Instant)>) {
-        retired.retain(|(clients, since)| {
-            let pending = clients.each().any(|client| client.in_flight_count() > 0);
-            let in_use = if pending { IN_USE + self.message_timeout } else { IN_USE };
-            Arc::strong_count(clients) > 1 || since.elapsed() < in_use
+    fn retire<'a>(&self, replacing: &mut Replacing, clients: impl Iterator<Item = &'a Arc<Client>>) {
+        for client in clients {
+            client.is_in_use.store(false, Ordering::Release);
+            replacing.retired.push((Arc::clone(client), Instant::now()));
+        }
+    }
+
+    /// Makes librdkafka producers, or gives some up, until there are so many besides the first.
+    fn adjust(&self, needed: usize) {
+        let mut fresh = Vec::new();
+        for _ in self.queue.clients().len()..=needed {
+            let Ok(client) = self.make(false) else { break };
+            // It connects and knows the topics before it is used.
+            if client.native().fetch_metadata(None, READY_WITHIN).is_err() {
+                break;
+            }
+            fresh.push(client);
+        }
+        let mut replacing = self.replacing.lock();
+        let mut clients = Vec::clone(&self.queue.clients());
+        let spare = clients.split_off(clients.len().min(needed + 1));
+        clients.extend(fresh);
+        tracing::debug!(producers = clients.len(), "the number of Kafka producers is changed");
+        self.queue.use_clients(clients);
+        self.retire(&mut replacing, spare.iter());
+        drop(spare);
+        self.end_retired(&mut replacing.retired);
+    }
+
+    /// Ends retired producers that no request uses any more, and that have answered everything or never will.
+    fn end_retired(&self, retired: &mut Vec<(Arc<Client>, Instant)>) {
+        retired.retain(|(client, since)| {
+            let in_use = if client.in_flight() > 0 { IN_USE + self.message_timeout } else { IN_USE };
+            Arc::strong_count(client) > 1 || since.elapsed() < in_use
         });
     }
 
-    /// Waits for what is under way, then gives up on the rest, so that dropping the producer does not hang. Blocks.
+    /// Waits for what is on its way, then gives up on the rest, so that dropping the producer does not hang. Blocks.
     /// Gives back how many messages were given up.
     pub fn close(&self, patience: Duration) -> usize {
-        let clients = self.clients.load_full();
-        let mut left = 0;
-        for producer in clients.each() {
-            if producer.flush(patience).is_err() {
-                left += usize::try_from(producer.in_flight_count()).unwrap_or(0);
-                producer.purge(PurgeConfig::default().queue().inflight());
-                producer.flush(Duration::from_millis(100)).ok(); // the purged messages' reports
-            }
-        }
-        left
+        self.queue.close(patience)
     }
 }
 
-impl Clients {
-    fn new(config: &ClientConfig, status: &Arc<Status>, metrics: &Arc<Metrics>) -> KafkaResult<Self> {
-        let queues = Arc::default();
-        let context = context(status, metrics, &queues, Role::Main);
-        let main = config.create_with_context(context)?;
-        Ok(Self { main, alone: OnceLock::new(), making_alone: Mutex::new(()), queues })
-    }
-
-    fn alone(
-        &self,
-        config: &ClientConfig,
-        status: &Arc<Status>,
-        metrics: &Arc<Metrics>,
-        made: impl FnOnce(&Inner),
-    ) -> KafkaResult<&Inner> {
-        let _one_at_a_time = lock(&self.making_alone);
-        if let Some(producer) = self.alone.get() {
-            return Ok(producer);
-        }
-        let mut config = config.clone();
-        config.set("batch.num.messages", "1").remove("batch.size");
-        let context = context(status, metrics, &self.queues, Role::Alone);
-        let producer = config.create_with_context(context)?;
-        let producer = self.alone.get_or_init(|| producer);
-        made(producer);
-        Ok(producer)
-    }
-
-    fn each(&self) -> impl Iterator<Item = &Inner> {
-        [Some(&self.main), self.alone.get()].into_iter().flatten()
-    }
-
-    /// Why one of the clients cannot send anything any more.
-    fn death(&self) -> Option<String> {
-        self.each()
-            .find_map(|producer| producer.client().fatal_error())
-            .map(|(code, why)| format!("{code:?}: {why}"))
-    }
-}
-
-fn context(status: &Arc<Status>, metrics: &Arc<Metrics>, queues: &Arc<Queues>, role: Role) -> Context {
-    let recorder = Recorder { metrics: Arc::clone(metrics), queues: Arc::clone(queues), role };
-    Context { status: Arc::clone(status), statistics: Some(recorder) }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn send(producer: &Inner, event: &Event, alone: bool) -> Result<Pending, Unconfirmed> {
-    let mut headers = Some(OwnedHeaders::new_with_capacity(14));
-    event.headers(|key, value| {
-        headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
-    });
-    let mut record = FutureRecord::<[u8], [u8]>::to(&event.stream.topic).payload(&event.value);
-    record.key = event.key.as_deref();
-    record.headers = headers;
-    match producer.send_result(record) {
-        Ok(delivery) => Ok(Pending::new(delivery, alone)),
-        // The client refuses by itself what is about this message only: it has not met a batch yet.
-        Err((error, _record)) => Err(Unconfirmed::new(&error, true)),
+/// Adjusts the number of librdkafka producers on demand, until the producer is dropped.
+fn serve(producer: &Weak<Producer>, asked: &Receiver<usize>) {
+    while let Ok(needed) = asked.recv() {
+        let Some(producer) = producer.upgrade() else { return };
+        producer.adjust(needed);
     }
 }

@@ -70,8 +70,8 @@ pub(super) fn connection_config(kafka: &Kafka) -> ClientConfig {
     client
 }
 
-/// What the bridge's producers need; `linger.ms` 0 with one request in flight makes batches of what arrives while a
-/// request is on its way.
+/// What the bridge's producers need. The scheduler makes the batches, so librdkafka never waits for more (`linger.ms`); five
+/// requests in flight are the most that an idempotent producer may have.
 pub(super) fn producer_config(config: &Config) -> ClientConfig {
     let kafka = &config.kafka;
     let timeout = kafka.confirm_timeout.as_millis();
@@ -86,7 +86,7 @@ pub(super) fn producer_config(config: &Config) -> ClientConfig {
         .set("socket.timeout.ms", timeout.clamp(1_000, 60_000).to_string())
         .set("socket.connection.setup.timeout.ms", timeout.clamp(1_000, 10_000).to_string())
         .set("linger.ms", "0")
-        .set("max.in.flight", "1")
+        .set("max.in.flight", "5")
         .set("message.max.bytes", message_bytes.to_string())
         .set("queue.buffering.max.kbytes", queue_kbytes.max(40_960).to_string())
         .set("queue.buffering.max.messages", "100000")

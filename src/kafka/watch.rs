@@ -73,6 +73,18 @@ fn names(config: &Config) -> BTreeSet<String> {
     wanted(config).into_iter().map(|topic| topic.name).collect()
 }
 
+/// A topic's name and the leader of each of its partitions.
+fn leaders(topic: &MetadataTopic) -> (&str, Vec<i32>) {
+    let mut leaders = vec![-1; topic.partitions().len()];
+    for partition in topic.partitions() {
+        let place = usize::try_from(partition.id()).ok();
+        if let Some(leader) = place.and_then(|place| leaders.get_mut(place)) {
+            *leader = partition.leader();
+        }
+    }
+    (topic.name(), leaders)
+}
+
 struct Round {
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
@@ -133,6 +145,10 @@ impl Round {
         let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         let missing: Vec<String> =
             wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
+        let leaders = metadata.topics().iter().filter(|topic| wanted.contains(topic.name())).map(leaders);
+        self.producer
+            .queue()
+            .set_leaders(leaders.chain(missing.iter().map(|topic| (topic.as_str(), Vec::new()))));
         drop(wanted);
         self.metrics.topics_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
         let refused = status.topics().refused();

@@ -263,7 +263,13 @@ fn scrape() -> String {
     metrics.certificate_expires(0);
     metrics.broker_throttled("kafka-1:9092", Duration::ZERO);
     metrics.set_brokers(
-        [BrokerSample { broker: "kafka-1:9092", is_up: true, rtt: [("50", 0.0), ("99", 0.0)] }].into_iter(),
+        [BrokerSample {
+            broker: "kafka-1:9092",
+            is_up: true,
+            rtt: [("50", 0.0), ("99", 0.0)],
+            requests: [0, 1],
+        }]
+        .into_iter(),
     );
     metrics.limits(Limits {
         in_flight_deliveries: 0.0,

@@ -1,0 +1,253 @@
+//! One producer of librdkafka, with the thread that brings its delivery reports.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::client::Client as Native;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{
+    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
+};
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, ClientContext, Message as _, Statistics};
+use tokio::sync::oneshot;
+
+use super::confirm::{Position, Unconfirmed, Verdict, sort};
+use super::context::{Context, contain};
+use super::scheduler::{DIRECT, Ticket};
+use crate::event::{Event, Stream};
+
+/// How long the thread waits for a delivery report before it looks after the queue.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The answer of one message.
+pub(super) type Reply = oneshot::Sender<Result<Position, Unconfirmed>>;
+
+/// A producer of librdkafka. It ends when it is dropped, in its own thread, since that may block.
+pub(super) struct Client {
+    producer: Arc<BaseProducer<Reports>>,
+    is_ended: Arc<AtomicBool>,
+    /// Whether its statistics are shown.
+    pub(super) is_in_use: Arc<AtomicBool>,
+}
+
+/// How a message is sent.
+#[derive(Clone)]
+pub(super) enum Sending {
+    Direct(Ticket),
+    Batch(Arc<BatchOnTheWay>),
+}
+
+/// A batch on its way.
+pub(super) struct BatchOnTheWay {
+    ticket: Ticket,
+    messages: usize,
+    /// Messages without an answer.
+    left: AtomicUsize,
+    /// It is not known of some message whether it was written.
+    is_unsure: AtomicBool,
+}
+
+/// What the scheduler has to know of messages that have their answers.
+pub(super) struct Answered {
+    pub(super) queue: usize,
+    pub(super) messages: usize,
+    /// It is known whether they were written.
+    pub(super) is_sure: bool,
+}
+
+/// An event as a message, and where its answer goes.
+pub(super) struct Outgoing {
+    stream: Arc<Stream>,
+    key: Option<Bytes>,
+    value: Bytes,
+    headers: OwnedHeaders,
+    reply: Reply,
+}
+
+/// A message on its way.
+pub(super) struct Sent {
+    reply: Reply,
+    bytes: usize,
+    sending: Sending,
+}
+
+/// The context of a producer: its callbacks, and where its delivery reports go.
+pub(super) struct Reports {
+    pub(super) context: Context,
+    pub(super) answered: Box<dyn Fn(Sent, Result<Position, Unconfirmed>) + Send + Sync>,
+}
+
+impl Client {
+    /// Makes a producer; it connects by itself, in the background. Its thread calls `look` after each delivery report, and at
+    /// least every [`POLL`].
+    pub(super) fn new(
+        config: &ClientConfig,
+        reports: Reports,
+        is_in_use: Arc<AtomicBool>,
+        look: impl Fn() + Send + 'static,
+    ) -> KafkaResult<Self> {
+        let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
+        let is_ended = Arc::new(AtomicBool::new(false));
+        let (polled, until) = (Arc::clone(&producer), Arc::clone(&is_ended));
+        let thread = thread::Builder::new().name("kafka-reports".to_owned()).spawn(move || {
+            while !until.load(Ordering::Acquire) {
+                polled.poll(POLL);
+                contain(&look);
+            }
+        });
+        thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        Ok(Self { producer, is_ended, is_in_use })
+    }
+
+    pub(super) fn native(&self) -> &Native<Reports> {
+        self.producer.client()
+    }
+
+    /// How many messages have no answer yet.
+    pub(super) fn in_flight(&self) -> usize {
+        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
+    }
+
+    /// Waits until every message is answered; whether that was in time.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
+        self.producer.flush(patience).is_ok()
+    }
+
+    /// Gives up on what has no answer yet.
+    pub(super) fn purge(&self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+
+    /// Hands a message to librdkafka.
+    ///
+    /// # Errors
+    /// Why librdkafka does not take it, with what is to be answered.
+    pub(super) fn send(&self, message: Outgoing, sending: &Sending) -> Result<(), (Unconfirmed, Sent)> {
+        let bytes = message.bytes();
+        let Outgoing { stream, key, value, headers, reply } = message;
+        let sent = Box::new(Sent { reply, bytes, sending: sending.clone() });
+        let mut record = BaseRecord::<[u8], [u8], Box<Sent>>::with_opaque_to(&stream.topic, sent);
+        record.payload = Some(&value);
+        record.key = key.as_deref();
+        record.headers = Some(headers);
+        record.partition = sending.ticket().partition;
+        // librdkafka refuses by itself only what is about this message.
+        self.producer
+            .send(record)
+            .map_err(|(error, record)| (Unconfirmed::new(&error, true), *record.delivery_opaque))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.is_ended.store(true, Ordering::Release);
+    }
+}
+
+impl Sending {
+    pub(super) fn new(ticket: Ticket, messages: usize) -> Self {
+        if ticket.producer == DIRECT {
+            return Self::Direct(ticket);
+        }
+        let (left, is_unsure) = (AtomicUsize::new(messages), AtomicBool::new(false));
+        Self::Batch(Arc::new(BatchOnTheWay { ticket, messages, left, is_unsure }))
+    }
+
+    fn ticket(&self) -> Ticket {
+        match self {
+            Self::Direct(ticket) => *ticket,
+            Self::Batch(batch) => batch.ticket,
+        }
+    }
+
+    /// One message of it is answered. Gives back what the scheduler has to know now.
+    fn answered(self, is_sure: bool) -> Option<Answered> {
+        match self {
+            Self::Direct(Ticket { queue, .. }) => Some(Answered { queue, messages: 1, is_sure }),
+            Self::Batch(batch) => {
+                batch.is_unsure.fetch_or(!is_sure, Ordering::Relaxed);
+                let is_last = batch.left.fetch_sub(1, Ordering::AcqRel) == 1;
+                let BatchOnTheWay { ticket: Ticket { queue, .. }, messages, is_unsure, .. } = &*batch;
+                let is_sure = !is_unsure.load(Ordering::Relaxed);
+                is_last.then_some(Answered { queue: *queue, messages: *messages, is_sure })
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    pub(super) fn new(event: &Event, reply: Reply) -> Self {
+        let mut headers = Some(OwnedHeaders::new_with_capacity(14));
+        event.headers(|key, value| {
+            headers = headers.take().map(|headers| headers.insert(Header { key, value: Some(value) }));
+        });
+        Self {
+            stream: Arc::clone(&event.stream),
+            key: event.key.clone(),
+            value: event.value.clone(),
+            headers: headers.unwrap_or_default(),
+            reply,
+        }
+    }
+
+    /// Its size, without headers.
+    pub(super) fn bytes(&self) -> usize {
+        self.value.len() + self.key.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Answers it without sending it.
+    pub(super) fn give_up(self, code: RDKafkaErrorCode) {
+        self.reply.send(Err(not_sent(code))).ok(); // nobody waits for it any more
+    }
+}
+
+impl Sent {
+    /// The size of the message, without headers.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Gives the answer. Gives back what the scheduler has to know now.
+    pub(super) fn answer(self, result: Result<Position, Unconfirmed>) -> Option<Answered> {
+        let Self { reply, sending, .. } = self;
+        reply.send(result).ok(); // nobody waits for it any more
+        sending.answered(!result.is_err_and(|unconfirmed| unconfirmed.verdict == Verdict::Unknown))
+    }
+}
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.context.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.context.error(error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.context.stats(statistics);
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<Sent>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        let result = match result {
+            Ok(message) => Ok(Position { partition: message.partition(), offset: message.offset() }),
+            Err((error, _message)) => Err(Unconfirmed::new(error, sent.sending.ticket().is_alone)),
+        };
+        contain(|| (self.answered)(*sent, result));
+    }
+}
+
+/// The answer of an event that was given up before it was sent.
+pub(super) fn not_sent(code: RDKafkaErrorCode) -> Unconfirmed {
+    Unconfirmed { verdict: sort(code, true), code }
+}

@@ -1,0 +1,282 @@
+//! The queue of the events that are to be published: bounded, scheduled, spread over the producers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::types::RDKafkaErrorCode;
+use tokio::sync::oneshot;
+
+use super::client::{Answered, Client, Outgoing, Sending, Sent, not_sent};
+use super::confirm::{Pending, Position, Unconfirmed};
+use super::scheduler::{Batch, Scheduler, Size, Ticket};
+use crate::event::Event;
+use crate::metrics::Metrics;
+
+/// The requests that an idempotent producer may have in flight for one broker.
+const REQUESTS: usize = 5;
+
+/// The scheduler is looked after so often.
+const TICK: Duration = Duration::from_millis(5);
+
+/// Producers that were not needed for so long are given up.
+const SPARE: Duration = Duration::from_secs(60);
+
+/// How long one producer is waited for at a time when all end.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// All events that have no answer yet.
+pub(super) struct PublishQueue {
+    scheduled: Mutex<Scheduled>,
+    /// The producers in use; the first one sends directly.
+    clients: ArcSwap<Vec<Arc<Client>>>,
+    /// Messages and their bytes: how many there are, and how many there may be.
+    messages: Bounded,
+    bytes: Bounded,
+    message_timeout: Duration,
+    metrics: Arc<Metrics>,
+    /// Asks for so many producers besides the first.
+    demand: Box<dyn Fn(usize) + Send + Sync>,
+}
+
+struct Scheduled {
+    scheduler: Scheduler<Outgoing>,
+    ticked: Instant,
+    /// When all producers were last needed.
+    all_needed: Instant,
+}
+
+struct Bounded {
+    count: AtomicUsize,
+    limit: usize,
+}
+
+impl PublishQueue {
+    pub(super) fn new(
+        config: &ClientConfig,
+        message_timeout: Duration,
+        metrics: Arc<Metrics>,
+        demand: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Self {
+        let number = |name: &str, default: usize| {
+            config.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
+        };
+        let messages = number("queue.buffering.max.messages", 100_000);
+        // librdkafka takes 0 for no limit.
+        let messages = if messages == 0 { usize::MAX } else { messages };
+        let requests = number("max.in.flight", number("max.in.flight.requests.per.connection", REQUESTS));
+        let now = Instant::now();
+        Self {
+            scheduled: Mutex::new(Scheduled {
+                scheduler: Scheduler::new(requests.clamp(1, REQUESTS), now),
+                ticked: now,
+                all_needed: now,
+            }),
+            clients: ArcSwap::default(),
+            messages: Bounded::new(messages),
+            bytes: Bounded::new(number("queue.buffering.max.kbytes", 1 << 20).saturating_mul(1024)),
+            message_timeout,
+            metrics,
+            demand: Box::new(demand),
+        }
+    }
+
+    /// The producers in use.
+    pub(super) fn clients(&self) -> Arc<Vec<Arc<Client>>> {
+        self.clients.load_full()
+    }
+
+    /// Uses these producers from now on, and gives back the former ones. Their messages are answered.
+    pub(super) fn use_clients(&self, clients: Vec<Arc<Client>>) -> Arc<Vec<Arc<Client>>> {
+        let mut scheduled = self.scheduled.lock();
+        scheduled.scheduler.set_producers(clients.len() - 1);
+        self.clients.swap(Arc::new(clients))
+    }
+
+    /// Takes an event.
+    ///
+    /// # Errors
+    /// The queue is full, or librdkafka refuses the message at once.
+    pub(super) fn submit(&self, event: &Event, is_alone: bool) -> Result<Pending, Unconfirmed> {
+        let (reply, answer) = oneshot::channel();
+        let message = Outgoing::new(event, reply);
+        let size = Size { bytes: message.bytes(), is_alone };
+        self.reserve(size.bytes)?;
+        let mut message = Some(message);
+        let ticket = self.scheduled.lock().scheduler.submit(
+            &event.stream.topic,
+            event.key.as_deref(),
+            size,
+            Instant::now(),
+            || message.take().expect("it is called once"),
+        );
+        if let (Some(ticket), Some(message)) = (ticket, message)
+            && let Err((unconfirmed, sent)) = self.client(ticket).send(message, &Sending::new(ticket, 1))
+        {
+            self.answered(sent, Err(unconfirmed));
+            return Err(unconfirmed);
+        }
+        Ok(Pending::new(answer))
+    }
+
+    fn client(&self, ticket: Ticket) -> Arc<Client> {
+        let clients = self.clients.load();
+        // Fewer than the ticket knows where some were given up just now.
+        Arc::clone(clients.get(ticket.producer).unwrap_or(&clients[0]))
+    }
+
+    /// Gives a message its answer, and sends what it made room for.
+    pub(super) fn answered(&self, sent: Sent, result: Result<Position, Unconfirmed>) {
+        self.release(sent.bytes());
+        if let Some(answered) = sent.answer(result) {
+            let mut batches = VecDeque::new();
+            self.finish(answered, &mut batches);
+            self.send(batches);
+        }
+    }
+
+    fn finish(&self, answered: Answered, batches: &mut VecDeque<Batch<Outgoing>>) {
+        let (mut next, mut given_up) = (Vec::new(), Vec::new());
+        let Answered { queue, messages, is_sure } = answered;
+        let patience = self.message_timeout / 2;
+        let now = Instant::now();
+        self.scheduled.lock().scheduler.answered(
+            (queue, messages),
+            is_sure,
+            patience,
+            now,
+            (&mut next, &mut given_up),
+        );
+        batches.extend(next);
+        self.give_up(given_up, RDKafkaErrorCode::TimedOutQueue);
+    }
+
+    fn give_up(&self, events: Vec<Outgoing>, code: RDKafkaErrorCode) {
+        for message in events {
+            self.release(message.bytes());
+            message.give_up(code);
+        }
+    }
+
+    fn send(&self, mut batches: VecDeque<Batch<Outgoing>>) {
+        while let Some(Batch { ticket, events }) = batches.pop_front() {
+            let (client, batch) = (self.client(ticket), Sending::new(ticket, events.len()));
+            for message in events {
+                let Err((unconfirmed, sent)) = client.send(message, &batch) else { continue };
+                self.release(sent.bytes());
+                if let Some(answered) = sent.answer(Err(unconfirmed)) {
+                    self.finish(answered, &mut batches);
+                }
+            }
+        }
+    }
+
+    /// Looks after the scheduler; to be called many times a second.
+    pub(super) fn tick(&self) {
+        let mut batches = Vec::new();
+        let needed = {
+            let Scheduled { scheduler, ticked, all_needed } = &mut *self.scheduled.lock();
+            let now = Instant::now();
+            if now.saturating_duration_since(*ticked) < TICK {
+                return;
+            }
+            *ticked = now;
+            let (producers, needed) = (scheduler.producers(), scheduler.tick(now, &mut batches));
+            if needed >= producers {
+                *all_needed = now;
+            }
+            let is_to_change = needed > producers || now.saturating_duration_since(*all_needed) > SPARE;
+            is_to_change.then_some(needed)
+        };
+        self.send(batches.into());
+        if let Some(needed) = needed {
+            (self.demand)(needed);
+        }
+    }
+
+    /// Learns the partitions of topics: the leader of each. Topics that the cluster does not have come with none.
+    pub(super) fn set_leaders<'a>(&self, topics: impl Iterator<Item = (&'a str, Vec<i32>)>) {
+        let Scheduled { scheduler, .. } = &mut *self.scheduled.lock();
+        for (topic, leaders) in topics {
+            scheduler.set_leaders(topic, &leaders, Instant::now());
+        }
+        scheduler.forget_brokers();
+    }
+
+    /// Each broker's id, with its requests in flight and how many there may be.
+    pub(super) fn windows(&self) -> Vec<(i32, usize, usize)> {
+        self.scheduled.lock().scheduler.windows().collect()
+    }
+
+    /// Waits until every event has its answer, then gives up on the rest; how many those were. Blocks.
+    pub(super) fn close(&self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        let clients = self.clients();
+        while self.messages.count() > 0 && Instant::now() < deadline {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            for client in &*clients {
+                client.flush(rest.min(FLUSH));
+            }
+        }
+        let left = self.messages.count();
+        if left > 0 {
+            let waiting = self.scheduled.lock().scheduler.clear();
+            self.give_up(waiting, RDKafkaErrorCode::PurgeQueue);
+            clients.iter().for_each(|client| client.purge());
+            clients.iter().for_each(|client| {
+                client.flush(FLUSH); // the purged messages' reports
+            });
+        }
+        left
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<(), Unconfirmed> {
+        let full = not_sent(RDKafkaErrorCode::QueueFull);
+        if !self.messages.add(1) {
+            return Err(full);
+        }
+        if !self.bytes.add(bytes) {
+            self.messages.subtract(1);
+            return Err(full);
+        }
+        self.metrics.producer_queue_messages.inc();
+        self.metrics.producer_queue_bytes.add(bytes.try_into().unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    fn release(&self, bytes: usize) {
+        self.messages.subtract(1);
+        self.bytes.subtract(bytes);
+        self.metrics.producer_queue_messages.dec();
+        self.metrics.producer_queue_bytes.sub(bytes.try_into().unwrap_or(i64::MAX));
+    }
+}
+
+impl Bounded {
+    fn new(limit: usize) -> Self {
+        Self { count: AtomicUsize::new(0), limit }
+    }
+
+    /// Adds, unless that would be too much.
+    fn add(&self, count: usize) -> bool {
+        let before = self.count.fetch_add(count, Ordering::AcqRel);
+        // One message alone always finds room, as with librdkafka.
+        let is_taken = before == 0 || before + count <= self.limit;
+        if !is_taken {
+            self.subtract(count);
+        }
+        is_taken
+    }
+
+    fn subtract(&self, count: usize) {
+        self.count.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+}

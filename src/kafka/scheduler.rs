@@ -1,0 +1,410 @@
+//! The order in which events leave for the brokers.
+//!
+//! Events wait by partition. Where the [`Window`] of the partition's broker says so, they are sent directly: librdkafka gets
+//! them at once, and makes batches of what arrives while its one request is in flight. Else one batch of each partition is on
+//! its way at a time: an event of an idle partition is sent at once, later ones wait and form the next batch together once
+//! that one is answered. Partitions whose events wait take turns, first come, first served, as many at a time as the window
+//! allows.
+//!
+//! - **Order**: a partition changes from one producer to another only when it has nothing on its way.
+//! - **No partition starves**: nothing overtakes a partition that waits for a place, and places become free with every
+//!   answer. A batch that is late gives its place up, so that partitions with a fault of their own (too few replicas, a leader
+//!   that is being elected) do not hold up the others of their broker.
+//! - **No deadlock**: every message is answered by librdkafka at the latest when it times out, and [`Scheduler::tick`] sends
+//!   what can be sent even where nothing is answered.
+//! - **A broker that has gone is forgotten** with the last partition that it leads.
+//!
+//! Events of a topic whose partitions are not known are sent directly; librdkafka chooses the partition.
+//!
+//! This is arithmetic only: no thread, no clock, no Kafka.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::partition;
+use broker::Broker;
+pub(super) use queue::Size;
+use queue::{OnTheWay, Queue, Waiting};
+
+/// A batch that has no answer after this time no longer takes up room.
+const LATE: Duration = Duration::from_millis(500);
+
+/// Batches are looked at so often for being late.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The producer of events that are sent directly.
+pub(super) const DIRECT: usize = 0;
+
+/// All events that wait, and those on their way.
+#[derive(Debug)]
+pub(super) struct Scheduler<T> {
+    names: HashMap<String, usize>,
+    topics: Vec<Topic>,
+    queues: Vec<Queue<T>>,
+    brokers: HashMap<i32, Broker>,
+    /// How many producers there are, the direct one left out.
+    producers: usize,
+    /// How many requests each of them may have in flight for a broker.
+    requests: usize,
+    /// Counts events without a key.
+    keyless: usize,
+    looked: Instant,
+}
+
+#[derive(Debug)]
+struct Topic {
+    /// 0 while they are not known.
+    partitions: usize,
+    /// Queues by partition.
+    queues: Vec<usize>,
+    /// The queue of events whose partition librdkafka chooses.
+    unassigned: usize,
+}
+
+/// Permission to send a batch. It ends with [`Scheduler::answered`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) queue: usize,
+    /// `None`: librdkafka chooses.
+    pub(super) partition: Option<i32>,
+    /// Which producer sends it.
+    pub(super) producer: usize,
+    /// There is no other event in the request.
+    pub(super) is_alone: bool,
+}
+
+/// Events to be sent.
+#[derive(Debug)]
+pub(super) struct Batch<T> {
+    pub(super) ticket: Ticket,
+    pub(super) events: Vec<T>,
+}
+
+impl<T> Scheduler<T> {
+    /// A scheduler for the direct producer. Others may have `requests` in flight for each broker.
+    pub(super) fn new(requests: usize, now: Instant) -> Self {
+        Self {
+            names: HashMap::new(),
+            topics: Vec::new(),
+            queues: Vec::new(),
+            brokers: HashMap::new(),
+            producers: 0,
+            requests,
+            keyless: 0,
+            looked: now,
+        }
+    }
+
+    /// How many producers there are, the direct one left out.
+    pub(super) fn producers(&self) -> usize {
+        self.producers
+    }
+
+    /// There are so many producers from now on, the direct one left out.
+    pub(super) fn set_producers(&mut self, producers: usize) {
+        self.producers = producers;
+    }
+
+    /// Takes an event: gives back a ticket if it is to be sent at once, else keeps what `event` makes.
+    pub(super) fn submit(
+        &mut self,
+        topic: &str,
+        key: Option<&[u8]>,
+        size: Size,
+        now: Instant,
+        event: impl FnOnce() -> T,
+    ) -> Option<Ticket> {
+        let (topic, hash) = (self.topic(topic), key.map(partition::hash));
+        let number = self.queue_of(topic, hash);
+        let queue = &mut self.queues[number];
+        if let Some(broker) = queue.leader.and_then(|leader| self.brokers.get_mut(&leader)) {
+            broker.window.submitted(1, now);
+        }
+        if queue.waiting.is_empty() && self.may_send_at_once(number, size.is_alone) {
+            return Some(self.send(number, 1, size.is_alone, now));
+        }
+        self.queues[number].waiting.push_back(Waiting { event: event(), hash, size, since: now });
+        self.list(number);
+        None
+    }
+
+    /// Whether an event may be sent for which nothing waits in its queue.
+    fn may_send_at_once(&self, queue: usize, is_alone: bool) -> bool {
+        let producer = self.producer(queue);
+        let Queue { leader, on_the_way, producer: last, .. } = &self.queues[queue];
+        match on_the_way {
+            OnTheWay::Nothing => self.has_room(*leader, producer),
+            OnTheWay::Direct { is_alone: false, .. } => !is_alone && producer == DIRECT && *last == DIRECT,
+            OnTheWay::Direct { .. } | OnTheWay::Batch { .. } => false,
+        }
+    }
+
+    /// Which producer is to send what is next in a queue.
+    fn producer(&self, queue: usize) -> usize {
+        let Queue { topic, partition, leader, producer, is_unsure, .. } = &self.queues[queue];
+        if *is_unsure && *producer <= self.producers {
+            return *producer;
+        }
+        let broker = leader.and_then(|leader| self.brokers.get(&leader));
+        broker.map_or(DIRECT, |broker| broker.producer(*topic, *partition, self.producers))
+    }
+
+    /// Whether a producer has a request free for a broker. librdkafka collects what is sent directly.
+    fn has_room(&self, leader: Option<i32>, producer: usize) -> bool {
+        let broker = leader.and_then(|leader| self.brokers.get(&leader));
+        producer == DIRECT || broker.is_none_or(|broker| broker.on_the_way(producer) < self.requests)
+    }
+
+    fn topic(&mut self, name: &str) -> usize {
+        if let Some(&topic) = self.names.get(name) {
+            return topic;
+        }
+        let topic = self.topics.len();
+        self.topics.push(Topic { partitions: 0, queues: Vec::new(), unassigned: self.queues.len() });
+        self.queues.push(Queue::new(topic, None, None));
+        self.names.insert(name.to_owned(), topic);
+        topic
+    }
+
+    fn queue_of(&mut self, topic: usize, hash: Option<u32>) -> usize {
+        let Topic { partitions, unassigned, .. } = self.topics[topic];
+        // What librdkafka has to find a partition for comes first.
+        if partitions == 0 || !self.queues[unassigned].is_idle() {
+            return unassigned;
+        }
+        let hash = hash.map_or_else(
+            || {
+                self.keyless = self.keyless.wrapping_add(1);
+                self.keyless
+            },
+            |hash| hash as usize,
+        );
+        self.topics[topic].queues[hash % partitions]
+    }
+
+    /// Puts a queue that waits into the list of its leader.
+    fn list(&mut self, queue: usize) {
+        let Queue { leader, waiting, on_the_way, is_listed, .. } = &mut self.queues[queue];
+        let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader)) else { return };
+        if *on_the_way == OnTheWay::Nothing && !waiting.is_empty() && !*is_listed {
+            *is_listed = true;
+            broker.ready.push_back(queue);
+        }
+    }
+
+    fn send(&mut self, number: usize, events: usize, is_alone: bool, now: Instant) -> Ticket {
+        let producer = self.producer(number);
+        let queue = &mut self.queues[number];
+        queue.producer = producer;
+        let mut is_the_only_one = is_alone;
+        match (&mut queue.on_the_way, producer) {
+            (OnTheWay::Direct { events: before, .. }, _) => *before += events,
+            (on_the_way, DIRECT) => *on_the_way = OnTheWay::Direct { events, is_alone },
+            (on_the_way, _) => {
+                is_the_only_one = events == 1;
+                let leader = queue.leader;
+                *on_the_way = OnTheWay::Batch { events, leader, producer, since: now, is_late: false };
+                if let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader)) {
+                    broker.add(producer);
+                }
+            }
+        }
+        Ticket { queue: number, partition: queue.partition, producer, is_alone: is_the_only_one }
+    }
+
+    /// Notes that `events` of a ticket are answered: all events of a batch at once, those sent directly as they come.
+    /// `is_sure` tells whether it is known what became of them; if not, events that waited for more than `patience` behind
+    /// them go to `given_up`. Batches that may be sent now go to `batches`.
+    pub(super) fn answered(
+        &mut self,
+        (queue, answered): (usize, usize),
+        is_sure: bool,
+        patience: Duration,
+        now: Instant,
+        (batches, given_up): (&mut Vec<Batch<T>>, &mut Vec<T>),
+    ) {
+        let number = queue;
+        let queue = &mut self.queues[number];
+        queue.is_unsure = !is_sure;
+        let before = given_up.len();
+        if !is_sure {
+            while queue
+                .waiting
+                .front()
+                .is_some_and(|waiting| now.saturating_duration_since(waiting.since) > patience)
+            {
+                given_up.extend(queue.waiting.pop_front().map(|waiting| waiting.event));
+            }
+        }
+        let given_up = given_up.len() - before;
+        if let Some(broker) = queue.leader.and_then(|leader| self.brokers.get_mut(&leader)) {
+            broker.window.answered(answered + given_up, now);
+        }
+        let mut leaders = [queue.leader, None];
+        match &mut queue.on_the_way {
+            OnTheWay::Nothing => return,
+            OnTheWay::Direct { events, .. } => {
+                *events = events.saturating_sub(answered);
+                if *events > 0 {
+                    return;
+                }
+            }
+            OnTheWay::Batch { leader, producer, is_late, .. } => {
+                leaders[1] = *leader;
+                if let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader))
+                    && !*is_late
+                {
+                    broker.subtract(*producer);
+                }
+            }
+        }
+        queue.on_the_way = OnTheWay::Nothing;
+        if queue.partition.is_none() {
+            return self.assign(number, now, batches);
+        }
+        self.list(number);
+        if leaders[0] == leaders[1] {
+            leaders[1] = None;
+        }
+        for leader in leaders.into_iter().flatten() {
+            self.send_waiting(leader, now, batches);
+        }
+    }
+
+    /// Moves what waits for a partition to be chosen to the queues of its partitions, if they are known now; else sends it.
+    fn assign(&mut self, queue: usize, now: Instant, batches: &mut Vec<Batch<T>>) {
+        let topic = self.queues[queue].topic;
+        if self.queues[queue].waiting.is_empty() {
+            return;
+        }
+        if self.topics[topic].partitions == 0 {
+            return batches.push(self.next_batch(queue, now));
+        }
+        for waiting in std::mem::take(&mut self.queues[queue].waiting) {
+            let queue = self.queue_of(topic, waiting.hash);
+            self.queues[queue].waiting.push_back(waiting);
+            self.list(queue);
+            if let Some(leader) = self.queues[queue].leader {
+                if let Some(broker) = self.brokers.get_mut(&leader) {
+                    broker.window.submitted(1, now);
+                }
+                self.send_waiting(leader, now, batches);
+            }
+        }
+    }
+
+    /// Sends the batches of a broker that wait and whose producer has a request free.
+    fn send_waiting(&mut self, leader: i32, now: Instant, batches: &mut Vec<Batch<T>>) {
+        let mut place = 0;
+        while let Some(&queue) = self.brokers.get(&leader).and_then(|broker| broker.ready.get(place)) {
+            if !self.has_room(Some(leader), self.producer(queue)) {
+                place += 1;
+                continue;
+            }
+            self.brokers.get_mut(&leader).and_then(|broker| broker.ready.remove(place));
+            self.queues[queue].is_listed = false;
+            if !self.queues[queue].waiting.is_empty() && self.queues[queue].on_the_way == OnTheWay::Nothing {
+                batches.push(self.next_batch(queue, now));
+            }
+        }
+    }
+
+    fn next_batch(&mut self, queue: usize, now: Instant) -> Batch<T> {
+        let (events, is_alone) = self.queues[queue].take_batch();
+        Batch { ticket: self.send(queue, events.len(), is_alone, now), events }
+    }
+
+    /// To be called many times a second: looks for batches that are late, adjusts the windows, and sends what can be sent.
+    /// Gives back how many producers are needed, the direct one left out.
+    pub(super) fn tick(&mut self, now: Instant, batches: &mut Vec<Batch<T>>) -> usize {
+        if now.saturating_duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            for queue in &mut self.queues {
+                if let OnTheWay::Batch { leader: Some(leader), producer, since, is_late, .. } =
+                    &mut queue.on_the_way
+                    && let Some(broker) = self.brokers.get_mut(leader)
+                    && !*is_late
+                    && now.saturating_duration_since(*since) > LATE
+                {
+                    *is_late = true;
+                    broker.subtract(*producer);
+                }
+            }
+        }
+        let mut needed = 0;
+        let leaders: Vec<i32> = self.brokers.keys().copied().collect();
+        for leader in leaders {
+            if let Some(broker) = self.brokers.get_mut(&leader) {
+                broker.window.tick(self.producers, now);
+                needed = needed.max(broker.window.needed());
+            }
+            self.send_waiting(leader, now, batches);
+        }
+        needed
+    }
+
+    /// Learns the leader of each partition of a topic; none if the cluster does not have the topic.
+    pub(super) fn set_leaders(&mut self, topic: &str, leaders: &[i32], now: Instant) {
+        let number = self.topic(topic);
+        let topic = &mut self.topics[number];
+        topic.partitions = leaders.len();
+        let mut moved = Vec::new();
+        for (partition, &leader) in leaders.iter().enumerate() {
+            self.brokers.entry(leader).or_insert_with(|| Broker::new(now));
+            let Some(&queue) = topic.queues.get(partition) else {
+                self.queues.push(Queue::new(number, i32::try_from(partition).ok(), Some(leader)));
+                topic.queues.push(self.queues.len() - 1);
+                continue;
+            };
+            let former = self.queues[queue].leader.replace(leader);
+            if former != Some(leader) {
+                moved.push((queue, former, leader));
+            }
+        }
+        for (queue, former, leader) in moved {
+            let events = self.queues[queue].events();
+            if let Some(broker) = former.and_then(|former| self.brokers.get_mut(&former)) {
+                broker.ready.retain(|&ready| ready != queue);
+                broker.window.answered(events, now);
+            }
+            if let Some(broker) = self.brokers.get_mut(&leader) {
+                broker.window.submitted(events, now);
+            }
+            self.queues[queue].is_listed = false;
+            self.list(queue);
+        }
+    }
+
+    /// Forgets brokers that lead no partition and owe no answer.
+    pub(super) fn forget_brokers(&mut self) {
+        let queues = &self.queues;
+        self.brokers.retain(|id, _| {
+            queues.iter().any(|queue| {
+                queue.leader == Some(*id)
+                    || matches!(queue.on_the_way, OnTheWay::Batch { leader, .. } if leader == Some(*id))
+            })
+        });
+    }
+
+    /// All events that wait; they are not sent.
+    pub(super) fn clear(&mut self) -> Vec<T> {
+        self.queues
+            .iter_mut()
+            .flat_map(|queue| queue.waiting.drain(..))
+            .map(|waiting| waiting.event)
+            .collect()
+    }
+
+    /// Each broker with its batches on their way, and how many requests there may be in flight.
+    pub(super) fn windows(&self) -> impl Iterator<Item = (i32, usize, usize)> {
+        self.brokers.iter().map(|(&id, broker)| {
+            let producers = broker.window.producers().min(self.producers);
+            (id, broker.on_the_way.iter().sum(), (producers * self.requests).max(1))
+        })
+    }
+}
+
+mod broker;
+mod queue;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! The requests in flight for a broker, and the partitions that wait for one.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::DIRECT;
+use crate::kafka::window::Window;
+
+#[derive(Debug)]
+pub(super) struct Broker {
+    pub(super) window: Window,
+    /// Batches on their way by producer, late ones left out.
+    pub(super) on_the_way: Vec<usize>,
+    /// Queues that wait for a place, first come, first served.
+    pub(super) ready: VecDeque<usize>,
+}
+
+impl Broker {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { window: Window::new(now), on_the_way: Vec::new(), ready: VecDeque::new() }
+    }
+
+    /// Which producer sends the batches of a partition, where there are so many. Each has few topics, since librdkafka looks
+    /// at all partitions of a producer's topics in each of its rounds.
+    pub(super) fn producer(&self, topic: usize, partition: Option<i32>, producers: usize) -> usize {
+        let partition = partition.map_or(0, |partition| partition.unsigned_abs() as usize);
+        match self.window.producers().min(producers) {
+            0 => DIRECT,
+            producers => 1 + (topic + partition) % producers,
+        }
+    }
+
+    pub(super) fn on_the_way(&self, producer: usize) -> usize {
+        self.on_the_way.get(producer).copied().unwrap_or(0)
+    }
+
+    pub(super) fn add(&mut self, producer: usize) {
+        if self.on_the_way.len() <= producer {
+            self.on_the_way.resize(producer + 1, 0);
+        }
+        self.on_the_way[producer] += 1;
+    }
+
+    pub(super) fn subtract(&mut self, producer: usize) {
+        if let Some(count) = self.on_the_way.get_mut(producer) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What waits for a partition, and what is on its way.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::DIRECT;
+
+/// A batch holds no more bytes, unless it is one event; librdkafka's own default for a request.
+pub(super) const BATCH_BYTES: usize = 1_000_000;
+
+/// A batch holds no more events; librdkafka's own default for a request.
+pub(super) const BATCH_EVENTS: usize = 10_000;
+
+/// What waits for a partition, and what is on its way.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    pub(super) topic: usize,
+    pub(super) partition: Option<i32>,
+    pub(super) leader: Option<i32>,
+    pub(super) waiting: VecDeque<Waiting<T>>,
+    pub(super) on_the_way: OnTheWay,
+    /// It is in its leader's list of those that wait for a place.
+    pub(super) is_listed: bool,
+    /// The producer of what was sent last.
+    pub(super) producer: usize,
+    /// It is not known whether what was sent last was written: the next has to come behind it on the same connection.
+    pub(super) is_unsure: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting<T> {
+    pub(super) event: T,
+    /// Of the key; `None` without one.
+    pub(super) hash: Option<u32>,
+    pub(super) size: Size,
+    pub(super) since: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnTheWay {
+    Nothing,
+    /// So many events, which librdkafka may batch with others; or one that is alone.
+    Direct {
+        events: usize,
+        is_alone: bool,
+    },
+    Batch {
+        events: usize,
+        leader: Option<i32>,
+        producer: usize,
+        since: Instant,
+        is_late: bool,
+    },
+}
+
+/// What an event needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) bytes: usize,
+    /// It has to be the only one of its batch.
+    pub(crate) is_alone: bool,
+}
+
+impl<T> Queue<T> {
+    pub(super) fn new(topic: usize, partition: Option<i32>, leader: Option<i32>) -> Self {
+        Self {
+            topic,
+            partition,
+            leader,
+            waiting: VecDeque::new(),
+            on_the_way: OnTheWay::Nothing,
+            is_listed: false,
+            producer: DIRECT,
+            is_unsure: false,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.on_the_way == OnTheWay::Nothing && self.waiting.is_empty()
+    }
+
+    /// How many have no answer.
+    pub(super) fn events(&self) -> usize {
+        let on_the_way = match self.on_the_way {
+            OnTheWay::Nothing => 0,
+            OnTheWay::Direct { events, .. } | OnTheWay::Batch { events, .. } => events,
+        };
+        self.waiting.len() + on_the_way
+    }
+
+    /// Takes what forms the next batch; whether it is an event that has to be alone.
+    pub(super) fn take_batch(&mut self) -> (Vec<T>, bool) {
+        let (mut bytes, mut events) = (0, Vec::new());
+        while let Some(next) = self.waiting.front() {
+            bytes += next.size.bytes;
+            let is_alone = next.size.is_alone;
+            let is_full = bytes > BATCH_BYTES || events.len() == BATCH_EVENTS || is_alone;
+            if is_full && !events.is_empty() {
+                break;
+            }
+            events.extend(self.waiting.pop_front().map(|waiting| waiting.event));
+            if is_alone {
+                return (events, true);
+            }
+        }
+        (events, false)
+    }
+}

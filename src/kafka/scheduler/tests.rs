@@ -1,0 +1,254 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::queue::BATCH_BYTES;
+use super::*;
+
+/// What happens to a scheduler between brokers that answer when and as they like.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit {
+        topic: usize,
+        key: Option<u8>,
+        is_alone: bool,
+    },
+    /// One of the batches on their way is answered.
+    Answer {
+        which: usize,
+        is_sure: bool,
+    },
+    Wait(u64),
+    Leaders {
+        topic: usize,
+        leaders: Vec<i32>,
+    },
+    Producers(usize),
+    /// A broker's window goes to another level.
+    Level {
+        broker: i32,
+        level: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = prop::option::weighted(0.9, 0..6u8);
+    prop_oneof![
+        10 => (0..3usize, key, prop::bool::weighted(0.05))
+            .prop_map(|(topic, key, is_alone)| Step::Submit { topic, key, is_alone }),
+        8 => (any::<prop::sample::Index>(), prop::bool::weighted(0.9))
+            .prop_map(|(which, is_sure)| Step::Answer { which: which.index(1 << 16), is_sure }),
+        3 => prop_oneof![0..5u64, 90..700u64, 9_000..31_000u64].prop_map(Step::Wait),
+        1 => (0..3usize, prop::collection::vec(-1..3, 0..5)).prop_map(|(topic, leaders)| Step::Leaders { topic, leaders }),
+        1 => (0..4usize).prop_map(Step::Producers),
+        2 => (-1..3, 0..3usize).prop_map(|(broker, level)| Step::Level { broker, level }),
+    ]
+}
+
+const REQUESTS: usize = 2;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Event {
+    number: usize,
+    topic: usize,
+    key: Option<u8>,
+    is_alone: bool,
+    generation: usize,
+}
+
+struct Stage {
+    scheduler: Scheduler<Event>,
+    now: Instant,
+    submitted: usize,
+    /// Without an answer. Events that were sent directly are answered one by one.
+    on_the_way: Vec<Batch<Event>>,
+    /// Queues of which it is not known what became of the last events, with their producer.
+    unsure: BTreeMap<usize, usize>,
+    /// The events that have their end, by number.
+    ended: Vec<bool>,
+    /// The last number that was sent for each topic, key and generation.
+    last: BTreeMap<(usize, u8, usize), usize>,
+    /// A topic's keys change their partitions with each one, as with every producer of Kafka.
+    generations: [usize; 3],
+}
+
+impl Stage {
+    fn new() -> Self {
+        let now = Instant::now();
+        let scheduler = Scheduler::new(REQUESTS, now);
+        Self {
+            scheduler,
+            now,
+            submitted: 0,
+            on_the_way: Vec::new(),
+            unsure: BTreeMap::new(),
+            ended: Vec::new(),
+            last: BTreeMap::new(),
+            generations: [0; 3],
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Submit { topic, key, is_alone } => {
+                let generation = self.generations[topic];
+                let event = Event { number: self.submitted, topic, key, is_alone, generation };
+                self.submitted += 1;
+                self.ended.push(false);
+                let bytes = key.map(|key| [key]);
+                let name = format!("t{topic}");
+                let mut kept = Some(event);
+                let ticket = self.scheduler.submit(
+                    &name,
+                    bytes.as_ref().map(|key| &key[..]),
+                    Size { bytes: 300_000, is_alone },
+                    self.now,
+                    || kept.take().unwrap(),
+                );
+                if let (Some(ticket), Some(event)) = (ticket, kept) {
+                    self.sent(vec![Batch { ticket, events: vec![event] }]);
+                }
+            }
+            Step::Answer { which, is_sure } => {
+                if !self.on_the_way.is_empty() {
+                    // librdkafka answers the events of a partition in their order.
+                    let queue = self.on_the_way[which % self.on_the_way.len()].ticket.queue;
+                    let first = self.on_the_way.iter().position(|batch| batch.ticket.queue == queue).unwrap();
+                    let batch = self.on_the_way.remove(first);
+                    self.answer(&batch, is_sure);
+                }
+            }
+            Step::Wait(milliseconds) => {
+                self.now += Duration::from_millis(milliseconds);
+                let mut batches = Vec::new();
+                self.scheduler.tick(self.now, &mut batches);
+                self.sent(batches);
+                self.nothing_waits_where_there_is_room();
+            }
+            Step::Leaders { topic, leaders } => {
+                let number = self.scheduler.topic(&format!("t{topic}"));
+                let partitions = self.scheduler.topics[number].partitions;
+                if partitions != 0 && partitions != leaders.len() {
+                    self.generations[topic] += 1;
+                }
+                self.scheduler.set_leaders(&format!("t{topic}"), &leaders, self.now);
+                self.scheduler.forget_brokers();
+            }
+            Step::Producers(producers) => self.scheduler.set_producers(producers),
+            Step::Level { broker, level } => {
+                if let Some(broker) = self.scheduler.brokers.get_mut(&broker) {
+                    broker.window.set_level(level);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, batch: &Batch<Event>, is_sure: bool) {
+        let (mut batches, mut given_up) = (Vec::new(), Vec::new());
+        let out = (&mut batches, &mut given_up);
+        let Ticket { queue, producer, .. } = batch.ticket;
+        if is_sure {
+            self.unsure.remove(&queue);
+        } else {
+            self.unsure.insert(queue, producer);
+        }
+        self.scheduler.answered((queue, batch.events.len()), is_sure, PATIENCE, self.now, out);
+        self.end(&batch.events);
+        self.end(&given_up);
+        assert!(given_up.is_empty() || !is_sure, "only after a batch without an answer");
+        self.sent(batches);
+    }
+
+    fn end(&mut self, events: &[Event]) {
+        for event in events {
+            assert!(!std::mem::replace(&mut self.ended[event.number], true), "{event:?} ends twice");
+        }
+    }
+
+    fn sent(&mut self, batches: Vec<Batch<Event>>) {
+        for Batch { ticket, events } in batches {
+            assert!(!events.is_empty());
+            assert!(ticket.producer <= self.scheduler.producers);
+            assert_eq!(
+                ticket.is_alone && ticket.producer == DIRECT,
+                events.iter().any(|event| event.is_alone) && ticket.producer == DIRECT
+            );
+            assert!(events.len() == 1 || !events.iter().any(|event| event.is_alone), "alone: {events:?}");
+            assert!(events.len() <= BATCH_BYTES / 300_000);
+            let others = self.on_the_way.iter().filter(|other| other.ticket.queue == ticket.queue);
+            for other in others {
+                assert_eq!(
+                    (ticket.producer, other.ticket.producer),
+                    (DIRECT, DIRECT),
+                    "two batches of one partition"
+                );
+                assert!(!ticket.is_alone && !other.ticket.is_alone, "not alone: {ticket:?}, {other:?}");
+            }
+            let producer =
+                self.unsure.get(&ticket.queue).filter(|producer| **producer <= self.scheduler.producers);
+            assert!(
+                producer.is_none_or(|producer| *producer == ticket.producer),
+                "overtakes on another connection"
+            );
+            // Where that producer was given up, the next one takes its part.
+            self.unsure.entry(ticket.queue).and_modify(|producer| *producer = ticket.producer);
+            for event in &events {
+                if let Some(key) = event.key {
+                    let last = self.last.insert((event.topic, key, event.generation), event.number);
+                    assert!(last.is_none_or(|last| last < event.number), "{event:?} is sent after {last:?}");
+                }
+            }
+            if ticket.producer == DIRECT {
+                self.on_the_way.extend(events.into_iter().map(|event| Batch { ticket, events: vec![event] }));
+            } else {
+                self.on_the_way.push(Batch { ticket, events });
+            }
+        }
+        for (id, broker) in &self.scheduler.brokers {
+            assert!(
+                broker.on_the_way.iter().all(|count| *count <= REQUESTS),
+                "broker {id}: {:?}",
+                broker.on_the_way
+            );
+        }
+    }
+
+    fn nothing_waits_where_there_is_room(&self) {
+        for (id, broker) in &self.scheduler.brokers {
+            for &queue in &broker.ready {
+                let producer = self.scheduler.producer(queue);
+                assert!(
+                    !self.scheduler.has_room(Some(*id), producer),
+                    "broker {id} has room for queue {queue}"
+                );
+            }
+        }
+        for queue in &self.scheduler.queues {
+            let is_held = queue.is_idle() || queue.on_the_way != OnTheWay::Nothing || queue.is_listed;
+            assert!(is_held, "nobody will send {queue:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_event_ends_once_in_order_and_none_waits_where_there_is_room(
+        steps in prop::collection::vec(step(), 0..300)
+    ) {
+        let mut stage = Stage::new();
+        for step in steps {
+            stage.take(step);
+        }
+        // The brokers answer whatever is left.
+        while let Some(batch) = stage.on_the_way.pop() {
+            stage.now += Duration::from_millis(1);
+            stage.answer(&batch, true);
+            if stage.on_the_way.is_empty() {
+                stage.take(Step::Wait(100));
+            }
+        }
+        let left = stage.ended.iter().filter(|ended| !**ended).count();
+        prop_assert_eq!(left, 0, "events were never sent");
+    }
+}
