@@ -46,3 +46,4 @@ mod tour;
 mod traces;
 mod twice;
 mod webhooks;
+mod window;

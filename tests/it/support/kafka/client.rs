@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -117,6 +119,21 @@ impl Client {
         wait_until(&format!("topic {name} has leaders"), || {
             let found = ask_partitions(&consumer, name);
             found.len() == wanted && found.values().all(|led| *led)
+        });
+    }
+
+    /// Gives a topic so many partitions, and waits until each has a leader.
+    #[track_caller]
+    pub(crate) fn add_partitions(&self, name: &str, partitions: usize) {
+        let more = NewPartitions::new(name, partitions);
+        let results = self.administer(async |admin, options| admin.create_partitions([&more], options).await);
+        for result in results.unwrap_or_else(|error| panic!("cannot add partitions to {name}: {error}")) {
+            result.unwrap_or_else(|(_, code)| panic!("cannot add partitions to {name}: {code}"));
+        }
+        let consumer = self.consumer();
+        wait_until(&format!("the partitions of {name} have leaders"), || {
+            let found = ask_partitions(&consumer, name);
+            found.len() == partitions && found.values().all(|led| *led)
         });
     }
 

@@ -1,0 +1,172 @@
+//! Many topics on brokers that are far away: more requests are in flight then, and the promises hold while their number
+//! changes, leaders die and partitions are added.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+
+use crate::support::bridge::{PATIENCE, Reply, TestBridge};
+use crate::support::kafka::{BROKERS, OwnCluster, unique};
+use crate::support::proxy::Proxy;
+use crate::support::say;
+
+const ACTIONS: [&str; 12] = [
+    "BookingCreate",
+    "BookingUpdate",
+    "BookingDelete",
+    "CoworkerCreate",
+    "CoworkerUpdate",
+    "CoworkerDelete",
+    "TeamCreated",
+    "TeamUpdated",
+    "ProductCreate",
+    "ProductUpdate",
+    "TariffCreate",
+    "TariffUpdate",
+];
+
+const SENDERS: usize = 96;
+
+async fn cluster() -> ([Proxy; BROKERS], OwnCluster) {
+    let proxies = [([127, 0, 0, 1], 9).into(); BROKERS].map(Proxy::start);
+    let cluster = OwnCluster::start_behind(proxies.each_ref().map(Proxy::address));
+    for (broker, proxy) in proxies.iter().enumerate() {
+        proxy.retarget(cluster.behind_proxy(broker));
+    }
+    (proxies, cluster)
+}
+
+/// The largest number of requests that may be in flight for a broker.
+fn limit(metrics: &Reply) -> f64 {
+    let text = String::from_utf8_lossy(&metrics.body);
+    let series = text.lines().filter(|line| line.starts_with("nexudus_bridge_in_flight_requests_limit{"));
+    series.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).fold(0.0, f64::max)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_keep_their_order_while_the_window_changes_a_leader_is_killed_and_partitions_are_added() {
+    let (proxies, cluster) = cluster().await;
+    let prefix = format!("{}.", unique("it"));
+    for action in ACTIONS.iter().chain(&["quarantine"]) {
+        cluster.client().create_topic(&format!("{prefix}{action}"), 3, &[]);
+    }
+    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
+    let bridge =
+        TestBridge::on(&bootstrap, cluster.client(), prefix, &[("kafka.confirm_timeout", "30s")]).await;
+    bridge.wait_until_ready_is(200).await;
+    proxies.iter().for_each(|proxy| proxy.slow(Duration::from_millis(5)));
+
+    let is_over = AtomicBool::new(false);
+    let confirmed = AtomicUsize::new(0);
+    let senders = (0..SENDERS).map(async |id| {
+        let action = ACTIONS[id % ACTIONS.len()];
+        let (mut repeated, mut number) = (0, 0);
+        while !is_over.load(Ordering::Relaxed) {
+            number += 1;
+            let body = format!(r#"{{"Id":{id},"N":{number}}}"#);
+            while bridge.deliver(action, body.clone()).await.status != 200 {
+                repeated += 1;
+            }
+            confirmed.fetch_add(1, Ordering::Relaxed);
+        }
+        (action, id, number, repeated)
+    });
+    let faults = async {
+        let metrics = bridge.wait_until_admin("/metrics", |reply| limit(reply) >= 10.0).await;
+        say(&format!("up to {} requests in flight for a broker", limit(&metrics)));
+        cluster.kill(1);
+        more(&confirmed, 500).await;
+        cluster.start_again(&[1]).expect("the broker starts again");
+        bridge.kafka().add_partitions(&bridge.name_of(ACTIONS[0]), 6);
+        more(&confirmed, 500).await;
+        proxies.iter().for_each(Proxy::restore); // near again
+        more(&confirmed, 2_000).await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let (sent, ()) = tokio::join!(join_all(senders), faults);
+
+    let mut seen: BTreeMap<(&str, u64), Vec<u64>> = BTreeMap::new();
+    for action in ACTIONS {
+        let mut messages = bridge.kafka().read_to_end(&bridge.name_of(action));
+        // A key of the topic with more partitions changes its partition once.
+        messages.sort_by_key(|message| (message.partition, message.offset));
+        for message in messages {
+            let record: Value = serde_json::from_slice(&message.value).expect("JSON");
+            let number = |name: &str| record[name].as_u64().expect("a number");
+            seen.entry((action, number("Id"))).or_default().push(number("N"));
+        }
+    }
+    // When a message times out, librdkafka may write what is in flight twice, also for deliveries that are answered 200.
+    let may_repeat = sent.iter().any(|(_, _, _, repeated)| *repeated > 0);
+    for (action, id, last, _) in sent {
+        let numbers = &seen[&(action, id as u64)];
+        assert!(
+            numbers.len() == last || may_repeat,
+            "{action} {id}: {last} confirmed, {} messages",
+            numbers.len()
+        );
+        let mut all: Vec<u64> = numbers.clone();
+        all.sort_unstable();
+        all.dedup();
+        assert!(
+            all.iter().copied().eq(1..=last as u64),
+            "{action} {id}: {last} confirmed, on the topic {all:?}"
+        );
+        if action != ACTIONS[0] {
+            let mut first = BTreeSet::new();
+            let firsts: Vec<u64> = numbers.iter().copied().filter(|number| first.insert(*number)).collect();
+            assert!(firsts.is_sorted(), "{action} {id}: {numbers:?}");
+        }
+    }
+}
+
+/// Waits until so many more deliveries are confirmed.
+async fn more(confirmed: &AtomicUsize, count: usize) {
+    let (begun, wanted) = (Instant::now(), confirmed.load(Ordering::Relaxed) + count);
+    while confirmed.load(Ordering::Relaxed) < wanted {
+        assert!(
+            begun.elapsed() < 4 * PATIENCE,
+            "{} of {wanted} are confirmed",
+            confirmed.load(Ordering::Relaxed)
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_does_not_answer_holds_up_only_its_own_partitions() {
+    let (proxies, cluster) = cluster().await;
+    let prefix = format!("{}.", unique("it"));
+    for (action, node) in [("BookingCreate", 1), ("CoworkerCreate", 2), ("TeamCreated", 3), ("quarantine", 3)]
+    {
+        cluster.client().create_topic_on(&format!("{prefix}{action}"), node);
+    }
+    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
+    let settings = [("kafka.confirm_timeout", "30s")];
+    let bridge = TestBridge::on(&bootstrap, cluster.client(), prefix, &settings).await;
+    for action in ["BookingCreate", "CoworkerCreate", "TeamCreated"] {
+        bridge.deliver_until_confirmed(action, r#"{"Id":1}"#).await;
+    }
+    proxies[0].stall();
+    let is_held = AtomicBool::new(true);
+    let held = async {
+        let waiting = (0..100).map(|id| bridge.deliver("BookingCreate", format!(r#"{{"Id":{id}}}"#)));
+        for reply in join_all(waiting).await {
+            reply.events("confirmed");
+        }
+        is_held.store(false, Ordering::Relaxed);
+    };
+    let others = async {
+        for id in 0..200 {
+            for action in ["CoworkerCreate", "TeamCreated"] {
+                bridge.deliver(action, format!(r#"{{"Id":{id}}}"#)).await.events("confirmed");
+            }
+        }
+        assert!(is_held.load(Ordering::Relaxed), "the broker that does not answer has answered");
+        proxies[0].restore();
+    };
+    tokio::join!(held, others);
+}
