@@ -3,7 +3,7 @@
 //! Two costs pull in opposite directions. Events that wait for a request in flight lose that time, and far away from a broker
 //! this is nearly all of the time. But events that wait go into larger batches, and near a broker, where the processors are
 //! the limit, larger batches bring every answer forward. Round trips and rates do not tell the two cases apart. So the window
-//! tries: from time to time it uses the next larger or smaller size for some moments, in turns with the present one, and keeps
+//! tries: from time to time it uses a larger or smaller size for some moments, in turns with the present one, and keeps
 //! the size with the shorter mean delay between the submission of an event and its answer. This is the mean number of events
 //! without an answer, divided by the rate of answers (Little's law), so no event is timed by itself.
 //!
@@ -32,8 +32,11 @@ const SLOTS: usize = 2;
 const WORTH_TRYING: f64 = 1.5;
 
 /// A higher level has to shorten the delay to this part; a lower one costs less, so it may lengthen the delay by this factor.
-const BETTER: f64 = 0.95;
-const AS_GOOD: f64 = 1.02;
+const BETTER: f64 = 0.9;
+const AS_GOOD: f64 = 1.05;
+
+/// No level may lower the rate of answers to less than this part. A lower one that raises the rate by as much is taken in any case.
+const AS_MANY: f64 = 0.98;
 
 /// After both neighbours were tried in vain, the next trial comes after the first of these; then doubled, up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
@@ -111,6 +114,11 @@ impl Load {
     /// In seconds.
     fn delay(&self) -> f64 {
         self.area / self.answers.max(1.0)
+    }
+
+    /// Answers a second.
+    fn rate(&self) -> f64 {
+        self.answers.max(1.0) / self.seconds.max(1e-9)
     }
 
     fn mean(&self) -> f64 {
@@ -221,7 +229,8 @@ impl Window {
         let is_due = mean >= WORTH_TRYING && now >= self.next_trial;
         if is_due {
             self.is_upwards = (self.is_upwards || self.level == 0) && self.level < LEVELS;
-            let level = if self.is_upwards { self.level + 1 } else { self.level - 1 };
+            // Neighbours may be alike where a level further down is better.
+            let level = if self.is_upwards { self.level + 1 } else { self.level / 2 };
             self.needed = producers(level.max(self.level));
             if self.needed <= there {
                 let nothing = Load::new(0, now);
@@ -233,8 +242,13 @@ impl Window {
 
     fn decide(&mut self, trial: &Trial, now: Instant) {
         let [present, other] = &trial.loads;
-        let limit = if trial.level > self.level { BETTER } else { AS_GOOD };
-        if other.delay() < present.delay() * limit {
+        // A busy processor makes events wait before they are submitted, which shows in the rate only.
+        let (rate, delay) = (other.rate() / present.rate(), other.delay() / present.delay().max(1e-9));
+        let is_better = match trial.level > self.level {
+            true => rate >= AS_MANY && delay < BETTER,
+            false => rate * AS_MANY > 1.0 || (rate >= AS_MANY && delay < AS_GOOD),
+        };
+        if is_better {
             (self.level, self.settled) = (trial.level, other.mean());
             (self.next_trial, self.pause, self.is_second_try) = (now, PAUSE.0, false);
             return;
