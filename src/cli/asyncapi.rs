@@ -12,7 +12,8 @@ use super::output::Output;
 use crate::action::{Action, Kind, QUARANTINE, schema};
 use crate::config::{Config, Kafka, Property};
 use crate::event;
-use crate::kafka::topics::{Wanted, wanted};
+use crate::kafka::topic::Wanted;
+use crate::kafka::topics::wanted;
 use crate::outcome::{QuarantineReason, SignatureWarning};
 
 const BINDING_VERSION: &str = "0.5.0";

@@ -10,7 +10,8 @@ use super::client::configuration;
 use super::loaded;
 use super::output::{self, ADDED, Output, WARNING, styled};
 use crate::kafka::contact::reach;
-use crate::kafka::topics::{Difference, Plan, Topics, Wanted};
+use crate::kafka::topic::Wanted;
+use crate::kafka::topics::{Difference, Plan, Topics};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {

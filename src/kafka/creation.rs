@@ -13,7 +13,7 @@ use rdkafka::bindings;
 use rdkafka::client::Client;
 use rdkafka::types::{RDKafkaAdminOp, RDKafkaErrorCode, RDKafkaRespErr};
 
-use super::topics::{Failed, Wanted};
+use super::topic::{Failed, Wanted};
 
 /// Time for librdkafka to report that a request timed out.
 const MARGIN: Duration = Duration::from_secs(2);

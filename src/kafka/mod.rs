@@ -1,11 +1,12 @@
 //! Kafka: everything that knows librdkafka.
 //!
-//! In reading order: [`settings`] are the clients', `oauth` hands them tokens, [`producer`] takes events, [`confirm`]
-//! waits for the broker's word and sorts its errors, [`status`] is what the client knows of the cluster (`context`,
-//! `statistics` and [`watch`] write it), `usefulness` doubts a producer that no longer serves, [`topics`] plans and creates (`creation`
-//! sends the request), [`preparation`] keeps the topics as wanted, [`topic_state`] holds its result, [`contact`]
-//! checks for commands whether a cluster accepts connections, [`consumer`] reads back, [`progress`] remembers what was done
-//! with what was read, [`embedded`] is a broker inside the process.
+//! In reading order: [`settings`] are the clients', `oauth` gives them tokens. [`producer`] takes events and keeps librdkafka's
+//! producers, each a `client`; `queue` holds the events, `scheduler` decides when each is sent (`partition` by key, `window` how
+//! many at a time), [`confirm`] waits for the answer and sorts errors. [`status`] is what the client knows of the cluster
+//! (`context`, `statistics` and [`watch`] write it), and `usefulness` finds a producer that no longer works. [`topics`] plans and
+//! creates topics ([`topic`] is one of them, `creation` sends the request), [`preparation`] keeps them as wanted, [`topic_state`]
+//! holds the result. [`contact`] checks for commands whether a cluster accepts connections, [`consumer`] reads back,
+//! [`progress`] remembers what was done with what was read, [`embedded`] is a broker inside the process.
 
 mod client;
 pub mod confirm;
@@ -24,6 +25,7 @@ mod scheduler;
 pub mod settings;
 mod statistics;
 pub mod status;
+pub mod topic;
 pub mod topic_state;
 pub mod topics;
 mod usefulness;

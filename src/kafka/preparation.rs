@@ -5,12 +5,15 @@
 //! topic. Topics that Kafka refused, and a cluster that does not answer, are retried with exponential back-off.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::status::Status;
+use super::topic::Failed;
 use super::topic_state::{Phase, TopicState};
-use super::topics::{Failed, Plan, Topics, TopicsError};
+use super::topics::{Plan, Topics, TopicsError};
 use super::watch::Watch;
 use crate::config::Config;
 
@@ -46,7 +49,7 @@ impl Preparation {
     pub fn adopt(&self, config: &Config) {
         let config = Arc::new(config.clone());
         self.watch.want(&config);
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.config.lock() = config;
         self.status.topics().look();
     }
 
@@ -59,7 +62,7 @@ impl Preparation {
     pub async fn run(&self) {
         let (mut log, mut schedule) = (Log::default(), Schedule::new(RETRY));
         loop {
-            let config = Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner));
+            let config = Arc::clone(&self.config.lock());
             let looked = self.look(&config, &mut log).await.unwrap_or_else(|error| {
                 log.failed(&error);
                 Looked::Unfinished

@@ -5,7 +5,6 @@
 //! words.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,13 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifie
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{FutureProducer, Producer as _};
-use rdkafka::types::RDKafkaErrorCode;
 
 use super::context::Context;
 use super::creation;
 use super::oauth::hand_over;
 use super::settings::{apply as apply_properties, connection_config, describe};
 use super::status::Status;
+use super::topic::{Failed, Wanted};
 use crate::action::QUARANTINE;
 use crate::config::{Config, Kafka};
 use crate::token::TokenServer;
@@ -28,19 +27,6 @@ use crate::token::TokenServer;
 const EMBEDDED_CLUSTER: &str = "mockCluster";
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A topic that the configuration asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Its full name.
-    pub name: String,
-    /// Its partitions; -1 for the cluster's default.
-    pub partitions: i32,
-    /// Its replicas; -1 for the cluster's default.
-    pub replication_factor: i32,
-    /// Its settings.
-    pub config: BTreeMap<String, String>,
-}
 
 /// What an existing topic has otherwise than the configuration asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,46 +60,6 @@ pub struct Plan {
 pub struct TopicsError {
     what: String,
     explanation: Option<String>,
-}
-
-/// A topic that could not be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
-    /// The topic.
-    pub topic: String,
-    /// Kafka's error code.
-    pub code: RDKafkaErrorCode,
-    /// Kafka's message; empty where it sent none.
-    pub message: String,
-}
-
-impl Failed {
-    /// The error by name, Kafka's message, and advice, without the topic.
-    pub fn error(&self) -> String {
-        use RDKafkaErrorCode as Code;
-        let Self { code, message, .. } = self;
-        let advice = match code {
-            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
-                "; the user needs CREATE on the topic (or on the cluster), or set topics.create = false and create it otherwise"
-            }
-            Code::InvalidReplicationFactor => {
-                "; the cluster has fewer brokers than topics.replication_factor"
-            }
-            Code::PolicyViolation => "; a policy of the cluster forbids it",
-            Code::InvalidConfig => "; one of the settings in [topics.config] is not a topic setting",
-            _ => "",
-        };
-        match message.trim_end_matches(['.', ' ']) {
-            "" => format!("{code}{advice}"),
-            message => format!("{code:?}: {message}{advice}"),
-        }
-    }
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.topic, self.error())
-    }
 }
 
 /// Every topic that the configuration asks for: one for each action of any source, and the quarantine topic.

@@ -1,0 +1,59 @@
+//! A topic that the configuration asks for, and one that could not be created.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rdkafka::types::RDKafkaErrorCode;
+
+/// A topic that the configuration asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its full name.
+    pub name: String,
+    /// Its partitions; -1 for the cluster's default.
+    pub partitions: i32,
+    /// Its replicas; -1 for the cluster's default.
+    pub replication_factor: i32,
+    /// Its settings.
+    pub config: BTreeMap<String, String>,
+}
+
+/// A topic that could not be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The topic.
+    pub topic: String,
+    /// Kafka's error code.
+    pub code: RDKafkaErrorCode,
+    /// Kafka's message; empty where it sent none.
+    pub message: String,
+}
+
+impl Failed {
+    /// The error by name, Kafka's message, and advice, without the topic.
+    pub fn error(&self) -> String {
+        use RDKafkaErrorCode as Code;
+        let Self { code, message, .. } = self;
+        let advice = match code {
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+                "; the user needs CREATE on the topic (or on the cluster), or set topics.create = false and create it otherwise"
+            }
+            Code::InvalidReplicationFactor => {
+                "; the cluster has fewer brokers than topics.replication_factor"
+            }
+            Code::PolicyViolation => "; a policy of the cluster forbids it",
+            Code::InvalidConfig => "; one of the settings in [topics.config] is not a topic setting",
+            _ => "",
+        };
+        match message.trim_end_matches(['.', ' ']) {
+            "" => format!("{code}{advice}"),
+            message => format!("{code:?}: {message}{advice}"),
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.topic, self.error())
+    }
+}
