@@ -13,9 +13,10 @@
 
 use std::ffi::{CString, c_char};
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::bindings;
 use rdkafka::client::Client;
@@ -62,8 +63,7 @@ impl Tokens {
         former: Option<&Self>,
         tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
     ) -> Self {
-        let carried =
-            former.and_then(|former| former.latest.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let carried = former.and_then(|former| former.latest.lock().clone());
         Self::start(server, carried, Duration::ZERO, tell)
     }
 
@@ -81,7 +81,7 @@ impl Tokens {
     /// Calls `show` with the latest token, if there is a valid one, for a client that was made just now. No newer token can
     /// come between.
     pub(super) fn with_latest(&self, show: impl FnOnce(&Token)) {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock();
         latest.as_ref().filter(|token| token.expires() > SystemTime::now()).map(show);
     }
 }
@@ -122,7 +122,7 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
             tracing::debug!(%lifetime, principal = token.principal(), "a token was fetched");
         }
         self.failures = 0;
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock();
         let token = latest.insert(token);
         (self.tell)(Ok(token));
         refresh_in(token)

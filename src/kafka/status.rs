@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::topic_state::TopicState;
@@ -179,7 +179,7 @@ impl Status {
 
     /// Whether a line of the client's may be in the log now, and how many of its facility were left out before it.
     pub(super) fn said(&self, facility: &str) -> Option<u64> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock();
         match lines.get(facility) {
             Some(limit) => limit.left_out(),
             None => lines.entry(facility.to_owned()).or_default().left_out(),
@@ -192,7 +192,7 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -5,10 +5,11 @@
 //! topic only; the whole list, which can be long, is read less often, to find topics that are missing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::metadata::MetadataTopic;
 
 use super::producer::Producer;
@@ -59,7 +60,7 @@ impl Watch {
 
     /// Watches for the topics that `config` asks for from now on.
     pub(super) fn want(&self, config: &Config) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = names(config);
+        *self.wanted.lock() = names(config);
         self.look();
     }
 
@@ -142,7 +143,7 @@ impl Round {
         let Ok(metadata) = listed else { return };
         self.listed = Some(Instant::now());
         let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
-        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = self.wanted.lock();
         let missing: Vec<String> =
             wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
         let leaders = metadata.topics().iter().filter(|topic| wanted.contains(topic.name())).map(leaders);
