@@ -31,13 +31,13 @@ use crate::telemetry::limit::Limit;
 use crate::token::{TokenError, TokenServer};
 use crate::vital::Part;
 
-/// How long a new librdkafka producer may take to read the topics, before it is used.
+/// Time-out of a new librdkafka producer for reading the topics, before it is used.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// The waits before a dead client is replaced, when the last one lived shortly: from the first, doubled, up to the second.
 const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// A client that lived so long was well.
+/// Minimum life of a client after which the next replacement waits as for a first one.
 const LIVED_WELL: Duration = Duration::from_secs(60);
 
 /// The bridge's producer.
@@ -46,9 +46,9 @@ pub struct Producer {
     replacing: Mutex<Replacing>,
     /// Its password can change.
     config: Mutex<ClientConfig>,
-    /// After so long no message has been without an answer.
+    /// Upper bound of the time between handing a message to librdkafka and its delivery report.
     message_timeout: Duration,
-    /// Where librdkafka's producers sign in with tokens.
+    /// The task that fetches tokens, if librdkafka's producers sign in with tokens.
     tokens: Mutex<Option<Tokens>>,
     status: Arc<Status>,
     metrics: Arc<Metrics>,
@@ -211,7 +211,7 @@ impl Producer {
         &self.status
     }
 
-    /// After so long no message has been without an answer.
+    /// Upper bound of the time between handing a message to librdkafka and its delivery report.
     pub(super) fn message_timeout(&self) -> Duration {
         self.message_timeout
     }
@@ -270,14 +270,21 @@ impl Producer {
     }
 
     fn replace(&self, replacing: &mut Replacing, fresh: Arc<Client>) {
-        let old = self.queue.use_clients(vec![fresh]);
+        let old = self.put_in_use(vec![fresh]);
         self.metrics.producer_rebuilds.inc();
         replacing.born = Instant::now();
         self.retire(replacing, old.iter());
+    }
+
+    /// Uses these librdkafka producers from now on, and gives back the former ones.
+    fn put_in_use(&self, clients: Vec<Arc<Client>>) -> Arc<Vec<Arc<Client>>> {
+        let old = self.queue.use_clients(clients);
+        // A password or a token that came after they were made went to the former ones only.
         for client in &*self.queue.clients() {
             self.renew_password(client);
             self.show_token(client);
         }
+        old
     }
 
     fn retire<'a>(&self, replacing: &mut Replacing, clients: impl Iterator<Item = &'a Arc<Client>>) {
@@ -287,7 +294,7 @@ impl Producer {
         }
     }
 
-    /// Makes librdkafka producers, or gives some up, until there are so many besides the first.
+    /// Makes or gives up librdkafka producers until there are `needed` besides the first.
     fn adjust(&self, needed: usize) {
         let mut fresh = Vec::new();
         for _ in self.queue.clients().len()..=needed {
@@ -303,7 +310,7 @@ impl Producer {
         let spare = clients.split_off(clients.len().min(needed + 1));
         clients.extend(fresh);
         tracing::debug!(producers = clients.len(), "the number of Kafka producers is changed");
-        self.queue.use_clients(clients);
+        self.put_in_use(clients);
         self.retire(&mut replacing, spare.iter());
         drop(spare);
         self.end_retired(&mut replacing.retired);
