@@ -22,7 +22,7 @@ use super::context::{Context, contain};
 use super::scheduler::{DIRECT, Ticket};
 use crate::event::{Event, Stream};
 
-/// How long the thread waits for a delivery report before it looks after the queue.
+/// Maximum time for which the thread waits for a delivery report before it calls `look`.
 const POLL: Duration = Duration::from_millis(100);
 
 /// The answer of one message.
@@ -32,11 +32,11 @@ pub(super) type Reply = oneshot::Sender<Result<Position, Unconfirmed>>;
 pub(super) struct Client {
     producer: Arc<BaseProducer<Reports>>,
     is_ended: Arc<AtomicBool>,
-    /// Whether its statistics are shown.
+    /// The metrics show its statistics.
     pub(super) is_in_use: Arc<AtomicBool>,
 }
 
-/// How a message is sent.
+/// The way of a message: directly, or in a batch of the scheduler.
 #[derive(Clone)]
 pub(super) enum Sending {
     Direct(Ticket),
@@ -49,15 +49,15 @@ pub(super) struct BatchOnTheWay {
     messages: usize,
     /// Messages without an answer.
     left: AtomicUsize,
-    /// It is not known of some message whether it was written.
+    /// The answer of some message leaves open whether it was written.
     is_unsure: AtomicBool,
 }
 
-/// What the scheduler has to know of messages that have their answers.
+/// Messages that have their answers, for the scheduler.
 pub(super) struct Answered {
     pub(super) queue: usize,
     pub(super) messages: usize,
-    /// It is known whether they were written.
+    /// The answers tell whether the messages were written.
     pub(super) is_sure: bool,
 }
 
@@ -109,14 +109,14 @@ impl Client {
         self.producer.client()
     }
 
-    /// How many messages have no answer yet.
+    /// Returns the number of messages without an answer.
     pub(super) fn in_flight(&self) -> usize {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
-    /// Waits until every message is answered; whether that was in time.
-    pub(super) fn flush(&self, patience: Duration) -> bool {
-        self.producer.flush(patience).is_ok()
+    /// Waits until every message is answered, for `patience` at most.
+    pub(super) fn flush(&self, patience: Duration) {
+        self.producer.flush(patience).ok(); // an error says that some are not
     }
 
     /// Gives up on what has no answer yet.

@@ -14,19 +14,20 @@ use tokio::sync::oneshot;
 use super::client::{Answered, Client, Outgoing, Sending, Sent, not_sent};
 use super::confirm::{Pending, Position, Unconfirmed};
 use super::scheduler::{Batch, Scheduler, Size, Ticket};
+use super::settings::limits;
 use crate::event::Event;
 use crate::metrics::Metrics;
 
 /// The requests that an idempotent producer may have in flight for one broker.
 const REQUESTS: usize = 5;
 
-/// The scheduler is looked after so often.
+/// Interval of [`PublishQueue::tick`].
 const TICK: Duration = Duration::from_millis(5);
 
-/// Producers that were not needed for so long are given up.
+/// Producers that were not needed for this time are given up.
 const SPARE: Duration = Duration::from_secs(60);
 
-/// How long one producer is waited for at a time when all end.
+/// Time-out of one flush when all producers end.
 const FLUSH: Duration = Duration::from_millis(100);
 
 /// All events that have no answer yet.
@@ -34,19 +35,19 @@ pub(super) struct PublishQueue {
     scheduled: Mutex<Scheduled>,
     /// The producers in use; the first one sends directly.
     clients: ArcSwap<Vec<Arc<Client>>>,
-    /// Messages and their bytes: how many there are, and how many there may be.
+    /// Messages and their bytes, each with a limit.
     messages: Bounded,
     bytes: Bounded,
     message_timeout: Duration,
     metrics: Arc<Metrics>,
-    /// Asks for so many producers besides the first.
+    /// Asks for this number of producers besides the first.
     demand: Box<dyn Fn(usize) + Send + Sync>,
 }
 
 struct Scheduled {
     scheduler: Scheduler<Outgoing>,
     ticked: Instant,
-    /// When all producers were last needed.
+    /// The last time at which all producers were needed.
     all_needed: Instant,
 }
 
@@ -62,13 +63,9 @@ impl PublishQueue {
         metrics: Arc<Metrics>,
         demand: impl Fn(usize) + Send + Sync + 'static,
     ) -> Self {
-        let number = |name: &str, default: usize| {
-            config.get(name).and_then(|value| value.parse().ok()).unwrap_or(default)
-        };
-        let messages = number("queue.buffering.max.messages", 100_000);
-        // librdkafka takes 0 for no limit.
-        let messages = if messages == 0 { usize::MAX } else { messages };
-        let requests = number("max.in.flight", number("max.in.flight.requests.per.connection", REQUESTS));
+        let [messages, bytes] = limits(config);
+        let names = ["max.in.flight", "max.in.flight.requests.per.connection"];
+        let requests = names.iter().find_map(|name| config.get(name)?.parse().ok()).unwrap_or(REQUESTS);
         let now = Instant::now();
         Self {
             scheduled: Mutex::new(Scheduled {
@@ -78,7 +75,7 @@ impl PublishQueue {
             }),
             clients: ArcSwap::default(),
             messages: Bounded::new(messages),
-            bytes: Bounded::new(number("queue.buffering.max.kbytes", 1 << 20).saturating_mul(1024)),
+            bytes: Bounded::new(bytes),
             message_timeout,
             metrics,
             demand: Box::new(demand),
@@ -131,19 +128,22 @@ impl PublishQueue {
 
     /// Gives a message its answer, and sends what it made room for.
     pub(super) fn answered(&self, sent: Sent, result: Result<Position, Unconfirmed>) {
-        self.release(sent.bytes());
-        if let Some(answered) = sent.answer(result) {
-            let mut batches = VecDeque::new();
-            self.finish(answered, &mut batches);
-            self.send(batches);
-        }
+        let mut batches = VecDeque::new();
+        self.answer(sent, result, &mut batches);
+        self.send(batches);
     }
 
-    fn finish(&self, answered: Answered, batches: &mut VecDeque<Batch<Outgoing>>) {
+    /// Gives a message its answer. What may be sent now goes to `batches`.
+    fn answer(
+        &self,
+        sent: Sent,
+        result: Result<Position, Unconfirmed>,
+        batches: &mut VecDeque<Batch<Outgoing>>,
+    ) {
+        self.release(sent.bytes());
+        let Some(Answered { queue, messages, is_sure }) = sent.answer(result) else { return };
         let (mut next, mut given_up) = (Vec::new(), Vec::new());
-        let Answered { queue, messages, is_sure } = answered;
-        let patience = self.message_timeout / 2;
-        let now = Instant::now();
+        let (patience, now) = (self.message_timeout / 2, Instant::now());
         self.scheduled.lock().scheduler.answered(
             (queue, messages),
             is_sure,
@@ -166,10 +166,8 @@ impl PublishQueue {
         while let Some(Batch { ticket, events }) = batches.pop_front() {
             let (client, batch) = (self.client(ticket), Sending::new(ticket, events.len()));
             for message in events {
-                let Err((unconfirmed, sent)) = client.send(message, &batch) else { continue };
-                self.release(sent.bytes());
-                if let Some(answered) = sent.answer(Err(unconfirmed)) {
-                    self.finish(answered, &mut batches);
+                if let Err((unconfirmed, sent)) = client.send(message, &batch) {
+                    self.answer(sent, Err(unconfirmed), &mut batches);
                 }
             }
         }
@@ -207,12 +205,12 @@ impl PublishQueue {
         scheduler.forget_brokers();
     }
 
-    /// Each broker's id, with its requests in flight and how many there may be.
+    /// Returns each broker's id, its requests in flight and the limit of these.
     pub(super) fn windows(&self) -> Vec<(i32, usize, usize)> {
         self.scheduled.lock().scheduler.windows().collect()
     }
 
-    /// Waits until every event has its answer, then gives up on the rest; how many those were. Blocks.
+    /// Waits until every event has its answer, for `patience` at most, then gives up on the rest. Returns the number of those. Blocks.
     pub(super) fn close(&self, patience: Duration) -> usize {
         let deadline = Instant::now() + patience;
         let clients = self.clients();
@@ -227,9 +225,7 @@ impl PublishQueue {
             let waiting = self.scheduled.lock().scheduler.clear();
             self.give_up(waiting, RDKafkaErrorCode::PurgeQueue);
             clients.iter().for_each(|client| client.purge());
-            clients.iter().for_each(|client| {
-                client.flush(FLUSH); // the purged messages' reports
-            });
+            clients.iter().for_each(|client| client.flush(FLUSH)); // the purged messages' reports
         }
         left
     }

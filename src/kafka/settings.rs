@@ -70,7 +70,7 @@ pub(super) fn connection_config(kafka: &Kafka) -> ClientConfig {
     client
 }
 
-/// What the bridge's producers need. The scheduler makes the batches, so librdkafka never waits for more (`linger.ms`); five
+/// Returns the configuration of the bridge's producers. The scheduler makes the batches, so librdkafka never waits for more (`linger.ms`); five
 /// requests in flight are the most that an idempotent producer may have.
 pub(super) fn producer_config(config: &Config) -> ClientConfig {
     let kafka = &config.kafka;
@@ -97,12 +97,21 @@ pub(super) fn producer_config(config: &Config) -> ClientConfig {
     client
 }
 
-/// Returns how many messages and bytes the queue of a producer may hold. librdkafka takes 0 messages for no limit.
+/// Returns the maximum number of messages and bytes that wait for an answer, for a gauge.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; limits are far below 2^53")]
 pub fn queue_limits(config: &Config) -> [f64; 2] {
-    let client = producer_config(config);
-    let limit = |name| client.get(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or(f64::INFINITY);
+    limits(&producer_config(config))
+        .map(|limit| if limit == usize::MAX { f64::INFINITY } else { limit as f64 })
+}
+
+/// Returns the maximum number of messages and bytes that wait for an answer. librdkafka takes 0 messages for no limit.
+pub(super) fn limits(client: &ClientConfig) -> [usize; 2] {
+    let limit = |name| client.get(name).and_then(|value| value.parse().ok()).unwrap_or(usize::MAX);
     let messages = limit("queue.buffering.max.messages");
-    [if messages == 0.0 { f64::INFINITY } else { messages }, limit("queue.buffering.max.kbytes") * 1024.0]
+    [
+        if messages == 0 { usize::MAX } else { messages },
+        limit("queue.buffering.max.kbytes").saturating_mul(1024),
+    ]
 }
 
 /// Puts the user's properties over ours, also where the user knows ours by another name.
