@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::support::bridge::{PATIENCE, SECRET, http_client, sign};
 use crate::support::kafka::{free_port, pause};
-use crate::support::program::program;
+use crate::support::program::{PROGRAM, isolated, program};
 
 /// Each state is waited for so long: many programs run at once, on a machine that may be shared.
 const WITHIN: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
@@ -218,18 +218,11 @@ impl Stderr {
             }
             Sink::FullFile => {
                 let file = File::create(self.file()).expect("our own folder");
-                let bridge = program();
                 if !is_broken {
-                    return (bridge, file.into());
+                    return (program(), file.into());
                 }
-                let mut command = Command::new("prlimit");
-                command
-                    .arg("--fsize=1000")
-                    .arg(bridge.get_program())
-                    .envs(bridge.get_envs().filter_map(|(name, value)| Some((name, value?))));
-                for (name, _) in bridge.get_envs().filter(|(_, value)| value.is_none()) {
-                    command.env_remove(name);
-                }
+                let mut command = isolated("prlimit");
+                command.arg("--fsize=1000").arg(PROGRAM);
                 (command, file.into())
             }
             Sink::ClosedPipe | Sink::UnreadPipe => {

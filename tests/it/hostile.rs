@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::process::Command;
 
 use futures_util::future::join_all;
 use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
@@ -11,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::bridge::{PATIENCE, SECRET, TestBridge, http_client, sign};
-use crate::support::program::{Running, field, program};
+use crate::support::program::{PROGRAM, Running, field, isolated};
 use crate::support::say;
 
 const RECORD: &str = r#"{"Id":1}"#;
@@ -304,16 +303,8 @@ impl Served {
             broker.bootstrap_servers()
         );
         std::fs::write(&file, text).expect("written");
-        let bridge = program();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{ulimit}; exec \"$0\" serve --config \"$1\"")]);
-        shell.arg(bridge.get_program()).arg(&file).env("NO_COLOR", "1");
-        for (name, value) in bridge.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
+        let mut shell = isolated("sh");
+        shell.args(["-c", &format!("{ulimit}; exec \"$0\" serve --config \"$1\"")]).arg(PROGRAM).arg(&file);
         let running = Running::start(&mut shell);
         let said = running.lines_until("the bridge is listening");
         let line = said.last().expect("it ends with the line");

@@ -1,7 +1,7 @@
 //! The five-minute tour of `docs/getting-started.md`, from the first plan through an outage to the recovery: the bridge, the
 //! embedded broker and the double as the tour runs them, the commands by the real program.
 
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use nexudus_double::tour::{Args, Tour};
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::support::bridge::{PATIENCE, http_client};
 use crate::support::kafka::{free_port, pause};
-use crate::support::program::{err, header, out, program};
+use crate::support::program::{PROGRAM, err, header, isolated, out};
 
 use nexudus_bridge::app::Ended;
 
@@ -37,14 +37,8 @@ impl Running {
     /// Runs a command in a shell, after the export line of the banner.
     fn run(&self, command: &str) -> Output {
         let export = self.banner.lines().find(|line| line.starts_with("  export ")).expect("a line to copy");
-        let mut shell = Command::new("sh");
-        let own = program(); // the shell's environment is that of the program in all tests
-        own.get_envs().for_each(|(name, value)| match value {
-            Some(value) => drop(shell.env(name, value)),
-            None => drop(shell.env_remove(name)),
-        });
-        let script = format!("{export}\nexec {} {command}", env!("CARGO_BIN_EXE_nexudus-bridge"));
-        shell.args(["-c", &script]).current_dir(std::env::temp_dir()).output().expect("a shell can be run")
+        let script = format!("{export}\nexec {PROGRAM} {command}");
+        isolated("sh").args(["-c", &script]).output().expect("a shell can be run")
     }
 
     #[track_caller]

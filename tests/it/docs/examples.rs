@@ -3,12 +3,12 @@
 //! Docker, sudo, the network or more than a minute is `console` or `text`, which no test runs.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use super::page::{Block, Page, pages, repository};
 use crate::support::kafka::certificates::Authority;
 use crate::support::kafka::free_port;
-use crate::support::program::{Running, err, out, program};
+use crate::support::program::{PROGRAM, Running, err, isolated, out, program};
 
 /// A secret that every kind of secret file takes: text, and base32 for one-time passwords.
 const SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
@@ -113,22 +113,13 @@ impl Reader {
     /// Runs a block. `cargo run --` is the program that the tests have built; addresses get the free ports.
     fn run(&self, block: &str) -> Output {
         let Self { ingress, kafka, .. } = self;
-        let program_path = env!("CARGO_BIN_EXE_nexudus-bridge");
         let cargo = format!(
             "cargo() {{\n  shift 2; name=$1; shift\n  case $name in\n    send) set -- --url http://127.0.0.1:{ingress} \"$@\" ;;\n    \
-             tail) set -- --bootstrap 127.0.0.1:{kafka} \"$@\" ;;\n  esac\n  {program_path} \"$name\" \"$@\"\n}}"
+             tail) set -- --bootstrap 127.0.0.1:{kafka} \"$@\" ;;\n  esac\n  {PROGRAM} \"$name\" \"$@\"\n}}"
         );
         let block = block.replace("127.0.0.1:8080", &format!("127.0.0.1:{ingress}"));
         let script = format!("set -eu\n{cargo}\n{block}");
-        let own = program();
-        let mut shell = Command::new("sh");
-        for (name, value) in own.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell.args(["-c", &script]).current_dir(repository()).output().expect("a shell can be run")
+        isolated("sh").args(["-c", &script]).current_dir(repository()).output().expect("a shell can be run")
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use indicatif::HumanCount;
 use nexudus_bridge::config::load::{self, Environment, Mistakes};
 use nexudus_bridge::config::{Origin, Setting};
 use nexudus_bridge::kafka::settings::check_property;
@@ -124,14 +125,8 @@ fn allowed(section: &str, key: &str) -> String {
 
 /// Returns the text with the digits of long numbers in groups.
 fn grouped(text: &str) -> String {
-    let words = text.split(' ').map(|word| match word.parse::<i64>() {
-        Ok(number) if number >= 1_000 => {
-            let digits = number.to_string();
-            let first = digits.len() % 3;
-            let mut groups: Vec<&str> = if first == 0 { Vec::new() } else { vec![&digits[..first]] };
-            groups.extend((first..digits.len()).step_by(3).map(|at| &digits[at..at + 3]));
-            groups.join(",")
-        }
+    let words = text.split(' ').map(|word| match word.parse() {
+        Ok(number) if number >= 1_000 => HumanCount(number).to_string(),
         _ => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")

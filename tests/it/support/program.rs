@@ -10,9 +10,17 @@ use serde_json::Value;
 
 use super::bridge::PATIENCE;
 
+/// The path of the program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_nexudus-bridge");
+
 /// The program with nothing of this machine's environment that could configure it.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nexudus-bridge"));
+    isolated(PROGRAM)
+}
+
+/// A command with nothing of this machine's environment that could configure the program, for a command that runs it.
+pub(crate) fn isolated(command: &str) -> Command {
+    let mut command = Command::new(command);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NEXUDUS_BRIDGE") {
             command.env_remove(name);
