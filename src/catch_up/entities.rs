@@ -1,7 +1,7 @@
 //! The kinds of records, as data beside the catalogue: the field that holds the location of each.
 //!
-//! That lists can be filtered by `from_{Entity}_UpdatedOn` is documented for webhooks and
-//! follows from naming for the others; what comes is filtered again here, so nothing depends on it. Location fields are those of
+//! Nexudus documents the filter `from_{Entity}_UpdatedOn` for lists of webhooks; for the others the name is inferred. The bridge
+//! filters the records again, so nothing depends on it. Location fields are those of
 //! Nexudus's API pages on each entity; where a record has none, or leaves it empty, the record that it is a part of has it. A
 //! customer, a tariff or a product is no such whole: theirs can be another location than that of a check-in or a contract.
 

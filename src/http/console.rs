@@ -41,13 +41,13 @@ const PACE: Duration = Duration::from_millis(200);
 /// place back. Shorter than a connection may be without a request at work, so that a client that reads sees an orderly end.
 const STREAM_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Whether a request may come from a page of this console, by the name that its browser resolved.
+/// Returns true for a request that may come from a page of this console, by the name that its browser resolved.
 fn is_meant(console: &Console, http: &HttpRequest) -> bool {
     let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     console.any_name || host.is_some_and(leads_nowhere_else)
 }
 
-/// Whether `Host` is an IP address or `localhost`, which DNS rebinding cannot forge.
+/// Returns true if `Host` is an IP address or `localhost`, which DNS rebinding cannot forge.
 fn leads_nowhere_else(host: &str) -> bool {
     if let Some(v6) = host.strip_prefix('[') {
         return v6.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());

@@ -76,7 +76,7 @@ impl State {
         }
     }
 
-    /// Whether `/readyz` answers 200.
+    /// Returns true while `/readyz` answers 200.
     pub fn is_ready(&self) -> bool {
         !self.stopping.load(Ordering::Acquire)
             && self.vital.failure().is_none()

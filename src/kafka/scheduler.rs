@@ -29,7 +29,7 @@ use queue::{OnTheWay, Queue, Waiting};
 /// A batch that has no answer after this time no longer takes up room.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Batches are looked at so often for being late.
+/// Interval of the search for late batches.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The producer of events that are sent directly.
@@ -42,9 +42,9 @@ pub(super) struct Scheduler<T> {
     topics: Vec<Topic>,
     queues: Vec<Queue<T>>,
     brokers: HashMap<i32, Broker>,
-    /// How many producers there are, the direct one left out.
+    /// Number of producers without the direct one.
     producers: usize,
-    /// How many requests each of them may have in flight for a broker.
+    /// Maximum number of requests in flight for each of them and broker.
     requests: usize,
     /// Counts events without a key.
     keyless: usize,
@@ -53,7 +53,7 @@ pub(super) struct Scheduler<T> {
 
 #[derive(Debug)]
 struct Topic {
-    /// 0 while they are not known.
+    /// Their number; 0 while it is not known.
     partitions: usize,
     /// Queues by partition.
     queues: Vec<usize>,
@@ -67,7 +67,7 @@ pub(super) struct Ticket {
     pub(super) queue: usize,
     /// `None`: librdkafka chooses.
     pub(super) partition: Option<i32>,
-    /// Which producer sends it.
+    /// Index of the producer that sends it.
     pub(super) producer: usize,
     /// There is no other event in the request.
     pub(super) is_alone: bool,
@@ -95,12 +95,12 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// How many producers there are, the direct one left out.
+    /// Returns the number of producers without the direct one.
     pub(super) fn producers(&self) -> usize {
         self.producers
     }
 
-    /// There are so many producers from now on, the direct one left out.
+    /// Sets the number of producers without the direct one.
     pub(super) fn set_producers(&mut self, producers: usize) {
         self.producers = producers;
     }
@@ -128,7 +128,7 @@ impl<T> Scheduler<T> {
         None
     }
 
-    /// Whether an event may be sent for which nothing waits in its queue.
+    /// Returns true if an event whose queue holds nothing may be sent at once.
     fn may_send_at_once(&self, queue: usize, is_alone: bool) -> bool {
         let producer = self.producer(queue);
         let Queue { leader, on_the_way, producer: last, .. } = &self.queues[queue];
@@ -139,7 +139,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Which producer is to send what is next in a queue.
+    /// Returns the producer for the next batch of a queue.
     fn producer(&self, queue: usize) -> usize {
         let Queue { topic, partition, leader, producer, is_unsure, .. } = &self.queues[queue];
         if *is_unsure && *producer <= self.producers {
@@ -149,7 +149,7 @@ impl<T> Scheduler<T> {
         broker.map_or(DIRECT, |broker| broker.producer(*topic, *partition, self.producers))
     }
 
-    /// Whether a producer has a request free for a broker. librdkafka collects what is sent directly.
+    /// Returns true if a producer has a request free for a broker. The direct one always has: librdkafka collects its events.
     fn has_room(&self, leader: Option<i32>, producer: usize) -> bool {
         let broker = leader.and_then(|leader| self.brokers.get(&leader));
         producer == DIRECT || broker.is_none_or(|broker| broker.on_the_way(producer) < self.requests)
@@ -213,8 +213,8 @@ impl<T> Scheduler<T> {
     }
 
     /// Notes that `events` of a ticket are answered: all events of a batch at once, those sent directly as they come.
-    /// `is_sure` tells whether it is known what became of them; if not, events that waited for more than `patience` behind
-    /// them go to `given_up`. Batches that may be sent now go to `batches`.
+    /// If the answers leave open whether the events were written (`!is_sure`), events that waited for more than `patience`
+    /// behind them go to `given_up`. Batches that may be sent now go to `batches`.
     pub(super) fn answered(
         &mut self,
         (queue, answered): (usize, usize),
@@ -315,7 +315,7 @@ impl<T> Scheduler<T> {
     }
 
     /// To be called many times a second: looks for batches that are late, adjusts the windows, and sends what can be sent.
-    /// Gives back how many producers are needed, the direct one left out.
+    /// Returns the number of producers that are needed, without the direct one.
     pub(super) fn tick(&mut self, now: Instant, batches: &mut Vec<Batch<T>>) -> usize {
         if now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
@@ -395,7 +395,7 @@ impl<T> Scheduler<T> {
             .collect()
     }
 
-    /// Each broker with its batches on their way, and how many requests there may be in flight.
+    /// Returns each broker with its batches on their way and the limit of requests in flight.
     pub(super) fn windows(&self) -> impl Iterator<Item = (i32, usize, usize)> {
         self.brokers.iter().map(|(&id, broker)| {
             let producers = broker.window.producers().min(self.producers);

@@ -1,11 +1,12 @@
-//! How many requests may be in flight for a broker: the number with which events are answered soonest.
+//! The number of requests in flight for a broker, chosen so that events are answered soonest.
 //!
 //! Two costs pull in opposite directions. Events that wait for a request in flight lose that time, and far away from a broker
 //! this is nearly all of the time. But events that wait go into larger batches, and near a broker, where the processors are
 //! the limit, larger batches bring every answer forward. Round trips and rates do not tell the two cases apart. So the window
 //! tries: from time to time it uses a larger or smaller size for some moments, in turns with the present one, and keeps
-//! the size with the shorter mean delay between the submission of an event and its answer. This is the mean number of events
-//! without an answer, divided by the rate of answers (Little's law), so no event is timed by itself.
+//! the size with more answers a second, or with as many and the shorter mean delay between the submission of an event and its
+//! answer. This delay is the mean number of events without an answer, divided by the rate of answers (Little's law), so no
+//! event is timed by itself.
 //!
 //! Sizes are levels. At level 0 events go to the first producer directly, which has one request in flight and makes a batch of
 //! what arrives meanwhile. At level 1 one other producer sends the batches, which has several requests in flight, and each
@@ -13,22 +14,22 @@
 
 use std::time::{Duration, Instant};
 
-/// A level is used for so long before it is measured, and at least for three mean delays: batches grow slowly.
+/// Minimum time before a level is measured; at least three mean delays, since batches grow slowly.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// A level is measured for so long, at least for three mean delays, and until so many events are answered; but not for longer
-/// than [`SLOT_AT_MOST`].
+/// Minimum time of a measurement; at least three mean delays, and until [`SLOT_EVENTS`] are answered, but not longer than
+/// [`SLOT_AT_MOST`].
 const SLOT: Duration = Duration::from_millis(100);
 const SLOT_EVENTS: f64 = 100.0;
 const SLOT_AT_MOST: Duration = Duration::from_millis(500);
 
-/// A trial in which so few events are answered in a slot tells nothing.
+/// A trial with fewer answers in a slot is given up.
 const TOO_FEW: f64 = 20.0;
 
-/// Each of two levels is measured so often before they are compared.
+/// Number of measurements of each of two levels before they are compared.
 const SLOTS: usize = 2;
 
-/// Nothing is tried where fewer events than this wait for an answer, on the average.
+/// Minimum mean number of events without an answer for a trial.
 const WORTH_TRYING: f64 = 1.5;
 
 /// A higher level has to shorten the delay to this part; a lower one costs less, so it may lengthen the delay by this factor.
@@ -38,13 +39,13 @@ const AS_GOOD: f64 = 1.05;
 /// No level may lower the rate of answers to less than this part. A lower one that raises the rate by as much is taken in any case.
 const AS_MANY: f64 = 0.98;
 
-/// After both neighbours were tried in vain, the next trial comes after the first of these; then doubled, up to the second.
+/// After a higher and a lower level were tried in vain, the next trial comes after the first of these; then doubled, up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// The load has changed where the number of events without an answer has changed by this factor.
 const CHANGED: f64 = 1.5;
 
-/// After so long with less load, events are sent directly again, and the producers beyond the first are given up.
+/// After this time with less load, events are sent directly again, and the producers beyond the first are given up.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The highest level, with 8 producers.
@@ -67,9 +68,9 @@ pub(super) struct Window {
     delay: f64,
     slot: Instant,
     is_measuring: bool,
-    /// When a trial was last worth while.
+    /// The last time at which the load was worth a trial.
     busy: Instant,
-    /// How many producers are needed.
+    /// Number of producers that are needed.
     needed: usize,
 }
 
@@ -82,7 +83,7 @@ struct Trial {
     slots: usize,
 }
 
-/// How many events waited for an answer, and for how long.
+/// The events without an answer, over a time.
 #[derive(Debug, Clone, Copy)]
 struct Load {
     unanswered: usize,
@@ -145,7 +146,7 @@ impl Window {
         }
     }
 
-    /// How many producers send batches; none: events are sent directly.
+    /// Returns the number of producers that send batches; 0: events are sent directly.
     pub(super) fn producers(&self) -> usize {
         match &self.trial {
             Some(trial) if trial.slots % 2 == 1 => producers(trial.level),
@@ -158,7 +159,7 @@ impl Window {
         (self.level, self.trial) = (level, None);
     }
 
-    /// How many producers have to be there.
+    /// Returns the number of producers that have to be there.
     pub(super) fn needed(&self) -> usize {
         self.needed
     }
@@ -176,7 +177,7 @@ impl Window {
         self.load.answers += events as f64;
     }
 
-    /// Goes on to the next slot where it is time. So many producers are `there`.
+    /// Begins the next slot if it is time. `there` is the number of producers.
     pub(super) fn tick(&mut self, there: usize, now: Instant) {
         let elapsed = now.saturating_duration_since(self.slot);
         let delay = Duration::from_secs_f64(self.delay).min(SLOT_AT_MOST / 3);
@@ -244,11 +245,9 @@ impl Window {
         let [present, other] = &trial.loads;
         // A busy processor makes events wait before they are submitted, which shows in the rate only.
         let (rate, delay) = (other.rate() / present.rate(), other.delay() / present.delay().max(1e-9));
-        let is_better = match trial.level > self.level {
-            true => rate >= AS_MANY && delay < BETTER,
-            false => rate * AS_MANY > 1.0 || (rate >= AS_MANY && delay < AS_GOOD),
-        };
-        if is_better {
+        let limit = if trial.level > self.level { BETTER } else { AS_GOOD };
+        let raises_the_rate = trial.level < self.level && rate * AS_MANY > 1.0;
+        if raises_the_rate || (rate >= AS_MANY && delay < limit) {
             (self.level, self.settled) = (trial.level, other.mean());
             (self.next_trial, self.pause, self.is_second_try) = (now, PAUSE.0, false);
             return;
@@ -264,7 +263,7 @@ impl Window {
     }
 }
 
-/// How many producers send batches at a level.
+/// Returns the number of producers that send batches at a level.
 fn producers(level: usize) -> usize {
     if level == 0 { 0 } else { 1 << (level - 1) }
 }
@@ -273,8 +272,8 @@ fn producers(level: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Goes on for so many seconds with `load` events that are submitted again as soon as they are answered, where the delay
-    /// of a level is so many milliseconds. All producers are there at once.
+    /// Runs for some seconds with `load` events, each submitted again as soon as it is answered. `delays` has the delay of each
+    /// level in milliseconds. All producers are there at once.
     fn run(window: &mut Window, start: &mut Instant, seconds: usize, load: usize, delays: [f64; LEVELS + 1]) {
         window.submitted(load.saturating_sub(window.load.unanswered), *start);
         window.load.unanswered = load;

@@ -22,7 +22,7 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Whether a message meets all conditions. A message that lacks a field meets no condition about that field.
+    /// Returns true if a message meets all conditions. A message that lacks a field meets no condition about that field.
     pub fn accept(&self, row: &Row) -> bool {
         let Self { reasons, since, until, actions, sources } = self;
         let is_reason = |label: &str| reasons.iter().any(|reason| reason.label() == label);

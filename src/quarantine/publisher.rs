@@ -30,7 +30,7 @@ impl Publisher {
         &self.replayer
     }
 
-    /// Whether the last topics that were tried have all timed out.
+    /// Returns true if the last topics that were tried have all timed out.
     pub fn is_cluster_silent(&self) -> bool {
         self.silent_in_a_row >= SILENT_TOPICS
     }

@@ -20,8 +20,8 @@ impl Broker {
         Self { window: Window::new(now), on_the_way: Vec::new(), ready: VecDeque::new() }
     }
 
-    /// Which producer sends the batches of a partition, where there are so many. Each has few topics, since librdkafka looks
-    /// at all partitions of a producer's topics in each of its rounds.
+    /// Returns the producer for the batches of a partition. Each producer has few topics, since librdkafka looks at all
+    /// partitions of a producer's topics in each of its rounds.
     pub(super) fn producer(&self, topic: usize, partition: Option<i32>, producers: usize) -> usize {
         let partition = partition.map_or(0, |partition| partition.unsigned_abs() as usize);
         match self.window.producers().min(producers) {

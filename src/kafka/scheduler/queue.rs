@@ -1,4 +1,4 @@
-//! What waits for a partition, and what is on its way.
+//! The events of one partition: those that wait, and those on their way.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -11,7 +11,7 @@ pub(super) const BATCH_BYTES: usize = 1_000_000;
 /// A batch holds no more events; librdkafka's own default for a request.
 pub(super) const BATCH_EVENTS: usize = 10_000;
 
-/// What waits for a partition, and what is on its way.
+/// The events of one partition: those that wait, and those on their way.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     pub(super) topic: usize,
@@ -21,9 +21,9 @@ pub(super) struct Queue<T> {
     pub(super) on_the_way: OnTheWay,
     /// It is in its leader's list of those that wait for a place.
     pub(super) is_listed: bool,
-    /// The producer of what was sent last.
+    /// The producer of the last events that were sent.
     pub(super) producer: usize,
-    /// It is not known whether what was sent last was written: the next has to come behind it on the same connection.
+    /// The last answer leaves open whether the events were written: the next ones have to follow them on the same connection.
     pub(super) is_unsure: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Waiting<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnTheWay {
     Nothing,
-    /// So many events, which librdkafka may batch with others; or one that is alone.
+    /// Events that librdkafka may batch with others; or one that is alone.
     Direct {
         events: usize,
         is_alone: bool,
@@ -53,7 +53,7 @@ pub(super) enum OnTheWay {
     },
 }
 
-/// What an event needs.
+/// Size of an event, and its need for a batch of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) bytes: usize,
@@ -79,7 +79,7 @@ impl<T> Queue<T> {
         self.on_the_way == OnTheWay::Nothing && self.waiting.is_empty()
     }
 
-    /// How many have no answer.
+    /// Returns the number of events without an answer.
     pub(super) fn events(&self) -> usize {
         let on_the_way = match self.on_the_way {
             OnTheWay::Nothing => 0,
@@ -88,7 +88,7 @@ impl<T> Queue<T> {
         self.waiting.len() + on_the_way
     }
 
-    /// Takes what forms the next batch; whether it is an event that has to be alone.
+    /// Takes the events of the next batch. Returns true with an event that has to be alone.
     pub(super) fn take_batch(&mut self) -> (Vec<T>, bool) {
         let (mut bytes, mut events) = (0, Vec::new());
         while let Some(next) = self.waiting.front() {

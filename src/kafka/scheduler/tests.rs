@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::queue::BATCH_BYTES;
 use super::*;
 
-/// What happens to a scheduler between brokers that answer when and as they like.
+/// A step of a scheduler's life, with brokers that answer at any time and in any order.
 #[derive(Debug, Clone)]
 enum Step {
     Submit {
