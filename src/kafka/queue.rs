@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::client::{Answered, Client, Outgoing, Sending, Sent, not_sent};
 use super::confirm::{Pending, Position, Unconfirmed};
-use super::scheduler::{Batch, Scheduler, Size, Ticket};
+use super::scheduler::{Batch, DIRECT, Scheduler, Size, Ticket};
 use super::settings::limits;
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -144,15 +144,30 @@ impl PublishQueue {
         let Some(Answered { queue, messages, is_sure }) = sent.answer(result) else { return };
         let (mut next, mut given_up) = (Vec::new(), Vec::new());
         let (patience, now) = (self.message_timeout / 2, Instant::now());
-        self.scheduled.lock().scheduler.answered(
-            (queue, messages),
-            is_sure,
-            patience,
-            now,
-            (&mut next, &mut given_up),
-        );
+        let mut scheduled = self.scheduled.lock();
+        scheduled.scheduler.answered((queue, messages), is_sure, patience, now, (&mut next, &mut given_up));
+        let refused = self.send_direct(&scheduled, &mut next);
+        drop(scheduled);
         batches.extend(next);
         self.give_up(given_up, RDKafkaErrorCode::TimedOutQueue);
+        for (unconfirmed, sent) in refused {
+            self.answer(sent, Err(unconfirmed), batches);
+        }
+    }
+
+    /// Takes the batches that are sent directly out of `batches` and sends them before anybody else gets a ticket: later events
+    /// of their partitions may be sent at once. Returns the messages that librdkafka refuses.
+    fn send_direct(
+        &self,
+        _scheduled: &Scheduled,
+        batches: &mut Vec<Batch<Outgoing>>,
+    ) -> Vec<(Unconfirmed, Sent)> {
+        let mut refused = Vec::new();
+        for Batch { ticket, events } in batches.extract_if(.., |batch| batch.ticket.producer == DIRECT) {
+            let (client, sending) = (self.client(ticket), Sending::new(ticket, events.len()));
+            refused.extend(events.into_iter().filter_map(|message| client.send(message, &sending).err()));
+        }
+        refused
     }
 
     fn give_up(&self, events: Vec<Outgoing>, code: RDKafkaErrorCode) {
@@ -176,8 +191,9 @@ impl PublishQueue {
     /// Looks after the scheduler; to be called many times a second.
     pub(super) fn tick(&self) {
         let mut batches = Vec::new();
-        let needed = {
-            let Scheduled { scheduler, ticked, all_needed } = &mut *self.scheduled.lock();
+        let (needed, refused) = {
+            let mut scheduled = self.scheduled.lock();
+            let Scheduled { scheduler, ticked, all_needed } = &mut *scheduled;
             let now = Instant::now();
             if now.saturating_duration_since(*ticked) < TICK {
                 return;
@@ -188,9 +204,12 @@ impl PublishQueue {
                 *all_needed = now;
             }
             let is_to_change = needed > producers || now.saturating_duration_since(*all_needed) > SPARE;
-            is_to_change.then_some(needed)
+            (is_to_change.then_some(needed), self.send_direct(&scheduled, &mut batches))
         };
         self.send(batches.into());
+        for (unconfirmed, sent) in refused {
+            self.answered(sent, Err(unconfirmed));
+        }
         if let Some(needed) = needed {
             (self.demand)(needed);
         }
