@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::support::kafka::free_port;
 use crate::support::program::{Running, err, out, program, run};
+use crate::support::validator;
 
 fn document(arguments: &[&str]) -> Value {
     let output = run(&[&["asyncapi"], arguments].concat());
@@ -34,8 +35,7 @@ fn validate(document: &Value, event: &Value) {
         "properties": { "headers": part("headers"), "value": part("payload") },
         "components": document["components"],
     });
-    let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&schema);
-    let validator = validator.expect("it can be compiled");
+    let validator = validator(&schema);
     let headers: Map<String, Value> = event["headers"]
         .as_array()
         .expect("a list")

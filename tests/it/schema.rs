@@ -4,6 +4,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use crate::support::program::{err, out, run};
+use crate::support::validator;
 
 /// Runs a command that prints one JSON document a line.
 fn lines(arguments: &[&str]) -> Vec<Value> {
@@ -20,8 +21,8 @@ fn schemas_and_records() -> Vec<(Value, Validator, Value)> {
     let pair = |(schema, sample): (Value, Value)| {
         assert_eq!(schema["title"], sample["action"]);
         jsonschema::draft202012::meta::validate(&schema).expect("a schema of 2020-12");
-        let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&schema);
-        (schema, validator.expect("it can be compiled"), sample["record"].clone())
+        let validator = validator(&schema);
+        (schema, validator, sample["record"].clone())
     };
     schemas.into_iter().zip(samples).map(pair).collect()
 }

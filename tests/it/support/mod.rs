@@ -20,3 +20,9 @@ pub(crate) mod wire;
 pub(crate) fn say(figure: &str) {
     println!("{figure}");
 }
+
+/// Compiles a JSON Schema of 2020-12 that checks formats too.
+pub(crate) fn validator(schema: &serde_json::Value) -> jsonschema::Validator {
+    let options = jsonschema::draft202012::options().should_validate_formats(true);
+    options.build(schema).expect("a schema that can be compiled")
+}
