@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::Output;
 use crate::action::{Action, Kind, QUARANTINE, schema};
-use crate::config::{Config, Kafka, Property};
+use crate::config::{Config, Kafka, Property, without_scheme};
 use crate::event;
 use crate::kafka::topic::Wanted;
 use crate::kafka::topics::wanted;
@@ -230,8 +230,7 @@ fn servers(kafka: &Kafka, security: &[Value]) -> Map<String, Value> {
     let protocol = property(kafka, &["security.protocol"]).unwrap_or_default().to_ascii_lowercase();
     let protocol = if protocol.ends_with("ssl") { "kafka-secure" } else { "kafka" };
     let server = |(index, address): (usize, &str)| {
-        let host = address.rsplit_once("://").map_or(address, |(_, host)| host);
-        let mut server = json!({ "host": host, "protocol": protocol });
+        let mut server = json!({ "host": without_scheme(address), "protocol": protocol });
         if !security.is_empty() {
             server["security"] = security.into();
         }

@@ -26,6 +26,11 @@ pub fn brokers(list: &str) -> Result<String, String> {
     Ok(brokers.join(","))
 }
 
+/// Returns the part `host[:port]` of a checked address.
+pub fn without_scheme(broker: &str) -> &str {
+    broker.split_once("://").map_or(broker, |(_, address)| address)
+}
+
 /// Returns the first scheme of a checked list that differs from `protocol`: librdkafka drops such an address.
 pub(super) fn other_scheme(list: &str, protocol: &str) -> Option<String> {
     let schemes = list.split(',').filter_map(|broker| Some(broker.split_once("://")?.0));

@@ -29,7 +29,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use self::address::redacted;
-pub use self::brokers::brokers;
+pub use self::brokers::{brokers, without_scheme};
 pub use self::kafka::PropertyCheck;
 pub use self::nexudus::{Credentials, Guardian, Nexudus, Pace};
 pub use self::oauth::OAuth;

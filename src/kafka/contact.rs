@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::config::without_scheme;
+
 /// How long an address that refuses is asked again: the broker may be starting, together with the command.
 const PATIENT_FOR: Duration = Duration::from_secs(2);
 
@@ -72,7 +74,7 @@ pub async fn reach(servers: &str) -> Result<(), NoConnection> {
 
 /// Host and port of an address, which may have a protocol before and no port behind.
 fn address(server: &str) -> String {
-    let server = server.split_once("://").map_or(server, |(_, server)| server);
+    let server = without_scheme(server);
     let host_ends = server.rfind(']').unwrap_or(0); // of an IPv6 address
     match server[host_ends..].contains(':') {
         true => server.to_owned(),
