@@ -28,6 +28,7 @@ mod output;
 mod pressure;
 mod quarantine;
 mod redelivery;
+mod release;
 mod reload;
 mod rules;
 mod runner;
