@@ -20,9 +20,14 @@ pub struct Record {
 }
 
 impl Record {
-    /// The text of a field's value. A name that occurs twice counts for the last, as for Json.NET.
+    /// Returns the names and the JSON texts of the fields, in their order.
+    pub fn fields(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.get()))
+    }
+
+    /// Returns the JSON text of a field. Of two fields with one name, the last counts, as for Json.NET.
     pub fn raw(&self, name: &str) -> Option<&str> {
-        self.fields.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.get())
+        self.fields().rfind(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// A field as a value of Rust's; none where it is absent, null or of another kind.
@@ -62,7 +67,7 @@ impl Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.fields.iter().map(|(name, _)| name)).finish()
+        f.debug_set().entries(self.fields().map(|(name, _)| name)).finish()
     }
 }
 

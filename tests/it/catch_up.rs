@@ -110,8 +110,8 @@ impl Office {
     /// Puts a record into Nexudus, as it came to be at the time `created` and changed last at `updated`.
     fn put(&self, entity: &str, location: i64, created: &str, updated: &str) -> i64 {
         let mut record = self.tenant.nexudus.example(entity, location).expect("known");
-        record.set_text("CreatedOn", created);
-        record.set_text("UpdatedOn", updated);
+        record.set("CreatedOn", created);
+        record.set("UpdatedOn", updated);
         self.tenant.nexudus.add(entity, location, record).expect("known")
     }
 
@@ -164,7 +164,7 @@ fn sorted(lines: impl IntoIterator<Item = String>) -> Vec<String> {
 
 /// The bytes of a record: what the API gives for it, and a delivery holds.
 fn bytes(record: &Record) -> String {
-    String::from_utf8(record.to_json()).expect("text")
+    String::from_utf8(record.to_json().into()).expect("text")
 }
 
 #[test]

@@ -119,8 +119,8 @@ async fn events_are_published_whatever_happens_to_the_output() {
         tenant.nexudus.change("Team", id, &old).expect("there");
     }
     let mut team = tenant.nexudus.example("Team", demo::LOCATIONS[0]).expect("known");
-    team.set_text("CreatedOn", "2026-03-01T10:00:00Z");
-    team.set_text("UpdatedOn", "2026-03-02T12:00:00Z");
+    team.set("CreatedOn", "2026-03-01T10:00:00Z");
+    team.set("UpdatedOn", "2026-03-02T12:00:00Z");
     tenant.nexudus.add("Team", demo::LOCATIONS[0], team).expect("known");
     for (number, sink) in SINKS.into_iter().enumerate() {
         let mut command = program();

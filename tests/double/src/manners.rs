@@ -1,296 +1,257 @@
-//! The manners of Nexudus that its documentation leaves open, or on which its pages disagree, as switches.
+//! Switches for behaviour that Nexudus's documentation leaves open, and faults that a test injects.
 //!
-//! A client is right only if it is right under every one of them. The defaults are the likeliest reading.
+//! A client is right only if it is right with every value of each switch. The defaults are the likeliest reading.
+//!
+//! A [`Fault`] replaces or spoils a response. Its [`Effect`] decides whether the request takes effect all the same.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// How this Nexudus behaves where the documentation does not say.
+use crate::message::{Request, Response};
+
+/// Behaviour of Nexudus where its documentation is silent or contradicts itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manners {
-    /// The status of `invalid_grant`: 400 in the newer page, 401 in the older one.
+    /// Status of `invalid_grant`: 400 in the newer page, 401 in the older one.
     pub invalid_grant_status: u16,
-    /// `expires_in`, and how long an access token works.
-    pub token_lifetime: Duration,
-    /// `expires_in` as text of JSON, in place of the token's lifetime: other servers write `"604799"`, `604799.0` or `-5`.
+    /// JSON text of `expires_in` in place of the lifetime, such as `"604799"`, `604799.0` or `-5`.
     pub expires_in: Option<String>,
     /// Whether a byte order mark comes before JSON, as .NET's stream writers can emit it.
     pub byte_order_mark: bool,
-    /// How long a refresh token works.
-    pub refresh_lifetime: Duration,
-    /// Whether a one-time password works only once, as RFC 6238 asks.
-    pub totp_once: bool,
-    /// How `Entity_Field=text` is compared.
-    pub text_filters: TextFilters,
-    /// Whether `from_…` and `to_…` work on the lists of entities; documented for webhooks only. Else they are ignored.
+    /// Whether `from_…` works on lists of entities. It is documented for webhooks only. Else it is ignored.
     pub entity_ranges: bool,
-    /// The zone of the times in `from_…` and `to_…`, as its distance from UTC; their `Z` is not looked at.
+    /// Zone of the time in `from_…`, as its distance from UTC.
     pub range_zone: SignedDuration,
-    /// Whether `dir=1` means descending, as in the pages that know 0 and 1; in those that know 1 and -1 it does not.
-    pub dir_one_is_descending: bool,
-    /// Whether listings leave fields null. `Description` of webhooks always is.
+    /// Whether lists leave some fields null. `Description` of webhooks always is.
     pub partial_listings: bool,
-    /// Maximum number of records on a page: 1,000 in the 2020 page.
+    /// Maximum number of records on a page.
     pub largest_page: usize,
-    /// Number of the last page of a list that is given; later ones are answered 403 with a page of HTML.
+    /// Number of the last page of a list that can be read. Later ones are answered with 403 and HTML.
     pub last_page: usize,
-    /// What `Value` is in the answer to a create.
-    pub created_value: CreatedValue,
-    /// What `Active` is in a create that leaves it out.
-    pub active_by_default: bool,
-    /// Whether a webhook that is switched on again begins with `ErrorCount` 0.
+    /// Whether re-enabling a webhook sets its `ErrorCount` to 0.
     pub reenabling_resets_errors: bool,
-    /// Whether a delivery that was on its way when its webhook was switched off, and arrives, sets `ErrorCount` to 0 then.
+    /// Whether a delivery that succeeds after its webhook was disabled sets `ErrorCount` to 0.
     pub late_success_resets_errors: bool,
-    /// The answer for an id that is not there.
-    pub missing: Missing,
-    /// Which values of `eWebhookAction` the enum endpoint lists.
-    pub enum_values: EnumValues,
-    /// Values of `eWebhookAction` behind the 90: new ones, as numbers and names.
+    /// Status for an unknown id: 404, or 500 as observed.
+    pub missing_status: u16,
+    /// Whether the enum endpoint lists only the values up to 62, as the legacy documentation does, and `extra_actions`.
+    pub legacy_enum: bool,
+    /// Values of `eWebhookAction` that the catalogue lacks: numbers and names.
     pub extra_actions: Vec<(i64, String)>,
-    /// Whether the enum endpoint wants a token.
-    pub enums_need_token: bool,
-    /// Whether records that are read over the API have `UpdatedOn` and `CreatedOn` to the second, as a database would,
-    /// while deliveries have them with 7 digits.
+    /// Whether the API gives `UpdatedOn` and `CreatedOn` to the second. Deliveries have up to 7 fractional digits.
     pub times_to_the_second: bool,
-    /// How a delivery's text is written on the wire; its signature is the same in all of them.
-    pub wire: Wire,
-}
-
-/// How text filters compare.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextFilters {
-    /// The whole text, without regard to case.
-    Exact,
-    /// A part of it, without regard to case.
-    Contains,
-}
-
-/// `Value` of a create's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CreatedValue {
-    /// `{"Id":…}`, as documented.
-    Id,
-    /// The whole new record, as seen.
-    Record,
-}
-
-/// The answer for an id that is not there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// 404 with the text `Not found`.
-    NotFound,
-    /// 500 with a message, as seen.
-    Error,
-}
-
-/// What the enum endpoint lists, apart from the extras.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EnumValues {
-    /// All 90, `None` included.
-    All,
-    /// Those up to 62, as in the legacy documentation.
-    First62,
-}
-
-/// How a delivery's text is written on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
-    /// As UTF-8.
-    Utf8,
-    /// As UTF-8 behind a byte order mark.
-    Utf8WithMark,
-    /// Folded to ASCII: `?` for all else.
-    Folded,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self {
             invalid_grant_status: 400,
-            token_lifetime: Duration::from_secs(604_799),
             expires_in: None,
             byte_order_mark: false,
-            refresh_lifetime: DAY * 15,
-            totp_once: false,
-            text_filters: TextFilters::Contains,
             entity_ranges: true,
             range_zone: SignedDuration::ZERO,
-            dir_one_is_descending: false,
             partial_listings: true,
-            largest_page: 1000,
+            largest_page: 1000, // in the page of 2020
             last_page: usize::MAX,
-            created_value: CreatedValue::Id,
-            active_by_default: false,
             reenabling_resets_errors: false,
             late_success_resets_errors: true,
-            missing: Missing::NotFound,
-            enum_values: EnumValues::All,
+            missing_status: 404,
+            legacy_enum: false,
             extra_actions: Vec::new(),
-            enums_need_token: true,
             times_to_the_second: false,
-            wire: Wire::Utf8,
         }
     }
 }
 
-/// The limits, and how a request over them is answered.
+/// A fault of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// This status and JSON body; no effect.
+    Status(u16, String),
+    /// This status (409 or 429), an empty body and `Retry-After`; no effect.
+    Throttled(u16, RetryAfter),
+    /// 200 with `WasSuccessful: false` and this message; no effect.
+    Refused(String),
+    /// A page of HTML with this status; no effect.
+    Html(u16),
+    /// The response is delayed by this time. Without [`Effect::Done`] the request takes effect after the delay, unless the
+    /// client has closed the connection by then.
+    Late(Duration, Effect),
+    /// A gateway's page of HTML with this status (502, 504).
+    Gateway(u16, Effect),
+    /// The connection is cut before the response.
+    Cut(Effect),
+    /// The request takes effect, and the connection is cut in the middle of the response's body.
+    HalfBody,
+}
+
+/// When a request with a fault takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// How far apart two requests must be at least.
-    pub spacing: Duration,
-    /// The window in which the following two count.
-    pub window: Duration,
-    /// Requests in any window.
-    pub requests: usize,
-    /// POST, PUT and DELETE in any window.
-    pub writes: usize,
-    /// A longer window, and the requests in it.
-    pub long_window: Duration,
-    /// Requests in any long window.
-    pub long_requests: usize,
-    /// The status over a limit: 409 as documented, or 429.
-    pub status: u16,
-    /// Whose requests count together.
-    pub client: Client,
+pub enum Effect {
+    /// At once.
+    Done,
+    /// Never.
+    NotDone,
+    /// After this time, even if the client has closed the connection.
+    Later(Duration),
 }
 
-/// What counts as one client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client {
-    /// All there are, as if by address.
-    Anybody,
-    /// Each `Authorization`.
-    Authorization,
+/// `Retry-After` of a throttled request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// No such header.
+    Absent,
+    /// A number of seconds.
+    Seconds(u64),
+    /// An HTTP date that is this number of seconds in the future.
+    DateIn(u64),
+    /// This text.
+    Text(String),
 }
 
-impl Limits {
-    /// As published.
-    pub const DOCUMENTED: Self = Self {
-        spacing: Duration::from_millis(100),
-        window: Duration::from_secs(60),
-        requests: 120,
-        writes: 60,
-        long_window: Duration::from_secs(3600),
-        long_requests: 5000,
-        status: 409,
-        client: Client::Anybody,
-    };
-
-    /// None at all.
-    pub const NONE: Self = Self {
-        spacing: Duration::ZERO,
-        requests: usize::MAX,
-        writes: usize::MAX,
-        long_requests: usize::MAX,
-        ..Self::DOCUMENTED
-    };
-}
-
-/// What was taken lately, for each client.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    by_client: HashMap<String, VecDeque<(Instant, bool)>>,
-}
-
-impl Taken {
-    /// Takes a request, or says how long its client must wait.
-    pub(super) fn admit(
-        &mut self,
-        limits: &Limits,
-        client: &str,
-        is_write: bool,
-        now: Instant,
-    ) -> Result<(), Duration> {
-        if *limits == (Limits { status: limits.status, client: limits.client, ..Limits::NONE }) {
-            return Ok(());
+impl Fault {
+    /// Returns the response of a fault that needs neither a delay nor the connection.
+    pub(super) fn response(&self) -> Option<Response> {
+        match self {
+            Self::Status(status, body) => Some(Response::json(*status, body.clone())),
+            Self::Throttled(status, retry_after) => Some(Response::throttled(*status, retry_after.value())),
+            Self::Refused(message) => Some(Response::refused(message)),
+            Self::Html(status) => Some(Response::html(*status)),
+            Self::Late(..) | Self::Gateway(..) | Self::Cut(_) | Self::HalfBody => None,
         }
-        let taken = self.by_client.entry(client.to_owned()).or_default();
-        let longest = limits.window.max(limits.long_window);
-        while taken.front().is_some_and(|(at, _)| now.duration_since(*at) >= longest) {
-            taken.pop_front();
+    }
+}
+
+impl RetryAfter {
+    fn value(&self) -> Option<String> {
+        match self {
+            Self::Absent => None,
+            Self::Seconds(seconds) => Some(seconds.to_string()),
+            Self::DateIn(seconds) => {
+                let at = jiff::Timestamp::now() + Duration::from_secs(*seconds);
+                Some(at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+            }
+            Self::Text(text) => Some(text.clone()),
         }
-        let left = |at: Instant, span: Duration| span.saturating_sub(now.duration_since(at));
-        // The wait until the oldest of the last `limit` leaves the window.
-        let full = |limit: usize, window: Duration, counts: fn(&(Instant, bool)) -> bool| {
-            let nth = limit.checked_sub(1)?;
-            let (at, _) = taken.iter().rev().filter(|entry| counts(entry)).nth(nth)?;
-            Some(left(*at, window))
+    }
+}
+
+/// Selects requests by method, path and content, and counts them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Matching {
+    method: Option<&'static str>,
+    path: Option<String>,
+    containing: Option<String>,
+    skip: u32,
+    times: u32,
+}
+
+impl Matching {
+    /// Selects the next request.
+    pub fn any() -> Self {
+        Self { method: None, path: None, containing: None, skip: 0, times: 1 }
+    }
+
+    /// Selects the next GET of a path. A `*` at the path's end stands for any text.
+    pub fn get(path: &str) -> Self {
+        Self { method: Some("GET"), path: Some(path.to_owned()), ..Self::any() }
+    }
+
+    /// Selects the next POST to a path.
+    pub fn post(path: &str) -> Self {
+        Self { method: Some("POST"), ..Self::get(path) }
+    }
+
+    /// Selects the next PUT to a path.
+    pub fn put(path: &str) -> Self {
+        Self { method: Some("PUT"), ..Self::get(path) }
+    }
+
+    /// Selects only requests with a text in their body or decoded query.
+    pub fn containing(self, text: &str) -> Self {
+        Self { containing: Some(text.to_owned()), ..self }
+    }
+
+    /// Skips the first `skip` requests.
+    pub fn after(self, skip: u32) -> Self {
+        Self { skip, ..self }
+    }
+
+    /// Selects `times` requests.
+    pub fn times(self, times: u32) -> Self {
+        Self { times, ..self }
+    }
+
+    /// Selects all requests.
+    pub fn always(self) -> Self {
+        self.times(u32::MAX)
+    }
+
+    fn fits(&self, request: &Request) -> bool {
+        let path = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(start) => request.path.starts_with(start),
+            None => request.path.trim_end_matches('/') == wanted.trim_end_matches('/'),
         };
-        let close = taken.back().map(|(at, _)| left(*at, limits.spacing));
-        let many = full(limits.requests, limits.window, |_| true);
-        let long = full(limits.long_requests, limits.long_window, |_| true);
-        let writes = if is_write { full(limits.writes, limits.window, |(_, write)| *write) } else { None };
-        let wait = [close, many, long, writes].into_iter().flatten().max().unwrap_or_default();
-        if wait > Duration::ZERO {
-            return Err(wait);
+        let contained = |text: &String| {
+            let in_query = |(name, value): (String, String)| format!("{name}={value}").contains(text);
+            request.body.contains(text) || request.parameters().any(in_query)
+        };
+        self.method.is_none_or(|method| method == request.method)
+            && self.path.as_ref().is_none_or(path)
+            && self.containing.as_ref().is_none_or(contained)
+    }
+
+    /// Whether the request is selected; counts it if it fits.
+    pub(super) fn take(&mut self, request: &Request) -> bool {
+        if self.times == 0 || !self.fits(request) {
+            return false;
         }
-        taken.push_back((now, is_write));
-        Ok(())
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        if self.times != u32::MAX {
+            self.times -= 1;
+        }
+        true
+    }
+
+    /// Whether no further request will be selected.
+    pub(super) fn is_over(&self) -> bool {
+        self.times == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const QUICK: Limits = Limits {
-        spacing: Duration::from_millis(100),
-        window: Duration::from_secs(10),
-        requests: 4,
-        writes: 2,
-        ..Limits::DOCUMENTED
-    };
+    use crate::message::request;
 
     #[test]
-    fn spacing_requests_and_writes_are_each_limited_in_any_window() {
-        let mut taken = Taken::default();
-        let begun = Instant::now();
-        let mut ask = |millis: u64, write: bool| {
-            let wait = taken.admit(&QUICK, "", write, begun + Duration::from_millis(millis));
-            wait.err().map(|wait| wait.as_millis())
-        };
-        assert_eq!(ask(0, true), None);
-        assert_eq!(ask(40, false), Some(60), "too close");
-        assert_eq!(ask(1000, true), None);
-        assert_eq!(ask(2000, true), Some(8000), "a third write");
-        assert_eq!(ask(2000, false), None);
-        assert_eq!(ask(3000, false), None);
-        assert_eq!(ask(4000, false), Some(6000), "a fifth request");
-        assert_eq!(ask(10_000, true), None, "the first has left the window");
-        assert_eq!(ask(10_500, true), Some(500));
-        assert_eq!(ask(11_000, true), None);
+    fn a_matching_selects_as_many_requests_as_it_is_for() {
+        let mut matching = Matching::get("/api/sys/webhooks/*").after(1).times(2);
+        let mut takes = |method: &str, path: &str| matching.take(&request(method, path, ""));
+        assert!(!takes("GET", "/api/sys/webhooks/1"), "the first is skipped");
+        assert!(!takes("PUT", "/api/sys/webhooks/1"));
+        assert!(!takes("GET", "/api/sys/webhooks"));
+        assert!(takes("GET", "/api/sys/webhooks/1"));
+        assert!(takes("GET", "/api/sys/webhooks/2"));
+        assert!(!takes("GET", "/api/sys/webhooks/2"));
+        assert!(matching.is_over());
     }
 
     #[test]
-    fn the_long_window_has_a_limit_of_its_own() {
-        let limits = Limits {
-            long_window: Duration::from_secs(60),
-            long_requests: 3,
-            spacing: Duration::ZERO,
-            ..QUICK
-        };
-        let mut taken = Taken::default();
-        let begun = Instant::now();
-        let mut ask = |second: u64| {
-            let wait = taken.admit(&limits, "", false, begun + Duration::from_secs(second));
-            wait.err().map(|wait| wait.as_secs())
-        };
-        assert_eq!([0, 15, 30].map(&mut ask), [None; 3]);
-        assert_eq!([45, 59, 60].map(&mut ask), [Some(15), Some(1), None]);
-        assert_eq!(ask(61), Some(14));
+    fn a_matching_can_select_requests_by_a_text_of_their_query() {
+        let mut matching = Matching::any().containing("page=2").always();
+        let mut takes = |query| matching.take(&request("GET", "/", query));
+        assert_eq!(["page=1", "size=1&page=2", "page%3D2=x"].map(&mut takes), [false, true, true]);
     }
 
     #[test]
-    fn clients_do_not_count_for_each_other_and_none_is_no_limit() {
-        let mut taken = Taken::default();
-        let now = Instant::now();
-        assert!(taken.admit(&QUICK, "a", true, now).is_ok());
-        assert!(taken.admit(&QUICK, "b", true, now).is_ok());
-        assert!(taken.admit(&QUICK, "a", true, now).is_err());
-        assert!((0..1000).all(|_| taken.admit(&Limits::NONE, "a", true, now).is_ok()));
+    fn a_date_has_the_form_of_http() {
+        let date = RetryAfter::DateIn(0).value().unwrap();
+        let (_, rest) = date.split_once(", ").unwrap();
+        assert!(jiff::civil::DateTime::strptime("%d %b %Y %H:%M:%S GMT", rest).is_ok(), "{date}");
     }
 }

@@ -1,25 +1,29 @@
-//! The sender: what happens in Nexudus is posted to the webhooks of its business and action.
+//! The sender posts each event to the webhooks of its location and action.
 //!
-//! A delivery that is not answered 2xx is posted again after a while, with the same bytes, up to ten times. Each failed
-//! attempt counts in the webhook's `ErrorCount`; a success sets it to 0. After so many failures in a row the webhook is
-//! switched off and its waiting deliveries are dropped. Nobody is told: what was lost is in [`World::missed`] only.
-//! `Retry-After` is not looked at, since nothing says that Nexudus does.
+//! A delivery that is not answered 2xx is posted again after a delay, with the same bytes. Each failed attempt increments
+//! the webhook's `ErrorCount`; a success sets it to 0. After ten failures in a row the webhook is disabled and its waiting
+//! deliveries are dropped. Only [`World::missed`] counts them. The sender ignores `Retry-After`, since no documentation
+//! says that Nexudus honours it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use nexudus_bridge::signature::{self, BYTE_ORDER_MARK};
+use nexudus_bridge::signature;
 use reqwest::Client;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::manners::Wire;
-use crate::record;
-use crate::state::{Attempt, State, Why, World};
+use crate::changes::is_active;
+use crate::record::time_text;
+use crate::state::{State, World};
 
-/// How many bytes of an answer are read, so that its connection can be used again.
-const READ_BYTES: usize = 64 * 1024;
+/// Time-out of an attempt.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Number of failures in a row that disables a webhook.
+const MAX_ERRORS: i64 = 10;
+
+/// A request to a webhook's URL.
 struct Post {
     url: String,
     body: Vec<u8>,
@@ -27,115 +31,91 @@ struct Post {
 }
 
 impl World {
-    /// What is to be posted now; none if the delivery is over.
-    fn next_attempt(&self, delivery: u64) -> Option<Post> {
+    /// Returns the next attempt of a delivery; `None` if the delivery has ended.
+    fn next_attempt(&self, number: u64) -> Option<Post> {
         let mut state = self.lock();
         let state = &mut *state;
-        let pending = state.deliveries.pending.get_mut(&delivery)?;
-        let Some(webhook) =
-            state.webhooks.get(&pending.webhook_id).filter(|webhook| webhook.is_true("Active"))
-        else {
-            state.deliveries.lose(delivery, Why::SwitchedOff);
+        let delivery = state.deliveries.pending.get_mut(&number)?;
+        let webhook = state.webhooks.get(&delivery.webhook_id).filter(|webhook| is_active(webhook));
+        let Some(webhook) = webhook else {
+            state.deliveries.give_up(number);
             return None;
         };
-        pending.posting = true;
-        pending.attempts += 1;
-        let text = [b"[", pending.record.as_ref(), b"]"].concat();
-        let signature = state.secrets.get(&pending.business_id).map(|key| key.sign(&text));
-        let url = webhook.text("URL").unwrap_or_default();
-        Some(Post { url, body: on_the_wire(text, state.manners.wire), signature })
+        delivery.is_posting = true;
+        delivery.attempts += 1;
+        let body = [b"[", delivery.record.as_ref(), b"]"].concat();
+        let signature = state.secrets.get(&delivery.business_id).map(|key| key.sign(&body));
+        Some(Post { url: webhook.get("URL").unwrap_or_default(), body, signature })
     }
 
-    /// Notes what came of an attempt; the wait before the next one, if there is one.
-    fn settle(&self, delivery: u64, answer: Result<u16, String>) -> Option<Duration> {
+    /// Records the result of an attempt: the status, or the error. Returns the delay of the next attempt, if there is one.
+    fn settle(&self, number: u64, result: Result<u16, String>) -> Option<Duration> {
         let mut state = self.lock();
-        let at = state.clock.now();
-        let pending = state.deliveries.pending.get_mut(&delivery)?;
-        pending.posting = false;
-        let (webhook_id, number) = (pending.webhook_id, pending.attempts);
-        let attempt = Attempt { webhook_id, action: pending.action.clone(), number, at, answer };
-        let arrived = attempt.answer.as_ref().is_ok_and(|status| (200..300).contains(status));
-        if arrived {
-            state.deliveries.end(delivery);
-            let resets = state.manners.late_success_resets_errors;
-            if let Some(webhook) = state.webhooks.get_mut(&webhook_id) {
-                webhook.set_text("LastTrigger", &record::time_text(at));
-                if webhook.is_true("Active") || resets {
-                    webhook.set("ErrorCount", "0");
-                }
+        let delivery = state.deliveries.pending.get_mut(&number)?;
+        delivery.is_posting = false;
+        let (webhook_id, attempts) = (delivery.webhook_id, delivery.attempts);
+        let error = match result {
+            Ok(200..300) => {
+                state.deliveries.pending.remove(&number);
+                state.succeeded(webhook_id);
+                return None;
             }
-            state.deliveries.note(attempt);
+            Ok(status) => format!("The remote server returned an error: ({status})."),
+            Err(error) => error,
+        };
+        if !state.failed(webhook_id, error) {
+            state.deliveries.give_up_waiting(webhook_id);
             return None;
         }
-        let on = state.failed(&attempt);
-        state.deliveries.note(attempt);
-        if !on {
-            state.deliveries.lose_all_of(webhook_id);
-            return None;
+        let delay = state.deliveries.retry.wait(attempts, None);
+        if delay.is_none() {
+            state.deliveries.give_up(number);
         }
-        let wait = state.sending.retry.wait(number, None);
-        if wait.is_none() {
-            state.deliveries.lose(delivery, Why::GaveUp);
-        }
-        wait
+        delay
     }
 }
 
 impl State {
-    /// Counts a failure on its webhook, and says whether that is still on.
-    fn failed(&mut self, attempt: &Attempt) -> bool {
-        let Some(webhook) = self.webhooks.get_mut(&attempt.webhook_id) else { return false };
-        let errors = webhook.number("ErrorCount").unwrap_or_default() + 1;
-        webhook.set("ErrorCount", errors.to_string());
-        let error = match &attempt.answer {
-            Ok(status) => format!("The remote server returned an error: ({status})."),
-            Err(reason) => reason.clone(),
-        };
-        webhook.set_text("LastError", &error);
-        if errors >= i64::from(self.sending.switch_off_after) {
-            webhook.set("Active", "false");
+    fn succeeded(&mut self, webhook_id: i64) {
+        let (now, resets_errors) = (time_text(self.now()), self.manners.late_success_resets_errors);
+        if let Some(webhook) = self.webhooks.get_mut(&webhook_id) {
+            webhook.set("LastTrigger", now);
+            if is_active(webhook) || resets_errors {
+                webhook.set("ErrorCount", 0);
+            }
         }
-        webhook.is_true("Active")
+    }
+
+    /// Counts a failed attempt. Returns whether the webhook is still enabled.
+    fn failed(&mut self, webhook_id: i64, error: String) -> bool {
+        let Some(webhook) = self.webhooks.get_mut(&webhook_id) else { return false };
+        let errors = webhook.integer("ErrorCount").unwrap_or_default() + 1;
+        webhook.set("ErrorCount", errors);
+        webhook.set("LastError", error);
+        if errors >= MAX_ERRORS {
+            webhook.set("Active", false);
+        }
+        is_active(webhook)
     }
 }
 
-fn on_the_wire(text: Vec<u8>, wire: Wire) -> Vec<u8> {
-    match wire {
-        Wire::Utf8 => text,
-        Wire::Utf8WithMark => [BYTE_ORDER_MARK, &text].concat(),
-        Wire::Folded => {
-            let mut folded = Vec::with_capacity(text.len());
-            signature::fold(&text, |piece| folded.extend_from_slice(piece));
-            folded
-        }
-    }
-}
-
-/// Sends what the queue brings, until it is dropped.
+/// Sends the deliveries of the queue until it is closed.
 pub(super) async fn run(world: Arc<World>, client: Client, mut queue: mpsc::UnboundedReceiver<u64>) {
-    let slots = Arc::new(Semaphore::new(world.lock().sending.concurrency.max(1)));
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
-            Some(delivery) = queue.recv() => {
-                tasks.spawn(deliver(world.clone(), client.clone(), slots.clone(), delivery));
-            }
-            Some(_) = tasks.join_next() => {} // so that those that ended are forgotten
+            Some(number) = queue.recv() => drop(tasks.spawn(deliver(world.clone(), client.clone(), number))),
+            Some(_) = tasks.join_next() => {} // frees the memory of tasks that have ended
             else => return,
         }
     }
 }
 
-async fn deliver(world: Arc<World>, client: Client, slots: Arc<Semaphore>, delivery: u64) {
-    loop {
-        let slot = slots.acquire().await.expect("nobody closes it");
-        let Some(post) = world.next_attempt(delivery) else { return };
-        let answer = post.send(&client).await;
-        drop(slot);
-        match world.settle(delivery, answer) {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => return,
-        }
+async fn deliver(world: Arc<World>, client: Client, number: u64) {
+    while let Some(post) = world.next_attempt(number) {
+        let result = post.send(&client).await;
+        let Some(delay) = world.settle(number, result) else { return };
+        tokio::time::sleep(delay).await;
     }
 }
 
@@ -145,13 +125,9 @@ impl Post {
         if let Some(signature) = self.signature {
             request = request.header(signature::HEADER, signature);
         }
-        let mut response = request.send().await.map_err(|error| error.without_url().to_string())?;
-        let mut read = 0;
-        while read < READ_BYTES
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            read += chunk.len();
-        }
-        Ok(response.status().as_u16())
+        let response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        let status = response.status().as_u16();
+        response.bytes().await.ok(); // so that the connection can be used again
+        Ok(status)
     }
 }

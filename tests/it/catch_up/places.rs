@@ -1,6 +1,6 @@
 //! To which source a record belongs, and what is left out because of it.
 
-use nexudus_double::{Fault, Matching, Missing};
+use nexudus_double::{Fault, Matching};
 use serde_json::json;
 
 use super::{BEFORE, HERE, NORTH, Office, SINCE, sorted};
@@ -95,9 +95,9 @@ fn a_record_that_leaves_its_location_empty_has_that_of_the_record_it_is_a_part_o
 
 #[test]
 fn a_record_whose_location_nobody_knows_is_counted_as_unplaced() {
-    for missing in [Missing::NotFound, Missing::Error] {
+    for status in [404, 500] {
         let office = Office::open();
-        office.tenant.nexudus.adjust(|manners| manners.missing = missing);
+        office.tenant.nexudus.adjust(|manners| manners.missing_status = status);
         let [orphan, nowhere, placed] = [0, 1, 2].map(|_| office.put("Booking", HERE, BEFORE, SINCE));
         let since = format!("{SINCE:?}");
         for (id, resource) in [(orphan, "1"), (nowhere, "null")] {
@@ -107,7 +107,7 @@ fn a_record_whose_location_nobody_knows_is_counted_as_unplaced() {
         let summary = office.json(&[], 0);
         assert_eq!((&summary["unplaced"], &summary["failed"]), (&json!({"Booking": 2}), &json!([])));
         assert_eq!(office.published(), [format!("BookingUpdate {placed}")]);
-        if missing == Missing::Error {
+        if status == 500 {
             continue; // takes long: such an answer is asked for again
         }
         let told = out(&office.run(&["--since", SINCE, "--dry-run"]));
@@ -120,7 +120,7 @@ fn a_parent_that_nexudus_does_not_give_fails_the_record_and_a_missing_role_ends_
     let office = Office::open();
     let [here, again, north] =
         [HERE, HERE, NORTH].map(|location| office.put("Booking", location, BEFORE, SINCE));
-    let parent = office.record("Booking", here).number("ResourceId").expect("a number");
+    let parent = office.record("Booking", here).integer("ResourceId").expect("a number");
     let fault = Fault::Refused("not today".to_owned());
     office.tenant.nexudus.fault(Matching::get(&format!("/api/spaces/resources/{parent}")).always(), fault);
     let summary = office.json(&[], 1);
