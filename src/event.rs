@@ -48,9 +48,16 @@ pub fn source_name(source: &str) -> Option<&str> {
     source.strip_prefix(SOURCE_PREFIX)
 }
 
+const KIND_PREFIX: &str = "com.nexudus.";
+
 /// Returns the `ce_type` of an action.
 pub fn kind_of(action: &str) -> String {
-    format!("com.nexudus.{action}")
+    format!("{KIND_PREFIX}{action}")
+}
+
+/// Returns the name of the action that a `ce_type` stands for; `None` if the bridge did not write it.
+pub fn action_name(kind: &str) -> Option<&str> {
+    kind.strip_prefix(KIND_PREFIX)
 }
 
 /// One message for Kafka.

@@ -3,7 +3,7 @@
 #
 #   deploy/kafka/acls.sh bridge   USER                    publish; compare topics with the configuration
 #   deploy/kafka/acls.sh create   USER                    and create missing topics (topics.create = true)
-#   deploy/kafka/acls.sh consumer USER GROUP ACTION…      read these actions, as this consumer group
+#   deploy/kafka/acls.sh consumer USER GROUP TOPIC…       read these topics (without PREFIX), as this consumer group
 #   deploy/kafka/acls.sh operator USER                    list and show what is on the quarantine topic
 #   deploy/kafka/acls.sh replay   USER                    and publish it again
 #
@@ -53,7 +53,7 @@ case $role in
         group=$1
         shift
         topics=()
-        for action in "$@"; do topics+=(--topic "$prefix$action"); done
+        for topic in "$@"; do topics+=(--topic "$prefix$topic"); done
         allow Read,Describe "${topics[@]}"
         allow Read --group "$group"
         ;;

@@ -78,6 +78,14 @@ impl Action {
         }
     }
 
+    /// The kind of record that a delivery of this action carries, where the catalogue has it.
+    pub fn entity(&self) -> Option<&'static str> {
+        match self {
+            Self::Known(entry) => Some(entry.entity),
+            Self::Extra(_) => None,
+        }
+    }
+
     /// Finds an action of the catalogue by name, without regard to case, or by number.
     pub fn known(text: &str) -> Option<&'static Entry> {
         match number(text) {

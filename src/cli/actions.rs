@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::output::{Output, Table, Usage};
+use super::output::{self, Output, Table, Usage};
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::action::{Action, Actions, Kind};
+use crate::config::{Config, Topics};
 
 /// The arguments of `actions`.
 #[derive(Debug, clap::Args)]
@@ -16,16 +17,22 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints it.
+/// Prints it, with the topics of the configuration.
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
     let mut out = Output::stdout();
+    // The mistakes of a configuration can lead here, to look up a name.
+    let topics = configuration().map(|config| config.topics);
+    if topics.is_err() {
+        output::note("the configuration has mistakes, so no topics are shown");
+    }
+    let topics = topics.ok();
     if args.json {
-        out.json_text(&json()?)
+        out.json_text(&json(topics.as_ref())?)
     } else {
-        out.block(table())
+        out.block(table(topics.as_ref()))
     }
     out.end(ExitCode::SUCCESS)
 }
@@ -55,15 +62,21 @@ pub(super) fn meant(action: &str, actions: &Actions) -> String {
     actions.nearest(action).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
-fn table() -> Table {
-    let mut table = Table::new(["ID", "NAME", "ENTITY", "VERB", "KIND", "HELP-CENTRE LABEL", "OLDER LABEL"]);
+fn table(topics: Option<&Topics>) -> Table {
+    let columns = ["ID", "NAME", "ENTITY", "VERB", "KIND", "TOPIC", "HELP-CENTRE LABEL", "OLDER LABEL"];
+    let mut table = Table::new(columns);
     table.align_right(0);
     for entry in &ENTRIES {
         let Entry { id, name, entity, verb, kind, display, legacy, .. } = entry;
-        let id = id.to_string();
-        table.row([&id, *name, entity, verb, label(*kind), display, legacy].map(str::to_owned));
+        let (id, topic) = (id.to_string(), topic(entry, topics).unwrap_or_else(|| "-".to_owned()));
+        table.row([&id, *name, entity, verb, label(*kind), &topic, display, legacy].map(str::to_owned));
     }
     table
+}
+
+/// Returns the full name of the topic of an action.
+fn topic(entry: &'static Entry, topics: Option<&Topics>) -> Option<String> {
+    topics.map(|topics| topics.topic_of(&Action::Known(entry)))
 }
 
 /// One action, under the names that the API and its documentation use.
@@ -74,12 +87,13 @@ struct Row {
     entity: &'static str,
     verb: &'static str,
     kind: &'static str,
+    topic: Option<String>,
     display: Option<&'static str>,
     legacy_display: Option<&'static str>,
     api_path: &'static str,
 }
 
-fn json() -> serde_json::Result<String> {
+fn json(topics: Option<&Topics>) -> serde_json::Result<String> {
     let given = |label: &'static str| Some(label).filter(|label| !label.is_empty());
     let row = |entry: &'static Entry| Row {
         id: entry.id,
@@ -87,6 +101,7 @@ fn json() -> serde_json::Result<String> {
         entity: entry.entity,
         verb: entry.verb,
         kind: label(entry.kind),
+        topic: topic(entry, topics),
         display: given(entry.display),
         legacy_display: given(entry.legacy),
         api_path: entry.api_path,
@@ -107,14 +122,14 @@ mod tests {
 
     #[test]
     fn the_table_has_a_line_for_each_action_under_its_heading() {
-        let text = anstream::adapter::strip_str(&table().to_string()).to_string();
+        let text = anstream::adapter::strip_str(&table(None).to_string()).to_string();
         assert_eq!(text.lines().count(), 90);
         assert!(text.lines().nth(1).unwrap().starts_with(" 2  CoworkerUpdate"), "{text}");
     }
 
     #[test]
     fn the_json_has_null_where_there_is_no_label() {
-        let rows: Vec<serde_json::Value> = serde_json::from_str(&json().unwrap()).unwrap();
+        let rows: Vec<serde_json::Value> = serde_json::from_str(&json(None).unwrap()).unwrap();
         assert_eq!(rows.len(), 89);
         assert_eq!(rows[0]["name"], "CoworkerUpdate");
         assert_eq!(rows[0]["kind"], "change");

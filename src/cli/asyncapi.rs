@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::Output;
 use crate::action::{Action, Kind, QUARANTINE, schema};
-use crate::config::{Config, Kafka, Property, without_scheme};
+use crate::config::{Config, Kafka, Property, Topic, without_scheme};
 use crate::event;
 use crate::kafka::topic::Wanted;
 use crate::kafka::topics::wanted;
@@ -36,17 +36,19 @@ fn document(config: &Config) -> Value {
     let topics: BTreeMap<String, Wanted> =
         wanted(config).into_iter().map(|topic| (topic.name.clone(), topic)).collect();
     let mut parts = Parts::default();
-    for (action, sources) in actions(config) {
-        let name = action.name();
-        let address = format!("{}{name}", config.topics.prefix);
-        parts.add(name, channel(&address, &topics, &about(action)), message(action, &sources, config));
-        if let Action::Known(entry) = action {
-            parts.schemas.entry(entry.entity).or_insert_with(|| schema::record(entry.entity));
+    let sources = sources(config);
+    for Topic { name: address, actions, .. } in config.topics.list(&config.sources) {
+        let messages =
+            actions.iter().map(|action| (action.name(), message(action, &sources[action.name()], config)));
+        let channel = channel(&address, &topics, &about_topic(&actions));
+        parts.add(&address[config.topics.prefix.len()..], channel, messages.collect());
+        for entity in actions.iter().filter_map(|action| action.entity()) {
+            parts.schemas.entry(entity).or_insert_with(|| schema::record(entity));
         }
     }
-    let address = format!("{}{QUARANTINE}", config.topics.prefix);
     let about = "Deliveries that were signed and could not be published otherwise, whole.";
-    parts.add(QUARANTINE, channel(&address, &topics, about), quarantined(config));
+    let channel = channel(&config.topics.quarantine(), &topics, about);
+    parts.add(QUARANTINE, channel, vec![(QUARANTINE, quarantined(config))]);
     parts.schemas.insert("Headers", headers(&config.topics.key));
     let (schemes, security) = security(&config.kafka);
     json!({
@@ -54,7 +56,7 @@ fn document(config: &Config) -> Value {
         "info": {
             "title": "Nexudus events",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Records that Nexudus's webhooks deliver, as nexudus-bridge publishes them to Kafka: CloudEvents 1.0 in binary mode, one topic for each action. Copies of an event are possible: remember ce_id. Further fields and headers are possible.",
+            "description": "Records that Nexudus's webhooks deliver, as nexudus-bridge publishes them to Kafka: CloudEvents 1.0 in binary mode. ce_type tells the actions of a topic apart. Copies of an event are possible: remember ce_id. Further fields and headers are possible.",
         },
         "defaultContentType": "application/json",
         "servers": servers(&config.kafka, &security),
@@ -78,28 +80,45 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, name: &str, mut channel: Value, message: Value) {
-        channel["messages"] = json!({ name: { "$ref": format!("#/components/messages/{name}") } });
-        self.channels.insert(name.to_owned(), channel);
-        self.messages.insert(name.to_owned(), message);
+    /// Adds a channel by its topic's name without the prefix, with its messages by name.
+    fn add(&mut self, name: &str, mut channel: Value, messages: Vec<(&str, Value)>) {
+        let reference = |message: &str| json!({ "$ref": format!("#/channels/{name}/messages/{message}") });
         let operation = json!({
             "action": "send",
             "channel": { "$ref": format!("#/channels/{name}") },
-            "messages": [{ "$ref": format!("#/channels/{name}/messages/{name}") }],
+            "messages": messages.iter().map(|(message, _)| reference(message)).collect::<Vec<_>>(),
         });
         self.operations.insert(format!("send.{name}"), operation);
+        let mut references = Map::new();
+        for (message, value) in messages {
+            let reference = json!({ "$ref": format!("#/components/messages/{message}") });
+            references.insert(message.to_owned(), reference);
+            self.messages.insert(message.to_owned(), value);
+        }
+        channel["messages"] = Value::Object(references);
+        self.channels.insert(name.to_owned(), channel);
     }
 }
 
-/// Returns the actions of all sources by name, each with the sources that take it.
-fn actions(config: &Config) -> Vec<(&Action, Vec<&str>)> {
-    let mut all: BTreeMap<&str, (&Action, Vec<&str>)> = BTreeMap::new();
+/// Returns the sources that take an action, by the action's name.
+fn sources(config: &Config) -> BTreeMap<&str, Vec<&str>> {
+    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for source in config.sources.values() {
         for action in source.actions.iter() {
-            all.entry(action.name()).or_insert((action, Vec::new())).1.push(&source.name);
+            all.entry(action.name()).or_default().push(&source.name);
         }
     }
-    all.into_values().collect()
+    all
+}
+
+fn about_topic(actions: &[&Action]) -> String {
+    match actions {
+        [action] => about(action),
+        _ => {
+            let names: Vec<&str> = actions.iter().map(|action| action.name()).collect();
+            format!("Events of {}; ce_type tells them apart.", names.join(", "))
+        }
+    }
 }
 
 fn about(action: &Action) -> String {

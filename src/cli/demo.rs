@@ -85,7 +85,7 @@ async fn post_all(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
 
 /// Reads all topics from beginning to end and holds each row against the message at its place.
 async fn compare(config: &Config, rows: &mut [Row]) -> anyhow::Result<()> {
-    let topics = ENTRIES.iter().map(|entry| format!("{}{}", config.topics.prefix, entry.name)).collect();
+    let topics = config.topics.list(&config.sources).into_iter().map(|topic| topic.name).collect();
     let mut reader =
         Reader::open(&config.kafka, Selection::Named(topics), Start::Beginning, Stop::End).await?;
     let mut found = HashMap::new();

@@ -10,10 +10,11 @@ use anyhow::{anyhow, ensure};
 use super::output::{self, Output};
 use super::serve::{Signals, until_signal};
 use super::{DEV_SECRET, loaded_from};
+use crate::action::Action;
 use crate::app::embedded::embed;
 use crate::app::{App, BuildError};
 use crate::config::load::{Environment, process_environment};
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, Topics};
 use crate::kafka::embedded::EmbeddedError;
 use crate::telemetry::log;
 
@@ -120,11 +121,24 @@ struct Banner {
     source: String,
     signature: Option<String>,
     token: String,
-    prefix: String,
+    /// The topics in words, and the one of the example.
+    topics: String,
+    topic: String,
 }
 
 /// A record that a person can read in a command line, with text that a plain HMAC would get wrong.
 const EXAMPLE: &str = r#"[{"Id":42,"FullName":"José Ñandú 😀","UpdatedOn":"2026-01-02T03:04:05Z"}]"#;
+
+const EXAMPLE_ACTION: &str = "CoworkerCreate";
+
+fn topics(config: &Config) -> String {
+    let Topics { prefix, layout, .. } = &config.topics;
+    let events = match layout.is_default() {
+        true => format!("{prefix}{{action}}"),
+        false => format!("{prefix}* ({} of topics.layout)", config.topics.list(&config.sources).len()),
+    };
+    format!("{events}, {}", config.topics.quarantine())
+}
 
 impl Banner {
     fn new(config: &Config) -> Self {
@@ -138,7 +152,10 @@ impl Banner {
             } else {
                 String::new()
             },
-            prefix: config.topics.prefix.clone(),
+            topics: topics(config),
+            topic: Action::known(EXAMPLE_ACTION)
+                .map(|entry| config.topics.topic_of(&Action::Known(entry)))
+                .unwrap_or_default(),
         }
     }
 
@@ -146,16 +163,16 @@ impl Banner {
         let mut out = Output::stdout();
         let (ingress, admin) = (app.ingress_address(), app.admin_address());
         let program = program();
-        let Self { source, token, prefix, .. } = self;
+        let Self { source, token, topics, topic, .. } = self;
         let bold = output::HEADING;
         let head = |text: &str| format!("{}{text}{}", bold.render(), bold.render_reset());
         writeln!(out, "\n{}", head("The bridge is running, with a Kafka broker inside."))?;
         writeln!(out, "  webhooks   http://{ingress}/webhooks/{source}{{action}}{token}")?;
         writeln!(out, "  console    http://{admin}/")?;
         writeln!(out, "  admin      http://{admin}/metrics   /healthz   /readyz")?;
-        writeln!(out, "  Kafka      {kafka}   topics {prefix}{{action}}, {prefix}quarantine")?;
+        writeln!(out, "  Kafka      {kafka}   topics {topics}")?;
         writeln!(out, "\n{}", head("Send a delivery, signed as Nexudus signs:"))?;
-        writeln!(out, "  curl -sS 'http://{ingress}/webhooks/{source}CoworkerCreate{token}' \\")?;
+        writeln!(out, "  curl -sS 'http://{ingress}/webhooks/{source}{EXAMPLE_ACTION}{token}' \\")?;
         if let Some(signature) = &self.signature {
             writeln!(out, "    -H 'X-Nexudus-Hook-Signature: {signature}' \\")?;
         }
@@ -168,7 +185,7 @@ impl Banner {
             "\n{}",
             head("Point kcat, or a client built on librdkafka (Python, Go, .NET, Node.js), at it:")
         )?;
-        writeln!(out, "  kcat -b {kafka} -C -t {prefix}CoworkerCreate -f '%k %h\\n%s\\n'")?;
+        writeln!(out, "  kcat -b {kafka} -C -t {topic} -f '%k %h\\n%s\\n'")?;
         writeln!(
             out,
             "\nEvents live in this process only, about the last 5 MiB of each partition. Ctrl-C ends it.\n"

@@ -163,7 +163,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Quarantine(command) => quarantine::run(command, configuration).await,
         Command::Sign(args) => sign::run(&args, configured),
         Command::Verify(args) => verify::run(&args, configured),
-        Command::Actions(args) => actions::run(&args),
+        Command::Actions(args) => actions::run(&args, configuration),
         Command::Schema(args) => schema::run(&args),
         Command::Asyncapi => asyncapi::run(configuration),
         Command::Topics(command) => topics::run(command, file).await,

@@ -3,8 +3,10 @@
 //! For people one line an event, shortened to the terminal; with `--json` one object an event, complete, the record
 //! embedded in its own text. Reading joins no group and commits nothing.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -15,8 +17,8 @@ use jiff::Timestamp;
 use super::moment::moment;
 use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
 use crate::action::{Action, Actions, QUARANTINE};
-use crate::config::{Config, brokers};
-use crate::event::source_name;
+use crate::config::{Config, Topics, brokers};
+use crate::event::{action_name, source_name};
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 
 pub(super) mod json;
@@ -24,7 +26,8 @@ pub(super) mod json;
 /// The arguments of `tail`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Names, numbers or globs such as 'Booking*' of actions, or `quarantine` [default: all]
+    /// Names, numbers or globs such as 'Booking*' of actions, names or globs of topics without the prefix, or `quarantine`
+    /// [default: all]
     action: Vec<String>,
     /// First event
     #[arg(long, value_enum, default_value_t = Begin::End)]
@@ -87,17 +90,15 @@ pub async fn run(
     let config = configuration()?;
     let Config { mut kafka, topics, sources, .. } = config;
     kafka.bootstrap_servers = args.bootstrap.unwrap_or(kafka.bootstrap_servers);
-    let wanted = patterns(&args.action)?;
     let lists: Vec<&Actions> = sources.values().map(|source| &source.actions).collect();
-    for hint in args.action.iter().filter_map(|name| hint(name, &lists)) {
+    let chosen = Arc::new(Chosen::new(&args.action, &topics, &lists)?);
+    for hint in args.action.iter().filter_map(|name| hint(name, &lists, &chosen)) {
         output::note(hint);
     }
     let prefix = topics.prefix;
     let selection = {
-        let prefix = prefix.clone();
-        Selection::Matching(Box::new(move |topic| {
-            action_of(topic, &prefix).is_some_and(|action| wanted.is_match(action))
-        }))
+        let chosen = Arc::clone(&chosen);
+        Selection::Matching(Box::new(move |topic| chosen.has_topic(topic)))
     };
     let start = match (args.since, args.from) {
         (Some(time), _) => Start::Since(time),
@@ -131,7 +132,7 @@ pub async fn run(
             _ = &mut interrupted => break,
         };
         let message = message.context("a reader without an end has ended")?;
-        if !args.filter.takes(&message) {
+        if !chosen.has(&message) || !args.filter.takes(&message) {
             continue;
         }
         if args.json {
@@ -144,8 +145,50 @@ pub async fn run(
     out.end(ExitCode::SUCCESS)
 }
 
+/// The topics and events that the arguments choose.
+struct Chosen {
+    names: GlobSet,
+    prefix: String,
+    /// The topics of the layout, without the prefix.
+    layout: BTreeSet<String>,
+    /// Those with a chosen action.
+    with_action: BTreeSet<String>,
+}
+
+impl Chosen {
+    fn new(given: &[String], topics: &Topics, lists: &[&Actions]) -> anyhow::Result<Self> {
+        let names = patterns(given)?;
+        let actions = || lists.iter().flat_map(|actions| actions.iter());
+        let topic = |action: &Action| topics.layout.topic(action);
+        Ok(Self {
+            layout: actions().map(topic).collect(),
+            with_action: actions().filter(|action| names.is_match(action.name())).map(topic).collect(),
+            prefix: topics.prefix.clone(),
+            names,
+        })
+    }
+
+    fn has_topic(&self, topic: &str) -> bool {
+        name_of(topic, &self.prefix)
+            .is_some_and(|name| self.names.is_match(name) || self.with_action.contains(name))
+    }
+
+    /// Whether an event is chosen by its topic's name or by its action.
+    fn has(&self, message: &Message) -> bool {
+        let topic = name_of(&message.topic, &self.prefix);
+        let action = action_of(message);
+        topic.is_some_and(|name| self.names.is_match(name))
+            || action.is_some_and(|name| self.names.is_match(name))
+    }
+}
+
+/// The action of an event.
+fn action_of(message: &Message) -> Option<&str> {
+    action_name(std::str::from_utf8(message.header("ce_type")?).ok()?)
+}
+
 /// The part of a topic's name behind the prefix; none for other topics, and for Kafka's own.
-fn action_of<'a>(topic: &'a str, prefix: &str) -> Option<&'a str> {
+fn name_of<'a>(topic: &'a str, prefix: &str) -> Option<&'a str> {
     topic.strip_prefix(prefix).filter(|_| !topic.starts_with("__"))
 }
 
@@ -162,10 +205,11 @@ pub(super) fn patterns(given: &[String]) -> anyhow::Result<GlobSet> {
 }
 
 /// What to say of a name that no list has. Its topic may still be there, or come.
-fn hint(name: &str, lists: &[&Actions]) -> Option<String> {
+fn hint(name: &str, lists: &[&Actions], chosen: &Chosen) -> Option<String> {
     let plain = !name.contains(['*', '?', '[', '{']);
-    let known =
-        name.eq_ignore_ascii_case(QUARANTINE) || lists.iter().any(|actions| actions.find(name).is_some());
+    let known = name.eq_ignore_ascii_case(QUARANTINE)
+        || lists.iter().any(|actions| actions.find(name).is_some())
+        || chosen.layout.iter().any(|topic| topic.eq_ignore_ascii_case(name));
     if known || !plain {
         return None;
     }
@@ -182,15 +226,20 @@ struct Lines {
 }
 
 impl Lines {
-    /// Time, action, key, place and id, then as much of the value as fits.
+    /// Time, action, key, position and id, then as much of the value as fits. The position names a topic that has not the
+    /// name of the action.
     fn line(&self, message: &Message) -> String {
-        let action = action_of(&message.topic, &self.prefix).unwrap_or(&message.topic);
+        let topic = name_of(&message.topic, &self.prefix).unwrap_or(&message.topic);
+        let action = action_of(message).filter(|_| topic != QUARANTINE);
+        let shared =
+            if action.is_some_and(|action| action != topic) { format!("{topic} ") } else { String::new() };
+        let action = action.map_or_else(|| topic.to_owned(), |action| one_line(action.as_bytes()));
         let time = message.timestamp.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
         let key = message.key.as_deref().map_or_else(|| "-".to_owned(), one_line);
         let id = message.header("ce_id").map(one_line);
         let shown = |id: String| if self.width.is_some() { short(&id) } else { id };
         let id = id.map(|id| format!("  id {}", shown(id))).unwrap_or_default();
-        let place = format!("{}@{}{id}", message.partition, message.offset);
+        let place = format!("{shared}{}@{}{id}", message.partition, message.offset);
         let mut line =
             format!("{}  {}  {key}  {}", styled(FAINT, time), styled(HEADING, action), styled(FAINT, place));
         for mark in marks(message) {

@@ -1,16 +1,14 @@
 //! `sources.*.actions`: for which actions Nexudus is to have a webhook, as globs, names and numbers; `!` takes out.
 
-use globset::{Glob, GlobBuilder, GlobMatcher};
-
+use super::pattern::{Pattern, is_glob};
 use crate::action::Actions;
 
 /// Says whether a pattern means any action of the source; if not, which one was meant.
 pub(super) fn check(pattern: &str, actions: &Actions) -> Result<(), String> {
     let bare = pattern.strip_prefix('!').unwrap_or(pattern);
     if is_glob(bare) {
-        let matcher =
-            matcher(bare).ok_or("is not a pattern, expected a name in which * stands for anything")?;
-        return match actions.iter().any(|action| matcher.is_match(action.name())) {
+        let glob = Pattern::new(bare)?;
+        return match actions.iter().any(|action| glob.is_match(action.name())) {
             true => Ok(()),
             false => Err(format!("{pattern:?} matches no action; `nexudus-bridge actions` lists them")),
         };
@@ -32,42 +30,38 @@ pub(super) fn chosen(patterns: &[String], actions: &Actions) -> Vec<usize> {
     if into.is_empty() && !out.is_empty() {
         into.push("*");
     }
-    let into: Vec<Pattern> = into.into_iter().filter_map(|pattern| Pattern::new(pattern, actions)).collect();
-    let out: Vec<Pattern> =
-        out.into_iter().filter_map(|pattern| Pattern::new(&pattern[1..], actions)).collect();
+    let into: Vec<Choice> = into.into_iter().filter_map(|pattern| Choice::new(pattern, actions)).collect();
+    let out: Vec<Choice> =
+        out.into_iter().filter_map(|pattern| Choice::new(&pattern[1..], actions)).collect();
     let names = actions.iter().map(|action| action.name()).enumerate();
     let any =
-        |patterns: &[Pattern], place, name: &str| patterns.iter().any(|pattern| pattern.means(place, name));
+        |patterns: &[Choice], place, name: &str| patterns.iter().any(|pattern| pattern.means(place, name));
     names
         .filter(|(place, name)| any(&into, *place, name) && !any(&out, *place, name))
         .map(|(place, _)| place)
         .collect()
 }
 
-enum Pattern {
-    Glob(GlobMatcher),
+enum Choice {
+    Glob(Pattern),
     Place(usize),
 }
 
-impl Pattern {
+impl Choice {
     fn new(text: &str, actions: &Actions) -> Option<Self> {
-        if is_glob(text) { matcher(text).map(Self::Glob) } else { actions.find(text).map(Self::Place) }
+        if is_glob(text) {
+            Pattern::new(text).ok().map(Self::Glob)
+        } else {
+            actions.find(text).map(Self::Place)
+        }
     }
 
     fn means(&self, place: usize, name: &str) -> bool {
         match self {
-            Self::Glob(matcher) => matcher.is_match(name),
+            Self::Glob(pattern) => pattern.is_match(name),
             Self::Place(chosen) => *chosen == place,
         }
     }
-}
-
-fn is_glob(text: &str) -> bool {
-    text.contains(['*', '?', '[', '{'])
-}
-
-fn matcher(text: &str) -> Option<GlobMatcher> {
-    GlobBuilder::new(text).case_insensitive(true).build().as_ref().map(Glob::compile_matcher).ok()
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ mod address;
 mod brokers;
 mod choice;
 mod kafka;
+mod layout;
 pub mod load;
 mod nexudus;
 mod oauth;
+mod pattern;
 mod reader;
 mod secret_file;
 mod setting;
@@ -18,6 +20,7 @@ mod settings;
 pub mod show;
 mod source;
 mod telemetry;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +34,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use self::address::redacted;
 pub use self::brokers::{brokers, without_scheme};
 pub use self::kafka::PropertyCheck;
+pub use self::layout::Layout;
 pub use self::nexudus::{Credentials, Guardian, Nexudus, Pace};
 pub use self::oauth::OAuth;
 pub use self::secret_file::SecretFile;
@@ -38,6 +42,7 @@ pub use self::setting::{Origin, Setting};
 pub use self::settings::NO_SOURCE;
 pub use self::source::{SignaturePolicy, Source};
 pub use self::telemetry::{OtlpProtocol, Telemetry};
+pub use self::topics::{Topic, TopicSettings, Topics};
 
 /// Everything that the bridge needs to know.
 #[derive(Debug, Clone)]
@@ -137,28 +142,6 @@ pub struct Kafka {
 pub struct Property {
     value: SecretString,
     secret: bool,
-}
-
-/// `[topics]`.
-#[derive(Debug, Clone)]
-pub struct Topics {
-    /// What each topic's name begins with.
-    pub prefix: String,
-    /// The record's field that makes the message key; `UniqueId` where it has none.
-    pub key: String,
-    /// Whether to create at start what is missing.
-    pub create: bool,
-    /// Whether all topics are known to exist as wanted. Not a setting: the embedded broker makes them and answers no request
-    /// about their settings.
-    pub are_known: bool,
-    /// How many partitions a created topic gets; -1 for the cluster's default.
-    pub partitions: i32,
-    /// How many replicas a created topic gets; -1 for the cluster's default.
-    pub replication_factor: i32,
-    /// Topic settings used on creation.
-    pub config: BTreeMap<String, String>,
-    /// The same for the quarantine topic, over those of the others.
-    pub quarantine_config: BTreeMap<String, String>,
 }
 
 /// `[redelivery]`: the bounds of the memory of deliveries that were confirmed without being answered.

@@ -4,6 +4,8 @@
 //! stands in, so that reading goes on. Keys that nobody asked for are mistakes too. [`Notes`] ends up with the
 //! mistakes, or with every setting in force and its origin. Values of secret keys are never noted.
 
+mod entries;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -37,7 +39,10 @@ impl Notes {
     pub(super) fn origin(&self, key: &str, value: &Value) -> Origin {
         match &self.file {
             Some(file) if !from_environment(value) => Origin::File(file.clone()),
-            _ => Origin::Variable(format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase())),
+            _ => {
+                let key = key.split(".\"").next().unwrap_or(key); // a quoted name is in the variable's JSON
+                Origin::Variable(format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase()))
+            }
         }
     }
 }
@@ -190,6 +195,11 @@ impl<'a> Section<'a> {
             }
         }
         kept
+    }
+
+    /// Where most of the section came from.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// How many mistakes have been noted so far.

@@ -18,9 +18,8 @@ use super::reader::{
 };
 use super::secret_file::{SecretFile, inline_warning};
 use super::telemetry::telemetry;
-use super::{
-    Admin, Config, Console, Ingress, Log, LogFormat, Redelivery, SignaturePolicy, Source, Tls, Topics,
-};
+use super::topics::{self, topics};
+use super::{Admin, Config, Console, Ingress, Log, LogFormat, Redelivery, SignaturePolicy, Source, Tls};
 use crate::action::Actions;
 use crate::signature::SigningKey;
 
@@ -37,9 +36,12 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
     let ingress = ingress(Section::open(&mut root, "ingress", notes));
     let admin = admin(Section::open(&mut root, "admin", notes), &mut warnings);
     let kafka = kafka(Section::open(&mut root, "kafka", notes), &ingress, check, &mut warnings);
-    let topics = topics(Section::open(&mut root, "topics", notes));
+    let (topics, topics_origin) = topics(Section::open(&mut root, "topics", notes));
     let redelivery = redelivery(Section::open(&mut root, "redelivery", notes));
     let sources = sources(&mut root, notes, &mut warnings);
+    for mistake in topics::mistakes(&topics, &sources) {
+        notes.mistake(format!("topics{mistake} (from {topics_origin})"));
+    }
     let present = root.contains_key("nexudus");
     let section = present.then(|| Section::open(&mut root, "nexudus", notes));
     let nexudus = section.and_then(|section| nexudus(section, &mut warnings));
@@ -116,33 +118,6 @@ fn admin(mut section: Section<'_>, warnings: &mut Vec<String>) -> Admin {
         ));
     }
     Admin { listen, console }
-}
-
-fn topics(mut section: Section<'_>) -> Topics {
-    let plain = |_: &str| false;
-    let any = |_: &str, value: &str| Ok(value.to_owned());
-    let topics = Topics {
-        prefix: section.get("prefix", "nexudus.", prefix),
-        key: section.get("key", "Id", |value| text(value).and_then(not_empty)),
-        create: section.get("create", "true", boolean),
-        are_known: false,
-        partitions: section.get("partitions", "3", count(10_000)),
-        replication_factor: section.get("replication_factor", "-1", count(100)),
-        config: section.map("config", plain, any),
-        quarantine_config: section.map("quarantine_config", plain, any),
-    };
-    section.close();
-    topics
-}
-
-fn prefix(value: &Value) -> Result<String, String> {
-    const MOST: usize = 249 - crate::action::MAX_NAME_BYTES; // Kafka's longest topic name
-    let text = text(value)?;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if text.bytes().all(allowed) && text.len() <= MOST {
-        return Ok(text);
-    }
-    Err(format!("cannot begin a topic's name, expected up to {MOST} letters, digits, '.', '_' or '-'"))
 }
 
 fn redelivery(mut section: Section<'_>) -> Redelivery {
@@ -263,15 +238,4 @@ fn log(mut section: Section<'_>) -> Log {
     };
     section.close();
     log
-}
-
-/// A number of partitions or replicas: positive, or -1 for the cluster's default.
-fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
-    move |value| {
-        let number = integer(-1, most.into())(value)?;
-        let number = i32::try_from(number).ok().filter(|&number| number != 0);
-        number.ok_or_else(|| {
-            "makes no topic, expected a positive number, or -1 for the cluster's default".into()
-        })
-    }
 }

@@ -47,7 +47,7 @@ fn a_secret_is_all_that_must_be_set() {
     assert_eq!(config.kafka.bootstrap_servers, "localhost:9092");
     assert_eq!(config.kafka.confirm_timeout, Duration::from_secs(10));
     assert_eq!((config.topics.prefix.as_str(), config.topics.key.as_str()), ("nexudus.", "Id"));
-    assert_eq!((config.topics.partitions, config.topics.replication_factor), (3, -1));
+    assert_eq!((config.topics.general.partitions, config.topics.general.replication_factor), (3, -1));
     assert_eq!(config.sources["default"].policy, SignaturePolicy::Enforce);
     assert_eq!(config.sources["default"].keys.len(), 1);
     assert!(config.warnings.is_empty());
@@ -140,7 +140,7 @@ fn the_environment_wins_and_an_empty_variable_is_none() {
     assert_eq!(config.ingress.listen.port(), 7);
     assert_eq!(config.ingress.max_in_flight, 128);
     assert!(!config.topics.create);
-    assert_eq!(config.topics.config["retention.ms"], "60000");
+    assert_eq!(config.topics.general.config["retention.ms"], "60000");
     assert_eq!(config.kafka.properties["sasl.username"].expose(), "environment");
     assert_eq!(config.kafka.properties["client.rack"].expose(), "r");
     assert_eq!(config.kafka.confirm_timeout, Duration::from_secs(10));

@@ -7,15 +7,15 @@ use uuid::Uuid;
 use super::address::Target;
 use super::decode::{Content, Record};
 use super::verify::Verified;
-use crate::action::{Kind, QUARANTINE};
-use crate::config::{Config, Source};
+use crate::action::{Action, Kind};
+use crate::config::{Config, Source, Topics};
 use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, ReceivedAt, Stream};
 use crate::outcome::QuarantineReason;
 
 /// Where events go.
 #[derive(Debug)]
 pub struct Router {
-    prefix: String,
+    topics: Topics,
     quarantine: Arc<str>,
 }
 
@@ -33,15 +33,15 @@ pub enum Routed {
 impl Router {
     /// Takes the names of topics from the configuration.
     pub fn new(config: &Config) -> Self {
-        let prefix = config.topics.prefix.clone();
-        Self { quarantine: format!("{prefix}{QUARANTINE}").into(), prefix }
+        Self { quarantine: config.topics.quarantine().into(), topics: config.topics.clone() }
     }
 
     /// The streams of a source's actions, by their place: all of an event that does not depend on the delivery.
     pub fn streams(&self, source: &Source) -> Vec<Arc<Stream>> {
-        let prefix = &self.prefix;
-        let stream = |action: &str| Arc::new(Stream::new(format!("{prefix}{action}"), &source.name, action));
-        source.actions.iter().map(|action| stream(action.name())).collect()
+        let stream = |action: &Action| {
+            Arc::new(Stream::new(self.topics.topic_of(action), &source.name, action.name()))
+        };
+        source.actions.iter().map(stream).collect()
     }
 
     /// The quarantine topic's name.

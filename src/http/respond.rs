@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn an_accepted_delivery_is_answered_with_its_events() {
-        let stream = Stream { topic: "nexudus.A-b_c".into(), source: "s".into(), kind: "k".into() };
+        let stream = Stream::new("nexudus.A-b_c".into(), "s", "k");
         let own = Uuid::now_v7();
         let fingerprint = Fingerprint::of("s", "A", b"{}");
         let event =

@@ -42,7 +42,9 @@ impl Failed {
                 "; the cluster has fewer brokers than topics.replication_factor"
             }
             Code::PolicyViolation => "; a policy of the cluster forbids it",
-            Code::InvalidConfig => "; one of the settings in [topics.config] is not a topic setting",
+            Code::InvalidConfig => {
+                "; one of the settings in [topics.config] or [topics.overrides] is not a topic setting"
+            }
             _ => "",
         };
         match message.trim_end_matches(['.', ' ']) {

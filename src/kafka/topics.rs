@@ -4,7 +4,7 @@
 //! topic differs, that is shown and left to its owner. Every request has a time-out, and missing rights are said in
 //! words.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use super::settings::{apply as apply_properties, connection_config, describe};
 use super::status::Status;
 use super::topic::{Failed, Wanted};
 use crate::action::QUARANTINE;
-use crate::config::{Config, Kafka};
+use crate::config::{Config, Kafka, Topic, TopicSettings};
 use crate::token::TokenServer;
 
 /// The beginning of the id of librdkafka's mock cluster, the broker of `dev`.
@@ -62,36 +62,31 @@ pub struct TopicsError {
     explanation: Option<String>,
 }
 
-/// Every topic that the configuration asks for: one for each action of any source, and the quarantine topic.
+/// Every topic that the configuration asks for: those of the layout, and the quarantine topic.
 pub fn wanted(config: &Config) -> Vec<Wanted> {
     let topics = &config.topics;
     let least_bytes = (config.ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES).to_string();
-    let mut settings = BTreeMap::from([("max.message.bytes".to_owned(), least_bytes.clone())]);
-    settings.extend(topics.config.clone());
-    // A compacted quarantine would refuse bodies, which have no key; and it must outlast a holiday.
-    let mut quarantine = settings.clone();
-    quarantine.remove("cleanup.policy");
-    quarantine.insert("max.message.bytes".to_owned(), least_bytes);
-    quarantine.insert("retention.ms".to_owned(), Duration::from_hours(30 * 24).as_millis().to_string());
-    quarantine.extend(topics.quarantine_config.clone());
-    let make = |name: &str, config: &BTreeMap<String, String>| Wanted {
-        name: format!("{}{name}", topics.prefix),
-        partitions: topics.partitions,
-        replication_factor: topics.replication_factor,
-        config: config.clone(),
+    let make = |name: String, settings: TopicSettings| {
+        let TopicSettings { partitions, replication_factor, config } = settings;
+        Wanted { name, partitions, replication_factor, config }
     };
-    let mut names: Vec<&str> = config
-        .sources
-        .values()
-        .flat_map(|source| source.actions.iter())
-        .map(|action| action.name())
-        .collect();
-    names.sort_unstable();
-    names.dedup();
-    let mut all: Vec<Wanted> = names.into_iter().map(|name| make(name, &settings)).collect();
-    all.push(make(QUARANTINE, &quarantine));
+    let event_topic = |Topic { name, mut settings, .. }: Topic<'_>| {
+        settings.config.entry(MAX_BYTES.to_owned()).or_insert_with(|| least_bytes.clone());
+        make(name, settings)
+    };
+    let mut all: Vec<Wanted> = topics.list(&config.sources).into_iter().map(event_topic).collect();
+    let mut quarantine = topics.settings_of(QUARANTINE);
+    // A compacted quarantine would refuse bodies, which have no key; and it must outlast a holiday.
+    quarantine.config.remove("cleanup.policy");
+    quarantine.config.insert(MAX_BYTES.to_owned(), least_bytes);
+    let retention = Duration::from_hours(30 * 24).as_millis().to_string();
+    quarantine.config.insert("retention.ms".to_owned(), retention);
+    quarantine.config.extend(topics.quarantine_config.clone());
+    all.push(make(topics.quarantine(), quarantine));
     all
 }
+
+const MAX_BYTES: &str = "max.message.bytes";
 
 /// A connection for comparing and creating topics.
 pub struct Topics {

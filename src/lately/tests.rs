@@ -2,7 +2,7 @@ use super::*;
 use crate::event::{Attributes, EventId, Fingerprint, ReceivedAt, Stream, Trace};
 
 fn event(key: Option<&str>) -> Event {
-    let stream = Stream { topic: "nexudus.BookingCreate".into(), source: "s".into(), kind: "k".into() };
+    let stream = Stream::new("nexudus.BookingCreate".into(), "s", "k");
     let fingerprint = Fingerprint::of("s", "BookingCreate", b"{}");
     let attributes = Attributes {
         id: EventId::Content(fingerprint),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::support::kafka::free_port;
-use crate::support::program::{Running, err, out, program, run};
+use crate::support::program::{Running, err, header, out, program, run};
 use crate::support::validator;
 
 fn document(arguments: &[&str]) -> Value {
@@ -15,21 +15,31 @@ fn document(arguments: &[&str]) -> Value {
     serde_json::from_str(&out(&output)).expect("JSON")
 }
 
-/// Returns the name of the message that the document has for a topic.
-fn message_on(document: &Value, topic: &str) -> String {
+/// Returns the name of the message that the document has for an event on the channel of its topic.
+fn message_of(document: &Value, event: &Value) -> String {
     let channels = document["channels"].as_object().expect("channels");
-    let (name, channel) =
-        channels.iter().find(|(_, channel)| channel["address"] == topic).expect("a channel");
+    let (channel_name, channel) =
+        channels.iter().find(|(_, channel)| channel["address"] == event["topic"]).expect("a channel");
+    let name = match channel_name.as_str() {
+        "quarantine" => "quarantine",
+        _ => {
+            let kind = header(event, "ce_type").as_str().expect("a ce_type");
+            kind.strip_prefix("com.nexudus.").expect("the bridge's")
+        }
+    };
     let reference = &channel["messages"][name]["$ref"];
     assert_eq!(*reference, format!("#/components/messages/{name}"));
-    let operation = &document["operations"][format!("send.{name}")];
-    assert_eq!(operation["channel"]["$ref"], format!("#/channels/{name}"));
-    name.clone()
+    let operation = &document["operations"][format!("send.{channel_name}")];
+    assert_eq!(operation["channel"]["$ref"], format!("#/channels/{channel_name}"));
+    let of_channel = format!("#/channels/{channel_name}/messages/{name}");
+    let messages = operation["messages"].as_array().expect("a list");
+    assert!(messages.iter().any(|message| message["$ref"] == *of_channel), "{operation}");
+    name.to_owned()
 }
 
 /// Validates an event of `tail --json` against the document: names and values of its headers, and its record.
 fn validate(document: &Value, event: &Value) {
-    let name = message_on(document, event["topic"].as_str().expect("a topic"));
+    let name = message_of(document, event);
     let part = |part: &str| json!({ "$ref": format!("#/components/messages/{name}/{part}") });
     let schema = json!({
         "properties": { "headers": part("headers"), "value": part("payload") },
@@ -64,33 +74,56 @@ fn validate(document: &Value, event: &Value) {
 
 #[test]
 fn every_published_message_matches_the_document() {
+    published_messages_match("", 90);
+}
+
+#[test]
+fn every_message_on_shared_topics_matches_the_document() {
+    published_messages_match(
+        "[topics.layout]\n\"*\" = \"{entity}\"\n\"Coworker*\" = \"people\"\n[topics.overrides.people]\npartitions = 7\n",
+        24,
+    );
+}
+
+/// Publishes one event of each action and a quarantined delivery on so many topics, and validates all of them.
+fn published_messages_match(layout: &str, channels: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bridge.toml").display().to_string();
+    let listen = "listen = \"127.0.0.1:0\"\n";
+    let text = format!("[sources.default]\nsecrets = [\"s\"]\n[ingress]\n{listen}[admin]\n{listen}{layout}");
+    std::fs::write(&file, text).expect("written");
+    let config = ["--config", &file];
     let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
     let [port, kafka, admin] = ports.each_ref().map(String::as_str);
-    let dev =
-        Running::start(program().args(["dev", "--port", port, "--kafka-port", kafka, "--admin-port", admin]));
+    let dev = ["dev", "--port", port, "--kafka-port", kafka, "--admin-port", admin];
+    let dev = Running::start(program().args(dev).args(config));
     dev.line_with("Ctrl-C");
     let url = format!("http://127.0.0.1:{port}");
-    let folder = tempfile::tempdir().expect("a folder");
-    let body = folder.path().join("body.json");
+    let body = folder.path().join("body.json").display().to_string();
     std::fs::write(&body, r#"[{"Id":1}]"#).expect("written");
-    let unknown = ["send", "SomethingNew", "--payload", &body.display().to_string(), "--url", &url];
-    for sent in [run(&["send", "all", "--url", &url]), run(&unknown)] {
+    let unknown = ["send", "SomethingNew", "--payload", &body, "--url", &url];
+    for sent in [&["send", "all", "--url", &url][..], &unknown] {
+        let sent = run(&[sent, &config].concat());
         assert_eq!(sent.status.code(), Some(0), "{}{}", out(&sent), err(&sent));
     }
-    let document = document(&[]);
+    let document = document(&config);
     let bootstrap = format!("127.0.0.1:{kafka}");
     let mut topics = BTreeSet::new();
-    let tail =
-        run(&["tail", "*", "--bootstrap", &bootstrap, "--from", "beginning", "--json", "--count", "90"]);
-    for line in out(&tail).lines() {
+    let tail = ["tail", "*", "--bootstrap", &bootstrap, "--from", "beginning", "--json", "--count", "90"];
+    for line in out(&run(&[&tail, &config[..]].concat())).lines() {
         let event: Value = serde_json::from_str(line).expect("an object a line");
         validate(&document, &event);
         topics.insert(event["topic"].as_str().expect("a topic").to_owned());
     }
-    let channels = document["channels"].as_object().expect("channels");
-    let addresses: BTreeSet<String> =
-        channels.values().map(|it| it["address"].as_str().expect("an address").to_owned()).collect();
-    assert_eq!(topics, addresses);
+    let addresses: BTreeSet<String> = document["channels"]
+        .as_object()
+        .expect("channels")
+        .values()
+        .map(|it| it["address"].as_str().expect("an address").to_owned())
+        .collect();
+    assert_eq!((&topics, topics.len()), (&addresses, channels));
+    let people = &document["channels"]["people"]["bindings"]["kafka"]["partitions"];
+    assert_eq!(people.as_i64(), layout.contains("people").then_some(7));
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod heads;
 mod hostile;
 mod ingress;
 mod lasting;
+mod layout;
 mod logs;
 mod outage;
 mod output;

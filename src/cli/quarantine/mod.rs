@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-use crate::action::QUARANTINE;
 use crate::config::{Config, brokers};
 use crate::kafka::consumer::{Message, Reader};
 
@@ -39,7 +38,7 @@ impl Cluster {
     /// The configuration with these brokers, and the quarantine topic's name.
     fn of(self, mut config: Config) -> (Config, String) {
         config.kafka.bootstrap_servers = self.bootstrap.unwrap_or(config.kafka.bootstrap_servers);
-        let topic = format!("{}{QUARANTINE}", config.topics.prefix);
+        let topic = config.topics.quarantine();
         (config, topic)
     }
 }

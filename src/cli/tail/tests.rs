@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::load::{Environment, load};
 
 fn message(topic: &str, value: &[u8], headers: &[(&str, &str)]) -> Message {
     let header = |(name, value): &(&str, &str)| ((*name).to_owned(), Some(value.as_bytes().to_vec()));
@@ -18,12 +19,48 @@ fn line(width: Option<usize>, message: &Message) -> String {
     anstream::adapter::strip_str(&out.line(message)).to_string()
 }
 
+fn chosen(given: &[&str], layout: &str) -> Chosen {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("[sources.default]\nsecrets = [\"s\"]\n{layout}")).unwrap();
+    let config = load(Some(file.path()), &Environment::new(), |_, _| Ok(())).unwrap().config;
+    let given: Vec<String> = given.iter().map(|&text| text.to_owned()).collect();
+    Chosen::new(&given, &config.topics, &[&config.sources["default"].actions]).unwrap()
+}
+
+#[test]
+fn on_a_shared_topic_events_are_chosen_by_their_action_or_by_the_name_of_the_topic() {
+    let layout = "[topics.layout]\n\"*\" = \"{entity}\"\n";
+    let event =
+        |topic: &str, action: &str| message(topic, b"{}", &[("ce_type", &format!("com.nexudus.{action}"))]);
+    let created = event("nexudus.Booking", "BookingCreate");
+    let kept = event("nexudus.quarantine", "BookingCreate");
+    for (given, has_topic, has_created, has_quarantine, has_kept) in [
+        (&[][..], true, true, true, true),
+        (&["bookingcreate"], true, true, false, true),
+        (&["BookingDelete"], true, false, false, false),
+        (&["booking"], true, true, false, false),
+        (&["Team*"], false, false, false, false),
+        (&["quarantine"], false, false, true, true),
+    ] {
+        let chosen = chosen(given, layout);
+        assert_eq!(
+            (chosen.has_topic("nexudus.Booking"), chosen.has(&created)),
+            (has_topic, has_created),
+            "{given:?}"
+        );
+        assert_eq!(
+            (chosen.has_topic("nexudus.quarantine"), chosen.has(&kept)),
+            (has_quarantine, has_kept),
+            "{given:?}"
+        );
+    }
+    assert!(line(None, &created).contains("  BookingCreate  42  Booking 2@17  {}"));
+    assert!(line(None, &kept).contains("  quarantine  42  2@17  {}"));
+}
+
 #[test]
 fn topics_are_chosen_by_the_part_behind_the_prefix() {
-    let chosen = |given: &[&str], topic: &str| {
-        let patterns = patterns(&given.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()).unwrap();
-        action_of(topic, "nexudus.").is_some_and(|action| patterns.is_match(action))
-    };
+    let chosen = |given: &[&str], topic: &str| chosen(given, "").has_topic(topic);
     for (given, topic, expected) in [
         (&[][..], "nexudus.BookingCreate", true),
         (&[], "nexudus.quarantine", true),
@@ -37,7 +74,7 @@ fn topics_are_chosen_by_the_part_behind_the_prefix() {
     ] {
         assert_eq!(chosen(given, topic), expected, "{given:?} {topic}");
     }
-    assert_eq!(action_of("__consumer_offsets", ""), None);
+    assert_eq!(name_of("__consumer_offsets", ""), None);
     let error = patterns(&["[".to_owned()]).unwrap_err();
     assert!(error.is::<Usage>() && error.to_string().contains("\"[\" is not a pattern"), "{error}");
 }
@@ -45,8 +82,9 @@ fn topics_are_chosen_by_the_part_behind_the_prefix() {
 #[test]
 fn a_name_that_no_list_has_is_wondered_at() {
     let actions = Actions::with_extras(["SomethingNew"]).unwrap();
-    let hint = |name| hint(name, &[&actions]);
-    for name in ["BookingCreate", "6", "quarantine", "SOMETHINGNEW", "Zzz*"] {
+    let chosen = chosen(&[], "[topics.layout]\n\"Coworker*\" = \"people\"\n");
+    let hint = |name| hint(name, &[&actions], &chosen);
+    for name in ["BookingCreate", "6", "quarantine", "SOMETHINGNEW", "Zzz*", "People"] {
         assert_eq!(hint(name), None, "{name}");
     }
     assert!(hint("BookingCreat").unwrap().ends_with("did you mean BookingCreate?"));

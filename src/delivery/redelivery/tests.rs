@@ -19,7 +19,7 @@ fn identity(body: u8) -> Identity {
 
 /// The receipt of a copy of a body at an offset.
 fn receipt(body: u8, offset: i64) -> Receipt {
-    let stream = Stream { topic: "t".into(), source: "s".into(), kind: "k".into() };
+    let stream = Stream::new("t".into(), "s", "k");
     let id = EventId::Content(identity(body));
     Receipt {
         outcome: Outcome::Confirmed,

@@ -7,10 +7,16 @@ use crate::kafka::settings::check_property;
 const BODY: &[u8] = br#"[{"Id":1,"UpdatedOn":"2026-01-01T00:00:00Z"},{"Id":2}]"#;
 
 fn replayer() -> Replayer {
-    let variables = [("SECRETS", "[\"x\"]"), ("EXTRA_ACTIONS", "[\"Extra\"]")]
-        .map(|(name, value)| (format!("NEXUDUS_BRIDGE__SOURCES__DEFAULT__{name}"), value.to_owned()));
-    let loaded = load(None, &Environment::from(variables), check_property).unwrap();
-    Replayer::new(&loaded.config).unwrap()
+    replayer_with(&[])
+}
+
+fn replayer_with(settings: &[(&str, &str)]) -> Replayer {
+    let source =
+        [("SOURCES__DEFAULT__SECRETS", "[\"x\"]"), ("SOURCES__DEFAULT__EXTRA_ACTIONS", "[\"Extra\"]")];
+    let variables = source.iter().chain(settings);
+    let variable = |(name, value): &(&str, &str)| (format!("NEXUDUS_BRIDGE__{name}"), (*value).to_owned());
+    let environment: Environment = variables.map(variable).collect();
+    Replayer::new(&load(None, &environment, check_property).unwrap().config).unwrap()
 }
 
 fn kept(action: &str, offset: i64) -> Message {
@@ -146,4 +152,16 @@ fn a_topic_is_given_up_after_three_refusals_for_now_in_a_row() {
         assert_eq!(refusals.has_given_up("one"), is_given_up, "{results:?}");
         assert!(!refusals.has_given_up("other"));
     }
+}
+
+#[tokio::test]
+async fn kept_and_fetched_records_go_to_the_topic_of_the_layout() {
+    let replayer = replayer_with(&[("TOPICS__LAYOUT", r#"{"*": "{entity}"}"#)]);
+    let kept = replayer.route(kept("BookingDelete", 7), None).unwrap();
+    assert!(kept.iter().all(|event| event.stream.topic == "nexudus.Booking"));
+    let action = replayer.origins["default"].source.actions.find("BookingUpdate").unwrap();
+    let record = Bytes::from_static(b"{\"Id\":1}");
+    let fetched = replayer.route_fetched("default", action, record, &"run".into()).unwrap();
+    assert_eq!(fetched.stream.topic, "nexudus.Booking");
+    assert_eq!(headers(&fetched)["ce_type"], "com.nexudus.BookingUpdate");
 }

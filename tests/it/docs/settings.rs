@@ -12,8 +12,19 @@ use nexudus_bridge::kafka::settings::check_property;
 use super::page::{Page, repository};
 
 /// Sections whose keys the user chooses. Such a section counts as one setting.
-const TABLES: [&str; 4] =
-    ["kafka.properties", "kafka.property_files", "topics.config", "topics.quarantine_config"];
+const TABLES: [&str; 5] =
+    ["kafka.properties", "kafka.property_files", "topics.config", "topics.quarantine_config", LAYOUT];
+
+/// A table whose keys are globs, which names of variables cannot hold.
+const LAYOUT: &str = "topics.layout";
+
+/// A section below which the user names sections by globs, with the name of the one in the example.
+const OVERRIDES: (&str, &str) = ("topics.overrides", "topics.overrides.GLOB");
+
+/// Returns the section that is read for a section of the example: its glob has to match a topic.
+fn real(section: &str) -> &str {
+    if section == OVERRIDES.1 { "topics.overrides.BookingCreate" } else { section }
+}
 
 /// A section of the example file.
 #[derive(Default)]
@@ -84,7 +95,7 @@ fn variable(path: &str) -> String {
 /// Returns the program's objection to a value of a setting, if it has one.
 fn objection(section: &str, key: &str, value: &str) -> Option<String> {
     // A source of its own, since variables for the source `default` win over the file.
-    let section = if section == "sources.default" { "sources.probe" } else { section };
+    let section = if section == "sources.default" { "sources.probe" } else { real(section) };
     let path = format!("{section}.{key}");
     let mistakes = read(&format!("[{section}]\n{key} = {value}\n"), &variable(&path)).err()?;
     let own = mistakes
@@ -113,6 +124,9 @@ fn allowed(section: &str, key: &str) -> String {
     }
     if last("is not a list of texts").is_some() {
         return if key.ends_with("_files") { "list of paths" } else { "list of texts" }.to_owned();
+    }
+    if key == "config" {
+        return "table of texts".to_owned();
     }
     let special = objections.iter().rev().find(|text| text.contains(after) && !text.contains("in quotes"));
     match special.and_then(|text| text.split_once(after)) {
@@ -156,8 +170,11 @@ pub(super) fn table() -> String {
         write!(text, "\n### `[{shown}]`\n\n{}\n", about.trim()).expect("written");
         if TABLES.contains(&name.as_str()) {
             let variable = variable(&name);
-            writeln!(text, "\nEnvironment: `{variable}__PROPERTY`, with underscores for dots.")
-                .expect("written");
+            let environment = match name == LAYOUT {
+                true => format!("`{variable}`, a JSON object such as `{{\"*\": \"{{entity}}\"}}`"),
+                false => format!("`{variable}__PROPERTY`, with underscores for dots"),
+            };
+            writeln!(text, "\nEnvironment: {environment}.").expect("written");
             continue;
         }
         writeln!(
@@ -168,10 +185,13 @@ pub(super) fn table() -> String {
         for (key, meaning) in keys {
             let path = format!("{name}.{key}");
             let values = allowed(&name, &key).replace('|', "\\|");
+            let variable = match name == OVERRIDES.1 {
+                true => variable(OVERRIDES.0) + ", JSON",
+                false => variable(&format!("{shown}.{key}")),
+            };
             writeln!(
                 text,
-                "| `{key}`<br>`{}` | {} | {values} | {} |",
-                variable(&format!("{shown}.{key}")),
+                "| `{key}`<br>`{variable}` | {} | {values} | {} |",
                 default(&path),
                 meaning.trim()
             )
@@ -193,10 +213,17 @@ fn the_example_has_every_setting_with_a_comment_and_its_default() {
         for (key, meaning) in keys {
             assert!(!meaning.is_empty(), "{name}.{key} has no comment");
         }
-        let below = |other: &Section| other.name.strip_prefix(&format!("{name}.")).map(str::to_owned);
+        let below = |other: &Section| {
+            let other = other.name.strip_suffix(".GLOB").unwrap_or(&other.name);
+            other.strip_prefix(&format!("{name}.")).map(str::to_owned)
+        };
         let mut in_the_example: BTreeSet<String> = keys.iter().map(|(key, _)| key.clone()).collect();
         in_the_example.extend(sections.iter().filter_map(below));
-        assert_eq!(in_the_example, known(name), "keys of [{name}]: in the example, and known to the program");
+        assert_eq!(
+            in_the_example,
+            known(real(name)),
+            "keys of [{name}]: in the example, and known to the program"
+        );
     }
     let path = repository().join("deploy/nexudus-bridge.example.toml");
     let text = Page::read(&path).text;

@@ -1,0 +1,233 @@
+//! `[topics.layout]`: which topic an action is published to. Several actions can share a topic.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pattern::{Pattern, is_glob};
+use crate::action::{Action, Actions};
+
+/// Maps actions to topic names without the prefix. An action that no rule matches has a topic of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    /// The most specific first.
+    rules: Vec<Rule>,
+}
+
+/// `"GLOB" = "NAME"`.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    /// The key as configured.
+    key: String,
+    pattern: Pattern,
+    template: String,
+}
+
+const ACTION: &str = "{action}";
+const ENTITY: &str = "{entity}";
+
+impl Rule {
+    /// Reads a rule; `prefix` is the one of all topics.
+    ///
+    /// # Errors
+    /// The key is not a glob, or the value does not make topic names.
+    pub(super) fn new(key: &str, template: &str, prefix: &str) -> Result<Self, String> {
+        let pattern = match Action::known(key) {
+            Some(entry) => entry.name, // a number stands for the action's name
+            None => key,
+        };
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let literal = template.replace(ACTION, "").replace(ENTITY, "");
+        let wrong = if template.is_empty() {
+            "is empty, expected the name of a topic such as \"{entity}\""
+        } else if literal.contains(['{', '}']) {
+            "has a placeholder that does not exist, expected {action} or {entity}"
+        } else if !literal.bytes().all(allowed) {
+            "cannot name a topic, expected letters, digits, '.', '_', '-', {action} and {entity}"
+        } else if !prefix.is_empty() && template.starts_with(prefix) {
+            "begins with topics.prefix, which every topic gets, expected the name without it"
+        } else {
+            let pattern = Pattern::new(pattern)?;
+            return Ok(Self { key: key.to_owned(), pattern, template: template.to_owned() });
+        };
+        Err(format!("= {template:?} {wrong}"))
+    }
+
+    /// Returns the topic of an action without the prefix; `None` where the rule does not apply. Actions of
+    /// `extra_actions` have no entity, so a rule with `{entity}` never applies to them.
+    fn topic(&self, action: &Action) -> Option<String> {
+        if !self.pattern.is_match(action.name()) {
+            return None;
+        }
+        let named = self.template.replace(ACTION, action.name());
+        match (action.entity(), named.contains(ENTITY)) {
+            (_, false) => Some(named),
+            (Some(entity), true) => Some(named.replace(ENTITY, entity)),
+            (None, true) => None,
+        }
+    }
+}
+
+impl Layout {
+    pub(super) fn new(mut rules: Vec<Rule>) -> Self {
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.pattern.specificity()));
+        Self { rules }
+    }
+
+    /// Whether each action has a topic of its own name.
+    pub fn is_default(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Returns the topic of an action without the prefix.
+    pub fn topic(&self, action: &Action) -> String {
+        let by_rule = self.rules.iter().find_map(|rule| rule.topic(action));
+        by_rule.unwrap_or_else(|| action.name().to_owned())
+    }
+
+    /// Whether a rule applies to an action.
+    pub(super) fn has_rule(&self, action: &Action) -> bool {
+        self.rules.iter().any(|rule| rule.topic(action).is_some())
+    }
+
+    /// Returns the mistakes of rules that contradict each other or apply to no action.
+    pub(super) fn mistakes(&self, actions: &BTreeMap<&str, &Action>) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        let mut used = BTreeSet::new();
+        let mut contradicting = BTreeSet::new();
+        for action in actions.values() {
+            let applies = |rule: &&Rule| rule.topic(action).is_some();
+            let Some(first) = self.rules.iter().find(applies) else { continue };
+            let rank = first.pattern.specificity();
+            let equals = self.rules.iter().filter(applies).filter(|rule| rule.pattern.specificity() == rank);
+            for rule in equals {
+                used.insert(&rule.key);
+                if rule.topic(action) != first.topic(action) && contradicting.insert([&first.key, &rule.key])
+                {
+                    mistakes.push(format!(
+                        ".layout: {:?} and {:?} both match {} and neither is more specific, expected a rule for {} alone",
+                        first.key, rule.key, action.name(), action.name()
+                    ));
+                }
+            }
+        }
+        for rule in self.rules.iter().filter(|rule| !used.contains(&rule.key)) {
+            mistakes.push(format!(".layout.{:?} {}", rule.key, rule.why_unused(actions)));
+        }
+        mistakes
+    }
+}
+
+impl Rule {
+    fn why_unused(&self, actions: &BTreeMap<&str, &Action>) -> String {
+        let matching: Vec<&&Action> =
+            actions.values().filter(|action| self.pattern.is_match(action.name())).collect();
+        if matching.is_empty() {
+            let nearest = Actions::default();
+            let nearest = nearest.nearest(&self.key).filter(|_| !is_glob(&self.key));
+            let meant = nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default();
+            return format!("matches no action{meant}; `nexudus-bridge actions` lists them");
+        }
+        if matching.iter().all(|action| self.topic(action).is_none()) {
+            return "matches only extra_actions, which have no entity, expected a name without {entity}"
+                .into();
+        }
+        "never applies: more specific rules match each of its actions; take it out".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(rules: &[(&str, &str)]) -> Layout {
+        Layout::new(rules.iter().map(|(key, name)| Rule::new(key, name, "nexudus.").unwrap()).collect())
+    }
+
+    fn topics(rules: &[(&str, &str)], names: &[&str]) -> Vec<String> {
+        let actions = Actions::with_extras(["SomethingNew"]).unwrap();
+        let topic = |name: &&str| layout(rules).topic(actions.get(actions.find(name).unwrap()));
+        names.iter().map(topic).collect()
+    }
+
+    fn mistakes(rules: &[(&str, &str)]) -> Vec<String> {
+        let actions = Actions::with_extras(["SomethingNew"]).unwrap();
+        layout(rules).mistakes(&actions.iter().map(|action| (action.name(), action)).collect())
+    }
+
+    #[test]
+    fn the_most_specific_rule_decides_and_an_action_without_a_rule_has_its_own_topic() {
+        let names = ["BookingCreate", "BookingDelete", "CoworkerCheckin", "TeamCreated", "SomethingNew"];
+        for (rules, expected) in [
+            (&[][..], names),
+            (&[("*", "{entity}")], ["Booking", "Booking", "Coworker", "Team", "SomethingNew"]),
+            (
+                &[("*", "{entity}"), ("Booking*", "bookings"), ("8", "deleted.{action}")],
+                ["bookings", "deleted.BookingDelete", "Coworker", "Team", "SomethingNew"],
+            ),
+            (&[("coworkercheck*", "visits"), ("*", "all")], ["all", "all", "visits", "all", "all"]),
+            (
+                &[("{Team,Booking}*", "{entity}-events")],
+                ["Booking-events", "Booking-events", "CoworkerCheckin", "Team-events", "SomethingNew"],
+            ),
+        ] {
+            assert_eq!(topics(rules, &names), expected, "{rules:?}");
+            assert_eq!(mistakes(rules), [""; 0], "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_entities_passes_by_actions_without_one() {
+        let rules = [("Something*", "{entity}"), ("*", "rest")];
+        assert_eq!(topics(&rules, &["SomethingNew"]), ["rest"]);
+        assert!(mistakes(&rules)[0].contains("expected a name without {entity}"));
+    }
+
+    #[test]
+    fn rules_that_contradict_each_other_or_apply_to_nothing_are_mistakes() {
+        for (rules, expected) in [
+            (
+                &[("*Create", "created"), ("Tariff*", "plans"), ("*", "{entity}")][..],
+                r#".layout: "*Create" and "Tariff*" both match TariffCreate and neither is more specific, expected a rule for TariffCreate alone"#,
+            ),
+            (
+                &[("BookngCreate", "x")],
+                r#".layout."BookngCreate" matches no action, did you mean BookingCreate?"#,
+            ),
+            (
+                &[("Dinner*", "x")],
+                r#".layout."Dinner*" matches no action; `nexudus-bridge actions` lists them"#,
+            ),
+            (
+                &[("Team*", "teams"), ("Team?*", "team")],
+                r#".layout: "Team*" and "Team?*" both match TeamCreated"#,
+            ),
+            (
+                &[("TeamCreated", "a"), ("TeamUpdated", "a"), ("TeamDeleted", "a"), ("Team*", "b")],
+                r#".layout."Team*" never applies: more specific rules match each of its actions; take it out"#,
+            ),
+        ] {
+            let found = mistakes(rules);
+            assert!(found.iter().any(|mistake| mistake.starts_with(expected)), "{rules:?}: {found:?}");
+        }
+        assert_eq!(mistakes(&[("*Create", "x"), ("Tariff*", "x")]), [""; 0], "the same topic by both");
+    }
+
+    #[test]
+    fn a_value_that_names_no_topic_is_refused_with_what_would_be_right() {
+        for (template, expected) in [
+            ("", "is empty, expected"),
+            ("{record}", "expected {action} or {entity}"),
+            ("a{", "expected {action} or {entity}"),
+            ("a b", "expected letters, digits"),
+            ("a/{action}", "expected letters, digits"),
+            ("nexudus.{entity}", "expected the name without it"),
+        ] {
+            let refusal = Rule::new("*", template, "nexudus.").unwrap_err();
+            assert!(
+                refusal.starts_with(&format!("= {template:?}")) && refusal.contains(expected),
+                "{refusal}"
+            );
+        }
+        assert!(Rule::new("*", "nexudus.{entity}", "").is_ok());
+        assert!(Rule::new("[", "x", "").unwrap_err().contains("is not a pattern"));
+    }
+}

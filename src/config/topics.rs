@@ -1,0 +1,299 @@
+//! `[topics]`: names, keys, layout and settings of the topics.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ::config::Value;
+
+use super::layout::{Layout, Rule};
+use super::pattern::{Pattern, is_glob};
+use super::reader::{Section, boolean, integer, not_empty, text};
+use super::setting::Origin;
+use super::source::Source;
+use crate::action::{Action, QUARANTINE};
+
+/// The longest topic name that Kafka accepts.
+const MAX_NAME_BYTES: usize = 249;
+
+/// `[topics]`.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    /// What each topic's name begins with.
+    pub prefix: String,
+    /// The record's field that makes the message key; `UniqueId` where it has none.
+    pub key: String,
+    /// Whether to create at start what is missing.
+    pub create: bool,
+    /// Whether all topics are known to exist as wanted. Not a setting: the embedded broker makes them and answers no request
+    /// about their settings.
+    pub are_known: bool,
+    /// Settings of topics without an override.
+    pub general: TopicSettings,
+    /// Topic settings of the quarantine topic, over those of the others.
+    pub quarantine_config: BTreeMap<String, String>,
+    /// Which topic an action is published to.
+    pub layout: Layout,
+    /// The least specific first.
+    overrides: Vec<Override>,
+}
+
+/// The settings that a topic is created with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Number of partitions; -1 for the cluster's default.
+    pub partitions: i32,
+    /// Number of replicas; -1 for the cluster's default.
+    pub replication_factor: i32,
+    /// Kafka's settings of the topic.
+    pub config: BTreeMap<String, String>,
+}
+
+/// `[topics.overrides."GLOB"]`.
+#[derive(Debug, Clone)]
+struct Override {
+    pattern: Pattern,
+    partitions: Option<i32>,
+    replication_factor: Option<i32>,
+    config: BTreeMap<String, String>,
+}
+
+/// A topic that the bridge publishes events to.
+#[derive(Debug, Clone)]
+pub struct Topic<'a> {
+    /// The full name.
+    pub name: String,
+    /// The actions whose events it has, by name.
+    pub actions: Vec<&'a Action>,
+    /// The settings that it is created with.
+    pub settings: TopicSettings,
+}
+
+type Sources = BTreeMap<Arc<str>, Arc<Source>>;
+
+impl Topics {
+    /// Returns the full name of the topic of an action.
+    pub fn topic_of(&self, action: &Action) -> String {
+        format!("{}{}", self.prefix, self.layout.topic(action))
+    }
+
+    /// Returns the full name of the quarantine topic.
+    pub fn quarantine(&self) -> String {
+        format!("{}{QUARANTINE}", self.prefix)
+    }
+
+    /// Returns the topics of all actions of these sources, by name, without the quarantine topic.
+    pub fn list<'a>(&self, sources: &'a Sources) -> Vec<Topic<'a>> {
+        let mut topics: BTreeMap<String, Vec<&Action>> = BTreeMap::new();
+        for action in actions(sources).into_values() {
+            topics.entry(self.layout.topic(action)).or_default().push(action);
+        }
+        let topic = |(name, actions): (String, Vec<&'a Action>)| Topic {
+            name: format!("{}{name}", self.prefix),
+            actions,
+            settings: self.settings_of(&name),
+        };
+        topics.into_iter().map(topic).collect()
+    }
+
+    /// Returns the settings of a topic, whose name is without the prefix.
+    pub fn settings_of(&self, name: &str) -> TopicSettings {
+        let mut settings = self.general.clone();
+        for one in self.overrides.iter().filter(|one| one.applies_to(name)) {
+            settings.partitions = one.partitions.unwrap_or(settings.partitions);
+            settings.replication_factor = one.replication_factor.unwrap_or(settings.replication_factor);
+            settings.config.extend(one.config.clone());
+        }
+        settings
+    }
+}
+
+impl Override {
+    /// Whether it applies to a topic, whose name is without the prefix. Globs leave the quarantine topic alone.
+    fn applies_to(&self, name: &str) -> bool {
+        self.pattern.is_match(name) && (name != QUARANTINE || !is_glob(&self.pattern.text))
+    }
+}
+
+/// Returns the actions of all sources by name.
+fn actions(sources: &Sources) -> BTreeMap<&str, &Action> {
+    let actions = sources.values().flat_map(|source| source.actions.iter());
+    actions.map(|action| (action.name(), action)).collect()
+}
+
+/// Reads the section.
+pub(super) fn topics(mut section: Section<'_>) -> (Topics, Origin) {
+    let plain = |_: &str| false;
+    let any = |_: &str, value: &str| Ok(value.to_owned());
+    let prefix = section.get("prefix", "nexudus.", prefix);
+    let topics = Topics {
+        key: section.get("key", "Id", |value| text(value).and_then(not_empty)),
+        create: section.get("create", "true", boolean),
+        are_known: false,
+        general: TopicSettings {
+            partitions: section.get("partitions", "3", count(MAX_PARTITIONS)),
+            replication_factor: section.get("replication_factor", "-1", count(MAX_REPLICAS)),
+            config: section.map("config", plain, any),
+        },
+        quarantine_config: section.map("quarantine_config", plain, any),
+        layout: Layout::new(section.rules("layout", |key, value| Rule::new(key, value, &prefix))),
+        overrides: overrides(&mut section),
+        prefix,
+    };
+    let origin = section.origin().clone();
+    section.close();
+    (topics, origin)
+}
+
+const MAX_PARTITIONS: i32 = 10_000;
+const MAX_REPLICAS: i32 = 100;
+
+fn overrides(section: &mut Section<'_>) -> Vec<Override> {
+    let mut overrides: Vec<Override> = section.each_below("overrides", |glob, mut section| {
+        let pattern = Pattern::new(glob).map_err(|wrong| section.mistake(format_args!(" {wrong}"))).ok();
+        let one = Override {
+            partitions: section.optional("partitions", false, count(MAX_PARTITIONS)),
+            replication_factor: section.optional("replication_factor", false, count(MAX_REPLICAS)),
+            config: section.map("config", |_| false, |_, value| Ok(value.to_owned())),
+            pattern: pattern?,
+        };
+        if glob.eq_ignore_ascii_case(QUARANTINE) && !one.config.is_empty() {
+            section.mistake(".config is of the quarantine topic, expected [topics.quarantine_config]");
+        }
+        section.close();
+        Some(one)
+    });
+    overrides.sort_by_key(|one| one.pattern.specificity());
+    overrides
+}
+
+/// Returns the mistakes that only the actions of all sources reveal.
+pub(super) fn mistakes(topics: &Topics, sources: &Sources) -> Vec<String> {
+    if sources.is_empty() {
+        return Vec::new(); // a mistake already
+    }
+    let actions = actions(sources);
+    let list = topics.list(sources);
+    let mut mistakes = topics.layout.mistakes(&actions);
+    mistakes.extend(list.iter().filter_map(wrong_name));
+    mistakes.extend(list.iter().filter_map(|topic| topics.collision_with_extra(topic)));
+    mistakes.extend(colliding(&list, &topics.quarantine()));
+    mistakes.extend(list.iter().filter_map(compacted_across_entities));
+    let names: Vec<&str> = list.iter().map(|topic| &topic.name[topics.prefix.len()..]).collect();
+    mistakes.extend(wrong_overrides(&topics.overrides, &names));
+    mistakes
+}
+
+impl Topics {
+    /// Finds an action of `extra_actions` without a rule on a topic that rules give to other actions.
+    fn collision_with_extra(&self, topic: &Topic<'_>) -> Option<String> {
+        let is_alone = |action: &&&Action| action.entity().is_none() && !self.layout.has_rule(action);
+        let name = topic.actions.iter().find(is_alone)?.name();
+        let other = topic.actions.iter().find(|action| action.name() != name)?.name();
+        Some(format!(
+            ".layout gives {other} the topic {:?}, which {name} of extra_actions has already, expected a rule for {name}",
+            topic.name
+        ))
+    }
+}
+
+fn wrong_name(Topic { name, actions, .. }: &Topic<'_>) -> Option<String> {
+    let wrong = match name.as_str() {
+        "." | ".." => "which Kafka refuses".to_owned(),
+        _ if name.starts_with("__") => "which begins as the names of Kafka's own topics".to_owned(),
+        _ if name.len() > MAX_NAME_BYTES => format!("which has more than {MAX_NAME_BYTES} characters"),
+        _ => return None,
+    };
+    Some(format!(".layout gives {} the topic {name:?}, {wrong}, expected another name", actions[0].name()))
+}
+
+/// Finds names that Kafka takes for equal: its metrics write `_` for `.`.
+fn colliding(list: &[Topic<'_>], quarantine: &str) -> Vec<String> {
+    let plain = |name: &str| name.replace('.', "_");
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
+    let mut mistakes = Vec::new();
+    for Topic { name, actions, .. } in list {
+        let action = actions[0].name();
+        if plain(name).eq_ignore_ascii_case(&plain(quarantine)) {
+            mistakes.push(format!(
+                ".layout gives {action} the topic {name:?}, which is the quarantine topic or looks like it, expected another name"
+            ));
+        } else if let Some(other) = taken.insert(plain(name), name) {
+            mistakes.push(format!(
+                ".layout gives {action} the topic {name:?}, which collides with {other:?}: Kafka takes '.' and '_' for equal, expected another name"
+            ));
+        }
+    }
+    mistakes
+}
+
+/// Compaction keeps the last message of each key, and records of different entities can have the same `Id`.
+fn compacted_across_entities(topic: &Topic<'_>) -> Option<String> {
+    let entities: BTreeSet<&str> =
+        topic.actions.iter().map(|action| action.entity().unwrap_or(action.name())).collect();
+    let [first, second, ..] = *entities.into_iter().collect::<Vec<_>>() else { return None };
+    topic.is_compacted().then(|| {
+        format!(
+            ": topic {:?} has cleanup.policy = compact and records of several entities ({first}, {second}), which can have equal keys, so compaction would lose events; expected a topic for each entity",
+            topic.name
+        )
+    })
+}
+
+/// Finds overrides that apply to no topic, or contradict each other.
+fn wrong_overrides(overrides: &[Override], names: &[&str]) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for (index, one) in overrides.iter().enumerate() {
+        let glob = &one.pattern.text;
+        let applies = |name: &&&str| one.applies_to(name);
+        if !names.iter().chain([&QUARANTINE]).any(|name| one.applies_to(name)) {
+            let likeness = |name: &&&str| super::reader::alike(&name.to_lowercase(), &glob.to_lowercase());
+            let nearest = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+            let nearest = nearest.filter(|name| !is_glob(glob) && likeness(name) > 0.6);
+            let meant = nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default();
+            mistakes
+                .push(format!(".overrides.{glob:?} matches no topic{meant} (names are without the prefix)"));
+        }
+        let rank = one.pattern.specificity();
+        for other in overrides[index + 1..].iter().filter(|other| other.pattern.specificity() == rank) {
+            if let Some(name) = names.iter().filter(applies).find(|name| other.applies_to(name)) {
+                mistakes.push(format!(
+                    ".overrides: {glob:?} and {:?} both match {name} and neither is more specific, expected one for {name} alone",
+                    other.pattern.text
+                ));
+            }
+        }
+    }
+    mistakes
+}
+
+impl Topic<'_> {
+    /// Whether Kafka keeps the last message of each key only.
+    fn is_compacted(&self) -> bool {
+        let policy = self.settings.config.get("cleanup.policy");
+        policy.is_some_and(|policy| policy.split(',').any(|part| part.trim() == "compact"))
+    }
+}
+
+fn prefix(value: &Value) -> Result<String, String> {
+    const MOST: usize = MAX_NAME_BYTES - crate::action::MAX_NAME_BYTES;
+    let text = text(value)?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if text.bytes().all(allowed) && text.len() <= MOST {
+        return Ok(text);
+    }
+    Err(format!("cannot begin a topic's name, expected up to {MOST} letters, digits, '.', '_' or '-'"))
+}
+
+/// A number of partitions or replicas: positive, or -1 for the cluster's default.
+fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
+    move |value| {
+        let number = integer(-1, most.into())(value)?;
+        let number = i32::try_from(number).ok().filter(|&number| number != 0);
+        number.ok_or_else(|| {
+            "makes no topic, expected a positive number, or -1 for the cluster's default".into()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
