@@ -27,12 +27,14 @@ pub struct Stream {
     pub source: String,
     /// `ce_type`: `com.nexudus.{action}`.
     pub kind: String,
+    /// Whether each event is followed by a tombstone.
+    pub has_tombstones: bool,
 }
 
 impl Stream {
     /// The stream of an action of a source; both by name.
     pub fn new(topic: String, source: &str, action: &str) -> Self {
-        Self { topic, source: source_of(source), kind: kind_of(action) }
+        Self { topic, source: source_of(source), kind: kind_of(action), has_tombstones: false }
     }
 }
 
@@ -60,6 +62,9 @@ pub fn action_name(kind: &str) -> Option<&str> {
     kind.strip_prefix(KIND_PREFIX)
 }
 
+/// The header of a tombstone.
+pub const TOMBSTONE: &str = "nexudus-tombstone";
+
 /// One message for Kafka.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -67,8 +72,8 @@ pub struct Event {
     pub stream: Arc<Stream>,
     /// The message key; without one the partition is left to chance.
     pub key: Option<Bytes>,
-    /// The record, or the whole body on the quarantine topic, byte for byte.
-    pub value: Bytes,
+    /// The record, or the whole body on the quarantine topic, byte for byte; `None` for a tombstone.
+    pub value: Option<Bytes>,
     /// The CloudEvents attributes and ours.
     pub attributes: Attributes,
 }
@@ -195,6 +200,13 @@ impl fmt::Debug for ReceivedAt {
 }
 
 impl Event {
+    /// Returns the tombstone that follows a delete event: its key and headers without a value, so that compaction removes
+    /// the record. `None` if the stream has no tombstones, and for an event without a key.
+    pub fn tombstone(&self) -> Option<Self> {
+        let is_due = self.stream.has_tombstones && self.key.is_some() && self.value.is_some();
+        is_due.then(|| Self { value: None, ..self.clone() })
+    }
+
     /// Hands every message header to `put`, name and value, in a fixed order.
     pub fn headers(&self, mut put: impl FnMut(&'static str, &[u8])) {
         let attributes = &self.attributes;
@@ -212,6 +224,9 @@ impl Event {
         put("ce_nexudusfingerprint", &attributes.fingerprint.0);
         if let Some(warning) = attributes.warning {
             put("nexudus-signature", warning.label().as_bytes());
+        }
+        if self.value.is_none() {
+            put(TOMBSTONE, b"true");
         }
         if let Some(run) = &attributes.catch_up {
             put("ce_nexuduscatchup", run.as_bytes());

@@ -40,8 +40,12 @@ fn document(config: &Config) -> Value {
     for Topic { name: address, actions, .. } in config.topics.list(&config.sources) {
         let messages =
             actions.iter().map(|action| (action.name(), message(action, &sources[action.name()], config)));
+        let mut messages: Vec<(&str, Value)> = messages.collect();
+        if actions.iter().any(|action| config.topics.has_tombstones(action)) {
+            messages.push(("tombstone", tombstone(config)));
+        }
         let channel = channel(&address, &topics, &about_topic(&actions));
-        parts.add(&address[config.topics.prefix.len()..], channel, messages.collect());
+        parts.add(&address[config.topics.prefix.len()..], channel, messages);
         for entity in actions.iter().filter_map(|action| action.entity()) {
             parts.schemas.entry(entity).or_insert_with(|| schema::record(entity));
         }
@@ -193,8 +197,33 @@ fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
     message
 }
 
+/// Returns the `ce_source` of every source.
+fn all_sources(config: &Config) -> BTreeSet<String> {
+    config.sources.keys().map(|source| event::source_of(source)).collect()
+}
+
+fn tombstone(config: &Config) -> Value {
+    json!({
+        "name": event::TOMBSTONE,
+        "title": "A tombstone",
+        "summary": "Follows each delete event, with its key and headers, so that compaction removes the record.",
+        "headers": {
+            "allOf": [{ "$ref": "#/components/schemas/Headers" }],
+            "required": [event::TOMBSTONE],
+            "properties": {
+                "ce_source": { "enum": all_sources(config) },
+                "nexudus-tombstone": { "type": "string", "enum": ["true"] },
+            },
+        },
+        "payload": { "type": "null" },
+        "bindings": { "kafka": {
+            "key": { "type": "string", "description": "The key of the delete event" },
+            "bindingVersion": BINDING_VERSION,
+        } },
+    })
+}
+
 fn quarantined(config: &Config) -> Value {
-    let sources = config.sources.keys().map(|source| event::source_of(source));
     let reasons: Vec<&str> = QuarantineReason::ALL.iter().map(|reason| reason.label()).collect();
     json!({
         "name": QUARANTINE,
@@ -206,7 +235,7 @@ fn quarantined(config: &Config) -> Value {
             "required": ["quarantine-reason", "nexudus-action"],
             "properties": {
                 "ce_id": { "pattern": "^[0-9a-f]{64}$" },
-                "ce_source": { "enum": sources.collect::<BTreeSet<_>>() },
+                "ce_source": { "enum": all_sources(config) },
                 "quarantine-reason": { "type": "string", "enum": reasons },
                 "nexudus-action": { "type": "string", "description": "The action as the URL gave it" },
             },

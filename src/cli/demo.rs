@@ -90,7 +90,9 @@ async fn compare(config: &Config, rows: &mut [Row]) -> anyhow::Result<()> {
         Reader::open(&config.kafka, Selection::Named(topics), Start::Beginning, Stop::End).await?;
     let mut found = HashMap::new();
     while let Some(message) = reader.next().await? {
-        found.insert((message.topic.clone(), message.partition, message.offset), message);
+        if message.value.is_some() {
+            found.insert((message.topic.clone(), message.partition, message.offset), message);
+        }
     }
     for row in &mut *rows {
         let Ok(confirmed) = &row.confirmed else { continue };

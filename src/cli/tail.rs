@@ -18,7 +18,7 @@ use super::moment::moment;
 use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
 use crate::action::{Action, Actions, QUARANTINE};
 use crate::config::{Config, Topics, brokers};
-use crate::event::{action_name, source_name};
+use crate::event::{TOMBSTONE, action_name, source_name};
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 
 pub(super) mod json;
@@ -259,14 +259,15 @@ impl Lines {
 /// With less room than this a value says nothing.
 const MIN_VALUE_COLUMNS: usize = 8;
 
-/// What deserves a look: why an event is quarantined, and that its signature was not right.
+/// What deserves a look: why an event is quarantined, that its signature was not right, and that it is a tombstone.
 fn marks(message: &Message) -> Vec<String> {
     let header = |name: &str| message.header(name).map(one_line);
     let quarantined = header("quarantine-reason").map(|reason| {
         format!("{reason} ({})", header("nexudus-action").unwrap_or_else(|| "no action".to_owned()))
     });
     let signature = header("nexudus-signature").map(|warning| format!("signature {warning}"));
-    quarantined.into_iter().chain(signature).collect()
+    let tombstone = message.header(TOMBSTONE).map(|_| "tombstone".to_owned());
+    quarantined.into_iter().chain(signature).chain(tombstone).collect()
 }
 
 /// An id's telling part: the beginning of a hash, the end of a UUID (ours begin with the time).

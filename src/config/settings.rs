@@ -42,6 +42,7 @@ pub(super) fn read(mut root: Map<String, Value>, notes: &mut Notes, check: Prope
     for mistake in topics::mistakes(&topics, &sources) {
         notes.mistake(format!("topics{mistake} (from {topics_origin})"));
     }
+    warnings.extend(topics::warnings(&topics, &sources));
     let present = root.contains_key("nexudus");
     let section = present.then(|| Section::open(&mut root, "nexudus", notes));
     let nexudus = section.and_then(|section| nexudus(section, &mut warnings));

@@ -10,7 +10,8 @@ use super::pattern::{Pattern, is_glob};
 use super::reader::{Section, boolean, integer, not_empty, text};
 use super::setting::Origin;
 use super::source::Source;
-use crate::action::{Action, QUARANTINE};
+use crate::action::catalogue::{ENTRIES, Entry};
+use crate::action::{Action, Kind, QUARANTINE};
 
 /// The longest topic name that Kafka accepts.
 const MAX_NAME_BYTES: usize = 249;
@@ -33,6 +34,8 @@ pub struct Topics {
     pub quarantine_config: BTreeMap<String, String>,
     /// Which topic an action is published to.
     pub layout: Layout,
+    /// Whether a delete is followed by a tombstone on topics that have the creates or updates of its entity too.
+    tombstones: bool,
     /// The least specific first.
     overrides: Vec<Override>,
 }
@@ -95,6 +98,21 @@ impl Topics {
         topics.into_iter().map(topic).collect()
     }
 
+    /// Whether the events of an action are followed by tombstones.
+    pub fn has_tombstones(&self, action: &Action) -> bool {
+        self.tombstones && self.deletes_what_its_topic_holds(action)
+    }
+
+    /// Whether an action deletes records whose creates or updates are on the same topic. Elsewhere a tombstone would only
+    /// remove the delete event.
+    fn deletes_what_its_topic_holds(&self, action: &Action) -> bool {
+        let Action::Known(deleted) = action else { return false };
+        let is_write = |entry: &&Entry| entry.entity == deleted.entity && entry.is_readable();
+        let topic = self.layout.topic(action);
+        let mut writes = ENTRIES.iter().filter(is_write);
+        deleted.verb == "deleted" && writes.any(|entry| self.layout.topic(&Action::Known(entry)) == topic)
+    }
+
     /// Returns the settings of a topic, whose name is without the prefix.
     pub fn settings_of(&self, name: &str) -> TopicSettings {
         let mut settings = self.general.clone();
@@ -135,6 +153,7 @@ pub(super) fn topics(mut section: Section<'_>) -> (Topics, Origin) {
             config: section.map("config", plain, any),
         },
         quarantine_config: section.map("quarantine_config", plain, any),
+        tombstones: section.get("tombstones", "false", boolean),
         layout: Layout::new(section.rules("layout", |key, value| Rule::new(key, value, &prefix))),
         overrides: overrides(&mut section),
         prefix,
@@ -177,7 +196,10 @@ pub(super) fn mistakes(topics: &Topics, sources: &Sources) -> Vec<String> {
     mistakes.extend(list.iter().filter_map(wrong_name));
     mistakes.extend(list.iter().filter_map(|topic| topics.collision_with_extra(topic)));
     mistakes.extend(colliding(&list, &topics.quarantine()));
-    mistakes.extend(list.iter().filter_map(compacted_across_entities));
+    mistakes.extend(list.iter().filter_map(|topic| topics.mixed_entities(topic)));
+    if topics.tombstones && !actions.values().any(|action| topics.has_tombstones(action)) {
+        mistakes.push(".tombstones = true has no effect: no topic has the deletes of an entity and its creates or updates, expected [topics.layout] with \"*\" = \"{entity}\"".to_owned());
+    }
     let names: Vec<&str> = list.iter().map(|topic| &topic.name[topics.prefix.len()..]).collect();
     mistakes.extend(wrong_overrides(&topics.overrides, &names));
     mistakes
@@ -226,17 +248,48 @@ fn colliding(list: &[Topic<'_>], quarantine: &str) -> Vec<String> {
     mistakes
 }
 
-/// Compaction keeps the last message of each key, and records of different entities can have the same `Id`.
-fn compacted_across_entities(topic: &Topic<'_>) -> Option<String> {
-    let entities: BTreeSet<&str> =
-        topic.actions.iter().map(|action| action.entity().unwrap_or(action.name())).collect();
-    let [first, second, ..] = *entities.into_iter().collect::<Vec<_>>() else { return None };
-    topic.is_compacted().then(|| {
-        format!(
-            ": topic {:?} has cleanup.policy = compact and records of several entities ({first}, {second}), which can have equal keys, so compaction would lose events; expected a topic for each entity",
+impl Topics {
+    /// Compaction keeps the last message of each key, and records of different entities can have equal keys.
+    fn mixed_entities(&self, topic: &Topic<'_>) -> Option<String> {
+        let entity = |action: &&Action| action.entity().unwrap_or(action.name()).to_owned();
+        let entities: BTreeSet<String> = topic.actions.iter().map(entity).collect();
+        let mut entities = entities.into_iter();
+        let (first, second) = (entities.next()?, entities.next()?);
+        let what = if topic.is_compacted() {
+            "has cleanup.policy = compact"
+        } else if topic.actions.iter().any(|action| self.has_tombstones(action)) {
+            "gets tombstones"
+        } else {
+            return None;
+        };
+        Some(format!(
+            ": topic {:?} {what} and has records of several entities ({first}, {second}) with possibly equal keys, so compaction would lose events; expected a topic for each entity",
             topic.name
-        )
-    })
+        ))
+    }
+}
+
+/// Returns what is allowed and yet worth a warning.
+pub(super) fn warnings(topics: &Topics, sources: &Sources) -> Vec<String> {
+    let list = topics.list(sources);
+    let mut warnings = Vec::new();
+    let signal = |topic: &Topic<'_>| {
+        let signal = topic.actions.iter().find(|action| action.kind() == Kind::Signal)?;
+        topic.is_compacted().then(|| format!("{} on {}", signal.name(), topic.name))
+    };
+    if let Some(signal) = list.iter().find_map(signal) {
+        warnings.push(format!(
+            "topics: compaction removes a signal once a later message has its key (such as {signal}); to keep signals, give them topics without compaction"
+        ));
+    }
+    let has_tombstones =
+        |topic: &&Topic<'_>| topic.actions.iter().any(|action| topics.has_tombstones(action));
+    if topics.tombstones && topics.create && !list.iter().filter(has_tombstones).any(Topic::is_compacted) {
+        warnings.push(
+            "topics.tombstones: no topic with tombstones has cleanup.policy = compact, so they remove nothing; set it in [topics.overrides]".to_owned(),
+        );
+    }
+    warnings
 }
 
 /// Finds overrides that apply to no topic, or contradict each other.

@@ -21,7 +21,7 @@ use super::verify::{Kept, Verified};
 use super::{Confirmed, Origins, origins};
 use crate::config::Config;
 use crate::event::{self, Event, Trace};
-use crate::kafka::confirm::{self, Verdict};
+use crate::kafka::confirm::{self, Position, Verdict};
 use crate::kafka::consumer::Message;
 use crate::kafka::producer::Producer;
 use crate::kafka::settings::library_version;
@@ -195,22 +195,29 @@ impl Replayer {
         }
     }
 
-    /// Publishes an event in a batch of its own and waits for the broker's word.
+    /// Publishes an event in a batch of its own and waits for the broker's word; after that its tombstone, if it has one.
     ///
     /// # Errors
     /// [`Unconfirmed`]. After [`Cause::Timeout`] other events would time out too.
     pub async fn publish(&self, event: &Event) -> Result<Confirmed, Unconfirmed> {
-        let confirmed = match self.producer.publish_alone(event) {
-            Ok(pending) => pending.confirm().await,
-            Err(unconfirmed) => Err(unconfirmed),
-        };
-        let position = confirmed.map_err(|error| self.unconfirmed(error))?;
+        let position = self.publish_alone(event).await?;
+        if let Some(tombstone) = event.tombstone() {
+            self.publish_alone(&tombstone).await?;
+        }
         Ok(Confirmed {
             id: event.attributes.id,
             stream: Arc::clone(&event.stream),
             partition: position.partition,
             offset: position.offset,
         })
+    }
+
+    async fn publish_alone(&self, event: &Event) -> Result<Position, Unconfirmed> {
+        let confirmed = match self.producer.publish_alone(event) {
+            Ok(pending) => pending.confirm().await,
+            Err(unconfirmed) => Err(unconfirmed),
+        };
+        confirmed.map_err(|error| self.unconfirmed(error))
     }
 
     fn unconfirmed(&self, confirm::Unconfirmed { verdict, code }: confirm::Unconfirmed) -> Unconfirmed {

@@ -39,7 +39,8 @@ impl Router {
     /// The streams of a source's actions, by their place: all of an event that does not depend on the delivery.
     pub fn streams(&self, source: &Source) -> Vec<Arc<Stream>> {
         let stream = |action: &Action| {
-            Arc::new(Stream::new(self.topics.topic_of(action), &source.name, action.name()))
+            let stream = Stream::new(self.topics.topic_of(action), &source.name, action.name());
+            Arc::new(Stream { has_tombstones: self.topics.has_tombstones(action), ..stream })
         };
         source.actions.iter().map(stream).collect()
     }
@@ -77,7 +78,7 @@ impl Router {
         let stream = Arc::new(Stream::new(self.quarantine.to_string(), &source.name, &action));
         let mut attributes = attributes(verified, EventId::Content(fingerprint), fingerprint);
         attributes.quarantine = Some(Quarantine { reason, action });
-        Event { stream, key: None, value: verified.body.clone(), attributes }
+        Event { stream, key: None, value: Some(verified.body.clone()), attributes }
     }
 }
 
@@ -100,7 +101,7 @@ fn events(
         };
         let mut attributes = attributes(verified, id, fingerprint);
         attributes.time = updated_on;
-        Event { stream: Arc::clone(stream), key, value, attributes }
+        Event { stream: Arc::clone(stream), key, value: Some(value), attributes }
     };
     records.into_iter().enumerate().map(event).collect()
 }

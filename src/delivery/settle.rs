@@ -126,6 +126,12 @@ impl Bridge {
         if !confirmed.is_empty() {
             self.metrics.confirmed(&verified.origin.metrics, verified.action.place(), confirmed.len());
         }
+        if failure.or(refused).is_none() {
+            match Box::pin(self.confirm_tombstones(verified, &events)).await {
+                Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = Some(unconfirmed),
+                result => failure = result.err(),
+            }
+        }
         match failure.or(refused) {
             Some(unconfirmed) => sending.failed(unconfirmed.code),
             None => sending.confirmed(the_only_place(&confirmed)),
@@ -138,6 +144,32 @@ impl Bridge {
             return Box::pin(self.quarantine(verified, QuarantineReason::Refused, event)).await;
         }
         Ok(Receipt { outcome: Outcome::Confirmed, events: confirmed })
+    }
+
+    /// Publishes the tombstones of confirmed delete events. They are sent after the delivery reports of their events, so that
+    /// no retry writes an event behind its tombstone.
+    async fn confirm_tombstones(&self, verified: &Verified, events: &[Event]) -> Result<(), Unconfirmed> {
+        let tombstones: Vec<Event> = events.iter().filter_map(Event::tombstone).collect();
+        if tombstones.is_empty() {
+            return Ok(());
+        }
+        let Batch { events, pending, failure, sending } = self.publish(&verified.span, tombstones);
+        let mut result = failure.map_or(Ok(()), Err);
+        for (tombstone, pending) in events.iter().zip(pending) {
+            let confirmed = match pending {
+                Ok(pending) => self.confirm(tombstone, pending).await,
+                Err(unconfirmed) => Err(unconfirmed),
+            };
+            if let Err(unconfirmed) = confirmed {
+                self.note_unknown_topic(tombstone, unconfirmed);
+                result = result.and(Err(unconfirmed));
+            }
+        }
+        match result {
+            Ok(()) => sending.confirmed(None),
+            Err(unconfirmed) => sending.failed(unconfirmed.code),
+        }
+        result
     }
 
     /// Waits for the word on an event; one whose batch was refused gets a batch of its own.

@@ -65,7 +65,7 @@ pub(super) struct Answered {
 pub(super) struct Outgoing {
     stream: Arc<Stream>,
     key: Option<Bytes>,
-    value: Bytes,
+    value: Option<Bytes>,
     headers: OwnedHeaders,
     reply: Reply,
 }
@@ -133,7 +133,7 @@ impl Client {
         let Outgoing { stream, key, value, headers, reply } = message;
         let sent = Box::new(Sent { reply, bytes, sending: sending.clone() });
         let mut record = BaseRecord::<[u8], [u8], Box<Sent>>::with_opaque_to(&stream.topic, sent);
-        record.payload = Some(&value);
+        record.payload = value.as_deref();
         record.key = key.as_deref();
         record.headers = Some(headers);
         record.partition = sending.ticket().partition;
@@ -198,7 +198,7 @@ impl Outgoing {
 
     /// Its size, without headers.
     pub(super) fn bytes(&self) -> usize {
-        self.value.len() + self.key.as_ref().map_or(0, Bytes::len)
+        self.value.as_ref().map_or(0, Bytes::len) + self.key.as_ref().map_or(0, Bytes::len)
     }
 
     /// Answers it without sending it.

@@ -15,7 +15,7 @@ fn event(key: Option<&str>) -> Event {
         quarantine: None,
     };
     let key = key.map(|key| Bytes::copy_from_slice(key.as_bytes()));
-    Event { stream: Arc::new(stream), key, value: Bytes::from_static(b"{\"Secret\":1}"), attributes }
+    Event { stream: Arc::new(stream), key, value: Some(Bytes::from_static(b"{\"Secret\":1}")), attributes }
 }
 
 fn confirm(lately: &Lately, key: Option<&str>, offset: i64) {

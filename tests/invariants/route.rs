@@ -106,7 +106,7 @@ pub(crate) fn events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised
 }
 
 fn event_is_the_record(event: &Event, record: &Record, source: &str, action: &str) {
-    assert_eq!((&event.value, &event.key), (&record.value, &record.key));
+    assert_eq!((event.value.as_ref(), &event.key), (Some(&record.value), &record.key));
     assert_eq!(event.stream.topic, format!("{}{action}", NAMES[0]));
     assert!(is_lawful(&event.stream.topic), "{}", event.stream.topic);
     let content = [source.as_bytes(), b"\0", action.as_bytes(), b"\0", &record.value].concat();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use nexudus_bridge::action::catalogue::ENTRIES;
 use serde_json::{Map, Value, json};
 
 use crate::support::kafka::free_port;
@@ -22,6 +23,7 @@ fn message_of(document: &Value, event: &Value) -> String {
         channels.iter().find(|(_, channel)| channel["address"] == event["topic"]).expect("a channel");
     let name = match channel_name.as_str() {
         "quarantine" => "quarantine",
+        _ if !header(event, "nexudus-tombstone").is_null() => "tombstone",
         _ => {
             let kind = header(event, "ce_type").as_str().expect("a ce_type");
             kind.strip_prefix("com.nexudus.").expect("the bridge's")
@@ -80,8 +82,8 @@ fn every_published_message_matches_the_document() {
 #[test]
 fn every_message_on_shared_topics_matches_the_document() {
     published_messages_match(
-        "[topics.layout]\n\"*\" = \"{entity}\"\n\"Coworker*\" = \"people\"\n[topics.overrides.people]\npartitions = 7\n",
-        24,
+        "[topics]\ntombstones = true\n[topics.layout]\n\"*\" = \"{entity}\"\n\"CoworkerCheck*\" = \"people\"\n[topics.overrides.people]\npartitions = 7\n",
+        30,
     );
 }
 
@@ -109,7 +111,10 @@ fn published_messages_match(layout: &str, channels: usize) {
     let document = document(&config);
     let bootstrap = format!("127.0.0.1:{kafka}");
     let mut topics = BTreeSet::new();
-    let tail = ["tail", "*", "--bootstrap", &bootstrap, "--from", "beginning", "--json", "--count", "90"];
+    let tombstones = ENTRIES.iter().filter(|entry| entry.verb == "deleted").count();
+    let messages = if layout.contains("tombstones") { 90 + tombstones } else { 90 }.to_string();
+    let tail =
+        ["tail", "*", "--bootstrap", &bootstrap, "--from", "beginning", "--json", "--count", &messages];
     for line in out(&run(&[&tail, &config[..]].concat())).lines() {
         let event: Value = serde_json::from_str(line).expect("an object a line");
         validate(&document, &event);

@@ -43,6 +43,7 @@ mod support;
 mod throttling;
 mod tidy;
 mod tls;
+mod tombstones;
 mod topics;
 mod tour;
 mod traces;

@@ -264,7 +264,7 @@ const TOLD: usize = 3;
 fn planned(events: &[Event]) -> String {
     let of = |event: &Event| {
         let key = event.key.as_deref().map_or("no key".to_owned(), |key| format!("key {}", one_line(key)));
-        format!("{key}, {} bytes", grouped(event.value.len() as u64))
+        format!("{key}, {} bytes", grouped(event.value.as_ref().map_or(0, |value| value.len()) as u64))
     };
     told(events, |event| event.stream.topic.as_str(), of)
 }

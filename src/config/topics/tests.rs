@@ -120,7 +120,7 @@ fn a_layout_that_collides_is_refused_with_the_key_and_what_would_be_right() {
 
 #[test]
 fn a_layout_without_any_source_is_not_a_second_mistake() {
-    let found = mistakes_of("[topics.layout]\n\"*\" = \"{entity}\"\n", &[]);
+    let found = mistakes_of("[topics]\ntombstones = true\n[topics.layout]\n\"*\" = \"{entity}\"\n", &[]);
     assert!(found.len() == 1 && found[0].starts_with("no source is configured"), "{found:?}");
 }
 
@@ -202,4 +202,59 @@ fn overrides_that_apply_to_nothing_or_contradict_each_other_are_refused() {
     ] {
         refused(text, expected);
     }
+}
+
+const BY_ENTITY: &str = "[topics.layout]\n\"*\" = \"{entity}\"\n";
+
+#[test]
+fn tombstones_follow_deletes_on_topics_with_the_writes_of_their_entity() {
+    let text = "[topics]\ntombstones = true\n[topics.layout]\n\"Booking*\" = \"{entity}\"\n";
+    let config = from_file(&format!("{LEAST}{text}"), &[]).unwrap().config;
+    let with_tombstones = |topics: &Topics| {
+        let all = ENTRIES.iter().map(Action::Known);
+        all.filter(|action| topics.has_tombstones(action))
+            .map(|action| action.name().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(with_tombstones(&config.topics), ["BookingDelete"]);
+    let all = from_file(&format!("{LEAST}[topics]\ntombstones = true\n{BY_ENTITY}"), &[]).unwrap().config;
+    let deletes = ENTRIES.iter().filter(|entry| entry.verb == "deleted").count();
+    assert_eq!(with_tombstones(&all.topics).len(), deletes);
+    let off = from_file(&format!("{LEAST}{BY_ENTITY}"), &[]).unwrap().config;
+    assert!(with_tombstones(&off.topics).is_empty());
+}
+
+#[test]
+fn tombstones_that_would_remove_other_records_or_nothing_are_refused() {
+    let tombstones = "[topics]\ntombstones = true\n";
+    refused(tombstones, "topics.tombstones = true has no effect: no topic has the deletes of an entity");
+    refused(
+        &format!("{tombstones}[topics.layout]\n\"*Delete*\" = \"deleted\"\n"),
+        "topics.tombstones = true has no effect",
+    );
+    refused(
+        &format!("{tombstones}[topics.layout]\n\"{{Booking,Team}}*\" = \"x\"\n"),
+        "topics: topic \"nexudus.x\" gets tombstones and has records of several entities (Booking, Team)",
+    );
+}
+
+#[test]
+fn compaction_that_removes_signals_and_tombstones_without_compaction_are_warned_of() {
+    let warnings = |text: &str| from_file(&format!("{LEAST}{text}"), &[]).unwrap().config.warnings;
+    let compact = "[topics.config]\n\"cleanup.policy\" = \"compact\"\n";
+    let tombstones = "[topics]\ntombstones = true\n";
+    let found = warnings(&format!("{tombstones}{BY_ENTITY}"));
+    assert!(
+        found.len() == 1 && found[0].contains("no topic with tombstones has cleanup.policy"),
+        "{found:?}"
+    );
+    let found = warnings(&format!("{tombstones}{compact}{BY_ENTITY}"));
+    assert!(
+        found.len() == 1 && found[0].contains("removes a signal") && found[0].contains(" on nexudus."),
+        "{found:?}"
+    );
+    let kept = format!(
+        "{tombstones}{BY_ENTITY}\"CoworkerCheck*\" = \"visits\"\n[topics.overrides.Booking.config]\n\"cleanup.policy\" = \"compact\"\n"
+    );
+    assert!(warnings(&kept).is_empty());
 }
