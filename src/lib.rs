@@ -15,11 +15,12 @@
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
 //! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`quarantine`] reads and publishes kept
 //! messages, [`sender`] acts as Nexudus does, [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers,
-//! [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
+//! [`back_off`] is the time between attempts, [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;
 pub mod app;
+pub mod back_off;
 pub mod catch_up;
 pub mod cli;
 pub mod config;

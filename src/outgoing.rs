@@ -1,8 +1,10 @@
-//! Requests of our own over HTTP: the one place where clients are made, and the text of a failure.
+//! Requests of our own over HTTP: makes clients, reads bodies and `Retry-After`, and gives the text of a failure.
 
 use std::error::Error;
+use std::time::{Duration, SystemTime};
 
-use reqwest::{Client, ClientBuilder, redirect};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, ClientBuilder, Response, redirect};
 use url::{Host, Url};
 
 /// Returns the beginning of a client for requests to the origin of `target`.
@@ -43,6 +45,39 @@ pub fn is_loopback(url: &Url) -> bool {
 pub fn use_ring() {
     // An error says that one is installed already.
     rustls::crypto::ring::default_provider().install_default().ok();
+}
+
+/// The reason why a body was not read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// It has more bytes than allowed.
+    TooLong,
+    /// It did not arrive completely.
+    Broken(reqwest::Error),
+}
+
+/// Reads a body of at most `most` bytes.
+///
+/// # Errors
+/// [`BodyError`].
+pub async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
+        if body.len() + chunk.len() > most {
+            return Err(BodyError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Returns the wait that `Retry-After` asks for, in both of its forms (RFC 9110, section 10.2.3).
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = || value.parse().ok().map(Duration::from_secs);
+    let moment =
+        || httpdate::parse_http_date(value).ok().map(|at| at.duration_since(now).unwrap_or_default());
+    seconds().or_else(moment)
 }
 
 /// What was wrong, without the layers that say only that something was, and without the URL, which can hold a token.

@@ -19,6 +19,7 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 use crate::config::OAuth;
+use crate::outgoing::BodyError;
 use crate::{lenient, outgoing};
 
 /// How long the token server may take for one answer.
@@ -251,14 +252,11 @@ fn left_until(exp: Value, now: SystemTime) -> Duration {
     moment.map_or(ASSUMED_LIFETIME, |moment| moment.duration_since(now).unwrap_or_default())
 }
 
-async fn read(mut response: Response) -> Result<Bytes, TokenError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(TokenError::Unusable("it is too long"));
-        }
-        body.extend_from_slice(&chunk);
-    }
+async fn read(response: Response) -> Result<Bytes, TokenError> {
+    let body = outgoing::body(response, MAX_ANSWER_BYTES).await.map_err(|error| match error {
+        BodyError::TooLong => TokenError::Unusable("it is too long"),
+        BodyError::Broken(error) => no_answer(error),
+    })?;
     Ok(lenient::body(body))
 }
 

@@ -6,20 +6,20 @@
 use super::{Confirmed, Refusal};
 use crate::kafka::confirm::Unconfirmed;
 use crate::outcome::{Outcome, QuarantineReason};
-use crate::telemetry::limit::Limit;
+use crate::telemetry::limit::LogLimit;
 
 /// Writes what becomes of deliveries to the log.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
-    refused: [Limit; Outcome::ALL.len()],
-    quarantined: [Limit; QuarantineReason::ALL.len()],
-    not_quarantined: [Limit; QuarantineReason::ALL.len()],
+    refused: [LogLimit; Outcome::ALL.len()],
+    quarantined: [LogLimit; QuarantineReason::ALL.len()],
+    not_quarantined: [LogLimit; QuarantineReason::ALL.len()],
 }
 
 impl Reporter {
     /// Reports a refusal, or leaves it out if its kind was reported just now.
     pub(super) fn refused(&self, (source, action): (&str, &str), refusal: &Refusal) {
-        let Some(left_out) = self.refused[refusal.outcome as usize].left_out() else { return };
+        let Some(left_out) = self.refused[refusal.outcome as usize].allow() else { return };
         let (outcome, detail) = (refusal.outcome.label(), &refusal.detail);
         tracing::warn!(source, action, outcome, %detail, left_out, "a delivery was refused");
     }
@@ -31,7 +31,7 @@ impl Reporter {
         reason: QuarantineReason,
         Confirmed { stream, partition, offset, .. }: &Confirmed,
     ) {
-        let Some(left_out) = self.quarantined[reason as usize].left_out() else { return };
+        let Some(left_out) = self.quarantined[reason as usize].allow() else { return };
         let (reason, topic) = (reason.label(), &stream.topic);
         tracing::warn!(
             source,
@@ -53,7 +53,7 @@ impl Reporter {
         topic: &str,
         unconfirmed: Unconfirmed,
     ) {
-        let Some(left_out) = self.not_quarantined[reason as usize].left_out() else { return };
+        let Some(left_out) = self.not_quarantined[reason as usize].allow() else { return };
         let (reason, error) = (reason.label(), unconfirmed.code);
         tracing::error!(
             source,

@@ -47,7 +47,7 @@ impl Context {
         if facility == "FAIL" || matches!(level, RDKafkaLogLevel::Debug) {
             return tracing::debug!(facility, "kafka client: {message}");
         }
-        let Some(left_out) = self.status.said(facility) else { return };
+        let Some(left_out) = self.status.lines.allow(facility.to_owned()) else { return };
         match level {
             RDKafkaLogLevel::Warning => tracing::warn!(facility, left_out, "kafka client: {message}"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
@@ -66,8 +66,8 @@ impl Context {
         // librdkafka then calls it a broken connection, and only OpenSSL's words tell that it is not.
         let of_tls = code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains("SSL routines");
         let code = if of_tls { RDKafkaErrorCode::SSL } else { code };
-        if self.status.failed(code) {
-            tracing::warn!(error = ?code, "kafka client: {reason}");
+        if let Some(left_out) = self.status.failed(code) {
+            tracing::warn!(error = ?code, left_out, "kafka client: {reason}");
         }
     }
 

@@ -14,7 +14,7 @@
 use std::ffi::{CString, c_char};
 use std::ptr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
@@ -23,11 +23,12 @@ use rdkafka::client::Client;
 use rdkafka::types::RDKafkaRespErr;
 use tokio::task::AbortHandle;
 
+use crate::back_off::BackOff;
+use crate::telemetry::limit::LogOnChange;
 use crate::token::{Token, TokenError, TokenServer};
 
-/// The waits after failures: from the first, doubled, up to the second; chance takes up to half of each away, so that
-/// the bridges of a house do not all come back to a token server at once.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The waits after failures.
+const RETRY: BackOff = BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
 /// The part of a token's life after which the next one is fetched. Clients sign in again at nine tenths of what is left.
 const REFRESH_AFTER: f64 = 0.7;
@@ -74,7 +75,13 @@ impl Tokens {
         tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
     ) -> Self {
         let latest = Arc::new(Mutex::new(first));
-        let keeper = Keeper { server, latest: Arc::clone(&latest), tell, failures: 0, said: None };
+        let keeper = Keeper {
+            server,
+            latest: Arc::clone(&latest),
+            tell,
+            failures: 0,
+            logged: LogOnChange::new(REPEAT),
+        };
         Self { latest, task: tokio::spawn(keeper.run(wait)).abort_handle() }
     }
 
@@ -96,10 +103,9 @@ struct Keeper<T> {
     server: TokenServer,
     latest: Arc<Mutex<Option<Token>>>,
     tell: T,
-    /// In a row.
+    /// Number of failures in a row.
     failures: u32,
-    /// The failure that was written last, and when.
-    said: Option<(TokenError, Instant)>,
+    logged: LogOnChange<TokenError>,
 }
 
 impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
@@ -116,7 +122,7 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
 
     fn fetched(&mut self, token: Token) -> Duration {
         let lifetime = humantime::format_duration(Duration::from_secs(token.lifetime().as_secs()));
-        if self.said.take().is_some() {
+        if self.logged.end() {
             tracing::info!(%lifetime, "the token server gives tokens again");
         } else {
             tracing::debug!(%lifetime, principal = token.principal(), "a token was fetched");
@@ -131,22 +137,15 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
     fn failed(&mut self, error: TokenError) -> Duration {
         (self.tell)(Err(&error));
         self.failures += 1;
-        if self.said.as_ref().is_none_or(|(said, at)| *said != error || at.elapsed() >= REPEAT) {
+        if self.logged.allow(error.clone()) {
             tracing::warn!(attempts = self.failures, detail = error.words(), "no token for Kafka: {error}");
-            self.said = Some((error, Instant::now()));
         }
-        retry_in(self.failures, fastrand::f64())
+        RETRY.jittered(self.failures)
     }
 }
 
 fn refresh_in(token: &Token) -> Duration {
     token.lifetime().mul_f64(REFRESH_AFTER).max(SHORTEST_REFRESH)
-}
-
-/// The wait after so many failures in a row; `chance` is between 0 and 1.
-fn retry_in(failures: u32, chance: f64) -> Duration {
-    let doubled = RETRY.0.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
-    doubled.min(RETRY.1).mul_f64(1.0 - chance / 2.0)
 }
 
 /// Gives a client the token that it shows from now on, when it connects and when a session has to be renewed. A token
@@ -204,17 +203,4 @@ pub(super) fn set_password<C: ClientContext>(
         code
     };
     Err(format!("{code:?}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_waits_after_failures_grow_up_to_a_bound_and_chance_shortens_them() {
-        let seconds = |failures, chance| retry_in(failures, chance).as_secs_f64();
-        assert_eq!([1, 2, 3, 4, 5].map(|failures| seconds(failures, 0.0)), [1.0, 2.0, 4.0, 8.0, 16.0]);
-        assert_eq!([6, 40, u32::MAX].map(|failures| seconds(failures, 0.0)), [30.0; 3]);
-        assert_eq!((seconds(1, 1.0), seconds(6, 0.5)), (0.5, 22.5));
-    }
 }

@@ -15,10 +15,11 @@ use super::topic::Failed;
 use super::topic_state::{Phase, TopicState};
 use super::topics::{Plan, Topics, TopicsError};
 use super::watch::Watch;
+use crate::back_off::BackOff;
 use crate::config::Config;
 
-/// Waits between retries: the first, doubled after each failure, up to the second. Jitter shortens each by up to half.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The waits between retries.
+const RETRY: BackOff = BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// Minimum time between two looks, however often a look is asked for.
 const LEAST_DISTANCE: Duration = Duration::from_secs(1);
@@ -105,20 +106,20 @@ impl Preparation {
 /// When to look next.
 #[derive(Debug)]
 struct Schedule {
-    retry: (Duration, Duration),
+    retry: BackOff,
     /// Unfinished looks in a row.
     failures: u32,
 }
 
 impl Schedule {
-    fn new(retry: (Duration, Duration)) -> Self {
+    fn new(retry: BackOff) -> Self {
         Self { retry, failures: 0 }
     }
 
     /// Waits until a look is asked for or, after an unfinished one, for the back-off.
     async fn wait(&mut self, state: &TopicState, looked: Looked) {
         self.failures = if looked == Looked::Finished { 0 } else { self.failures + 1 };
-        let wait = (self.failures > 0).then(|| back_off(self.retry, self.failures, fastrand::f64()));
+        let wait = (self.failures > 0).then(|| self.retry.jittered(self.failures));
         let retry_is_due = async {
             match wait {
                 Some(wait) => tokio::time::sleep(wait).await,
@@ -134,12 +135,6 @@ impl Schedule {
             () = retry_is_due => {}
         }
     }
-}
-
-/// The wait after so many failures in a row; `chance` is between 0 and 1.
-fn back_off((first, longest): (Duration, Duration), failures: u32, chance: f64) -> Duration {
-    let doubled = first.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
-    doubled.min(longest).mul_f64(1.0 - chance / 2.0)
 }
 
 /// Writes each finding to the log once.
@@ -192,14 +187,6 @@ impl Log {
 mod tests {
     use super::*;
 
-    #[test]
-    fn waits_double_up_to_a_minute_and_jitter_halves_them_at_most() {
-        let seconds = |failures, chance| back_off(RETRY, failures, chance).as_secs_f64();
-        assert_eq!([1, 2, 3, 6].map(|failures| seconds(failures, 0.0)), [1.0, 2.0, 4.0, 32.0]);
-        assert_eq!([7, 40, u32::MAX].map(|failures| seconds(failures, 0.0)), [60.0; 3]);
-        assert_eq!((seconds(1, 1.0), seconds(7, 0.5)), (0.5, 45.0));
-    }
-
     async fn waits(schedule: &mut Schedule, state: &TopicState, looked: Looked) {
         let wait = schedule.wait(state, looked);
         tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the next look is due");
@@ -208,14 +195,14 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_retried_by_itself_and_a_request_does_not_wait_for_the_back_off() {
         let state = TopicState::default();
-        let short = (Duration::from_millis(1), Duration::from_millis(2));
+        let short = BackOff { first: Duration::from_millis(1), longest: Duration::from_millis(2) };
         let mut schedule = Schedule::new(short);
         for failures in 1..4 {
             waits(&mut schedule, &state, Looked::Unfinished).await;
             assert_eq!(schedule.failures, failures);
         }
-        let mut schedule =
-            Schedule { retry: (Duration::from_secs(3600), Duration::from_secs(3600)), failures: 5 };
+        let hour = Duration::from_secs(3600);
+        let mut schedule = Schedule { retry: BackOff { first: hour, longest: hour }, failures: 5 };
         state.look();
         waits(&mut schedule, &state, Looked::Unfinished).await;
         assert_eq!(schedule.failures, 0, "the back-off begins again");

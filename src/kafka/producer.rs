@@ -27,7 +27,7 @@ use super::status::Status;
 use crate::config::{Config, OAuth};
 use crate::event::Event;
 use crate::metrics::Metrics;
-use crate::telemetry::limit::Limit;
+use crate::telemetry::limit::LogLimit;
 use crate::token::{TokenError, TokenServer};
 use crate::vital::Part;
 
@@ -60,7 +60,7 @@ struct Replacing {
     /// Replaced clients. They end here, where that may block, once no request uses them any more.
     retired: Vec<(Arc<Client>, Instant)>,
     /// No new client could be made.
-    failed: Limit,
+    failed: LogLimit,
 }
 
 /// How long a request may use a client that it took just before that was replaced: a call of microseconds.
@@ -83,7 +83,7 @@ impl Producer {
             born: Instant::now(),
             wait: REPLACE_AFTER.0,
             retired: Vec::new(),
-            failed: Limit::default(),
+            failed: LogLimit::default(),
         };
         let producer = Arc::new(Self {
             queue,
@@ -247,7 +247,7 @@ impl Producer {
                 true
             }
             Err(error) => {
-                if let Some(left_out) = replacing.failed.left_out() {
+                if let Some(left_out) = replacing.failed.allow() {
                     let error = describe(&error);
                     tracing::error!(reason = %why, error, left_out, "the Kafka producer has died and no new one can be made");
                 }

@@ -3,7 +3,6 @@
 //! Written by the client's callbacks and by the watch, read by readiness and by answers that must say *why* an event
 //! was not confirmed. [`ClientError`] names the library's error, never a host.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::topic_state::TopicState;
-use crate::telemetry::limit::Limit;
+use crate::telemetry::limit::{LogLimit, LogLimits};
 
 /// How long the cluster may be silent before the bridge is not ready: a few rounds of the watch.
 pub const SILENCE: Duration = Duration::from_secs(8);
@@ -19,17 +18,19 @@ pub const SILENCE: Duration = Duration::from_secs(8);
 /// Interval of the client's statistics, which report throttling.
 const STATISTICS: Duration = Duration::from_secs(5);
 
-/// How long the same client error stays out of the log after it was written.
-const REPEAT: Duration = Duration::from_secs(30);
+/// How long a specific client error is shown rather than a general one that follows it.
+const EXPLAINS: Duration = Duration::from_secs(30);
 
 /// The state of the contact with the cluster.
 #[derive(Debug, Default)]
 pub struct Status {
     inner: Mutex<Inner>,
     topics: TopicState,
-    /// The bounds on the client's own lines, by facility: its code has some dozens of those.
-    lines: Mutex<HashMap<String, Limit>>,
-    throttled_lines: Limit,
+    /// Limits for the client's own log lines, by facility: librdkafka has some dozens of facilities.
+    pub(super) lines: LogLimits<String>,
+    /// Limits for client errors, by the number of the error.
+    error_lines: LogLimits<i32>,
+    throttled_lines: LogLimit,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +42,6 @@ struct Inner {
     last_error: Option<(ClientError, Instant)>,
     /// Why there is no new token, where clients need one.
     no_token: Option<String>,
-    logged: Vec<(RDKafkaErrorCode, Instant)>,
     throttled: Option<Throttled>,
 }
 
@@ -134,7 +134,6 @@ impl Status {
             retired: inner.retired,
             last_error: None,
             no_token: inner.no_token.take(),
-            logged: std::mem::take(&mut inner.logged),
             throttled: inner.throttled,
         };
     }
@@ -148,7 +147,7 @@ impl Status {
     pub(super) fn throttled(&self, broker: i32, time: Duration) {
         let until = Instant::now() + time + STATISTICS;
         self.lock().throttled = Some(Throttled { time, until });
-        if let Some(left_out) = self.throttled_lines.left_out() {
+        if let Some(left_out) = self.throttled_lines.allow() {
             let seconds = time.as_secs_f64();
             tracing::warn!(
                 broker,
@@ -159,31 +158,17 @@ impl Status {
         }
     }
 
-    /// Notes a client error; gives back whether it is news for the log.
-    pub(super) fn failed(&self, code: RDKafkaErrorCode) -> bool {
+    /// Notes a client error. Returns the number of suppressed lines if a line about it may be written now, else `None`.
+    pub(super) fn failed(&self, code: RDKafkaErrorCode) -> Option<u64> {
         let mut inner = self.lock();
         inner.all_down |= code == RDKafkaErrorCode::AllBrokersDown;
         let error = ClientError(code);
-        let told_better =
-            inner.last_error.is_some_and(|(last, at)| last.tells_more_than(error) && at.elapsed() < REPEAT);
-        if !told_better {
+        let is_explained =
+            inner.last_error.is_some_and(|(last, at)| last.tells_more_than(error) && at.elapsed() < EXPLAINS);
+        if !is_explained {
             inner.last_error = Some((error, Instant::now()));
         }
-        inner.logged.retain(|(_, at)| at.elapsed() < REPEAT); // so at most one entry a code
-        let known = inner.logged.iter().any(|(logged, _)| *logged == code);
-        if !known {
-            inner.logged.push((code, Instant::now()));
-        }
-        !known && !inner.retired
-    }
-
-    /// Whether a line of the client's may be in the log now, and how many of its facility were left out before it.
-    pub(super) fn said(&self, facility: &str) -> Option<u64> {
-        let mut lines = self.lines.lock();
-        match lines.get(facility) {
-            Some(limit) => limit.left_out(),
-            None => lines.entry(facility.to_owned()).or_default().left_out(),
-        }
+        if inner.retired { None } else { self.error_lines.allow(code as i32) }
     }
 
     /// Notes why there is no new token; `None` when one was fetched.
@@ -292,17 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn the_client_s_lines_are_bounded_by_facility() {
+    fn each_client_error_has_a_log_limit_and_a_stopped_bridge_logs_none() {
         let status = Status::default();
-        let said = ["REQTMOUT", "REQTMOUT", "CONNECT", "REQTMOUT"].map(|facility| status.said(facility));
-        assert_eq!(said, [Some(0), None, Some(0), None]);
-    }
-
-    #[test]
-    fn the_same_error_is_news_only_once() {
-        let status = Status::default();
-        assert!(status.failed(RDKafkaErrorCode::Resolve));
-        assert!(!status.failed(RDKafkaErrorCode::Resolve));
-        assert!(status.failed(RDKafkaErrorCode::SSL));
+        assert_eq!(status.failed(RDKafkaErrorCode::Resolve), Some(0));
+        status.answered(false);
+        assert_eq!(status.failed(RDKafkaErrorCode::Resolve), None);
+        assert_eq!(status.failed(RDKafkaErrorCode::SSL), Some(0));
+        status.retire();
+        assert_eq!(status.failed(RDKafkaErrorCode::Authentication), None);
     }
 }

@@ -20,7 +20,7 @@ use super::auth::authorize;
 use super::error::{ApiError, ErrorKind, host};
 use super::record::Record;
 pub use super::session::ATTEMPTS;
-use super::session::{Failed, Session, wait_after};
+use super::session::{BACK_OFF, Failed, Session};
 use super::wait::{Waits, Watcher};
 use crate::config::Nexudus;
 use crate::metrics::Metrics;
@@ -140,13 +140,13 @@ impl Client {
 
     /// Waits after an attempt that failed, before the next one: exponential back-off with jitter.
     pub async fn back_off(&self, attempt: u32, error: &ApiError) {
-        self.waits.sleep(wait_after(attempt), format!("another attempt: {error}")).await;
+        self.waits.sleep(BACK_OFF.jittered(attempt), format!("another attempt: {error}")).await;
     }
 
     /// Waits after a write that may have taken effect, or be about to: as long as Nexudus has for an answer, so that a look
     /// afterwards shows it.
     pub async fn let_settle(&self, attempt: u32, error: &ApiError) {
-        let wait = self.config.pace.request_timeout.max(wait_after(attempt));
+        let wait = self.config.pace.request_timeout.max(BACK_OFF.jittered(attempt));
         self.waits.sleep(wait, format!("a look at what was done: {error}")).await;
     }
 

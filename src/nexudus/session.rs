@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, HeaderValue, RETRY_AFTER, USER_AGENT};
-use reqwest::{Request, Response, StatusCode};
+use reqwest::header::{ACCEPT, HeaderValue, USER_AGENT};
+use reqwest::{Request, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
@@ -14,8 +14,10 @@ use super::auth::Auth;
 use super::error::{ApiError, ErrorKind, host};
 use super::pace::{LONGEST_HOLD, Pacer};
 use super::wait::Waits;
+use crate::back_off::BackOff;
 use crate::config::Nexudus;
 use crate::metrics::Metrics;
+use crate::outgoing::BodyError;
 use crate::{lenient, outgoing};
 
 /// How often a request is sent that gets no answer.
@@ -27,8 +29,9 @@ const THROTTLED: u32 = 20;
 /// Longest wait for which a request is held back; for a longer one it fails at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// The waits between attempts: from the first, doubled, up to the second; chance takes up to half of each away.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The waits between attempts.
+pub(super) const BACK_OFF: BackOff =
+    BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
 /// The most that is read of an answer: a page of a thousand long records.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -140,7 +143,7 @@ impl Session {
     pub(super) fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
         *times += 1;
         let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
-        self.pacer.hold(wait.unwrap_or_else(|| wait_after(*times)), Instant::now());
+        self.pacer.hold(wait.unwrap_or_else(|| BACK_OFF.jittered(*times)), Instant::now());
         if *times > most || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
             return Err(self.error(ErrorKind::Throttled(wait)));
         }
@@ -208,37 +211,22 @@ async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode,
             outgoing::cause(error)
         })
     };
-    let mut response = http.execute(request).await.map_err(no_answer)?;
+    let response = http.execute(request).await.map_err(no_answer)?;
     let status = response.status();
     if matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS) {
-        return Err(Failed::Throttled(retry_after(&response, SystemTime::now())));
+        let wait = outgoing::retry_after(response.headers(), SystemTime::now());
+        return Err(Failed::Throttled(wait.map(|wait| wait.min(LONGEST_HOLD))));
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(Failed::Unavailable(format!("an answer has more than {MAX_ANSWER_BYTES} bytes")));
+    let body = outgoing::body(response, MAX_ANSWER_BYTES).await.map_err(|error| match error {
+        BodyError::TooLong => {
+            Failed::Unavailable(format!("an answer has more than {MAX_ANSWER_BYTES} bytes"))
         }
-        body.extend_from_slice(&chunk);
-    }
+        BodyError::Broken(error) => no_answer(error),
+    })?;
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
         return Err(Failed::Unavailable(format!("it answers {}", status.as_u16())));
     }
     Ok((status, lenient::body(body)))
-}
-
-/// `Retry-After` in both of its forms (RFC 9110, section 10.2.3), at most [`LONGEST_HOLD`].
-fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
-    let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = || value.parse().ok().map(Duration::from_secs);
-    let moment =
-        || httpdate::parse_http_date(value).ok().map(|at| at.duration_since(now).unwrap_or_default());
-    seconds().or_else(moment).map(|wait| wait.min(LONGEST_HOLD))
-}
-
-/// Returns the wait before the attempt after this one: exponential, with jitter.
-pub(super) fn wait_after(attempt: u32) -> Duration {
-    let doubled = BACK_OFF.0.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
-    doubled.min(BACK_OFF.1).mul_f64(1.0 - fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]
@@ -283,17 +271,5 @@ mod tests {
             session.pacer.next(false).unwrap().at >= begun + Duration::from_secs(2),
             "it counts all the same"
         );
-    }
-
-    #[test]
-    fn attempts_are_at_growing_distances_that_differ() {
-        for (attempt, seconds) in [(1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, 30.0), (40, 30.0)] {
-            let waits: Vec<f64> = (0..50).map(|_| wait_after(attempt).as_secs_f64()).collect();
-            assert!(
-                waits.iter().all(|wait| (seconds / 2.0..=seconds).contains(wait)),
-                "{attempt}: {waits:?}"
-            );
-            assert!(waits.iter().any(|wait| *wait != waits[0]), "{attempt}: {waits:?}");
-        }
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::auth::{Given, Next};
 use super::error::{ApiError, ErrorKind};
-use super::session::{ATTEMPTS, Failed, Session, wait_after};
+use super::session::{ATTEMPTS, BACK_OFF, Failed, Session};
 
 /// The answer to a request for a token that brings none (RFC 6749, section 5.2).
 #[derive(Default, Deserialize)]
@@ -79,7 +79,7 @@ impl Session {
             if attempt == ATTEMPTS {
                 return Err(error);
             }
-            self.waits.sleep(wait_after(attempt), format!("another attempt: {error}")).await;
+            self.waits.sleep(BACK_OFF.jittered(attempt), format!("another attempt: {error}")).await;
             attempt += 1;
         }
     }

@@ -4,13 +4,15 @@
 //! doubles from half a second to half a minute, about two and a half minutes in all, and never comes back before
 //! `Retry-After`. A redirect is not followed: it is not 2xx. No error holds a URL, since that can hold a token.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Method, Request, Response};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Client, ClientBuilder, Method, Request};
 use serde::Deserialize;
 
 use super::delivery::{Delivery, Target};
+use crate::back_off::BackOff;
+use crate::outgoing::BodyError;
 use crate::{outgoing, signature};
 
 /// How long one attempt may take. The bridge answers within its `confirm_timeout`, 10 s by default.
@@ -22,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The most that is read of an answer; the bridge's are some hundred bytes an event.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-/// The longest `Retry-After` that is obeyed.
+/// Longest wait that a `Retry-After` can cause.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// How often, and after which waits, a delivery that was not answered 2xx is posted again.
@@ -166,8 +168,8 @@ impl Retry {
         if attempt > self.limit {
             return None;
         }
-        let doubled = self.shortest.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX));
-        Some(doubled.min(self.longest).max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)))
+        let wait = BackOff { first: self.shortest, longest: self.longest }.wait(attempt);
+        Some(wait.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER)))
     }
 }
 
@@ -227,11 +229,17 @@ impl Poster {
             }
             Err(error) => return (Err(Refusal::NoAnswer(why(error))), None),
         };
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
+        let retry_after = outgoing::retry_after(response.headers(), SystemTime::now());
         let status = response.status();
-        let body = match read(response).await {
+        let body = match outgoing::body(response, MAX_ANSWER_BYTES).await {
             Ok(body) => body,
-            Err(reason) => return (Err(Refusal::NoAnswer(reason)), retry_after),
+            Err(error) => {
+                let reason = match error {
+                    BodyError::TooLong => format!("it has more than {MAX_ANSWER_BYTES} bytes"),
+                    BodyError::Broken(error) => why(error),
+                };
+                return (Err(Refusal::NoAnswer(reason)), retry_after);
+            }
         };
         let result = if status.is_success() {
             let foreign = |error: serde_json::Error| Refusal::Foreign {
@@ -258,22 +266,6 @@ fn problem(status: reqwest::StatusCode, body: &[u8]) -> Refusal {
     let Document { title, detail, cause } = serde_json::from_slice(body).unwrap_or_default();
     let title = title.unwrap_or_else(|| status.canonical_reason().unwrap_or("not confirmed").to_owned());
     Refusal::Problem { status: status.as_u16(), title, detail, cause }
-}
-
-async fn read(mut response: Response) -> Result<Vec<u8>, String> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(why)? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(format!("it has more than {MAX_ANSWER_BYTES} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// `Retry-After` as the bridge writes it; the form with a date is not read.
-fn seconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Why there is no answer.

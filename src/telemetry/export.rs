@@ -22,7 +22,7 @@ use opentelemetry_sdk::trace::{
 use tokio::runtime::{self, Runtime};
 use uuid::Uuid;
 
-use super::limit::Limit;
+use super::limit::LogLimit;
 use crate::config::{OtlpProtocol, Telemetry};
 use crate::outgoing;
 
@@ -112,7 +112,7 @@ struct Queue {
     /// Since the last line of the log about it.
     lost: AtomicU64,
     failing: AtomicBool,
-    line: Limit,
+    line: LogLimit,
 }
 
 impl Queue {
@@ -139,7 +139,7 @@ impl Queue {
     fn not_sent(&self, lost: usize, error: &OTelSdkError) {
         self.failing.store(true, Ordering::Relaxed);
         self.lost.fetch_add(lost as u64, Ordering::Relaxed);
-        if let Some(left_out) = self.line.left_out() {
+        if let Some(left_out) = self.line.allow() {
             let spans = self.lost.swap(0, Ordering::Relaxed);
             tracing::warn!(%error, spans, left_out, "traces are lost, the collector does not take them");
         }

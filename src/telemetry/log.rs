@@ -8,7 +8,6 @@
 
 mod writer;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
@@ -16,7 +15,6 @@ use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt;
@@ -25,7 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use self::writer::Queue;
-use super::limit::Limit;
+use super::limit::LogLimits;
 use crate::config::{Log, LogFormat};
 
 /// Maximum time that the end of the process waits for standard error to take the last lines.
@@ -103,7 +101,7 @@ const CLIENTS_ERRORS: &str = "actix_http::h1::dispatcher";
 /// Bounds the lines of libraries, each by its place in their code. Who asks for `debug` or `trace` gets all of those.
 #[derive(Default)]
 struct Others {
-    limits: Mutex<HashMap<Identifier, Limit>>,
+    limits: LogLimits<Identifier>,
 }
 
 impl<S: Subscriber> Layer<S> for Others {
@@ -112,8 +110,7 @@ impl<S: Subscriber> Layer<S> for Others {
         if line.target().starts_with("nexudus_bridge") || *line.level() > Level::INFO {
             return true;
         }
-        let mut limits = self.limits.lock();
-        limits.entry(line.callsite()).or_default().left_out().is_some()
+        self.limits.allow(line.callsite()).is_some()
     }
 }
 
@@ -122,6 +119,7 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
+    use parking_lot::Mutex;
     use tracing_subscriber::registry;
 
     use super::*;

@@ -25,10 +25,12 @@ use super::apply::{Scope, WriteError};
 use super::observed::Observed;
 use super::plan::{Comparison, Pair};
 use super::redact;
+use crate::back_off::BackOff;
 use crate::config::Config;
 use crate::metrics::{Metrics, WebhookSeries};
 use crate::nexudus::{ApiError, time};
 use crate::outage::{AccountKey, Outages};
+use crate::telemetry::limit::LogOnChange;
 
 /// The longest distance between two tries: for a webhook that fails again and again, and for an account that refuses us.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -125,45 +127,40 @@ struct Watcher {
     write_after: Instant,
 }
 
-/// A trouble that lasts.
-#[derive(Debug, Default)]
+/// A failure that lasts.
+#[derive(Debug)]
 struct Trouble {
-    /// What the log said of it last, and when.
-    said: Option<(String, Instant)>,
-    /// How often it came in a row; what may pass by itself is not counted.
+    logged: LogOnChange<String>,
+    /// Number of failures in a row; a failure that may pass by itself is not counted.
     count: u32,
 }
 
-impl Trouble {
-    /// Whether the log is to say it.
-    fn is_news(&mut self, words: &str) -> bool {
-        let is_news = self.said.as_ref().is_none_or(|(said, at)| said != words || at.elapsed() >= REPEAT);
-        if is_news {
-            self.said = Some((words.to_owned(), Instant::now()));
-        }
-        is_news
+impl Default for Trouble {
+    fn default() -> Self {
+        Self { logged: LogOnChange::new(REPEAT), count: 0 }
     }
+}
 
-    /// How long it is left alone.
+impl Trouble {
+    /// Returns the wait before the next attempt.
     fn wait(&mut self, interval: Duration, error: &ApiError) -> Duration {
         if error.is_unclear() {
             return interval; // the client has waited already
         }
         self.count += 1;
-        doubled(interval, self.count)
+        back_off(interval).wait(self.count)
     }
 
-    /// Begins the waits anew, and lets the log name the same trouble again.
+    /// Resets the back-off, and allows the log to name the same failure again.
     fn retry(&mut self) {
         self.count = 0;
-        if let Some((words, _)) = &mut self.said {
-            words.clear();
-        }
+        self.logged.allow_next();
     }
 
-    /// Whether there was one until now.
+    /// Ends the failure. Returns whether there was one.
     fn ends(&mut self) -> bool {
-        std::mem::take(self).said.is_some()
+        self.count = 0;
+        self.logged.end()
     }
 }
 
@@ -354,28 +351,28 @@ impl Watcher {
         Ok(wrote)
     }
 
-    /// Says that Nexudus does not let itself be looked at, if that is news; gives the wait before the next look.
+    /// Logs that the webhooks in Nexudus cannot be read; returns the wait before the next look.
     fn cannot_see(&mut self, error: &ApiError) -> Duration {
         let words = error.to_string();
-        if self.unseen.is_news(&words) {
+        if self.unseen.logged.allow(words.clone()) {
             tracing::warn!("the webhooks in Nexudus cannot be seen: {words}");
         }
         self.unseen.wait(self.interval, error)
     }
 
-    /// The same of writing, which then waits too.
+    /// Logs that webhooks in Nexudus cannot be written, and delays the next write.
     fn cannot_write(&mut self, error: &ApiError) {
         let words = redact::tokens(&error.to_string());
-        if self.unwritten.is_news(&words) {
+        if self.unwritten.logged.allow(words.clone()) {
             tracing::warn!("no webhook in Nexudus can be switched on: {words}");
         }
         self.write_after = Instant::now() + self.unwritten.wait(self.interval, error);
     }
 }
 
-/// The interval after so many failures in a row: the interval itself, then twice as long each time, up to an hour.
-fn doubled(interval: Duration, count: u32) -> Duration {
-    interval.saturating_mul(2_u32.saturating_pow(count.saturating_sub(1))).min(LONGEST.max(interval))
+/// Returns the back-off from the interval of the guardian to an hour.
+fn back_off(interval: Duration) -> BackOff {
+    BackOff { first: interval, longest: LONGEST.max(interval) }
 }
 
 /// Waits so long, or until the bridge is ready after it was not.
@@ -406,9 +403,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_distance_between_tries_grows_up_to_an_hour() {
-        let seconds = |count| doubled(Duration::from_secs(60), count).as_secs();
-        assert_eq!([0, 1, 2, 3, 6, 7, 40, u32::MAX].map(seconds), [60, 60, 120, 240, 1920, 3600, 3600, 3600]);
-        assert_eq!(doubled(Duration::from_secs(7200), 1).as_secs(), 7200);
+    fn the_back_off_ends_at_an_hour_or_at_a_longer_interval() {
+        let seconds = |interval, failures| back_off(Duration::from_secs(interval)).wait(failures).as_secs();
+        assert_eq!([1, 2, 6, 7].map(|failures| seconds(60, failures)), [60, 120, 1920, 3600]);
+        assert_eq!(seconds(7200, 2), 7200);
     }
 }

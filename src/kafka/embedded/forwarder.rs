@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
-use crate::telemetry::limit::Limit;
+use crate::telemetry::limit::LogLimit;
 
 /// Takes connections on the fixed port and passes their bytes on to the mock cluster's random one.
 pub(super) struct Forwarder {
@@ -20,7 +20,7 @@ impl Forwarder {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "the embedded broker cannot take connections"),
         };
-        let missed = Limit::default();
+        let missed = LogLimit::default();
         loop {
             match listener.accept().await {
                 Ok((client, _)) => {
@@ -28,7 +28,7 @@ impl Forwarder {
                 }
                 // Out of file descriptors, or the client is gone already: others may still get through.
                 Err(error) => {
-                    if let Some(left_out) = missed.left_out() {
+                    if let Some(left_out) = missed.allow() {
                         tracing::warn!(%error, left_out, "the embedded broker missed a connection");
                     }
                     tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::telemetry::limit::Limit;
+use crate::telemetry::limit::LogLimit;
 
 /// Maximum number of lines that wait to be written.
 const LINES: usize = 4096;
@@ -50,7 +50,7 @@ impl Queue {
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self::default());
         let mut writer = Writer { out, is_torn: false };
-        let (lines, limit) = (Arc::clone(&queue), Limit::default());
+        let (lines, limit) = (Arc::clone(&queue), LogLimit::default());
         std::thread::Builder::new().name("log".to_owned()).spawn(move || {
             let mut reported = 0;
             loop {
@@ -114,10 +114,10 @@ impl Queue {
     }
 
     /// Logs the number of dropped lines once the writer has caught up. `reported` is the number in the log so far.
-    fn report_dropped(&self, reported: &mut u64, limit: &Limit) {
+    fn report_dropped(&self, reported: &mut u64, limit: &LogLimit) {
         let [queue_full, write_failed] = self.dropped();
         let total = queue_full + write_failed;
-        if total > *reported && self.lock().lines.is_empty() && limit.left_out().is_some() {
+        if total > *reported && self.lock().lines.is_empty() && limit.allow().is_some() {
             *reported = total;
             tracing::warn!(queue_full, write_failed, "log lines were dropped since the start");
         }

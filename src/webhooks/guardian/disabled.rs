@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::observed::{DISABLED_AT, Observed};
 use super::super::plan::{Comparison, Pair};
-use super::doubled;
+use super::back_off;
 use crate::action::Action;
 use crate::metrics::Metrics;
 use crate::nexudus::time;
@@ -100,7 +100,7 @@ impl Disabled {
         if self.tries.get(&found.id).is_some_and(succeeded) {
             self.tries.remove(&found.id);
         }
-        let waited = |tries: &Tries| tries.last.elapsed() >= doubled(interval, tries.count);
+        let waited = |tries: &Tries| tries.last.elapsed() >= back_off(interval).wait(tries.count);
         self.tries.get(&found.id).is_none_or(waited)
     }
 
