@@ -26,6 +26,7 @@ use crate::catch_up::since::{Beginnings, Since};
 use crate::catch_up::survey::survey;
 use crate::catch_up::window::Window;
 use crate::config::Config;
+use crate::config::duration;
 use crate::delivery::replay::Replayer;
 use crate::outage::OVERLAP;
 use crate::webhooks::{Account, AccountError};
@@ -59,7 +60,7 @@ pub(super) struct Args {
     until: Option<Timestamp>,
     /// With --since last-outage or last-trigger: time to start earlier, for events that still failed while later ones succeeded
     /// [default: 24h]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     overlap: Option<Duration>,
     /// Only this source; repeatable
     #[arg(long, value_name = "NAME")]
@@ -172,7 +173,7 @@ impl Args {
         }
         if let Some(overlap) = self.overlap.filter(|_| since.iter().any(|it| it == Beginnings::LAST_TRIGGER))
         {
-            say("--overlap", humantime::format_duration(overlap).to_string());
+            say("--overlap", duration::show(overlap));
         }
         if let Some(until) = self.until {
             say("--until", until.to_string());

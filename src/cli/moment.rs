@@ -4,6 +4,8 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config::duration;
+
 /// A moment: RFC 3339, a date or a time without a zone (both in UTC), or how long ago.
 ///
 /// # Errors
@@ -14,7 +16,7 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
 
 fn moment_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let in_utc = |time: DateTime| Offset::UTC.to_timestamp(time).ok();
-    let ago = || SignedDuration::try_from(humantime::parse_duration(text).ok()?).ok();
+    let ago = || SignedDuration::try_from(duration::parse(text).ok()?).ok();
     None.or_else(|| text.parse::<Timestamp>().ok())
         .or_else(|| text.parse::<DateTime>().ok().and_then(in_utc))
         .or_else(|| text.parse::<Date>().ok().and_then(|date| in_utc(date.into())))

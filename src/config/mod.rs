@@ -7,6 +7,7 @@
 mod address;
 mod brokers;
 mod choice;
+pub mod duration;
 mod kafka;
 mod layout;
 pub mod load;

@@ -259,7 +259,7 @@ fn interval(value: &Value) -> Read<Duration> {
     if read.is_zero() || read >= ms(100) {
         Ok(read)
     } else {
-        Err("is out of bounds, expected 100ms to 1day, or 0s for never".into())
+        Err("is out of bounds, expected 100ms to 1d, or 0s for never".into())
     }
 }
 

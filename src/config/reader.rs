@@ -14,6 +14,7 @@ use ::config::{Map, Value, ValueKind};
 use url::Url;
 
 use super::address::{looks_like_address, redacted};
+use super::duration::{self, NotADuration};
 use super::setting::{Origin, Setting};
 
 /// What reading has found so far.
@@ -275,14 +276,12 @@ pub(super) fn address(value: &Value) -> Read<SocketAddr> {
 /// A length of time within bounds, such as `10s`.
 pub(super) fn duration(least: Duration, most: Duration) -> impl Fn(&Value) -> Read<Duration> {
     move |value| {
-        let wrong =
-            || "is not a duration, expected a number and a unit such as \"10s\" or \"500ms\"".to_owned();
-        let text = text(value).map_err(|_| wrong())?;
-        let read = humantime::parse_duration(&text).map_err(|_| wrong())?;
+        let read = text(value).ok().ok_or(NotADuration).and_then(|text| duration::parse(&text));
+        let read = read.map_err(|wrong| format!("is not a duration, {wrong}"))?;
         if (least..=most).contains(&read) {
             return Ok(read);
         }
-        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        let (least, most) = (duration::show(least), duration::show(most));
         Err(format!("is out of bounds, expected {least} to {most}"))
     }
 }

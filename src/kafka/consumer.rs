@@ -29,6 +29,7 @@ use self::lister::{Ends, Lister, Report};
 use super::contact::{NoConnection, reach};
 use super::oauth::{Tokens, hand_over};
 use super::settings::{apply, connection_config};
+use crate::config::duration;
 use crate::config::{Kafka, OAuth};
 use crate::token::{TokenError, TokenServer};
 
@@ -104,7 +105,7 @@ pub enum ReadError {
     /// Connections are accepted and Kafka does not answer in time.
     #[error(
         "no answer from Kafka at {servers} within {}: {detail} (is that a Kafka listener, and of this security.protocol?)",
-        humantime::format_duration(CONTACT_TIMEOUT)
+        duration::show(CONTACT_TIMEOUT)
     )]
     Unreachable {
         /// `kafka.bootstrap_servers`.

@@ -24,6 +24,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::task::AbortHandle;
 
 use crate::back_off::BackOff;
+use crate::config::duration;
 use crate::telemetry::limit::LogOnChange;
 use crate::token::{Token, TokenError, TokenServer};
 
@@ -121,7 +122,7 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
     }
 
     fn fetched(&mut self, token: Token) -> Duration {
-        let lifetime = humantime::format_duration(Duration::from_secs(token.lifetime().as_secs()));
+        let lifetime = duration::show(Duration::from_secs(token.lifetime().as_secs()));
         if self.logged.end() {
             tracing::info!(%lifetime, "the token server gives tokens again");
         } else {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::config::duration;
+
 /// A request to the API that did not succeed. Holds no secret: the client removes secrets from remote text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Nexudus at {host} {kind}")]
@@ -72,7 +74,7 @@ pub enum ErrorKind {
         words: String,
     },
     /// Throttling for longer, or more often, than the client waits.
-    #[error("throttles requests{}", .0.map(|wait| format!("; the next one goes out in {}", humantime::format_duration(wait))).unwrap_or_default())]
+    #[error("throttles requests{}", .0.map(|wait| format!("; the next one goes out in {}", duration::show(wait))).unwrap_or_default())]
     Throttled(Option<Duration>),
     /// No connection, no answer in time, a broken one, or one that cannot be read. The request may have taken effect.
     #[error("is not available: {0}")]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Subcommand;
 
+use crate::config::duration;
 use crate::config::{Config, brokers};
 use crate::kafka::consumer::{Message, Reader};
 
@@ -49,7 +50,7 @@ const NEXT_WITHIN: Duration = Duration::from_secs(60);
 /// The next message; none at the end. A cluster that falls silent meanwhile is an error, not a wait without an end.
 async fn next(reader: &mut Reader) -> anyhow::Result<Option<Message>> {
     let next = tokio::time::timeout(NEXT_WITHIN, reader.next()).await;
-    let within = humantime::format_duration(NEXT_WITHIN);
+    let within = duration::show(NEXT_WITHIN);
     Ok(next.with_context(|| format!("Kafka has handed out no further message within {within}"))??)
 }
 
