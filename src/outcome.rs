@@ -4,8 +4,11 @@
 //! until every table has it. A time-out means *unknown*, not failed; what a retry cannot cure is never refused after
 //! the signature was found right, since ten refusals in a row make Nexudus switch the webhook off.
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 /// What became of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Every event is confirmed by the broker.
     Confirmed,
@@ -49,51 +52,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order of declaration: `ALL[outcome as usize] == outcome`.
-    pub const ALL: [Self; 19] = [
-        Self::Confirmed,
-        Self::Quarantined,
-        Self::Empty,
-        Self::MissingSignature,
-        Self::InvalidSignature,
-        Self::InvalidToken,
-        Self::UnknownSource,
-        Self::UnknownAction,
-        Self::Method,
-        Self::TooLarge,
-        Self::TooSlow,
-        Self::Incomplete,
-        Self::Upgrade,
-        Self::Encoded,
-        Self::Timeout,
-        Self::QueueFull,
-        Self::Overloaded,
-        Self::Broker,
-        Self::ShuttingDown,
-    ];
+    pub const ALL: [Self; Self::VARIANTS.len()] =
+        *Self::VARIANTS.first_chunk().expect("it is as long as itself");
 
     /// The metric label, and the `status` of a 200's body or the last part of a problem's `type`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Confirmed => "confirmed",
-            Self::Quarantined => "quarantined",
-            Self::Empty => "empty",
-            Self::MissingSignature => "missing_signature",
-            Self::InvalidSignature => "invalid_signature",
-            Self::InvalidToken => "invalid_token",
-            Self::UnknownSource => "unknown_source",
-            Self::UnknownAction => "unknown_action",
-            Self::Method => "method",
-            Self::TooLarge => "too_large",
-            Self::TooSlow => "too_slow",
-            Self::Incomplete => "incomplete",
-            Self::Upgrade => "upgrade",
-            Self::Encoded => "encoded",
-            Self::Timeout => "timeout",
-            Self::QueueFull => "queue_full",
-            Self::Overloaded => "overloaded",
-            Self::Broker => "broker",
-            Self::ShuttingDown => "shutting_down",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 
     /// The HTTP status of the answer (RFC 9110).
@@ -206,7 +170,8 @@ impl Outcome {
 }
 
 /// Why a body was kept whole on the quarantine topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum QuarantineReason {
     /// The body is not JSON, or not UTF-8.
     NotJson,
@@ -222,18 +187,12 @@ pub enum QuarantineReason {
 
 impl QuarantineReason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::NotJson, Self::NotRecords, Self::TooManyRecords, Self::UnknownAction, Self::Refused];
+    pub const ALL: [Self; Self::VARIANTS.len()] =
+        *Self::VARIANTS.first_chunk().expect("it is as long as itself");
 
     /// The metric label and the value of the `quarantine-reason` header.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::NotJson => "not_json",
-            Self::NotRecords => "not_records",
-            Self::TooManyRecords => "too_many_records",
-            Self::UnknownAction => "unknown_action",
-            Self::Refused => "refused",
-        }
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 
     /// The reason in words.
@@ -250,15 +209,11 @@ impl QuarantineReason {
             Self::Refused => "the broker permanently refuses a record of the body (refused)",
         }
     }
-
-    /// The reason of this label.
-    pub fn labelled(label: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.label() == label)
-    }
 }
 
 /// Why a source's `signature = "warn"` had to let a delivery through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum SignatureWarning {
     /// There was no signature.
     Missing,
@@ -268,16 +223,8 @@ pub enum SignatureWarning {
 
 impl SignatureWarning {
     /// The metric label and the value of the `nexudus-signature` header.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Invalid => "invalid",
-        }
-    }
-
-    /// The warning of this label.
-    pub fn labelled(label: &str) -> Option<Self> {
-        [Self::Missing, Self::Invalid].into_iter().find(|warning| warning.label() == label)
+    pub fn label(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -286,14 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_lists_each_outcome_at_its_own_place() {
-        for (place, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, place, "{outcome:?}");
-        }
-    }
-
-    #[test]
-    fn a_503_and_nothing_else_says_when_to_come_back() {
+    fn only_a_503_has_retry_after() {
         for outcome in Outcome::ALL {
             assert_eq!(outcome.retry_after_seconds().is_some(), outcome.status() == 503, "{outcome:?}");
         }

@@ -31,7 +31,8 @@ pub struct SigningKey {
 pub struct Signature([u8; 32]);
 
 /// Which bytes a right signature was computed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Form {
     /// The body as it arrived (with or without its byte order mark).
     Raw,
@@ -129,10 +130,7 @@ impl fmt::Debug for Signature {
 impl Form {
     /// The form's name as a metric label and log field.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Folded => "folded",
-        }
+        self.into()
     }
 }
 

@@ -247,8 +247,9 @@ impl Kept {
         let warning = match message.header("nexudus-signature") {
             None => None,
             Some(_) => Some(
-                SignatureWarning::labelled(text("nexudus-signature")?)
-                    .ok_or(Unroutable::Foreign("nexudus-signature"))?,
+                text("nexudus-signature")?
+                    .parse::<SignatureWarning>()
+                    .map_err(|_| Unroutable::Foreign("nexudus-signature"))?,
             ),
         };
         let trace = Trace::read(message.header("traceparent"), message.header("tracestate"));

@@ -1,6 +1,7 @@
 //! How each webhook does, as Nexudus sees it.
 
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::observed::Observed;
 use super::plan::Comparison;
@@ -8,8 +9,11 @@ use super::plan::Comparison;
 /// The state of a webhook.
 ///
 /// The worst comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, EnumString, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum State {
     /// Wanted, and disabled: its events are lost.
     Disabled,
@@ -26,20 +30,13 @@ pub enum State {
 }
 
 impl State {
-    /// All of them, the worst first.
-    pub const ALL: [Self; 6] =
-        [Self::Disabled, Self::Missing, Self::Failing, Self::Duplicate, Self::Unwanted, Self::Ok];
+    /// Every state, the worst first.
+    pub const ALL: [Self; Self::VARIANTS.len()] =
+        *Self::VARIANTS.first_chunk().expect("it is as long as itself");
 
-    /// The word for it.
+    /// The state as text and JSON show it.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failing => "failing",
-            Self::Disabled => "disabled",
-            Self::Missing => "missing",
-            Self::Duplicate => "duplicate",
-            Self::Unwanted => "unwanted",
-        }
+        self.into()
     }
 }
 

@@ -38,5 +38,5 @@ impl FilterArgs {
 
 fn reasons() -> impl TypedValueParser<Value = QuarantineReason> {
     PossibleValuesParser::new(QuarantineReason::ALL.map(QuarantineReason::label))
-        .try_map(|label| QuarantineReason::labelled(&label).ok_or("not a reason"))
+        .try_map(|label| label.parse::<QuarantineReason>())
 }

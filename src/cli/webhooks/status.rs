@@ -24,8 +24,7 @@ pub(in crate::cli) struct Args {
 }
 
 fn state(text: &str) -> Result<State, String> {
-    let known = State::ALL.into_iter().find(|state| state.label() == text);
-    known.ok_or_else(|| format!("expected one of {}", State::ALL.map(State::label).join(", ")))
+    text.parse().map_err(|_| format!("expected one of {}", State::ALL.map(State::label).join(", ")))
 }
 
 /// The longest error in a table on a terminal, in characters; in a pipe and in the JSON errors are complete.
