@@ -224,12 +224,12 @@ impl App {
         state.end();
         admin.stop(false).await;
         drop((admin, ingress, topics));
-        let patience = if drained { Duration::from_secs(5) } else { Duration::ZERO };
+        let time_out = if drained { Duration::from_secs(5) } else { Duration::ZERO };
         let rest = grace_ends.saturating_duration_since(Instant::now());
         let last_traces = if drained { rest.clamp(LAST_TRACES.0, LAST_TRACES.1) } else { Duration::ZERO };
         // Flushing and destroying the client block, and so does sending the last traces.
         let closed = tokio::task::spawn_blocking(move || {
-            let left = producer.close(patience);
+            let left = producer.close(time_out);
             producer.status().retire();
             if let Some(traces) = traces {
                 traces.stop(last_traces);

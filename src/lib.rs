@@ -13,7 +13,7 @@
 //! | respond | [`outcome`], [`http`] | 200 with the offsets, or a problem document |
 //!
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
-//! bridge says, [`lately`] what just happened, [`app`] starts and stops it all, [`quarantine`] reads and publishes kept
+//! bridge says, [`recent`] the latest setbacks and events, [`app`] starts and stops it all, [`quarantine`] reads and publishes kept
 //! messages, [`sender`] acts as Nexudus does, [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers,
 //! [`back_off`] is the time between attempts, [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
@@ -28,7 +28,6 @@ pub mod delivery;
 pub mod event;
 pub mod http;
 pub mod kafka;
-pub mod lately;
 pub mod lenient;
 pub mod metrics;
 pub mod nexudus;
@@ -36,6 +35,7 @@ pub mod outage;
 pub mod outcome;
 pub mod outgoing;
 pub mod quarantine;
+pub mod recent;
 pub mod sender;
 pub mod signature;
 pub mod telemetry;

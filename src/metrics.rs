@@ -245,7 +245,7 @@ impl Metrics {
         }
     }
 
-    /// The series of one source, those of its actions by their place in `actions`.
+    /// The series of one source, those of its actions by action index.
     pub fn source(&self, name: &str, actions: &Actions) -> SourceMetrics {
         let names = actions.iter().map(|action| action.name().to_owned());
         SourceMetrics {
@@ -262,8 +262,9 @@ impl Metrics {
     }
 
     /// The series of a source's action; `None` for an action that it does not know.
-    pub fn pair<'a>(&self, source: &'a SourceMetrics, place: Option<usize>) -> &'a PairMetrics {
-        let (action, pair) = place.map_or(&source.unknown, |place| &source.actions[place]);
+    pub fn pair<'a>(&self, source: &'a SourceMetrics, action_index: Option<usize>) -> &'a PairMetrics {
+        let (action, pair) =
+            action_index.map_or(&source.unknown, |action_index| &source.actions[action_index]);
         pair.get_or_init(|| PairMetrics::new(self, &source.name, action))
     }
 
@@ -271,15 +272,15 @@ impl Metrics {
     pub fn answered(
         &self,
         source: &SourceMetrics,
-        place: Option<usize>,
+        action_index: Option<usize>,
         outcome: Outcome,
         duration: Duration,
     ) {
-        let pair = self.pair(source, place);
+        let pair = self.pair(source, action_index);
         match &pair.listed[outcome as usize] {
             Some(counter) => counter.inc(),
             None => {
-                let (source, action) = source.labels(place);
+                let (source, action) = source.labels(action_index);
                 self.deliveries.with_label_values(&[source, action, outcome.label()]).inc();
             }
         }
@@ -287,10 +288,11 @@ impl Metrics {
     }
 
     /// Counts confirmed events of one action.
-    pub fn confirmed(&self, source: &SourceMetrics, place: Option<usize>, events: usize) {
-        let pair = self.pair(source, place);
+    pub fn confirmed(&self, source: &SourceMetrics, action_index: Option<usize>, events: usize) {
+        let pair = self.pair(source, action_index);
         pair.events_confirmed.inc_by(events as u64);
-        let action = place.map_or(&source.unknown, |place| &source.actions[place]).0.as_str();
+        let action =
+            action_index.map_or(&source.unknown, |action_index| &source.actions[action_index]).0.as_str();
         let gauge = pair
             .last_confirmed
             .get_or_init(|| self.last_confirmed.with_label_values(&[&source.name, action]));
@@ -298,8 +300,8 @@ impl Metrics {
     }
 
     /// Counts a delivery that was answered with the confirmation of an earlier attempt.
-    pub fn redelivery_suppressed(&self, source: &SourceMetrics, place: Option<usize>) {
-        self.pair(source, place).suppressed.inc();
+    pub fn redelivery_suppressed(&self, source: &SourceMetrics, action_index: Option<usize>) {
+        self.pair(source, action_index).suppressed.inc();
     }
 
     /// Notes how long a delivery's events took to be confirmed.
@@ -307,9 +309,9 @@ impl Metrics {
         self.confirm_duration.observe(duration.as_secs_f64());
     }
 
-    /// What has become of the deliveries so far, as far as it tells whether the producer is of use.
-    pub fn fates(&self) -> Fates {
-        Fates {
+    /// Returns the counts from which the health of the producer follows.
+    pub fn delivery_counts(&self) -> DeliveryCounts {
+        DeliveryCounts {
             confirmed: self.confirm_duration.get_sample_count(),
             timed_out: self.delivery_duration[Outcome::Timeout as usize].get_sample_count(),
         }
@@ -378,12 +380,12 @@ impl Metrics {
     }
 }
 
-/// Deliveries, counted by what Kafka said of them.
+/// Deliveries since the start, by the result of their events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fates {
+pub struct DeliveryCounts {
     /// Confirmed by the broker.
     pub confirmed: u64,
-    /// Answered without the broker's word, which did not come in time.
+    /// Answered without a confirmation, which did not arrive in time.
     pub timed_out: u64,
 }
 

@@ -95,12 +95,12 @@ impl Action {
     }
 }
 
-/// The actions that a source takes: the catalogue and its extras, each with a place that stays the same while the
+/// The actions that a source takes: the catalogue and its extras, each with an index that stays the same while the
 /// process runs, so that tables beside this one (metrics, topics) are indexed and not searched.
 #[derive(Debug, Clone)]
 pub struct Actions {
     list: Vec<Action>,
-    places: HashMap<Box<[u8]>, usize>,
+    indexes: HashMap<Box<[u8]>, usize>,
 }
 
 impl Actions {
@@ -113,14 +113,16 @@ impl Actions {
         for extra in extras {
             list.push(Action::Extra(checked_extra(extra.as_ref())?));
         }
-        let mut places = HashMap::with_capacity(list.len());
-        for (place, action) in list.iter().enumerate() {
-            places.entry(action.name().to_ascii_lowercase().into_bytes().into_boxed_slice()).or_insert(place);
+        let mut indexes = HashMap::with_capacity(list.len());
+        for (action_index, action) in list.iter().enumerate() {
+            indexes
+                .entry(action.name().to_ascii_lowercase().into_bytes().into_boxed_slice())
+                .or_insert(action_index);
         }
-        Ok(Self { list, places })
+        Ok(Self { list, indexes })
     }
 
-    /// Finds the place of an action by name, without regard to case, or by the enum's number.
+    /// Finds the index of an action by name, without regard to case, or by the enum's number.
     pub fn find(&self, text: &str) -> Option<usize> {
         if let Some(id) = number(text) {
             return ENTRIES.binary_search_by_key(&id, |entry| entry.id).ok(); // the catalogue comes first in the list
@@ -129,15 +131,15 @@ impl Actions {
         let lower = lower.get_mut(..text.len())?;
         lower.copy_from_slice(text.as_bytes());
         lower.make_ascii_lowercase();
-        self.places.get(&*lower).copied()
+        self.indexes.get(&*lower).copied()
     }
 
-    /// The action at a place that [`Actions::find`] gave.
-    pub fn get(&self, place: usize) -> &Action {
-        &self.list[place]
+    /// Returns the action at an index that [`Actions::find`] gave.
+    pub fn get(&self, action_index: usize) -> &Action {
+        &self.list[action_index]
     }
 
-    /// All actions, in the order of their places.
+    /// Returns all actions in the order of their indexes.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Action> {
         self.list.iter()
     }
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn the_catalogue_is_sorted_by_id_and_every_name_is_its_own() {
         assert!(ENTRIES.is_sorted_by_key(|entry| entry.id));
-        assert_eq!(Actions::default().places.len(), 89);
+        assert_eq!(Actions::default().indexes.len(), 89);
         assert_eq!((ENTRIES[0].id, ENTRIES[88].id), (2, 90));
     }
 
@@ -220,7 +222,11 @@ mod tests {
             ("HELDESKMESSAGECREATED", "HelDeskMessageCreated"),
             ("somethingnew", "SomethingNew"),
         ] {
-            assert_eq!(actions.find(text).map(|place| actions.get(place).name()), Some(name), "{text}");
+            assert_eq!(
+                actions.find(text).map(|action_index| actions.get(action_index).name()),
+                Some(name),
+                "{text}"
+            );
         }
         for text in [
             "",

@@ -18,8 +18,8 @@ use crate::webhooks::plan::Comparison;
 #[derive(Debug, Clone)]
 pub struct Window {
     /// The sources by the number of their location; several may share one.
-    places: Vec<Arc<Source>>,
-    /// By source and the place of the action: the first moment of interest.
+    sources: Vec<Arc<Source>>,
+    /// By source and action index: the first moment of interest.
     since: BTreeMap<(Arc<str>, usize), Timestamp>,
     /// The last moment of interest, if there is one.
     until: Option<Timestamp>,
@@ -85,7 +85,7 @@ impl Window {
     ) -> Self {
         let named =
             |source: &&Arc<Source>| sources.is_empty() || sources.iter().any(|name| **name == *source.name);
-        let places: Vec<Arc<Source>> = config
+        let sources: Vec<Arc<Source>> = config
             .sources
             .values()
             .filter(named)
@@ -93,10 +93,10 @@ impl Window {
             .cloned()
             .collect();
         let (unknown, unreadable) = Default::default();
-        let mut window = Self { places, since: BTreeMap::new(), until, complete: true, unknown, unreadable };
-        for source in &window.places {
-            for &place in &source.wanted {
-                let action = source.actions.get(place);
+        let mut window = Self { sources, since: BTreeMap::new(), until, complete: true, unknown, unreadable };
+        for source in &window.sources {
+            for &action_index in &source.wanted {
+                let action = source.actions.get(action_index);
                 let entry = Action::known(action.name());
                 let entity = entry.and_then(|entry| entities::named(entry.entity));
                 if !kinds.is_empty() && !entity.is_some_and(|entity| kinds.contains(&entity)) {
@@ -116,7 +116,7 @@ impl Window {
                     }
                 });
                 if let Some(begin) = begin.and_then(whole_second) {
-                    window.since.insert((Arc::clone(&source.name), place), begin);
+                    window.since.insert((Arc::clone(&source.name), action_index), begin);
                     continue;
                 }
                 window.complete = false;
@@ -148,9 +148,9 @@ impl Window {
         let most = shared.into_iter().max_by_key(|(_, actions)| *actions).map(|(begin, _)| begin);
         let all = most.filter(|_| self.complete);
         let own = self.since.iter().filter(|(_, begin)| all != Some(**begin));
-        let named = own.filter_map(|((name, place), begin)| {
-            let source = self.places.iter().find(|source| source.name == *name)?;
-            Some(((name.to_string(), source.actions.get(*place).name().to_owned()), *begin))
+        let named = own.filter_map(|((name, action_index), begin)| {
+            let source = self.sources.iter().find(|source| source.name == *name)?;
+            Some(((name.to_string(), source.actions.get(*action_index).name().to_owned()), *begin))
         });
         Beginnings { all: all.map(Since::At), named: named.collect() }
     }
@@ -162,14 +162,14 @@ impl Window {
 
     /// Returns the beginning of the window of this action of this source.
     pub fn since(&self, source: &str, action: &str) -> Option<Timestamp> {
-        let source = self.places.iter().find(|place| *place.name == *source)?;
+        let source = self.sources.iter().find(|known| *known.name == *source)?;
         self.since_of(source, Action::known(action)).map(|(_, begin)| begin)
     }
 
     /// The first moment at which a change of such a record is of interest; none where no source wants any.
     pub fn begin(&self, entity: &Entity) -> Option<Timestamp> {
         let entries = [entity.created(), entity.updated()];
-        let begins = self.places.iter().flat_map(|source| {
+        let begins = self.sources.iter().flat_map(|source| {
             entries.into_iter().filter_map(|entry| self.since_of(source, entry)).map(|(_, begin)| begin)
         });
         begins.min()
@@ -178,10 +178,10 @@ impl Window {
     /// Whether any source wants an action that tells of a new or changed record of this kind.
     pub fn asks_for(&self, entity: &Entity) -> bool {
         let wants = |source: &Arc<Source>| {
-            let mut names = source.wanted.iter().map(|&place| source.actions.get(place).name());
+            let mut names = source.wanted.iter().map(|&action_index| source.actions.get(action_index).name());
             names.any(|name| Action::known(name).is_some_and(|entry| entity.told_by(entry)))
         };
-        self.places.iter().any(wants)
+        self.sources.iter().any(wants)
     }
 
     /// The first moment of all; none where there is nothing to be read back.
@@ -232,7 +232,7 @@ impl Window {
     /// Judges a record for each source of its location: one event for each action whose window holds the change, else one
     /// entry without an event. Empty if no source has that location.
     pub fn meanings(&self, business_id: i64, entity: &Entity, times: Times) -> Vec<(Arc<Source>, Meaning)> {
-        let sources = self.places.iter().filter(|source| source.business_id == Some(business_id));
+        let sources = self.sources.iter().filter(|source| source.business_id == Some(business_id));
         let judged = |source: &Arc<Source>| {
             let meanings = self.judge(source, entity, times).into_iter();
             meanings.map(|meaning| (Arc::clone(source), meaning)).collect::<Vec<_>>()
@@ -268,7 +268,7 @@ impl Window {
             (entity.updated(), times.update(), times.updated_on.is_none()),
         ];
         let is_here = |source: &&Arc<Source>| business_id.is_none() || source.business_id == business_id;
-        let events = self.places.iter().filter(is_here).flat_map(|source| {
+        let events = self.sources.iter().filter(is_here).flat_map(|source| {
             changes.into_iter().filter_map(|(entry, time, is_missing)| {
                 let (action_index, begin) = self.since_of(source, entry)?;
                 let time =
@@ -289,10 +289,10 @@ impl Window {
         self.possible(entity, times, business_id).into_iter().map(|(action, _)| action).collect()
     }
 
-    /// The place of a source's action, and since when it is of interest.
+    /// Returns the index of a source's action, and the begin of its window.
     fn since_of(&self, source: &Source, entry: Option<&Entry>) -> Option<(usize, Timestamp)> {
-        let place = source.actions.find(entry?.name)?;
-        Some((place, *self.since.get(&(Arc::clone(&source.name), place))?))
+        let action_index = source.actions.find(entry?.name)?;
+        Some((action_index, *self.since.get(&(Arc::clone(&source.name), action_index))?))
     }
 }
 

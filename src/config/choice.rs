@@ -34,17 +34,18 @@ pub(super) fn chosen(patterns: &[String], actions: &Actions) -> Vec<usize> {
     let out: Vec<Choice> =
         out.into_iter().filter_map(|pattern| Choice::new(&pattern[1..], actions)).collect();
     let names = actions.iter().map(|action| action.name()).enumerate();
-    let any =
-        |patterns: &[Choice], place, name: &str| patterns.iter().any(|pattern| pattern.means(place, name));
+    let any = |patterns: &[Choice], action_index, name: &str| {
+        patterns.iter().any(|pattern| pattern.means(action_index, name))
+    };
     names
-        .filter(|(place, name)| any(&into, *place, name) && !any(&out, *place, name))
-        .map(|(place, _)| place)
+        .filter(|(action_index, name)| any(&into, *action_index, name) && !any(&out, *action_index, name))
+        .map(|(action_index, _)| action_index)
         .collect()
 }
 
 enum Choice {
     Glob(Pattern),
-    Place(usize),
+    Index(usize),
 }
 
 impl Choice {
@@ -52,14 +53,14 @@ impl Choice {
         if is_glob(text) {
             Pattern::new(text).ok().map(Self::Glob)
         } else {
-            actions.find(text).map(Self::Place)
+            actions.find(text).map(Self::Index)
         }
     }
 
-    fn means(&self, place: usize, name: &str) -> bool {
+    fn means(&self, action_index: usize, name: &str) -> bool {
         match self {
             Self::Glob(pattern) => pattern.is_match(name),
-            Self::Place(chosen) => *chosen == place,
+            Self::Index(chosen) => *chosen == action_index,
         }
     }
 }
@@ -74,7 +75,10 @@ mod tests {
             check(pattern, &actions).unwrap();
         }
         let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-        chosen(&patterns, &actions).into_iter().map(|place| actions.get(place).name().to_owned()).collect()
+        chosen(&patterns, &actions)
+            .into_iter()
+            .map(|action_index| actions.get(action_index).name().to_owned())
+            .collect()
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct Source {
     pub url_tokens: Vec<SecretString>,
     /// The actions that it takes.
     pub actions: Actions,
-    /// Those of them, by their place, for which Nexudus is to have a webhook.
+    /// The indexes of the actions for which Nexudus is to have a webhook.
     pub wanted: Vec<usize>,
     /// The number of its location in Nexudus, where its webhooks are looked after.
     pub business_id: Option<i64>,

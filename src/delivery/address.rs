@@ -64,7 +64,7 @@ pub struct Origin {
     pub source: Arc<Source>,
     /// Its series.
     pub metrics: SourceMetrics,
-    /// Where the events of its actions go, by their place.
+    /// The streams of its actions, by action index.
     pub streams: Vec<Arc<Stream>>,
 }
 
@@ -83,7 +83,7 @@ pub struct Addressed {
 /// The action that a delivery is for.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// At this place of the source's actions.
+    /// The action of the source with this index.
     Known(usize),
     /// As the URL gave it, shortened if it is long.
     Unknown(Arc<str>),
@@ -102,14 +102,14 @@ pub(super) enum Claim {
 const KEPT_NAME_BYTES: usize = 256;
 
 impl Addressed {
-    /// Judges everything but the body. `place` is the action's among those of the source, if it is one of them.
+    /// Judges everything but the body. `action_index` is `None` for an action that the source does not have.
     ///
     /// # Errors
     /// The source's token is missing or wrong; no signature where one is enforced; an action that is unknown and
     /// surely not signed.
     pub(super) fn new(
         origin: Arc<Origin>,
-        place: Option<usize>,
+        action_index: Option<usize>,
         request: Request<'_>,
         started: Instant,
     ) -> Result<Self, Refusal> {
@@ -126,7 +126,7 @@ impl Addressed {
                 .map_or(Claim::Malformed("the signature is not 64 hexadecimal digits"), Claim::Given),
         };
         let unknown = || Target::Unknown(shortened(request.action).into());
-        let action = place.map_or_else(unknown, Target::Known);
+        let action = action_index.map_or_else(unknown, Target::Known);
         let (trace, span) = (request.trace, DeliverySpan::default());
         let addressed = Self { origin, action, claim, trace, span, received_at: Timestamp::now(), started };
         match addressed.claim {
@@ -166,16 +166,16 @@ impl Addressed {
         self.origin.source.policy
     }
 
-    /// The action's place in the source's list, for its series.
-    pub(super) fn place(&self) -> Option<usize> {
-        self.action.place()
+    /// Returns the index of the action; `None` for an unknown one.
+    pub(super) fn action_index(&self) -> Option<usize> {
+        self.action.action_index()
     }
 }
 
 impl Target {
-    pub(super) fn place(&self) -> Option<usize> {
+    pub(super) fn action_index(&self) -> Option<usize> {
         match self {
-            Self::Known(place) => Some(*place),
+            Self::Known(action_index) => Some(*action_index),
             Self::Unknown(_) => None,
         }
     }

@@ -39,9 +39,9 @@ use self::settlement::{Settlement, Tally};
 use crate::config::{Config, Console, Source};
 use crate::event::{EventId, Stream};
 use crate::kafka::producer::Producer;
-use crate::lately::Lately;
 use crate::metrics::{Metrics, SourceMetrics, UNKNOWN};
 use crate::outcome::Outcome;
+use crate::recent::Recent;
 use crate::telemetry::trace::{DeliverySpan, Traces};
 
 /// How far the answer's deadline lies above the producer's, whose word is the better answer.
@@ -91,14 +91,14 @@ type Origins = BTreeMap<Arc<str>, Arc<Origin>>;
 pub struct Bridge {
     /// Replaced as a whole by a reload; a delivery keeps the one that it was addressed to.
     origins: ArcSwap<Origins>,
-    strangers: SourceMetrics,
+    unknown_source: SourceMetrics,
     admission: Arc<Admission>,
     router: Router,
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
     /// Where there is a console to show it.
-    lately: Option<Arc<Lately>>,
+    recent: Option<Arc<Recent>>,
     /// Where they are made.
     traces: Option<Arc<Traces>>,
     memory: Arc<Memory>,
@@ -118,7 +118,7 @@ impl Bridge {
         let router = Router::new(config);
         Self {
             origins: ArcSwap::from_pointee(origins(&config.sources, &router, &metrics)),
-            strangers: metrics.source(UNKNOWN, &crate::action::Actions::default()),
+            unknown_source: metrics.source(UNKNOWN, &crate::action::Actions::default()),
             admission: Arc::new(Admission::new(
                 config.ingress.max_in_flight,
                 config.ingress.max_in_flight_bytes,
@@ -127,7 +127,7 @@ impl Bridge {
             producer,
             metrics,
             reporter: Reporter::default(),
-            lately: (config.admin.console != Console::Off).then(Arc::default),
+            recent: (config.admin.console != Console::Off).then(Arc::default),
             traces,
             memory: Arc::new(Memory::new(&config.redelivery)),
             key_field: config.topics.key.clone(),
@@ -142,8 +142,8 @@ impl Bridge {
     }
 
     /// What happened just now, where there is a console to show it.
-    pub fn lately(&self) -> Option<&Arc<Lately>> {
-        self.lately.as_ref()
+    pub fn recent(&self) -> Option<&Arc<Recent>> {
+        self.recent.as_ref()
     }
 
     /// Takes deliveries for these sources from now on, with their secrets. Those that are addressed already go on as they
@@ -170,14 +170,14 @@ impl Bridge {
         let origins = self.origins.load();
         let Some(origin) = origin(&origins, request.source) else {
             let refusal = Refusal::new(Outcome::UnknownSource, "no source of this name is configured");
-            self.refused(&self.strangers, None, &span, started, &refusal);
+            self.refused(&self.unknown_source, None, &span, started, &refusal);
             return Err(refusal);
         };
-        let place = origin.source.actions.find(request.action);
-        match Addressed::new(Arc::clone(origin), place, request, started) {
+        let action_index = origin.source.actions.find(request.action);
+        match Addressed::new(Arc::clone(origin), action_index, request, started) {
             Ok(addressed) => Ok(Receiving::new(Arc::clone(self), Addressed { span, ..addressed })),
             Err(refusal) => {
-                self.refused(&origin.metrics, place, &span, started, &refusal);
+                self.refused(&origin.metrics, action_index, &span, started, &refusal);
                 Err(refusal)
             }
         }
@@ -188,36 +188,36 @@ impl Bridge {
         let refusal = Refusal::new(Outcome::Method, "webhooks are delivered by POST");
         let origins = self.origins.load();
         let origin = origin(&origins, source);
-        let metrics = origin.map_or(&self.strangers, |origin| &origin.metrics);
-        let place = origin.and_then(|origin| origin.source.actions.find(action));
-        self.refused(metrics, place, &DeliverySpan::default(), Instant::now(), &refusal);
+        let metrics = origin.map_or(&self.unknown_source, |origin| &origin.metrics);
+        let action_index = origin.and_then(|origin| origin.source.actions.find(action));
+        self.refused(metrics, action_index, &DeliverySpan::default(), Instant::now(), &refusal);
         refusal
     }
 
     /// Counts and reports the refusal of a delivery whose body could not be taken.
     fn refused_when_addressed(&self, addressed: &Addressed, refusal: &Refusal) {
         let Addressed { origin, span, started, .. } = addressed;
-        self.refused(&origin.metrics, addressed.place(), span, *started, refusal);
+        self.refused(&origin.metrics, addressed.action_index(), span, *started, refusal);
     }
 
     fn refused(
         &self,
         metrics: &SourceMetrics,
-        place: Option<usize>,
+        action_index: Option<usize>,
         span: &DeliverySpan,
         started: Instant,
         refusal: &Refusal,
     ) {
-        self.metrics.answered(metrics, place, refusal.outcome, started.elapsed());
-        span.answered(metrics.labels(place), refusal.outcome, &refusal.detail);
-        self.report(metrics.labels(place), refusal);
+        self.metrics.answered(metrics, action_index, refusal.outcome, started.elapsed());
+        span.answered(metrics.labels(action_index), refusal.outcome, &refusal.detail);
+        self.report(metrics.labels(action_index), refusal);
     }
 
     /// Tells the log and the console of a refusal.
     fn report(&self, labels: (&str, &str), refusal: &Refusal) {
         self.reporter.refused(labels, refusal);
-        if let Some(lately) = &self.lately {
-            lately.refused(labels, refusal.outcome, &refusal.detail);
+        if let Some(recent) = &self.recent {
+            recent.refused(labels, refusal.outcome, &refusal.detail);
         }
     }
 

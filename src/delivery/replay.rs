@@ -3,7 +3,7 @@
 //!
 //! The events are those that a live delivery would have made: the time of receipt, the trace context and the mark of a
 //! signature that was not right come from the kept message. Replaying a message twice makes byte-equal copies with equal
-//! ids. Changes have them anyhow; a signal's id, which chance makes in a live delivery, is made here of the place where
+//! ids. Changes have them anyhow; a signal's id, which chance makes in a live delivery, is made here of the position where
 //! the message lies. Nothing is quarantined here: what cannot be published stays where it is, and the caller is told why.
 
 use std::collections::BTreeMap;
@@ -152,7 +152,7 @@ impl Replayer {
         };
         let action = corrected.unwrap_or(&kept.action);
         let actions = &origin.source.actions;
-        let Some(place) = actions.find(action) else {
+        let Some(action_index) = actions.find(action) else {
             let nearest = actions.nearest(action);
             let hint =
                 nearest.map(|name| format!("; did you mean {name}? (--as {name})")).unwrap_or_default();
@@ -160,10 +160,10 @@ impl Replayer {
             return Err(Unroutable::UnknownAction { origin, action: action.to_owned(), hint });
         };
         let seed = [topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()];
-        let first_id = signal_id(seed, actions.get(place).name(), &kept);
+        let first_id = signal_id(seed, actions.get(action_index).name(), &kept);
         // An operator who replays a body of too many records has decided to publish them all, one after the other.
         let content = decode::decode(&kept.body, &self.key_field, usize::MAX);
-        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(place), kept);
+        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(action_index), kept);
         match self.router.route(&verified, content, || first_id) {
             Routed::Events(events) => Ok(events),
             Routed::Nothing => Ok(Vec::new()),
@@ -172,19 +172,25 @@ impl Replayer {
     }
 
     /// The event of a record that `catch-up` read from Nexudus's API in its run `run`, as a live delivery of the source's
-    /// action at `place` would make it; none where the source is not configured or the record is none.
-    pub fn route_fetched(&self, source: &str, place: usize, record: Bytes, run: &Arc<str>) -> Option<Event> {
+    /// action at `action_index` would make it; none where the source is not configured or the record is none.
+    pub fn route_fetched(
+        &self,
+        source: &str,
+        action_index: usize,
+        record: Bytes,
+        run: &Arc<str>,
+    ) -> Option<Event> {
         let origin = self.origins.get(source)?;
         let kept = Kept {
             source: source.to_owned(),
-            action: origin.source.actions.get(place).name().to_owned(),
+            action: origin.source.actions.get(action_index).name().to_owned(),
             body: record,
             warning: None,
             trace: Trace::default(),
             received_at: Timestamp::now(),
         };
         let content = decode::decode(&kept.body, &self.key_field, decode::MAX_RECORDS);
-        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(place), kept);
+        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(action_index), kept);
         match self.router.route(&verified, content, Uuid::now_v7) {
             Routed::Events(mut events) if events.len() == 1 => {
                 let mut event = events.pop()?;

@@ -36,7 +36,7 @@ impl Router {
         Self { quarantine: config.topics.quarantine().into(), topics: config.topics.clone() }
     }
 
-    /// The streams of a source's actions, by their place: all of an event that does not depend on the delivery.
+    /// The streams of a source's actions, by action index: all of an event that does not depend on the delivery.
     pub fn streams(&self, source: &Source) -> Vec<Arc<Stream>> {
         let stream = |action: &Action| {
             let stream = Stream::new(self.topics.topic_of(action), &source.name, action.name());
@@ -57,8 +57,8 @@ impl Router {
             (_, Target::Unknown(_)) => self.quarantined(verified, QuarantineReason::UnknownAction),
             (Content::Unreadable(reason), _) => self.quarantined(verified, reason),
             (Content::Empty, _) => Routed::Nothing,
-            (Content::Records(records), Target::Known(place)) => {
-                Routed::Events(events(verified, *place, records, first_id))
+            (Content::Records(records), Target::Known(action_index)) => {
+                Routed::Events(events(verified, *action_index, records, first_id))
             }
         }
     }
@@ -71,7 +71,7 @@ impl Router {
     pub fn quarantine(&self, verified: &Verified, reason: QuarantineReason) -> Event {
         let source = &verified.origin.source;
         let action: Arc<str> = match &verified.action {
-            Target::Known(place) => source.actions.get(*place).name().into(),
+            Target::Known(action_index) => source.actions.get(*action_index).name().into(),
             Target::Unknown(name) => Arc::clone(name),
         };
         let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
@@ -84,19 +84,19 @@ impl Router {
 
 fn events(
     verified: &Verified,
-    place: usize,
+    action_index: usize,
     records: Vec<Record>,
     first_id: impl FnOnce() -> Uuid,
 ) -> Vec<Event> {
     let source = &verified.origin.source;
-    let action = source.actions.get(place);
-    let stream = &verified.origin.streams[place];
+    let action = source.actions.get(action_index);
+    let stream = &verified.origin.streams[action_index];
     let first_id = (action.kind() == Kind::Signal).then(first_id);
-    let event = |(place, record): (usize, Record)| {
+    let event = |(record_index, record): (usize, Record)| {
         let Record { value, key, updated_on } = record;
         let fingerprint = Fingerprint::of(&source.name, action.name(), &value);
         let id = match first_id {
-            Some(first) => EventId::Own(count_on(first, place)),
+            Some(first) => EventId::Own(count_on(first, record_index)),
             None => EventId::Content(fingerprint),
         };
         let mut attributes = attributes(verified, id, fingerprint);
@@ -120,8 +120,8 @@ fn attributes(verified: &Verified, id: EventId, fingerprint: Fingerprint) -> Att
 }
 
 /// A further id of the same delivery: the random end of the first, counted up.
-fn count_on(first: Uuid, place: usize) -> Uuid {
+fn count_on(first: Uuid, steps: usize) -> Uuid {
     const RANDOM_END: u128 = (1 << 62) - 1; // RFC 9562: version 7's `rand_b`
     let number = first.as_u128();
-    Uuid::from_u128((number & !RANDOM_END) | (number.wrapping_add(place as u128) & RANDOM_END))
+    Uuid::from_u128((number & !RANDOM_END) | (number.wrapping_add(steps as u128) & RANDOM_END))
 }

@@ -124,7 +124,7 @@ impl Bridge {
             }
         }
         if !confirmed.is_empty() {
-            self.metrics.confirmed(&verified.origin.metrics, verified.action.place(), confirmed.len());
+            self.metrics.confirmed(&verified.origin.metrics, verified.action.action_index(), confirmed.len());
         }
         if failure.or(refused).is_none() {
             match Box::pin(self.confirm_tombstones(verified, &events)).await {
@@ -201,8 +201,8 @@ impl Bridge {
                 verified.origin.metrics.quarantined(reason);
                 self.reporter.quarantined(verified.labels(), reason, &receipt);
                 self.show(verified, &event, position);
-                if let Some(lately) = &self.lately {
-                    lately.quarantined(verified.labels(), reason);
+                if let Some(recent) = &self.recent {
+                    recent.quarantined(verified.labels(), reason);
                 }
                 Ok(Receipt { outcome: Outcome::Quarantined, events: vec![receipt] })
             }
@@ -220,9 +220,9 @@ impl Bridge {
 
     /// Tells those who watch that an event is confirmed.
     fn show(&self, verified: &Verified, event: &Event, position: Position) {
-        if let Some(lately) = &self.lately {
+        if let Some(recent) = &self.recent {
             let Position { partition, offset } = position;
-            lately.confirmed(verified.labels(), event, verified.received_at, (partition, offset));
+            recent.confirmed(verified.labels(), event, verified.received_at, (partition, offset));
         }
     }
 

@@ -22,7 +22,7 @@ use crate::telemetry::trace::DeliverySpan;
 /// Counts what became of a delivery: its answer, or the end of its settlement if nobody waits for an answer.
 pub(super) struct Tally {
     origin: Arc<Origin>,
-    place: Option<usize>,
+    action_index: Option<usize>,
     span: DeliverySpan,
     /// When the delivery arrived.
     started: Instant,
@@ -34,13 +34,13 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(addressed: &Addressed) -> Self {
         let (origin, span) = (Arc::clone(&addressed.origin), addressed.span.clone());
-        let (place, started) = (addressed.place(), addressed.started);
-        Self { origin, place, span, started, change: None, answered: false }
+        let (action_index, started) = (addressed.action_index(), addressed.started);
+        Self { origin, action_index, span, started, change: None, answered: false }
     }
 
     /// Keeps what a retry is recognised by, if byte-equal copies of the delivery say the same.
     pub(super) fn recognise(&mut self, verified: &Verified) {
-        let kind = self.place.map(|place| self.origin.source.actions.get(place).kind());
+        let kind = self.action_index.map(|action_index| self.origin.source.actions.get(action_index).kind());
         self.change = (kind == Some(Kind::Change)).then(|| verified.body.clone());
     }
 
@@ -51,7 +51,7 @@ impl Tally {
     }
 
     fn identity(&self, body: &Bytes) -> Identity {
-        let (source, action) = self.origin.metrics.labels(self.place);
+        let (source, action) = self.origin.metrics.labels(self.action_index);
         Identity::of(source, action, body)
     }
 
@@ -60,7 +60,7 @@ impl Tally {
         if std::mem::replace(&mut self.answered, true) {
             return;
         }
-        let labels = self.origin.metrics.labels(self.place);
+        let labels = self.origin.metrics.labels(self.action_index);
         let (outcome, detail) = match result {
             Ok(receipt) => (receipt.outcome, ""),
             Err(refusal) => {
@@ -70,7 +70,7 @@ impl Tally {
         };
         self.span.answered(labels, outcome, detail);
         let took = now.saturating_duration_since(self.started);
-        bridge.metrics.answered(&self.origin.metrics, self.place, outcome, took);
+        bridge.metrics.answered(&self.origin.metrics, self.action_index, outcome, took);
     }
 
     /// Counts the end of a settlement that began at `began`, and the answer if there was none.
@@ -78,7 +78,7 @@ impl Tally {
         let Settled { bridge, result, recalled } = settled;
         let now = Instant::now();
         if *recalled {
-            bridge.metrics.redelivery_suppressed(&self.origin.metrics, self.place);
+            bridge.metrics.redelivery_suppressed(&self.origin.metrics, self.action_index);
         } else if result.as_ref().is_ok_and(|receipt| receipt.outcome != Outcome::Empty) {
             bridge.metrics.confirmation_took(now.saturating_duration_since(began));
         }

@@ -49,7 +49,7 @@ impl Verified {
 
     /// Its source and action, as the log and the metrics name them.
     pub(super) fn labels(&self) -> (&str, &str) {
-        self.origin.metrics.labels(self.action.place())
+        self.origin.metrics.labels(self.action.action_index())
     }
 }
 

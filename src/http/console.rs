@@ -24,14 +24,14 @@ use tokio::time::Instant;
 use super::respond;
 use super::state::{Console, Readiness, State};
 use crate::config::Setting;
-use crate::lately::{Glimpse, MOST_VIEWERS, Setback, Viewer};
 use crate::outage::Report;
 use crate::outcome::Outcome;
+use crate::recent::{MOST_VIEWERS, Setback, Update, Viewer};
 
 /// The page, with its style and script.
 const PAGE: &str = include_str!("console.html");
 
-/// How often a viewer hears of the bridge when nothing happens, so that neither side takes the other for dead.
+/// Interval of comments in a stream without events, so that neither side takes the other for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long what happens is gathered before it is sent: bounds the work for a viewer to some hundred events a second.
@@ -122,9 +122,9 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
             in_flight_bytes: console.max_in_flight_bytes,
             viewers: MOST_VIEWERS,
         },
-        viewers: console.lately.viewers(),
+        viewers: console.recent.viewers(),
         outcomes: Outcome::ALL.map(Meaning::of),
-        setbacks: console.lately.latest_setbacks(),
+        setbacks: console.recent.latest_setbacks(),
         outages: state.outages.report(),
         settings: settings.iter().map(Line::of).collect(),
     }))
@@ -136,7 +136,7 @@ pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpRe
         Ok(console) => console,
         Err(denied) => return denied.answer(),
     };
-    let Some(viewer) = console.lately.watch() else {
+    let Some(viewer) = console.recent.watch() else {
         let detail = format!("{MOST_VIEWERS} watch already, or the bridge stops; close another console page");
         return respond::problem(StatusCode::SERVICE_UNAVAILABLE, "Too many viewers", &detail);
     };
@@ -148,7 +148,7 @@ pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpRe
     closed(HttpResponse::Ok().content_type("text/event-stream").streaming(chunks))
 }
 
-/// For nobody's eyes but the reader's: not kept, not guessed at, not shown inside or read by other pages.
+/// Adds headers that forbid caching, sniffing, and use by other pages.
 fn closed(mut response: HttpResponse) -> HttpResponse {
     let headers = response.headers_mut();
     for (name, value) in [
@@ -162,7 +162,7 @@ fn closed(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
-/// What the page may do: run its own script, known by its hash, and ask this listener.
+/// The policy of the page: it may run its own script, which the hash identifies, and connect to this listener only.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = |tag: &str| {
         let (opening, closing) = (format!("<{tag}>"), format!("</{tag}>"));
@@ -178,7 +178,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&policy).expect("ASCII")
 });
 
-/// A viewer behind a connection.
+/// The stream of one viewer.
 struct Watching {
     viewer: Viewer,
     ends_at: Instant,
@@ -193,7 +193,7 @@ enum Stage {
 }
 
 impl Watching {
-    /// The next piece of the stream.
+    /// Returns the next chunk; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         match self.stage {
             Stage::Begins => {
@@ -210,26 +210,26 @@ impl Watching {
             return Some(Bytes::from_static(b"event: renew\ndata: reconnect to see more\n\n"));
         }
         let until = self.ends_at.min(now + HEARTBEAT);
-        let Ok(glimpse) = tokio::time::timeout_at(until, self.viewer.look()).await else {
+        let Ok(update) = tokio::time::timeout_at(until, self.viewer.next()).await else {
             self.stage = Stage::Goes;
             return Some(Bytes::from_static(b": nothing new\n\n"));
         };
-        self.stage = if glimpse.over { Stage::Ends } else { Stage::HasSent };
-        Some(written(&glimpse))
+        self.stage = if update.over { Stage::Ends } else { Stage::HasSent };
+        Some(written(&update))
     }
 }
 
-/// As server-sent events: `missed` with a number, each event as JSON, `end`.
-fn written(glimpse: &Glimpse) -> Bytes {
+/// Returns an update as server-sent events: `missed` with a number, each event as JSON, `end`.
+fn written(update: &Update) -> Bytes {
     let mut text = String::new();
-    if glimpse.missed > 0 {
-        text.push_str(&format!("event: missed\ndata: {}\n\n", glimpse.missed));
+    if update.missed > 0 {
+        text.push_str(&format!("event: missed\ndata: {}\n\n", update.missed));
     }
-    for seen in &glimpse.events {
-        let json = serde_json::to_string(&**seen).expect("texts and numbers can be written");
+    for event in &update.events {
+        let json = serde_json::to_string(&**event).expect("texts and numbers can be written");
         text.push_str(&format!("data: {json}\n\n"));
     }
-    if glimpse.over {
+    if update.over {
         text.push_str("event: end\ndata: the bridge stops\n\n");
     }
     text.into()

@@ -1,15 +1,15 @@
 //! HTTP: everything that knows actix-web. Both listeners' routes are on this page.
 //!
 //! `ingress` receives deliveries and `respond` writes their answers. [`state`] is what the admin listener shows: `admin` to
-//! programs, `console` to people. `server` bounds connections, with `patience` for bounds that actix-web lacks. [`tls`] has the
+//! programs, `console` to people. `server` bounds connections, with `idle` for bounds that actix-web lacks. [`tls`] has the
 //! certificate.
 
 mod admin;
 mod console;
+mod idle;
 mod ingress;
 mod listening;
 mod outages;
-mod patience;
 mod respond;
 mod server;
 pub mod state;

@@ -1,6 +1,6 @@
 //! The server behind both listeners, put together from actix-web's parts, with every bound on a connection.
 //!
-//! `HttpServer` would do the same but for one thing: it gives no hold of a whole connection, which [`super::patience`]
+//! `HttpServer` would do the same but for one thing: it gives no hold of a whole connection, which [`super::idle`]
 //! needs.
 
 use std::fmt::Debug;
@@ -22,7 +22,7 @@ use actix_web::rt::net::TcpStream;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::patience::{Connection, patiently};
+use super::idle::{Connection, until_idle};
 
 /// How long a client may take to send the head of a connection's first request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// How long a connection may be without a request at work, whatever its client does; above the former, which ends idle
 /// ones in order.
-const LONGEST_REST: Duration = Duration::from_secs(80);
+const MAX_IDLE: Duration = Duration::from_secs(80);
 
 /// How long a client may take to read an answer's end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,11 +78,11 @@ where
     let stopping = builder.graceful_shutdown_signal();
     let builder = match tls {
         None => builder.listen("http", listener, move || {
-            patient(http(&app, &stopping).expect(judging(&expect)).tcp())
+            with_idle_limit(http(&app, &stopping).expect(judging(&expect)).tcp())
         })?,
         Some(tls) => builder.listen("https", listener, move || {
             let handshake = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE_TIMEOUT);
-            patient(
+            with_idle_limit(
                 http(&app, &stopping)
                     .expect(judging(&expect))
                     .rustls_0_23_with_config(tls.clone(), handshake),
@@ -121,12 +121,12 @@ where
     B: MessageBody + 'static,
 {
     let stopping = stopping.clone();
-    let at_work = apply_fn_factory(app(), |request: Request, app: &S::Service| {
-        let at_work = request.conn_data::<Connection>().map(Connection::begin);
+    let tracked = apply_fn_factory(app(), |request: Request, app: &S::Service| {
+        let in_progress = request.conn_data::<Connection>().map(Connection::begin);
         let answering = app.call(request);
         async move {
             let answer = answering.await;
-            drop(at_work);
+            drop(in_progress);
             answer
         }
     });
@@ -141,7 +141,7 @@ where
         // Else a client that is gone is answered as if it were there; none that waits closes its side.
         .h1_allow_half_closed(false)
         .on_connect_ext(|_, extensions| Connection::introduce(extensions))
-        .finish(map_config(at_work.map_err(|error| error.into().error_response()), |()| AppConfig::default()))
+        .finish(map_config(tracked.map_err(|error| error.into().error_response()), |()| AppConfig::default()))
 }
 
 /// The service that judges requests with `Expect: 100-continue`.
@@ -162,14 +162,12 @@ where
     fn_service(move |request| ready(expect(request)))
 }
 
-/// Connections that are served for as long as [`patiently`] allows.
-fn patient<S>(
+/// Limits the idle time of connections by [`until_idle`].
+fn with_idle_limit<S>(
     connections: S,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = S::Error, InitError = S::InitError>
 where
     S: ServiceFactory<TcpStream, Config = (), Response = ()>,
 {
-    apply_fn_factory(connections, |stream, service: &S::Service| {
-        patiently(service.call(stream), LONGEST_REST)
-    })
+    apply_fn_factory(connections, |stream, service: &S::Service| until_idle(service.call(stream), MAX_IDLE))
 }

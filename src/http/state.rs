@@ -11,9 +11,9 @@ use crate::config::{self, Config, Setting};
 use crate::delivery::Bridge;
 use crate::delivery::admission::Admission;
 use crate::kafka::status::Status;
-use crate::lately::Lately;
 use crate::metrics::Metrics;
 use crate::outage::Outages;
+use crate::recent::Recent;
 use crate::vital::Vital;
 
 /// State that the admin listener reads.
@@ -110,7 +110,7 @@ struct RefusedTopic {
 
 /// Data of the console that the metrics do not have.
 pub struct Console {
-    pub(super) lately: Arc<Lately>,
+    pub(super) recent: Arc<Recent>,
     pub(super) any_name: bool,
     pub(super) settings: ArcSwap<Vec<Setting>>,
     pub(super) max_in_flight: usize,
@@ -122,7 +122,7 @@ impl Console {
     /// Returns the console of a bridge whose configuration switches it on.
     pub fn new(config: &Config, bridge: &Bridge) -> Option<Self> {
         Some(Self {
-            lately: Arc::clone(bridge.lately()?),
+            recent: Arc::clone(bridge.recent()?),
             any_name: config.admin.console == config::Console::On,
             settings: ArcSwap::from_pointee(config.settings.clone()),
             max_in_flight: config.ingress.max_in_flight,
@@ -138,6 +138,6 @@ impl Console {
 
     /// Ends the streams of all viewers.
     pub(super) fn end(&self) {
-        self.lately.end();
+        self.recent.end();
     }
 }

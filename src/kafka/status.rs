@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_told_with_the_client_s_error_and_ends_when_the_cluster_answers() {
+    fn trouble_is_shown_with_the_client_s_error_and_ends_when_the_cluster_answers() {
         let status = Status::default();
         assert_eq!(status.silence().unwrap(), "no contact with the Kafka cluster yet");
         status.failed(RDKafkaErrorCode::AllBrokersDown);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_token_is_told_until_there_is_one_and_matters_only_once_the_cluster_is_silent() {
+    fn a_missing_token_is_shown_until_there_is_one_and_matters_only_once_the_cluster_is_silent() {
         let status = Status::default();
         status.set_no_token(Some("the token server cannot be reached".to_owned()));
         assert!(

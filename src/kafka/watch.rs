@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use rdkafka::metadata::MetadataTopic;
 
 use super::producer::Producer;
+use super::producer_health::ProducerHealth;
 use super::topic_state::Phase;
 use super::topics::wanted;
-use super::usefulness::Usefulness;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::vital::Part;
@@ -44,15 +44,15 @@ impl Watch {
     ) -> Self {
         let (wake, woken) = sync_channel(1);
         let wanted = Arc::new(Mutex::new(names(config)));
-        let usefulness = Usefulness::of_a_producer(producer.message_timeout());
+        let producer_health = ProducerHealth::new(producer.message_timeout());
         let mut round = Round {
             producer,
             metrics,
             probe,
             wanted: Arc::clone(&wanted),
-            usefulness,
+            producer_health,
             listed: None,
-            said: false,
+            is_logged: false,
         };
         part.spawn("kafka-watch", move || round.run(&woken)).expect("a thread can be started at start-up");
         Self { wake, wanted }
@@ -78,8 +78,8 @@ fn names(config: &Config) -> BTreeSet<String> {
 fn leaders(topic: &MetadataTopic) -> (&str, Vec<i32>) {
     let mut leaders = vec![-1; topic.partitions().len()];
     for partition in topic.partitions() {
-        let place = usize::try_from(partition.id()).ok();
-        if let Some(leader) = place.and_then(|place| leaders.get_mut(place)) {
+        let index = usize::try_from(partition.id()).ok();
+        if let Some(leader) = index.and_then(|index| leaders.get_mut(index)) {
             *leader = partition.leader();
         }
     }
@@ -91,10 +91,10 @@ struct Round {
     metrics: Arc<Metrics>,
     probe: String,
     wanted: Arc<Mutex<BTreeSet<String>>>,
-    usefulness: Usefulness,
+    producer_health: ProducerHealth,
     listed: Option<Instant>,
-    /// Whether the log has the topics that are missing now.
-    said: bool,
+    /// Whether the missing topics were logged.
+    is_logged: bool,
 }
 
 impl Round {
@@ -116,10 +116,12 @@ impl Round {
         let status = Arc::clone(self.producer.status());
         let asked = self.producer.with_client(|client| client.fetch_metadata(Some(&self.probe), PATIENCE));
         if status.is_throttled() {
-            self.usefulness.throttled(self.metrics.fates(), Instant::now());
-        } else if let Some(why) = self.usefulness.doubt(asked.is_ok(), self.metrics.fates(), Instant::now()) {
+            self.producer_health.throttled(self.metrics.delivery_counts(), Instant::now());
+        } else if let Some(why) =
+            self.producer_health.failure(asked.is_ok(), self.metrics.delivery_counts(), Instant::now())
+        {
             let replaced = self.producer.replace_if_another_works(&why, &self.probe, PATIENCE);
-            self.usefulness.tried(replaced, Instant::now());
+            self.producer_health.tried(replaced, Instant::now());
             self.listed = self.listed.filter(|_| !replaced); // a new client has no metadata yet
         }
         let Ok(metadata) = asked else { return };
@@ -155,9 +157,9 @@ impl Round {
         let refused = status.topics().refused();
         let count = missing.iter().filter(|topic| !refused.contains_key(*topic)).count();
         if status.topics().set_missing(missing) {
-            self.said = false; // new ones may be in creation; a second look that still misses them is logged
-        } else if count > 0 && !self.said {
-            self.said = true;
+            self.is_logged = false; // new ones may be in creation; a second look that still misses them is logged
+        } else if count > 0 && !self.is_logged {
+            self.is_logged = true;
             tracing::warn!(
                 topics = count,
                 "topics are missing on the cluster; `nexudus-bridge topics plan` lists them"

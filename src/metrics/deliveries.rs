@@ -21,8 +21,8 @@ pub struct SourceMetrics {
 
 impl SourceMetrics {
     /// The labels of a source's action, for the log too.
-    pub fn labels(&self, place: Option<usize>) -> (&str, &str) {
-        let (action, _) = place.map_or(&self.unknown, |place| &self.actions[place]);
+    pub fn labels(&self, action_index: Option<usize>) -> (&str, &str) {
+        let (action, _) = action_index.map_or(&self.unknown, |action_index| &self.actions[action_index]);
         (&self.name, action)
     }
 
@@ -115,12 +115,12 @@ mod tests {
     fn only_outcomes_that_can_occur_with_a_source_and_action_are_exported() {
         let metrics = Metrics::new("0");
         let actions = Actions::default();
-        let (known, stranger) = (metrics.source("north", &actions), metrics.source(UNKNOWN, &actions));
+        let (known, unknown) = (metrics.source("north", &actions), metrics.source(UNKNOWN, &actions));
         let (first, took) = (Some(0), Duration::from_millis(1));
         let name = actions.get(0).name().to_owned();
         metrics.answered(&known, first, Outcome::Confirmed, took);
         metrics.answered(&known, None, Outcome::UnknownAction, took);
-        metrics.answered(&stranger, None, Outcome::UnknownSource, took);
+        metrics.answered(&unknown, None, Outcome::UnknownSource, took);
 
         let of_an_action = exported(&metrics, "north", &name);
         assert_eq!(of_an_action.len(), 16, "{of_an_action:?}");

@@ -20,7 +20,7 @@ use crate::lenient;
 const PASSES: usize = 5;
 
 /// Number of pages in a row without a new record after which the list counts as endless.
-const BARREN: usize = 2;
+const MAX_PAGES_WITHOUT_NEW: usize = 2;
 
 /// Records to ask for at once: the largest page that the API documents.
 const PAGE_SIZE: usize = 1000;
@@ -108,7 +108,7 @@ impl Client {
         keep: &impl Fn(Record) -> T,
     ) -> Result<Pass<T>, ApiError> {
         let mut records = BTreeMap::new();
-        let (mut pages, mut barren) = (0, 0);
+        let (mut pages, mut without_new) = (0, 0);
         loop {
             pages += 1;
             let page = match self.page(collection, (pages, PAGE_SIZE), filters).await {
@@ -126,8 +126,8 @@ impl Client {
             if !page.has_next_page {
                 return Ok(Pass { records, pages });
             }
-            barren = if records.len() == known { barren + 1 } else { 0 };
-            if barren > BARREN {
+            without_new = if records.len() == known { without_new + 1 } else { 0 };
+            if without_new > MAX_PAGES_WITHOUT_NEW {
                 let words = format!("the list of {} has no end", collection.entity);
                 return Err(self.error(ErrorKind::Unavailable(words)));
             }

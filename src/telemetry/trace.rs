@@ -80,9 +80,9 @@ impl Traces {
         DeliverySpan(Some(Arc::new(Delivery { tracer: self.tracer.clone(), context, continued })))
     }
 
-    /// Sends what has not been sent yet, for no longer than `patience`; spans that end later are lost. Blocks.
-    pub fn stop(&self, patience: Duration) {
-        if let Err(error) = self.provider.shutdown_with_timeout(patience) {
+    /// Sends what has not been sent yet, for no longer than `time_out`; spans that end later are lost. Blocks.
+    pub fn stop(&self, time_out: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(time_out) {
             tracing::warn!(%error, "the last traces are lost");
         }
     }
@@ -143,10 +143,10 @@ impl Sending {
         }
     }
 
-    /// Ends it: the broker has confirmed all events. `place` is the partition and offset of the only one.
-    pub fn confirmed(self, place: Option<(i32, i64)>) {
+    /// Ends the span: the broker has confirmed all events. `position` is the partition and offset of the only one.
+    pub fn confirmed(self, position: Option<(i32, i64)>) {
         let Some(mut span) = self.0 else { return };
-        if let Some((partition, offset)) = place {
+        if let Some((partition, offset)) = position {
             span.set_attribute(KeyValue::new("messaging.destination.partition.id", partition.to_string()));
             span.set_attribute(KeyValue::new("messaging.kafka.offset", offset));
         }

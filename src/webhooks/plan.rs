@@ -111,10 +111,10 @@ impl Comparison {
             };
             let known = config.sources.values().find(|known| known.name.eq_ignore_ascii_case(&source));
             let source = known.map_or(source, |known| known.name.to_string());
-            let place = known.and_then(|source| source.actions.find(&action));
-            let pair = place
+            let action_index = known.and_then(|source| source.actions.find(&action));
+            let pair = action_index
                 .zip(found.business_id)
-                .and_then(|(place, business)| index.get(&(source.clone(), place, business)));
+                .and_then(|(action_index, business)| index.get(&(source.clone(), action_index, business)));
             let reason = match pair {
                 Some(&at) if pairs[at].found.is_none() => {
                     pairs[at].found = Some(found);
@@ -124,17 +124,19 @@ impl Comparison {
                     pairs[at].duplicates.extend(found.active.then_some(found.id));
                     "a second one of the same"
                 }
-                None => match (known, place) {
+                None => match (known, action_index) {
                     (None, _) => "no such source",
                     (_, None) => "no such action",
-                    (Some(source), Some(place)) if !source.wanted.contains(&place) => {
+                    (Some(source), Some(action_index)) if !source.wanted.contains(&action_index) => {
                         "the action is not asked for"
                     }
                     (Some(source), _) if source.business_id.is_none() => "the source has no location",
                     _ => "another location",
                 },
             };
-            let name = known.zip(place).map(|(source, place)| source.actions.get(place).name().to_owned());
+            let name = known
+                .zip(action_index)
+                .map(|(source, action_index)| source.actions.get(action_index).name().to_owned());
             unwanted.push(Unwanted { found, source, action: name.unwrap_or(action), reason });
         }
         unwanted.sort_by_key(|unwanted| unwanted.found.id);
@@ -185,7 +187,7 @@ fn rank(record: &Observed) -> impl Ord + use<> {
 }
 
 fn key(wanted: &Wanted) -> (String, usize, i64) {
-    (wanted.source.name.to_string(), wanted.place, wanted.business_id)
+    (wanted.source.name.to_string(), wanted.action_index, wanted.business_id)
 }
 
 impl Pair {

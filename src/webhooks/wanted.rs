@@ -14,8 +14,8 @@ use crate::config::{Config, Nexudus, Source};
 pub struct Wanted {
     /// Whose deliveries these are.
     pub source: Arc<Source>,
-    /// The place of its action among those of the source.
-    pub place: usize,
+    /// The index of its action among those of the source.
+    pub action_index: usize,
     /// The location.
     pub business_id: i64,
     /// The action's number in Nexudus; none where neither the catalogue nor Nexudus has told it.
@@ -27,12 +27,12 @@ pub struct Wanted {
 impl Wanted {
     /// The action's name.
     pub fn action(&self) -> &str {
-        self.source.actions.get(self.place).name()
+        self.source.actions.get(self.action_index).name()
     }
 
     /// Whether both are the same action of the same source.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        self.place == other.place && self.source.name == other.source.name
+        self.action_index == other.action_index && self.source.name == other.source.name
     }
 }
 
@@ -48,11 +48,11 @@ pub fn wanted(
     let mut wanted = Vec::new();
     for source in config.sources.values().filter(named) {
         let Some(business_id) = source.business_id else { continue };
-        wanted.extend(source.wanted.iter().map(|&place| {
-            let action = source.actions.get(place);
+        wanted.extend(source.wanted.iter().map(|&action_index| {
+            let action = source.actions.get(action_index);
             let number = action.number().map(i64::from);
             Wanted {
-                place,
+                action_index,
                 business_id,
                 action_id: number.or_else(|| numbers.get(&action.name().to_ascii_lowercase()).copied()),
                 url: url(&nexudus.public_url, source, action.name()),

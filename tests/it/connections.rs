@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use nexudus_bridge::lately::MOST_VIEWERS;
+use nexudus_bridge::recent::MOST_VIEWERS;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::bridge::{TestBridge, sign};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::app::Ended;
-use nexudus_bridge::lately::MOST_VIEWERS;
+use nexudus_bridge::recent::MOST_VIEWERS;
 use serde_json::Value;
 
 use crate::support::bridge::{PATIENCE, Reply, TestBridge, http_client};

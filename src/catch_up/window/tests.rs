@@ -329,7 +329,7 @@ fn windows_are_told_again_so_that_they_are_the_same() {
         let wanted: Vec<&str> = actions
             .iter()
             .copied()
-            .filter(|it| window.places[0].wanted.contains(&window.places[0].actions.find(it).unwrap()))
+            .filter(|it| window.sources[0].wanted.contains(&window.sources[0].actions.find(it).unwrap()))
             .collect();
         let again = Window::new(&config(&wanted, ""), (&[], &[]), &window.beginnings(), None, None);
         assert_eq!(again.since, window.since);

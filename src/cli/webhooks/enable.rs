@@ -88,5 +88,5 @@ fn meant<'a>(pairs: &'a [Pair], action: &str) -> Option<&'a str> {
 }
 
 fn is(pair: &Pair, action: &str) -> bool {
-    pair.wanted.source.actions.find(action) == Some(pair.wanted.place)
+    pair.wanted.source.actions.find(action) == Some(pair.wanted.action_index)
 }

@@ -1,8 +1,7 @@
-//! Lately: what happened just now, for those who watch. Setbacks by kind, and confirmed events as they come.
+//! Recent deliveries, for the console: setbacks by kind, and confirmed events as they come.
 //!
-//! Everything here is bounded, is lost with the process, and is about deliveries, never their content: no body, no secret,
-//! no signature. While nobody watches, an event costs one relaxed load. A viewer that is too slow misses events and is
-//! told how many, so none can hold the bridge up.
+//! The memory is bounded and ends with the process. It holds no body, secret or signature. Without a viewer, an event costs
+//! one relaxed load. A slow viewer misses events and gets their number, so no viewer can delay a delivery.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,32 +16,32 @@ use tokio::sync::broadcast::{Receiver, Sender};
 use crate::event::Event;
 use crate::outcome::{Outcome, QuarantineReason};
 
-/// How many may watch at once.
+/// Maximum number of viewers.
 pub const MOST_VIEWERS: usize = 8;
 
-/// How many events a viewer may be behind.
+/// Maximum number of events that wait for one viewer.
 const MOST_BEHIND: usize = 128;
 
-/// How many kinds of setbacks are kept; the one that is longest ago goes first.
+/// Maximum number of kinds of setbacks; the one that was not repeated for the longest time is dropped.
 const MOST_SETBACKS: usize = 100;
 
-/// How much of a key is shown. The rest would keep bodies in memory.
+/// Maximum number of bytes of a key that are shown. A whole key would keep its body in memory.
 const SHOWN_KEY_BYTES: usize = 128;
 
-/// What happened lately.
+/// Recent setbacks, and a channel for confirmed events.
 #[derive(Debug)]
-pub struct Lately {
+pub struct Recent {
     viewers: AtomicUsize,
     over: AtomicBool,
-    /// `None` is the end.
-    events: Sender<Option<Arc<Seen>>>,
+    /// `None` ends the stream of each viewer.
+    events: Sender<Option<Arc<RecentEvent>>>,
     setbacks: Mutex<Vec<Setback>>,
 }
 
-/// A confirmed event, as a viewer sees it.
+/// A confirmed event for viewers.
 #[derive(Debug, Serialize)]
-pub struct Seen {
-    /// When it was confirmed: RFC 3339, UTC.
+pub struct RecentEvent {
+    /// Time of its confirmation: RFC 3339, UTC.
     pub time: String,
     /// The source.
     pub source: String,
@@ -56,28 +55,28 @@ pub struct Seen {
     pub partition: i32,
     /// The offset within it.
     pub offset: i64,
-    /// From receipt to confirmation, by the wall clock, in milliseconds.
+    /// Time from receipt to confirmation by the wall clock, in milliseconds.
     pub latency_ms: f64,
-    /// Why the delivery was kept on the quarantine topic, if it was.
+    /// Reason of the quarantine; `None` for an event on the topic of its action.
     pub quarantined: Option<&'static str>,
 }
 
-/// Deliveries of one source and action that ended in the same way, other than confirmed.
+/// Deliveries of one source and action with the same outcome, which is not `confirmed`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Setback {
     /// The source.
     pub source: String,
     /// The action.
     pub action: String,
-    /// How they ended.
+    /// Their outcome.
     #[serde(serialize_with = "as_label")]
     pub outcome: Outcome,
-    /// How many there were.
+    /// Their number.
     pub count: u64,
-    /// When the last one was: RFC 3339, UTC.
+    /// Time of the last one: RFC 3339, UTC.
     #[serde(serialize_with = "as_text")]
     pub last: Timestamp,
-    /// What was said of the last one.
+    /// The detail of the last one.
     pub detail: String,
 }
 
@@ -89,7 +88,7 @@ fn as_text<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::O
     serializer.collect_str(&format_args!("{time:.3}"))
 }
 
-impl Default for Lately {
+impl Default for Recent {
     fn default() -> Self {
         Self {
             viewers: AtomicUsize::new(0),
@@ -100,8 +99,8 @@ impl Default for Lately {
     }
 }
 
-impl Lately {
-    /// Tells viewers, if there are any, of an event of this source and action that now lies at this partition and offset.
+impl Recent {
+    /// Sends a confirmed event, at this partition and offset, to all viewers.
     pub fn confirmed(
         &self,
         (source, action): (&str, &str),
@@ -109,12 +108,12 @@ impl Lately {
         received: Timestamp,
         (partition, offset): (i32, i64),
     ) {
-        // An event more or less at the moment when somebody begins to watch is no matter.
+        // Relaxed: a viewer may miss an event that is confirmed while it begins to watch.
         if self.viewers.load(Ordering::Relaxed) == 0 {
             return;
         }
         let now = Timestamp::now();
-        let seen = Seen {
+        let event = RecentEvent {
             time: format!("{now:.3}"),
             source: source.to_owned(),
             action: action.to_owned(),
@@ -125,16 +124,16 @@ impl Lately {
             latency_ms: now.duration_since(received).as_secs_f64().max(0.0) * 1e3,
             quarantined: event.attributes.quarantine.as_ref().map(|quarantine| quarantine.reason.label()),
         };
-        // Without a receiver it is nobody's loss.
-        self.events.send(Some(Arc::new(seen))).ok();
+        // An error means that the last viewer has gone.
+        self.events.send(Some(Arc::new(event))).ok();
     }
 
-    /// Keeps in mind that a delivery was not answered 2xx.
+    /// Adds a delivery that was not answered 2xx.
     pub fn refused(&self, labels: (&str, &str), outcome: Outcome, detail: &str) {
         self.set_back(labels, outcome, detail);
     }
 
-    /// Keeps in mind that a delivery lies on the quarantine topic.
+    /// Adds a delivery that was kept on the quarantine topic.
     pub fn quarantined(&self, labels: (&str, &str), reason: QuarantineReason) {
         self.set_back(labels, Outcome::Quarantined, reason.explanation());
     }
@@ -154,35 +153,35 @@ impl Lately {
             return;
         }
         if setbacks.len() == MOST_SETBACKS {
-            let oldest = (0..MOST_SETBACKS).min_by_key(|&place| setbacks[place].last);
-            oldest.map(|place| setbacks.swap_remove(place));
+            let oldest = (0..MOST_SETBACKS).min_by_key(|&index| setbacks[index].last);
+            oldest.map(|index| setbacks.swap_remove(index));
         }
         let (source, action, detail) = (source.to_owned(), action.to_owned(), detail.to_owned());
         setbacks.push(Setback { source, action, outcome, count: 1, last, detail });
     }
 
-    /// The kinds of setbacks that there were, the latest first.
+    /// Returns the setbacks, the latest first.
     pub fn latest_setbacks(&self) -> Vec<Setback> {
         let mut setbacks = self.setbacks().clone();
         setbacks.sort_by_key(|setback| std::cmp::Reverse(setback.last));
         setbacks
     }
 
-    /// Watches events from now on; `None` if as many as allowed do already, or all is over.
+    /// Adds a viewer; `None` if there are [`MOST_VIEWERS`] already, or after [`Recent::end`].
     pub fn watch(self: &Arc<Self>) -> Option<Viewer> {
         let one_more = |viewers: usize| (viewers < MOST_VIEWERS).then_some(viewers + 1);
         self.viewers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        let viewer = Viewer { events: self.events.subscribe(), lately: Arc::clone(self) };
-        // Asked last: an end that comes later finds the receiver.
+        let viewer = Viewer { events: self.events.subscribe(), recent: Arc::clone(self) };
+        // Read last: an end that comes later finds the receiver.
         (!self.over.load(Ordering::SeqCst)).then_some(viewer)
     }
 
-    /// How many watch.
+    /// Number of viewers.
     pub fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
     }
 
-    /// Sends viewers home, for good.
+    /// Ends the streams of all viewers, and refuses further ones.
     pub fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         self.events.send(None).ok();
@@ -202,48 +201,48 @@ fn shown_key(key: &Bytes) -> String {
     }
 }
 
-/// Somebody who watches, until dropped.
+/// A viewer of events, until dropped.
 #[derive(Debug)]
 pub struct Viewer {
-    lately: Arc<Lately>,
-    events: Receiver<Option<Arc<Seen>>>,
+    recent: Arc<Recent>,
+    events: Receiver<Option<Arc<RecentEvent>>>,
 }
 
-/// What a viewer sees in one look.
+/// The events that have come since the last update.
 #[derive(Debug, Default)]
-pub struct Glimpse {
+pub struct Update {
     /// Confirmed events, the oldest first.
-    pub events: Vec<Arc<Seen>>,
-    /// How many were missed, before or between them.
+    pub events: Vec<Arc<RecentEvent>>,
+    /// Number of events that the viewer missed, before or between them.
     pub missed: u64,
-    /// Nothing will follow.
+    /// Whether this is the last update.
     pub over: bool,
 }
 
 impl Viewer {
-    /// Waits until there is something to see. Dropping the wait loses nothing.
-    pub async fn look(&mut self) -> Glimpse {
-        let mut glimpse = Glimpse::default();
+    /// Waits for the next update. Dropping the future loses no event.
+    pub async fn next(&mut self) -> Update {
+        let mut update = Update::default();
         match self.events.recv().await {
-            Ok(Some(seen)) => glimpse.events.push(seen),
-            Ok(None) | Err(RecvError::Closed) => glimpse.over = true,
-            Err(RecvError::Lagged(missed)) => glimpse.missed += missed,
+            Ok(Some(event)) => update.events.push(event),
+            Ok(None) | Err(RecvError::Closed) => update.over = true,
+            Err(RecvError::Lagged(missed)) => update.missed += missed,
         }
-        while !glimpse.over && glimpse.events.len() < MOST_BEHIND {
+        while !update.over && update.events.len() < MOST_BEHIND {
             match self.events.try_recv() {
-                Ok(Some(seen)) => glimpse.events.push(seen),
-                Ok(None) | Err(TryRecvError::Closed) => glimpse.over = true,
-                Err(TryRecvError::Lagged(missed)) => glimpse.missed += missed,
+                Ok(Some(event)) => update.events.push(event),
+                Ok(None) | Err(TryRecvError::Closed) => update.over = true,
+                Err(TryRecvError::Lagged(missed)) => update.missed += missed,
                 Err(TryRecvError::Empty) => break,
             }
         }
-        glimpse
+        update
     }
 }
 
 impl Drop for Viewer {
     fn drop(&mut self) {
-        self.lately.viewers.fetch_sub(1, Ordering::Relaxed);
+        self.recent.viewers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
