@@ -1,8 +1,7 @@
-//! Receive, first half: to whom a delivery goes and whether it may come in, judged before its body is read.
+//! Receive, first half: finds the source and the action of a delivery, and refuses what can be refused before its body is read.
 //!
-//! [`Request`] is what the HTTP side knows by then, [`Addressed`] what the bridge makes of it. An unknown action is not
-//! refused here if a well-formed signature came with it: only the body tells whether Nexudus sent it, and then it is
-//! kept.
+//! [`Request`] is the input from the HTTP side, [`Addressed`] the result. An unknown action with a well-formed signature is
+//! not refused here: the signature can be checked with the body only, and a signed body is kept.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::signature::Signature;
 use crate::telemetry::trace::DeliverySpan;
 
-/// A request as far as it is known before the body.
+/// The head of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Request<'a> {
     /// The source's name in the URL; `None` in the short form.
@@ -33,7 +32,7 @@ pub struct Request<'a> {
     pub trace: Trace,
 }
 
-/// The signature header as it came.
+/// The signature header.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum SignatureHeader<'a> {
     /// There is none.
@@ -57,7 +56,7 @@ pub enum Token<'a> {
     Several,
 }
 
-/// A source, with all that is made for it at start.
+/// A source with its series and streams.
 #[derive(Debug)]
 pub struct Origin {
     /// The source.
@@ -68,7 +67,7 @@ pub struct Origin {
     pub streams: Vec<Arc<Stream>>,
 }
 
-/// A delivery whose source is known, whose token is right and whose action and signature can be judged with the body.
+/// A delivery with a known source and a right token. Its action and signature are judged with the body.
 #[derive(Debug)]
 pub struct Addressed {
     pub(super) origin: Arc<Origin>,
@@ -89,7 +88,7 @@ pub enum Target {
     Unknown(Arc<str>),
 }
 
-/// What a request says of its signature.
+/// The signature of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Claim {
     Missing,
@@ -98,15 +97,15 @@ pub(super) enum Claim {
     Given(Signature),
 }
 
-/// How much of an unknown action's name is kept.
+/// Maximum length of an unknown action's name, in bytes.
 const KEPT_NAME_BYTES: usize = 256;
 
 impl Addressed {
     /// Judges everything but the body. `action_index` is `None` for an action that the source does not have.
     ///
     /// # Errors
-    /// The source's token is missing or wrong; no signature where one is enforced; an action that is unknown and
-    /// surely not signed.
+    /// The token is missing or wrong, the signature is missing where one is enforced, or the action is unknown and the
+    /// signature is missing or malformed.
     pub(super) fn new(
         origin: Arc<Origin>,
         action_index: Option<usize>,
@@ -137,7 +136,7 @@ impl Addressed {
         }
     }
 
-    /// The refusal of a delivery that is not signed: by then a wrong action is the more helpful thing to say.
+    /// Returns the refusal of an unsigned delivery. An unknown action is the more helpful reason.
     pub(super) fn unsigned(&self) -> Refusal {
         match (&self.action, self.claim) {
             (Target::Unknown(name), _) => self.unknown_action(name),
@@ -161,7 +160,7 @@ impl Addressed {
         Refusal::new(Outcome::UnknownAction, format!("{name:?} is not an action of Nexudus, {hint}"))
     }
 
-    /// What the source makes of signatures.
+    /// The signature policy of the source.
     pub(super) fn policy(&self) -> SignaturePolicy {
         self.origin.source.policy
     }
@@ -181,9 +180,9 @@ impl Target {
     }
 }
 
-/// Checks the token of a URL where the source asks for one. A token is right as it is written and in every form that
-/// encodes it: senders differ in what they encode, and `+` is a space in a form. All forms are compared, each in constant
-/// time, so that the time tells nothing about the token.
+/// Checks the token of a URL if the source has tokens. The token is right as written and in every encoded form: senders
+/// differ in the characters that they encode, and `+` is a space in a form. All forms are compared in constant time, so
+/// that the duration does not depend on the token.
 fn check_token(source: &Source, token: Token<'_>) -> Result<(), &'static str> {
     if source.accepts_token(None) {
         return Ok(());

@@ -1,8 +1,7 @@
-//! Admission: how many deliveries, and how many bytes of their bodies, may be in flight at once.
+//! Admission: bounds the number of deliveries in flight, and the bytes of their bodies.
 //!
-//! A [`Permit`] is held from a delivery's arrival to its last delivery report, also when its client is long gone, so
-//! these two numbers bound what the bridge keeps in memory. Over either bound the answer is a refusal at once: there is
-//! no queue that could grow.
+//! A [`Permit`] is held from the arrival of a delivery to its last delivery report, also if the client has gone. So the two
+//! bounds limit the memory of the bridge. Above a bound a delivery is refused at once: no queue can grow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::outcome::Outcome;
 
-/// The bounds, and what is in flight.
+/// The bounds, and the deliveries and bytes in flight.
 #[derive(Debug)]
 pub struct Admission {
     most_deliveries: usize,
@@ -22,7 +21,7 @@ pub struct Admission {
     left: Notify,
 }
 
-/// The right to be in flight; given back when dropped.
+/// The permission to be in flight, until dropped.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
@@ -30,7 +29,7 @@ pub struct Permit {
 }
 
 impl Admission {
-    /// Admits up to so many deliveries with so many bytes together.
+    /// Admits up to this number of deliveries, with this number of bytes in total.
     pub fn new(most_deliveries: usize, most_bytes: usize) -> Self {
         Self {
             most_deliveries,
@@ -42,7 +41,7 @@ impl Admission {
         }
     }
 
-    /// Lets a delivery in, its body's bytes not yet counted.
+    /// Admits a delivery. The bytes of its body are counted later.
     ///
     /// # Errors
     /// [`Outcome::ShuttingDown`] or [`Outcome::Overloaded`].
@@ -58,22 +57,22 @@ impl Admission {
         Ok(permit)
     }
 
-    /// Lets nobody in any more.
+    /// Refuses all further deliveries.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Deliveries in flight.
+    /// Number of deliveries in flight.
     pub fn deliveries(&self) -> usize {
         self.deliveries.load(Ordering::Acquire)
     }
 
-    /// Bytes of their bodies.
+    /// Number of bytes of their bodies.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// Waits until nothing is in flight.
+    /// Waits until no delivery is in flight.
     pub async fn drained(&self) {
         loop {
             let left = self.left.notified();

@@ -1,8 +1,8 @@
-//! Decode: a body as records, each a slice of it, or the reason why it cannot be.
+//! Decode: splits a body into records, each a slice of the body, or gives the reason for quarantine.
 //!
-//! The body is walked once and nothing is printed anew: key order, duplicate keys, `0.09000`, escapes, numbers of any
-//! length and white space inside a record stay byte for byte. Of a record only the few fields are looked at that make
-//! the key and the time. Nesting may be as deep as the body is long: what is skipped needs no stack.
+//! The body is scanned once and nothing is serialized: key order, duplicate keys, `0.09000`, escapes, numbers of any
+//! length and white space inside a record stay byte for byte. Only the fields for the key and the time are read. Nesting
+//! can be as deep as the body is long: skipping a value needs no stack.
 //!
 //! It cannot fail: a body that is not records is kept whole, since a refusal would make Nexudus try it ten times and
 //! then switch the webhook off.
@@ -23,14 +23,14 @@ use crate::signature::BYTE_ORDER_MARK;
 /// 1.4 million events: hundreds of megabytes of memory, and more messages than the producer's queue takes.
 pub const MAX_RECORDS: usize = 1_000;
 
-/// What a body holds.
+/// The content of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Content {
     /// Records, at least one.
     Records(Vec<Record>),
     /// An empty array.
     Empty,
-    /// Nothing that could be published as records.
+    /// No records; the body is kept whole.
     Unreadable(QuarantineReason),
 }
 
@@ -58,7 +58,7 @@ pub fn decode(body: &Bytes, key_field: &str, max_records: usize) -> Content {
             Content::Unreadable(QuarantineReason::TooManyRecords)
         }
         Some(Found { records, .. }) => Content::Records(records),
-        // Which of the two it is takes a second look that only bad bodies pay for.
+        // Only a bad body pays for the second scan, which tells `not_json` from `not_records`.
         None => Content::Unreadable(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => QuarantineReason::NotRecords,
             Err(_) => QuarantineReason::NotJson,
@@ -66,7 +66,7 @@ pub fn decode(body: &Bytes, key_field: &str, max_records: usize) -> Content {
     }
 }
 
-/// A body being read: `text` is all of it but a byte order mark.
+/// A body that is being read: `text` is the body without its byte order mark.
 struct Scan<'a> {
     body: &'a Bytes,
     text: &'a str,
@@ -92,7 +92,7 @@ impl<'a> Scan<'a> {
         (self.skip_space(end) == self.text.len()).then_some(found)
     }
 
-    /// Reads records up to the bracket that closes the array; gives back the place behind it.
+    /// Reads records up to the bracket that closes the array; returns the offset after it.
     fn array(&self, start: usize, found: &mut Found) -> Option<usize> {
         let mut at = self.skip_space(start);
         if self.text.as_bytes().get(at)? == &b']' {
@@ -108,7 +108,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Reads the object that begins at `start`; gives back the place behind it.
+    /// Reads the object that begins at `start`; returns the offset after it.
     fn record(&self, start: usize, found: &mut Found) -> Option<usize> {
         let mut fields = Fields::default();
         let end = Walk(self.text.as_bytes()).object(start, |name, value| fields.see(self, &name, value))?;
@@ -158,11 +158,11 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// A string, borrowed where it has no escapes.
+/// A string; borrowed if it has no escapes.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The fields of a record that the bridge looks at, as places; of duplicates the last, as JSON parsers do.
+/// Offsets of the fields that the bridge reads. Of duplicate fields the last one counts, as in other JSON parsers.
 #[derive(Default)]
 struct Fields {
     key: Option<Range<usize>>,
@@ -175,7 +175,7 @@ impl Fields {
         let text = &scan.text.as_bytes()[name.text.clone()];
         if name.escaped {
             let quoted = &scan.text[name.text.start - 1..name.text.end + 1];
-            // What is no text (half of a surrogate pair) is none of our names either.
+            // A name that is not valid Unicode (half of a surrogate pair) is none of these fields.
             if let Ok(Text(text)) = serde_json::from_str(quoted) {
                 self.see_plain(scan.key_field, text.as_bytes(), value);
             }
@@ -206,9 +206,9 @@ mod time {
 
     /// A time in UTC as RFC 3339.
     pub(super) enum Utc {
-        /// It was that already.
+        /// It was in UTC.
         AsWritten,
-        /// It had another offset, or none: Nexudus's times are in UTC.
+        /// It had another offset, or none; times without an offset are in UTC.
         Converted(String),
     }
 

@@ -1,11 +1,10 @@
-//! The meaning of a delivery: from what came in to what is answered. Knows no HTTP server and no Kafka client.
+//! The stages of a delivery, from its head to its answer. Uses neither the HTTP server nor librdkafka.
 //!
-//! The stages are read in the order in which a delivery passes them: [`address`] and [`admission`] (may it come in),
-//! [`receiving`] (its body is on the way), [`verify`] (did Nexudus send it), [`decode`] (its records), [`route`] (their events), then publish and confirm
-//! (`settle`). Each takes the last one's type, so none can be skipped. What was begun is brought to its end: neither a
-//! client that hangs up nor the deadline of the answer ends a confirmation (`settlement`), and the retry of what was
-//! confirmed without being answered is recognised (`redelivery`). [`replay`] takes what was quarantined through the same
-//! stages once more.
+//! A delivery passes the stages in this order: [`address`] and [`admission`] (is it accepted), [`receiving`] (its body),
+//! [`verify`] (its signature), [`decode`] (its records), [`route`] (their events), then publish and confirm (`settle`).
+//! Each stage takes the type of the previous one, so none can be skipped. Neither a client that disconnects nor the
+//! deadline of the answer ends a confirmation (`settlement`). If a confirmed delivery was not answered, its retry is
+//! recognised (`redelivery`). [`replay`] takes quarantined deliveries through the same stages again.
 
 pub mod address;
 pub mod admission;
@@ -44,15 +43,15 @@ use crate::outcome::Outcome;
 use crate::recent::Recent;
 use crate::telemetry::trace::{DeliverySpan, Traces};
 
-/// How far the answer's deadline lies above the producer's, whose word is the better answer.
+/// Time between the producer's deadline and the answer's. The error of the producer is the more precise answer.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
-/// A delivery that was answered 2xx: what became of it.
+/// The answer to a delivery with 2xx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// Confirmed, quarantined or empty.
     pub outcome: Outcome,
-    /// Where its events lie.
+    /// The topics, partitions and offsets of its events.
     pub events: Vec<Confirmed>,
 }
 
@@ -69,12 +68,12 @@ pub struct Confirmed {
     pub offset: i64,
 }
 
-/// A delivery that was not answered 2xx: why.
+/// The answer to a delivery without 2xx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What kind of refusal.
+    /// The kind of refusal.
     pub outcome: Outcome,
-    /// What exactly, and what to do about it. Holds no secret and no host.
+    /// The reason and the remedy. Holds no secret and no host.
     pub detail: Cow<'static, str>,
 }
 
@@ -97,7 +96,7 @@ pub struct Bridge {
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
-    /// Where there is a console to show it.
+    /// Present if the console is enabled.
     recent: Option<Arc<Recent>>,
     /// Where they are made.
     traces: Option<Arc<Traces>>,
@@ -108,7 +107,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Puts a bridge together. What outlives its request goes on in the runtime that this is called in.
+    /// Makes a bridge. Settlements that outlive their request continue in the runtime of this call.
     pub fn new(
         config: &Config,
         producer: Arc<Producer>,
@@ -136,18 +135,17 @@ impl Bridge {
         }
     }
 
-    /// What may be in flight, and is.
+    /// The admission of deliveries.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
     }
 
-    /// What happened just now, where there is a console to show it.
+    /// Recent setbacks and events; `None` if the console is disabled.
     pub fn recent(&self) -> Option<&Arc<Recent>> {
         self.recent.as_ref()
     }
 
-    /// Takes deliveries for these sources from now on, with their secrets. Those that are addressed already go on as they
-    /// were.
+    /// Replaces the sources with their secrets. Addressed deliveries keep their source.
     pub fn adopt(&self, sources: &BTreeMap<Arc<str>, Arc<Source>>) {
         self.origins.store(Arc::new(origins(sources, &self.router, &self.metrics)));
     }
@@ -157,7 +155,7 @@ impl Bridge {
         self.router.quarantine_topic()
     }
 
-    /// Judges all of a request that can be judged before its body is read.
+    /// Judges the head of a request.
     ///
     /// # Errors
     /// The refusal, counted and reported.
@@ -213,7 +211,7 @@ impl Bridge {
         self.report(metrics.labels(action_index), refusal);
     }
 
-    /// Tells the log and the console of a refusal.
+    /// Reports a refusal to the log and the console.
     fn report(&self, labels: (&str, &str), refusal: &Refusal) {
         self.reporter.refused(labels, refusal);
         if let Some(recent) = &self.recent {
@@ -221,7 +219,7 @@ impl Bridge {
         }
     }
 
-    /// A delivery with its body: verified, decoded, published, and every event confirmed before this returns.
+    /// Verifies, decodes and publishes a delivery with its body. Returns when every event is confirmed.
     ///
     /// # Errors
     /// The refusal, counted and reported. A time-out means that the events may still be confirmed later.

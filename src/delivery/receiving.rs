@@ -1,8 +1,8 @@
-//! Receive, second half: a delivery whose head was accepted and whose body is still to come.
+//! Receive, second half: a delivery with an accepted head, whose body has not arrived yet.
 //!
-//! A [`Receiving`] is counted exactly once: as refused, as what `Bridge::handle` makes of it, or, if it is dropped before,
-//! as [`Outcome::Incomplete`]. actix-web drops a request when its connection is reset, when it was idle for too long, and at
-//! a shutdown that does not wait, so nothing but the drop can count those.
+//! A [`Receiving`] is counted exactly once: as refused, as the outcome of `Bridge::handle`, or, if it is dropped before,
+//! as [`Outcome::Incomplete`]. actix-web drops a request if its connection is reset or idle for too long, and at a shutdown
+//! that does not wait. Only the drop can count these.
 
 use std::sync::Arc;
 

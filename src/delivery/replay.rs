@@ -1,10 +1,10 @@
-//! Replay: what was kept on the quarantine topic, or read back from Nexudus, through the stages once more: decode, route,
-//! publish, confirm.
+//! Replay: publishes messages of the quarantine topic and records read from Nexudus by the stages decode, route, publish
+//! and confirm.
 //!
-//! The events are those that a live delivery would have made: the time of receipt, the trace context and the mark of a
-//! signature that was not right come from the kept message. Replaying a message twice makes byte-equal copies with equal
-//! ids. Changes have them anyhow; a signal's id, which chance makes in a live delivery, is made here of the position where
-//! the message lies. Nothing is quarantined here: what cannot be published stays where it is, and the caller is told why.
+//! The events are equal to those of a live delivery: the time of receipt, the trace context and the mark of a missing or
+//! invalid signature come from the kept message. A second replay of a message makes byte-equal copies with equal ids. The
+//! id of a change follows from its content. The id of a signal is random in a live delivery; here it follows from the
+//! position of the message. Nothing is quarantined here: on an error the message stays, and the caller gets the reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,23 +28,23 @@ use crate::kafka::settings::library_version;
 use crate::metrics::Metrics;
 use crate::outcome::{QuarantineReason, SignatureWarning};
 
-/// Why a kept message makes no events. It stays where it is.
+/// The reason why a kept message makes no events. The message stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unroutable {
-    /// A part is missing or not as the bridge writes it.
+    /// A header is missing, or not of the form that the bridge writes.
     #[error("its {0} is missing or not as the bridge writes it")]
     Foreign(&'static str),
     /// The source is no longer in the configuration.
     #[error("source {0:?} is not configured")]
     UnknownSource(String),
-    /// The action, as kept or as corrected, is none of the source's.
+    /// The source does not have the kept or corrected action.
     #[error("source {origin} has no action {action:?}{hint}")]
     UnknownAction {
         /// The source's name.
         origin: Arc<str>,
         /// The action.
         action: String,
-        /// What to do about it.
+        /// The remedy.
         hint: String,
     },
     /// The body is not records.
@@ -62,7 +62,7 @@ fn words(reason: QuarantineReason) -> &'static str {
     }
 }
 
-/// Why an event was not confirmed.
+/// The kind of failure of an event that was not confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// No broker answered in time. The event may have been written.
@@ -107,7 +107,7 @@ impl Refusals {
     }
 }
 
-/// Makes events of kept messages and publishes them.
+/// Makes events from kept messages and publishes them.
 pub struct Replayer {
     origins: Origins,
     router: Router,
@@ -116,10 +116,10 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// Puts one together; it connects when the first event is published.
+    /// Makes a replay, which connects when the first event is published.
     ///
     /// # Errors
-    /// What librdkafka says of the configuration.
+    /// librdkafka refuses the configuration.
     pub fn new(config: &Config) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new(&library_version()));
         let router = Router::new(config);
@@ -161,7 +161,7 @@ impl Replayer {
         };
         let seed = [topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()];
         let first_id = signal_id(seed, actions.get(action_index).name(), &kept);
-        // An operator who replays a body of too many records has decided to publish them all, one after the other.
+        // No maximum: an operator who replays a body with too many records wants to publish all of them.
         let content = decode::decode(&kept.body, &self.key_field, usize::MAX);
         let verified = Verified::when_kept(Arc::clone(origin), Target::Known(action_index), kept);
         match self.router.route(&verified, content, || first_id) {
@@ -201,7 +201,7 @@ impl Replayer {
         }
     }
 
-    /// Publishes an event in a batch of its own and waits for the broker's word; after that its tombstone, if it has one.
+    /// Publishes an event in a batch of its own and waits for its delivery report; then its tombstone, if it has one.
     ///
     /// # Errors
     /// [`Unconfirmed`]. After [`Cause::Timeout`] other events would time out too.
@@ -270,7 +270,7 @@ impl Kept {
     }
 }
 
-/// The id of a signal's first event: a UUIDv7 of the time of receipt, with a hash in the place of chance.
+/// The id of a signal's first event: a UUIDv7 of the time of receipt, with a hash instead of the random part.
 fn signal_id(seed: [&[u8]; 3], action: &str, kept: &Kept) -> Uuid {
     let mut hash = Sha256::new();
     for part in seed.into_iter().chain([action.as_bytes(), b"\0", &kept.body]) {

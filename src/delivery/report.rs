@@ -1,14 +1,14 @@
-//! What is worth a log line: refusals and quarantines, but not each of a thousand.
+//! Log lines about refusals and quarantines, with a rate limit for each kind.
 //!
-//! An outage or a scanner refuses deliveries by the thousand; the metrics count them all, the log gets one line for
-//! each kind in a while, with the number of those left out. Holds no body, secret or signature.
+//! An outage or a scanner can cause thousands of refusals, which the metrics count. No line holds a body, a secret or a
+//! signature.
 
 use super::{Confirmed, Refusal};
 use crate::kafka::confirm::Unconfirmed;
 use crate::outcome::{Outcome, QuarantineReason};
 use crate::telemetry::limit::LogLimit;
 
-/// Writes what becomes of deliveries to the log.
+/// The rate limits, by kind of line.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     refused: [LogLimit; Outcome::ALL.len()],
@@ -17,7 +17,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Reports a refusal, or leaves it out if its kind was reported just now.
+    /// Reports a refusal.
     pub(super) fn refused(&self, (source, action): (&str, &str), refusal: &Refusal) {
         let Some(left_out) = self.refused[refusal.outcome as usize].allow() else { return };
         let (outcome, detail) = (refusal.outcome.label(), &refusal.detail);
@@ -45,7 +45,7 @@ impl Reporter {
         );
     }
 
-    /// Reports that not even the quarantine topic takes a delivery.
+    /// Reports that the quarantine topic refuses a delivery, too.
     pub(super) fn not_quarantined(
         &self,
         (source, action): (&str, &str),

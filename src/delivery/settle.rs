@@ -1,8 +1,7 @@
-//! Publish and confirm: events into the producer, and the broker's word on each of them.
+//! Publish and confirm: hands events to the producer and waits for their delivery reports.
 //!
-//! A delivery is settled when every message of it has its delivery report; until then its permit is held. What the
-//! broker refuses for good goes whole to the quarantine topic, so that one record that nobody can take does not switch
-//! the webhook off.
+//! A delivery is settled when every message has its delivery report; until then its permit is held. If the broker refuses a
+//! message for good, the whole body goes to the quarantine topic. Otherwise one such record would disable the webhook.
 
 use std::sync::Arc;
 
@@ -17,8 +16,8 @@ use crate::kafka::confirm::{Pending, Position, Unconfirmed, Verdict};
 use crate::outcome::{Outcome, QuarantineReason};
 use crate::telemetry::trace::{DeliverySpan, Sending};
 
-/// Publishes what was routed, at once unless it repeats a `first` attempt, and gives back the wait for its confirmation,
-/// however long the client takes to give its word.
+/// Publishes events at once, unless the delivery repeats a `first` attempt. Returns the future of their confirmation, which
+/// has no time-out of its own.
 pub(super) fn settle(
     bridge: Arc<Bridge>,
     verified: Verified,
@@ -33,7 +32,7 @@ pub(super) fn settle(
     async move {
         let (result, recalled) = match begun {
             Ok(published) => (bridge.end(&verified, published).await, false),
-            // What is rare is boxed: every delivery's future has room for its largest part.
+            // Rare branches are boxed: the future of every delivery is as large as its largest branch.
             Err(repeated) => Box::pin(bridge.repeat(&verified, *repeated)).await,
         };
         drop(permit);
@@ -41,17 +40,17 @@ pub(super) fn settle(
     }
 }
 
-/// What was routed, on its way.
+/// A routed delivery that is being published.
 enum Published {
     Events(Batch),
     Quarantine(QuarantineReason, Box<Event>),
     Nothing,
 }
 
-/// The events of a delivery, and what the Kafka client has taken of them.
+/// The events of a delivery, and their results from the producer.
 struct Batch {
     events: Vec<Event>,
-    /// In the same order; an error is the client's own refusal for good.
+    /// In the order of the events; an error is a refusal for good by librdkafka itself.
     pending: Vec<Result<Pending, Unconfirmed>>,
     failure: Option<Unconfirmed>,
     sending: Sending,
@@ -66,7 +65,7 @@ impl Bridge {
         }
     }
 
-    /// Waits for the word on the first attempt, and publishes only if it was not confirmed. Tells whether it was.
+    /// Waits for the result of the first attempt, and publishes only if that was not confirmed. Returns whether it was.
     async fn repeat(
         &self,
         verified: &Verified,
@@ -172,7 +171,7 @@ impl Bridge {
         result
     }
 
-    /// Waits for the word on an event; one whose batch was refused gets a batch of its own.
+    /// Waits for the delivery report of an event. If its batch was refused, sends it again as a batch of its own.
     async fn confirm(&self, event: &Event, pending: Pending) -> Result<Position, Unconfirmed> {
         match pending.confirm().await {
             Err(unconfirmed) if unconfirmed.verdict == Verdict::Alone => {
@@ -218,7 +217,7 @@ impl Bridge {
         }
     }
 
-    /// Tells those who watch that an event is confirmed.
+    /// Sends a confirmed event to the viewers of the console.
     fn show(&self, verified: &Verified, event: &Event, position: Position) {
         if let Some(recent) = &self.recent {
             let Position { partition, offset } = position;
@@ -226,14 +225,14 @@ impl Bridge {
         }
     }
 
-    /// Has the topics looked at if a broker does not know this event's topic: somebody deleted it.
+    /// Requests a look at the topics if a broker does not know this topic: somebody deleted it.
     fn note_unknown_topic(&self, event: &Event, unconfirmed: Unconfirmed) {
         if unconfirmed.is_unknown_topic() {
             self.producer.status().topics().unknown(&event.stream.topic);
         }
     }
 
-    /// What a message without confirmation means for its delivery.
+    /// Returns the refusal of a delivery with an unconfirmed message.
     fn refusal(&self, unconfirmed: Unconfirmed) -> Refusal {
         let status = self.producer.status();
         let (outcome, what) = match unconfirmed.verdict {
@@ -256,7 +255,7 @@ impl Bridge {
         Refusal::new(outcome, detail)
     }
 
-    /// The answer when the deadline came before the client's own word.
+    /// Returns the answer at the deadline, if the producer has not reported by then.
     pub(super) fn late(&self) -> Refusal {
         self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: crate::kafka::confirm::NO_WORD })
     }

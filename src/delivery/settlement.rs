@@ -1,8 +1,8 @@
-//! A delivery from its publication to its answer: the answer is given once, and the end is reached without one too.
+//! A delivery from its publication to its answer, and to its last delivery report.
 //!
-//! A [`Settlement`] is a future in the request's own task. When the client hangs up or the deadline comes, dropping it
-//! moves what is left to the runtime: a confirmation is never cut off, the permit is held until the broker has spoken,
-//! and a retry finds the first attempt ([`super::redelivery`]). A [`Tally`] counts each delivery once.
+//! A [`Settlement`] is a future in the task of the request. If the client disconnects or the deadline passes, its drop moves
+//! the rest to the runtime. So a confirmation is never cancelled, the permit is held until the last delivery report, and a
+//! retry finds the first attempt ([`super::redelivery`]). A [`Tally`] counts each delivery once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::action::Kind;
 use crate::outcome::Outcome;
 use crate::telemetry::trace::DeliverySpan;
 
-/// Counts what became of a delivery: its answer, or the end of its settlement if nobody waits for an answer.
+/// Counts a delivery once: at its answer, or at the end of its settlement if the client has gone.
 pub(super) struct Tally {
     origin: Arc<Origin>,
     action_index: Option<usize>,
     span: DeliverySpan,
     /// When the delivery arrived.
     started: Instant,
-    /// The body of a delivery of a change action, by which its retry is recognised.
+    /// The body of a delivery of a change action, which identifies its retry.
     change: Option<Bytes>,
     answered: bool,
 }
@@ -38,7 +38,7 @@ impl Tally {
         Self { origin, action_index, span, started, change: None, answered: false }
     }
 
-    /// Keeps what a retry is recognised by, if byte-equal copies of the delivery say the same.
+    /// Keeps the body if the action is a change, since only then byte-equal deliveries are copies.
     pub(super) fn recognise(&mut self, verified: &Verified) {
         let kind = self.action_index.map(|action_index| self.origin.source.actions.get(action_index).kind());
         self.change = (kind == Some(Kind::Change)).then(|| verified.body.clone());
@@ -55,7 +55,7 @@ impl Tally {
         Identity::of(source, action, body)
     }
 
-    /// Counts the answer; the first is the one that counts.
+    /// Counts the answer, unless one was counted before.
     pub(super) fn answered(&mut self, bridge: &Bridge, result: &Result<Receipt, Refusal>, now: Instant) {
         if std::mem::replace(&mut self.answered, true) {
             return;
@@ -86,15 +86,15 @@ impl Tally {
     }
 }
 
-/// A delivery whose events are with the Kafka client. Dropped before its end, it goes on in the bridge's runtime.
+/// A delivery whose events are in the producer. If dropped before its end, it continues in the bridge's runtime.
 pub(super) struct Settlement<'a, F: Future<Output = Settled> + Send + 'static> {
     bridge: &'a Bridge,
-    /// Both are there until the end, whoever waits for it.
+    /// Both are present until the end.
     settling: Option<(Pin<Box<F>>, Tally)>,
     began: Instant,
 }
 
-/// The end of a settlement, with the bridge that it took along.
+/// The rest of a settlement, with the bridge that it needs.
 pub(super) struct Settled {
     pub(super) bridge: Arc<Bridge>,
     pub(super) result: Result<Receipt, Refusal>,
@@ -107,7 +107,7 @@ impl<'a, F: Future<Output = Settled> + Send + 'static> Settlement<'a, F> {
         Self { bridge, settling: Some((Box::pin(settling), tally)), began }
     }
 
-    /// Answers without waiting any longer; the settlement goes on.
+    /// Answers now; the settlement continues.
     pub(super) fn give_up(mut self, refusal: Refusal) -> Result<Receipt, Refusal> {
         let result = Err(refusal);
         if let Some((_, tally)) = &mut self.settling {

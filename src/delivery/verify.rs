@@ -1,7 +1,7 @@
-//! Verify: whether Nexudus sent a body, by the policy of its source.
+//! Verify: checks the signature of a body by the policy of its source.
 //!
-//! A [`Verified`] is made here and nowhere else, so nothing unsigned reaches a topic unless the source's policy lets it
-//! through, and then it is marked. What lies on the quarantine topic was verified before it was kept there, mark and all.
+//! Only this file makes a [`Verified`]. So an unsigned body reaches a topic only if the policy of its source allows it, and
+//! then its events are marked. A message of the quarantine topic was verified before, and has the mark.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub struct Verified {
     pub(super) received_at: Timestamp,
 }
 
-/// A delivery as the quarantine topic has it.
+/// A delivery from the quarantine topic.
 #[derive(Debug)]
 pub struct Kept {
     pub(super) source: String,
@@ -39,15 +39,15 @@ pub struct Kept {
 }
 
 impl Verified {
-    /// A delivery as it was kept on the quarantine topic, perhaps under a corrected action. The bridge keeps nothing that
-    /// its source did not accept, so the topic stands for the signature, which is not kept itself; whoever may write there
-    /// is trusted with that. Also a record that `catch-up` has read from Nexudus itself, which needs no signature.
+    /// Makes a delivery from a message of the quarantine topic, or from a record that `catch-up` has read from Nexudus. The
+    /// bridge keeps only deliveries that their source accepted, so the signature is not kept. Everybody who may write to the
+    /// quarantine topic is trusted.
     pub(super) fn when_kept(origin: Arc<Origin>, action: Target, kept: Kept) -> Self {
         let Kept { body, warning, trace, received_at, .. } = kept;
         Self { origin, action, body, warning, trace, span: DeliverySpan::default(), received_at }
     }
 
-    /// Its source and action, as the log and the metrics name them.
+    /// Returns the labels of the source and the action for log and metrics.
     pub(super) fn labels(&self) -> (&str, &str) {
         self.origin.metrics.labels(self.action.action_index())
     }
