@@ -1,8 +1,8 @@
-//! The application: wires a configuration into running listeners, and stops them in order.
+//! The application: makes running listeners from a configuration, and stops them in order.
 //!
-//! [`App::build`] fails early and binds before it returns, so that port 0 works and a taken port is an error that names
-//! it. [`App::run`] serves until it is told to stop: not ready, `shutdown_delay` still accepting, then no new
-//! connections, what is in flight confirmed within `shutdown_grace`, the producer flushed.
+//! [`App::build`] binds its addresses before it returns, so that port 0 works and a used port is an error that names it.
+//! [`App::run`] serves until a stop is requested. Then the bridge is not ready, and accepts for `shutdown_delay`. After that it
+//! refuses connections, confirms the deliveries in flight within `shutdown_grace`, and flushes the producer.
 
 pub mod embedded;
 pub mod reload;
@@ -31,17 +31,17 @@ use crate::token::{TokenError, TokenServer};
 use crate::vital::Vital;
 use crate::webhooks::guardian::Guardian;
 
-/// How long the last traces may take to reach the collector once all deliveries are settled: what is left of the grace
-/// period, but no less and no more than this.
+/// Minimum and maximum time for the last traces to reach the collector after all deliveries are settled; between the two it
+/// is the rest of the grace period.
 const LAST_TRACES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
-/// Name of the vital part that a reload starts anew.
+/// Name of the vital part that a reload restarts.
 const TOKENS: &str = "the task that fetches tokens";
 
-/// Connections that may wait to be accepted; the system's own bound lies at 4096 on most.
+/// Length of the accept queue; most systems limit it to 4096.
 const BACKLOG: u32 = 2048;
 
-/// A bridge that listens.
+/// A listening bridge.
 pub struct App {
     config: Config,
     ingress: Listening,
@@ -59,17 +59,17 @@ pub struct App {
     vital: Vital,
 }
 
-/// Why a bridge cannot start.
+/// The reason why a bridge cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// An address cannot be listened on.
+    /// The bridge cannot listen on an address.
     #[error("{key} = {address} cannot be listened on: {error}")]
     Listen {
         /// The setting.
         key: &'static str,
         /// Its value.
         address: SocketAddr,
-        /// The system's word.
+        /// The error of the system.
         error: std::io::Error,
     },
     /// The certificate cannot be used.
@@ -78,10 +78,10 @@ pub enum BuildError {
     /// librdkafka refuses the configuration as a whole.
     #[error("[kafka] is refused by librdkafka: {0}")]
     Kafka(String),
-    /// Traces cannot be sent, wherever the collector is.
+    /// Traces cannot be sent to any collector.
     #[error("[telemetry] cannot be used: {0}")]
     Telemetry(String),
-    /// Tokens cannot be fetched, whatever the token server says.
+    /// Tokens cannot be fetched from any token server.
     #[error("[kafka.oauth] cannot be used: {0}")]
     Token(#[from] TokenError),
 }
@@ -89,16 +89,16 @@ pub enum BuildError {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Everything that was in flight is settled.
+    /// All deliveries in flight were settled.
     Drained,
-    /// The grace period was over first, or a second signal came: so many deliveries were left.
+    /// The grace period ended before, or a second signal came. Holds the number of unsettled deliveries.
     Left(usize),
     /// A listener or another vital part failed; the rest has stopped in order.
     Failed,
 }
 
 impl App {
-    /// Binds and wires everything. Call it inside a tokio runtime, in which it lives.
+    /// Binds the addresses and makes all parts. Must be called inside the tokio runtime of the bridge.
     ///
     /// # Errors
     /// [`BuildError`], before anything is served.
@@ -167,22 +167,22 @@ impl App {
         })
     }
 
-    /// Where deliveries are taken.
+    /// Returns the address of the ingress.
     pub fn ingress_address(&self) -> SocketAddr {
         self.ingress_address
     }
 
-    /// Where metrics and readiness are shown.
+    /// Returns the address of the admin listener.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
-    /// Shows how many lines the log has dropped: because its queue was full, and because they could not be written.
+    /// Exports the number of log lines that were dropped because the queue was full, and because writing failed.
     pub fn count_dropped_lines(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
         self.metrics.count_dropped_lines(dropped);
     }
 
-    /// Serves until `stop` is done or a vital part fails, then stops in order; `abort` being done ends that at once.
+    /// Serves until `stop` completes or a vital part fails, then stops in order. If `abort` completes, stops at once.
     pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
         let Self {
             config,
@@ -256,7 +256,7 @@ struct Stopping<'a> {
 }
 
 impl Stopping<'_> {
-    /// Stops accepting and waits for what is in flight; whether all of it was settled in time.
+    /// Stops accepting and waits for the deliveries in flight. Returns whether all were settled in time.
     async fn stop(self, config: &Ingress) -> bool {
         tracing::info!(reason = self.state.reasons().join("; "), "stopping");
         tokio::time::sleep(config.shutdown_delay).await;
@@ -269,8 +269,8 @@ impl Stopping<'_> {
     }
 }
 
-/// Checks what the configuration cannot know of itself: that librdkafka takes it as a whole, not just each property
-/// alone, and that the certificate can be used. Returns warnings, beside those of the configuration itself.
+/// Checks a configuration further: librdkafka must accept all properties together, and the certificate must be usable.
+/// Returns warnings in addition to those of the configuration itself.
 ///
 /// # Errors
 /// [`BuildError::Kafka`], [`BuildError::Tls`], [`BuildError::Token`], [`BuildError::Telemetry`].

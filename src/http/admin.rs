@@ -1,4 +1,4 @@
-//! The admin listener's answers: metrics, health, readiness. Nothing here asks the cluster; it shows what is known.
+//! The answers of the admin listener: metrics, health, readiness. They show the known state and never ask the cluster.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 
 use super::state::State;
 
-/// `GET /healthz`: the process lives.
+/// `GET /healthz`: 200 while the process runs.
 pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n")
 }
@@ -50,7 +50,7 @@ pub(super) async fn metrics(request: HttpRequest, state: web::Data<State>) -> Ht
     }
 }
 
-/// Whether a client asked for gzip; one that sends no `Accept-Encoding` did not.
+/// Whether a client accepts gzip; a client without `Accept-Encoding` does not.
 fn accepts_gzip(request: &HttpRequest) -> bool {
     let supported = [Encoding::gzip(), Encoding::identity()];
     request.headers().contains_key(header::ACCEPT_ENCODING)

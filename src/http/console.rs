@@ -1,8 +1,8 @@
-//! The console: a page for people, what it shows, and events as they are confirmed.
+//! The console: a page, its state, and a stream of confirmed events.
 //!
-//! The page is one file that loads nothing from elsewhere. It reads its numbers from `/metrics`, and from here what the
-//! metrics do not say. Keys identify people, so nobody else's page may see any of it: no other origin is allowed, and
-//! where the console is on only because the listener is on loopback, a name that could be made to lead here is refused.
+//! The page is one file without external resources. It reads its numbers from `/metrics`, and everything else from here.
+//! Keys identify people, so pages of other origins are refused. If the console is enabled only because the listener is on
+//! loopback, every host name that DNS rebinding can forge is refused, too.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -34,11 +34,11 @@ const PAGE: &str = include_str!("console.html");
 /// Interval of comments in a stream without events, so that neither side takes the other for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// How long what happens is gathered before it is sent: bounds the work for a viewer to some hundred events a second.
+/// Interval of updates in a stream. It bounds the work for a viewer to some hundred events a second.
 const PACE: Duration = Duration::from_millis(200);
 
-/// How long a stream of events lasts before its client has to reconnect, so that a client that does not read gives its
-/// place back. Shorter than a connection may be without a request at work, so that a client that reads sees an orderly end.
+/// Lifetime of a stream; then the client has to reconnect, so that a client that does not read is no viewer for ever.
+/// Shorter than the idle limit of connections, so that a client that reads gets an orderly end.
 const STREAM_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Returns true for a request that may come from a page of this console, by the name that its browser resolved.
@@ -56,19 +56,19 @@ fn leads_nowhere_else(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-/// Why somebody may not see the console.
+/// The reason why a request may not see the console.
 enum Denied {
     Off,
     ByName,
 }
 
-/// The console, for a request that may see it.
+/// Returns the console if the request may see it.
 fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Denied> {
     let console = state.console().ok_or(Denied::Off)?;
     if is_meant(console, http) { Ok(console) } else { Err(Denied::ByName) }
 }
 
-/// The refusal of a request under a name that DNS rebinding could forge, where the console allows none.
+/// Refuses a request with a host name that DNS rebinding can forge, unless the console allows it.
 pub(super) fn refuse_forgeable_name(http: &HttpRequest, state: &State) -> Option<HttpResponse> {
     console(http, state).err().filter(|denied| matches!(denied, Denied::ByName)).map(Denied::answer)
 }
@@ -105,7 +105,7 @@ pub(super) async fn page(http: HttpRequest, state: web::Data<State>) -> HttpResp
     closed(response)
 }
 
-/// `GET /console/state`: what the metrics do not say.
+/// `GET /console/state`: the state that the metrics do not have.
 pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
     let console = match console(&http, &state) {
         Ok(console) => console,
@@ -257,7 +257,7 @@ struct Limits {
     viewers: usize,
 }
 
-/// An outcome for people.
+/// An outcome with its texts.
 #[derive(Serialize)]
 struct Meaning {
     label: &'static str,

@@ -1,8 +1,7 @@
-//! Receive: a request as a delivery, its body read in bounded time and bytes.
+//! Receive: reads a request as a delivery, its body within bounds of time and bytes.
 //!
-//! The head is judged first, so the bridge does not even read the body of a client without a signature. The body is
-//! gathered in one buffer of its own: a slice of the connection's buffer would keep that whole buffer alive until the broker
-//! has answered.
+//! The head is judged first, so the bridge does not read the body of a client without a signature. The body is copied into
+//! a buffer of its own: a slice of the connection's buffer would keep that whole buffer until the broker has answered.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -30,10 +29,10 @@ use crate::event::Trace;
 use crate::outcome::Outcome;
 use crate::signature;
 
-/// What is reserved for a body before its first byte, whatever length it claims.
+/// Maximum capacity that is reserved for a body before its first byte, whatever its `Content-Length`.
 const FIRST_RESERVE_BYTES: usize = 16 * 1024;
 
-/// What a handler needs.
+/// The state of the handlers.
 pub(super) struct Ingress {
     bridge: Arc<Bridge>,
     max_body_bytes: usize,
@@ -86,7 +85,7 @@ pub(super) fn expect(ingress: &Ingress, request: Request) -> Result<Request, Res
 /// A delivery whose head was accepted.
 struct Judged {
     receiving: Receiving,
-    /// The length of the body, if the head tells it.
+    /// The length of the body, if the head has it.
     length: Option<usize>,
     /// Present if the delivery was admitted already.
     permit: Option<Permit>,
@@ -117,7 +116,7 @@ impl<'a> Route<'a> {
 }
 
 impl Ingress {
-    /// Judges a request by its head. The error is the answer to a request that is refused.
+    /// Judges a request by its head. The error is the answer to a refused request.
     fn judge(&self, head: &RequestHead, path: &str) -> Result<Judged, Response<BoxBody>> {
         let Some(route) = Route::of(path) else { return Err(elsewhere().into()) };
         if head.method != Method::POST {
@@ -180,7 +179,7 @@ fn token(query: &str) -> Token<'_> {
     }
 }
 
-/// Returns the length of the body, if the head tells it, unless the body cannot be taken.
+/// Returns the length of the body if the head has it. The error is the refusal of a body that cannot be read.
 fn acceptable_length(head: &RequestHead, max_body_bytes: usize) -> Result<Option<usize>, Refusal> {
     let encodes_nothing = |coding: &[u8]| {
         [&b""[..], b"identity", b"utf-8"].iter().any(|known| coding.eq_ignore_ascii_case(known))
@@ -193,7 +192,7 @@ fn acceptable_length(head: &RequestHead, max_body_bytes: usize) -> Result<Option
     if length.is_some_and(|length| length > max_body_bytes) {
         return Err(too_large(max_body_bytes));
     }
-    // actix-web takes everything that follows as the body, whatever length the head tells: the next request, too.
+    // actix-web takes everything that follows as the body, whatever length the head has: the next request, too.
     let is_websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
     if head.headers.get_all(header::UPGRADE).any(is_websocket) {
         return Err(Refusal::new(Outcome::Upgrade, "WebSockets are not offered"));
@@ -208,7 +207,7 @@ fn too_large(max_body_bytes: usize) -> Refusal {
     )
 }
 
-/// The refusal of a delivery that [`Admission`](crate::delivery::admission::Admission) does not let in.
+/// Returns the refusal of a delivery by [`Admission`](crate::delivery::admission::Admission).
 fn not_admitted(outcome: Outcome) -> Refusal {
     let detail = match outcome {
         Outcome::ShuttingDown => "the bridge is stopping; another replica or a retry will take it",
@@ -217,7 +216,7 @@ fn not_admitted(outcome: Outcome) -> Refusal {
     Refusal::new(outcome, detail)
 }
 
-/// Why there is no body.
+/// The reason why there is no body.
 enum Unread {
     /// It is refused.
     Refused(Refusal),
@@ -269,7 +268,7 @@ impl Ingress {
     }
 }
 
-/// Throws a body away that has arrived with its head; false if some of it is still to come.
+/// Discards a body that has arrived with its head; returns false if a part has not arrived yet.
 async fn is_thrown_away(payload: &mut web::Payload) -> bool {
     let whole = async {
         loop {
@@ -282,8 +281,8 @@ async fn is_thrown_away(payload: &mut web::Payload) -> bool {
     second_look(pin!(whole)).await == Some(true)
 }
 
-/// What a future has for those who look twice. A body that came with its head is handed over between the two looks, and
-/// most do: a timer is set only for the others.
+/// Polls a future twice before a timer is set. Most bodies arrive with their head and are ready at the second poll, so only
+/// the others need a timer.
 async fn second_look<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut looked = false;
     poll_fn(move |context| match future.as_mut().poll(context) {

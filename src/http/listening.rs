@@ -1,7 +1,7 @@
-//! A listener at work: actix-web in a system of its own, on threads of its own.
+//! A running listener: actix-web in a system and threads of its own.
 //!
-//! Inside an actix system each worker is an arbiter, which is woken once for a batch of confirmations. Without one,
-//! workers are woken through their event loop for each: a system call a delivery more, a tenth of all its work.
+//! Inside an actix system each worker is an arbiter, which one wake-up serves for a batch of confirmations. Without a system
+//! each confirmation wakes the event loop: one more system call per delivery, a tenth of its processor time.
 
 use std::io;
 use std::sync::mpsc;
@@ -18,7 +18,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Starts what `server` makes on a new thread called `name`.
+    /// Starts the server that `server` makes on a new thread called `name`.
     pub(super) fn start(
         name: &str,
         server: impl FnOnce() -> io::Result<Server> + Send + 'static,
@@ -29,7 +29,7 @@ impl Listening {
             System::new().block_on(async move {
                 match server() {
                     Ok(server) => {
-                        // Whoever waits for these has gone only if the program ends.
+                        // The receivers are gone only at the end of the program.
                         started.send(Ok(server.handle())).ok();
                         ended.send(server.await).ok();
                     }
@@ -41,12 +41,12 @@ impl Listening {
         Ok(Self { handle, ended: has_ended })
     }
 
-    /// Takes no connection any more and waits for those that there are; not `graceful`: ends them.
+    /// Stops accepting. Waits for open connections if `graceful`, else closes them.
     pub async fn stop(&self, graceful: bool) {
         self.handle.stop(graceful).await;
     }
 
-    /// Waits until it has ended by itself, which is a failure.
+    /// Waits until the listener ends by itself, which is a failure.
     pub async fn failed(&mut self) -> io::Error {
         match (&mut self.ended).await {
             Ok(Err(error)) => error,

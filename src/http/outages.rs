@@ -1,4 +1,4 @@
-//! `/outages` on the admin listener: since when events are missing, and which of it a catch-up has read.
+//! `/outages` on the admin listener: outages whose events are missing, and the ranges that a catch-up has read.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
@@ -13,7 +13,7 @@ pub(super) async fn list(state: web::Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(state.outages.report())
 }
 
-/// `POST /outages/covered`: a catch-up tells which ranges of time it has read. The body has to be declared as JSON, which no page of
+/// `POST /outages/covered`: a catch-up reports the ranges of time that it has read. The body must be declared as JSON, which no page of
 /// another origin can do without a preflight request, and those are not answered.
 pub(super) async fn cover(http: HttpRequest, state: web::Data<State>, body: web::Bytes) -> HttpResponse {
     if let Some(refusal) = console::refuse_forgeable_name(&http, &state) {

@@ -1,4 +1,4 @@
-//! Respond: the bridge's word on a delivery as an HTTP answer; refusals as problem documents (RFC 9457).
+//! Respond: makes the HTTP answer to a delivery; refusals are problem documents (RFC 9457).
 
 use actix_web::HttpResponse;
 use actix_web::body::BoxBody;
@@ -24,7 +24,7 @@ pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     }
 }
 
-/// The answer to a delivery whose body was not read to its end: the connection cannot be used any more.
+/// The answer to a delivery whose body was not read to its end; it closes the connection.
 pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
     closing(refuse(refusal))
 }

@@ -1,7 +1,6 @@
-//! The server behind both listeners, put together from actix-web's parts, with every bound on a connection.
+//! The server of both listeners, made of actix-web's parts, with all limits of a connection.
 //!
-//! `HttpServer` would do the same but for one thing: it gives no hold of a whole connection, which [`super::idle`]
-//! needs.
+//! `HttpServer` does the same, but gives no access to a whole connection, which [`super::idle`] needs.
 
 use std::fmt::Debug;
 use std::future::ready;
@@ -24,35 +23,35 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::idle::{Connection, until_idle};
 
-/// How long a client may take to send the head of a connection's first request.
+/// Time-out of the head of a connection's first request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client may take to agree on TLS.
+/// Time-out of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may idle between requests; above the minute of common load balancers.
+/// Keep-alive: time-out between requests; above the minute of common load balancers.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How long a connection may be without a request at work, whatever its client does; above the former, which ends idle
-/// ones in order.
+/// Maximum time without a request in progress, whatever the client does; above the keep-alive, which closes idle
+/// connections in order.
 const MAX_IDLE: Duration = Duration::from_secs(80);
 
-/// How long a client may take to read an answer's end.
+/// Time-out of a client that reads the last bytes of a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// In what the listeners differ.
+/// The settings in which the listeners differ.
 pub(super) struct Options<E> {
-    /// Threads; as many as processors if not given.
+    /// Number of threads; the number of processors if `None`.
     pub(super) workers: Option<usize>,
-    /// How long an orderly stop waits for connections.
+    /// Time that a graceful stop waits for connections.
     pub(super) stops_within: Duration,
-    /// Without it, plain HTTP is spoken.
+    /// The certificate; `None` for plain HTTP.
     pub(super) tls: Option<ServerConfig>,
     /// Judges a request with `Expect: 100-continue` before the answer 100: `app` gets the request, the client the error.
     pub(super) expect: E,
 }
 
-/// A server on `listener` for what `app` makes, once for each thread.
+/// Makes a server on `listener`. It calls `app` once per thread.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -92,7 +91,7 @@ where
     Ok(builder.run())
 }
 
-/// `app` over connections of either kind, with the bounds that actix-web has.
+/// Serves `app` over TCP or TLS connections, with the limits that actix-web has.
 fn http<T, F, I, S, B>(
     app: &F,
     stopping: &GracefulShutdownSignal,

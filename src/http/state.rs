@@ -1,4 +1,4 @@
-//! State of the admin listener: what `/metrics`, `/readyz` and the console show. Reading it asks nothing of the cluster.
+//! The state behind `/metrics`, `/readyz` and the console. Reading it never asks the cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ impl State {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Ends the streams of viewers, which would delay the end.
+    /// Ends the streams of viewers, which would delay the stop.
     pub fn end(&self) {
         if let Some(console) = &self.console {
             console.end();
@@ -59,7 +59,7 @@ impl State {
         }
     }
 
-    /// The console, if there is one.
+    /// Returns the console if it is enabled.
     pub(super) fn console(&self) -> Option<&Console> {
         self.console.as_ref()
     }
@@ -95,7 +95,7 @@ impl State {
 pub(super) struct Readiness {
     pub(super) ready: bool,
     reasons: Vec<String>,
-    /// Topics that the cluster does not have, those that it refuses among them.
+    /// Topics that the cluster does not have, refused ones included.
     missing_topics: Vec<String>,
     /// Topics that Kafka refused to create.
     refused_topics: Vec<RefusedTopic>,

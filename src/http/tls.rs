@@ -1,4 +1,4 @@
-//! TLS on the ingress: a certificate that can be replaced while connections go on.
+//! TLS on the ingress: a certificate that can be replaced while connections continue.
 //!
 //! The chain and the key are PEM files. New handshakes get the pair that was read last. A pair that cannot be used is
 //! refused, and the former certificate stays.
@@ -22,7 +22,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
 use crate::config;
 use crate::metrics::Metrics;
 
-/// A certificate that ends sooner is worth a warning, in seconds; the alert of `deploy/prometheus` has the same bound.
+/// Remaining lifetime in seconds below which a certificate causes a warning; the alert of `deploy/prometheus` has the same bound.
 const ENDS_SOON: i64 = 14 * 86_400;
 
 /// The ingress's certificate.
@@ -38,7 +38,7 @@ pub struct Certificate {
     metrics: Arc<Metrics>,
 }
 
-/// When a certificate is valid, as Unix time.
+/// The validity of a certificate, as Unix time.
 #[derive(Debug, Clone, Copy)]
 struct Validity {
     not_before: i64,

@@ -1,8 +1,9 @@
-//! Spans on their way to a collector (OTLP): a bounded queue, a thread, and a runtime of their own.
+//! Export of spans to a collector (OTLP): a bounded queue, a thread, and a runtime of their own.
 //!
-//! A delivery never waits for any of it: what finds the queue full is lost and counted, and so is what the collector
-//! does not take in time. The SDK's thread gathers batches; the connection lives on a runtime beside it, so that neither
-//! the kind of runtime around the bridge nor its end matters here. The SDK reads the standard `OTEL_…` variables itself.
+//! A delivery never waits for the export. A span is lost and counted if the queue is full or if the collector does not take
+//! it in time. The SDK's batch processor has a queue of its own, which drops spans without a count, so [`Bounded`] counts
+//! before it. The SDK's thread makes batches. The connection has a runtime of its own, so that it does not depend on the
+//! bridge's. The SDK reads the standard `OTEL_…` variables itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,20 +27,20 @@ use super::limit::LogLimit;
 use crate::config::{OtlpProtocol, Telemetry};
 use crate::outgoing;
 
-/// How many finished spans may wait for the collector: some thousand deliveries, a few MB.
+/// Maximum number of finished spans that wait for the collector: some thousand deliveries, a few MB.
 const QUEUE: usize = 2048;
 
-/// How many spans the collector gets at once.
+/// Maximum number of spans in one request to the collector.
 const BATCH: usize = 512;
 
-/// How long a batch may take, repeated attempts included; the exporter's own bound (`OTEL_EXPORTER_OTLP_TIMEOUT`, 10 s)
+/// Time-out of a batch, retries included; the exporter's own bound (`OTEL_EXPORTER_OTLP_TIMEOUT`, 10 s)
 /// comes first.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_OUT: Duration = Duration::from_secs(30);
 
-/// Makes spans and sends them, until it is told to shut down.
+/// Returns a provider that makes spans and exports them until its shutdown.
 ///
 /// # Errors
-/// What is wrong with the settings, the standard variables or the system's certificates.
+/// The mistake in the settings, the standard variables or the system's certificates.
 pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, String> {
     outgoing::use_ring();
     let mut runtime = runtime::Builder::new_multi_thread();
@@ -51,7 +52,7 @@ pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, Strin
     };
     let queue = Arc::new(Queue::default());
     let exporter = Exporter { collector, runtime: Some(runtime), queue: Arc::clone(&queue) };
-    // What is handed over has passed our own bound, so the SDK's, which tells nobody, is never met.
+    // Larger than our own bound, so the SDK never drops a span without a count.
     let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE + BATCH);
     let batches = batches.with_max_export_batch_size(BATCH).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
@@ -77,7 +78,7 @@ fn collector(telemetry: &Telemetry) -> Result<SpanExporter, String> {
             if secure { grpc.with_tls_config(tls()).build() } else { grpc.build() }
         }
         OtlpProtocol::HttpProtobuf => {
-            let client = outgoing::client(&telemetry.otlp_endpoint).timeout(PATIENCE);
+            let client = outgoing::client(&telemetry.otlp_endpoint).timeout(TIME_OUT);
             let client = client.build().map_err(outgoing::cause)?;
             let path = if endpoint.ends_with("/v1/traces") { "" } else { "/v1/traces" };
             let endpoint = format!("{endpoint}{path}");
@@ -87,7 +88,7 @@ fn collector(telemetry: &Telemetry) -> Result<SpanExporter, String> {
     built.map_err(|error| error.to_string())
 }
 
-/// Who speaks: this program, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` say otherwise.
+/// Returns the resource: this program, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` name another.
 fn resource() -> Resource {
     let ours = [
         KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
@@ -105,11 +106,11 @@ fn resource() -> Resource {
     }
 }
 
-/// What waits for the collector, and what was lost.
+/// The spans that wait for the collector, and the lost ones.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: AtomicUsize,
-    /// Since the last line of the log about it.
+    /// Number of lost spans since the last log line about them.
     lost: AtomicU64,
     failing: AtomicBool,
     line: LogLimit,
@@ -146,7 +147,7 @@ impl Queue {
     }
 }
 
-/// The SDK's batches behind a queue that counts what it loses.
+/// The SDK's batch processor behind a bound that counts lost spans.
 #[derive(Debug)]
 struct Bounded {
     processor: BatchSpanProcessor,
@@ -175,11 +176,11 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// The way to the collector. Used on the SDK's thread, which may block.
+/// The exporter. Runs on the SDK's thread, which may block.
 #[derive(Debug)]
 struct Exporter {
     collector: SpanExporter,
-    /// There until the end.
+    /// Present until the drop.
     runtime: Option<Runtime>,
     queue: Arc<Queue>,
 }
@@ -190,8 +191,8 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
         self.queue.leave(spans);
         let Some(runtime) = &self.runtime else { return Err(OTelSdkError::AlreadyShutdown) };
         let sent = runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, self.collector.export(batch)).await })
-            .unwrap_or(Err(OTelSdkError::Timeout(PATIENCE)));
+            .block_on(async { tokio::time::timeout(TIME_OUT, self.collector.export(batch)).await })
+            .unwrap_or(Err(OTelSdkError::Timeout(TIME_OUT)));
         match &sent {
             Ok(()) => self.queue.sent(),
             Err(error) => self.queue.not_sent(spans, error),
@@ -211,7 +212,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
 impl Drop for Exporter {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background(); // a collector that is silent holds nobody
+            runtime.shutdown_background(); // a silent collector must not delay the stop
         }
     }
 }

@@ -1,10 +1,9 @@
-//! The log: its format, its level and its bounds. Written to standard error, so that data on standard output stays clean.
+//! The log: its format, level and bounds. It goes to standard error, since commands write data to standard output.
 //!
-//! A thread writes the lines (`writer`), so nothing that logs ever waits for standard error or fails with it.
+//! A thread writes the lines (`writer`), so logging never waits for standard error and never fails.
 //!
-//! `docs/observability.md` lists the fields. Their names never change; the text of `message` may
-//! change. A library's lines are not ours to bound one by one, and a stranger's connections can cause some, so each of
-//! them comes once in [`INTERVAL`](super::limit::INTERVAL) at most.
+//! `docs/observability.md` lists the fields. Their names never change; the text of `message` may change. Clients can cause
+//! lines of libraries, so each of these lines is written at most once in [`INTERVAL`](super::limit::INTERVAL).
 
 mod writer;
 
@@ -58,7 +57,7 @@ pub fn start(log: &Log) -> io::Result<Logger> {
     let filter = EnvFilter::try_new(directives(&log.level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let stderr = io::stderr();
     let colour = anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
-    // Not `Stderr`, whose lock a blocked write would hold against everybody else that prints.
+    // Not `Stderr`: a blocked write would hold its lock, and every other print would wait.
     let queue = Queue::start(File::from(stderr.as_fd().try_clone_to_owned()?))?;
     let lines = fmt().with_env_filter(filter).with_writer(Arc::clone(&queue)).with_ansi(colour);
     let lines = lines.log_internal_errors(false); // else it would print them itself, and panic where it cannot
@@ -76,7 +75,7 @@ pub fn start(log: &Log) -> io::Result<Logger> {
     Ok(Logger { queue })
 }
 
-/// Must not panic itself: that would abort the process.
+/// Logs a panic. It must not panic itself: that would abort the process.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let error = panic.payload_as_str().unwrap_or_default();
@@ -98,7 +97,7 @@ fn directives(level: &str) -> String {
 /// The part of `actix-http` whose errors are those of clients.
 const CLIENTS_ERRORS: &str = "actix_http::h1::dispatcher";
 
-/// Bounds the lines of libraries, each by its place in their code. Who asks for `debug` or `trace` gets all of those.
+/// Limits the lines of libraries by their place in the code. Lines of `debug` and `trace` are not limited.
 #[derive(Default)]
 struct Others {
     limits: LogLimits<Identifier>,
@@ -163,7 +162,7 @@ mod tests {
         let lines = fmt::layer().with_writer(move || writer.clone());
         tracing::subscriber::with_default(registry().with(lines).with(Others::default()), || {
             for _ in 0..100 {
-                tracing::error!(target: "actix_http", "a stranger's");
+                tracing::error!(target: "actix_http", "a client's");
                 tracing::info!(target: "actix_http", "another");
                 tracing::warn!("ours");
                 tracing::debug!(target: "actix_http", "asked for");
@@ -171,7 +170,7 @@ mod tests {
         });
         let text = String::from_utf8(written.0.lock().clone()).unwrap();
         let lines_with = |words: &str| text.lines().filter(|line| line.contains(words)).count();
-        let counts = ["a stranger's", "another", "ours", "asked for"].map(lines_with);
+        let counts = ["a client's", "another", "ours", "asked for"].map(lines_with);
         assert_eq!(counts, [1, 1, 100, 100], "{text}");
     }
 }

@@ -1,5 +1,5 @@
-//! What the bridge tells those who run it, beside its metrics: the [`log`], in bounded amount ([`limit`]), and
-//! [`trace`]s of deliveries, which `export` sends to a collector.
+//! Telemetry beside the metrics: the [`log`] with its rate limits ([`limit`]), and [`trace`]s of deliveries, which
+//! `export` sends to a collector.
 
 mod export;
 pub mod limit;

@@ -1,9 +1,9 @@
 //! Traces of deliveries: a SERVER span for each, and below it a PRODUCER span for each attempt to publish its events.
 //!
-//! Names and attributes are OpenTelemetry's semantic conventions for HTTP and messaging. A trace goes on from the
-//! request's `traceparent` and into the messages' headers, so that consumers can go on with it. Nothing of a body, a key,
-//! a token or a query is in a span. Where traces are off there is no [`Traces`], each [`DeliverySpan`] is `None`, and
-//! nothing is allocated or made; a valid trace context is passed on as it came.
+//! Names and attributes are OpenTelemetry's semantic conventions for HTTP and messaging. A trace continues
+//! from the request's `traceparent` into the headers of the messages. No span holds a body, a key, a token or a query. If
+//! traces are disabled there is no [`Traces`], each [`DeliverySpan`] is `None`, and nothing is allocated; a valid trace
+//! context is passed on unchanged.
 
 use std::fmt::Debug;
 use std::str;
@@ -23,16 +23,16 @@ use crate::config::Telemetry;
 use crate::event::{Event, Trace};
 use crate::outcome::{Outcome, QuarantineReason};
 
-/// Makes spans, and sends them to the collector.
+/// Makes spans and exports them to the collector.
 #[derive(Debug)]
 pub struct Traces {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-    /// `http` or `https`, as the ingress speaks.
+    /// Scheme of the ingress: `http` or `https`.
     scheme: &'static str,
 }
 
-/// A delivery's span, shared by those who answer the delivery and those who publish its events. Its end is the answer.
+/// The span of a delivery, shared by its answer and its publication. It ends with the answer.
 #[derive(Debug, Clone, Default)]
 pub struct DeliverySpan(Option<Arc<Delivery>>);
 
@@ -40,17 +40,17 @@ pub struct DeliverySpan(Option<Arc<Delivery>>);
 struct Delivery {
     tracer: SdkTracer,
     context: Context,
-    /// The request came with a trace of its own.
+    /// Whether the request had a trace context.
     continued: bool,
 }
 
-/// The span of an attempt to publish events to a topic, from the Kafka client's queue to the broker's word.
+/// The span of an attempt to publish events to a topic, from the producer's queue to the delivery reports.
 #[derive(Debug, Default)]
 #[must_use = "it ends with the broker's word"]
 pub struct Sending(Option<Box<Span>>);
 
 impl Traces {
-    /// Starts sending spans to a collector, which need not be there yet.
+    /// Starts to export spans to a collector, which may be down.
     ///
     /// # Errors
     /// What is wrong with the settings, the standard variables or the system's certificates.
@@ -80,7 +80,7 @@ impl Traces {
         DeliverySpan(Some(Arc::new(Delivery { tracer: self.tracer.clone(), context, continued })))
     }
 
-    /// Sends what has not been sent yet, for no longer than `time_out`; spans that end later are lost. Blocks.
+    /// Exports the remaining spans, within `time_out`; spans that end later are lost. Blocks.
     pub fn stop(&self, time_out: Duration) {
         if let Err(error) = self.provider.shutdown_with_timeout(time_out) {
             tracing::warn!(%error, "the last traces are lost");
@@ -89,7 +89,7 @@ impl Traces {
 }
 
 impl DeliverySpan {
-    /// Ends it with the answer. Where several end it, the first counts.
+    /// Ends the span with the answer. Only the first call has an effect.
     pub fn answered(&self, (source, action): (&str, &str), outcome: Outcome, detail: &str) {
         let Some(delivery) = &self.0 else { return };
         let span = delivery.context.span();
@@ -100,7 +100,7 @@ impl DeliverySpan {
         span.set_attribute(KeyValue::new("nexudus.action", action.to_owned()));
         span.set_attribute(KeyValue::new("nexudus.outcome", outcome.label()));
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(outcome.status())));
-        // By the conventions, what is the client's fault is no error of a server's.
+        // By the conventions, an error of the client is no error of the server's span.
         if outcome.status() >= 500 {
             span.set_attribute(KeyValue::new("error.type", outcome.label()));
             span.set_status(Status::error(detail.to_owned()));
@@ -125,7 +125,7 @@ impl DeliverySpan {
         }
         let span = span.start_with_context(&delivery.tracer, &delivery.context);
         let context = span.span_context();
-        // Nobody will see this span: consumers go on from the one that the request named, if it named one.
+        // This span is not exported: consumers continue from the span of the request, if it named one.
         let unseen = !context.is_sampled() && delivery.continued;
         if context.is_valid() && !unseen {
             let trace = passed_on(context);
@@ -136,7 +136,7 @@ impl DeliverySpan {
 }
 
 impl Sending {
-    /// Notes why the events are for the quarantine topic.
+    /// Adds the reason of the quarantine.
     pub fn because(&mut self, reason: QuarantineReason) {
         if let Some(span) = &mut self.0 {
             span.set_attribute(KeyValue::new("nexudus.quarantine_reason", reason.label()));
@@ -153,7 +153,7 @@ impl Sending {
         span.end();
     }
 
-    /// Ends it: not all events were confirmed. `error` is the Kafka client's name for the reason.
+    /// Ends the span: not all events were confirmed. `error` is librdkafka's name of the reason.
     pub fn failed(self, error: impl Debug) {
         let Some(mut span) = self.0 else { return };
         span.set_attribute(KeyValue::new("error.type", format!("{error:?}")));
