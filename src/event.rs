@@ -18,7 +18,7 @@ use uuid::fmt::Hyphenated;
 pub use self::trace::Trace;
 use crate::outcome::{QuarantineReason, SignatureWarning};
 
-/// What the events of a source and an action have in common. Made at start, shared by all of them.
+/// The attributes that all events of a source and an action share. Made at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream {
     /// The topic's full name.
@@ -68,7 +68,7 @@ pub const TOMBSTONE: &str = "nexudus-tombstone";
 /// One message for Kafka.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Where it goes, and of what kind it is.
+    /// Its topic and type.
     pub stream: Arc<Stream>,
     /// The message key; without one the partition is left to chance.
     pub key: Option<Bytes>,
@@ -78,7 +78,7 @@ pub struct Event {
     pub attributes: Attributes,
 }
 
-/// What the message headers say about an event.
+/// The message headers of an event.
 #[derive(Debug, Clone)]
 pub struct Attributes {
     /// `ce_id`.
@@ -119,7 +119,7 @@ pub enum EventId {
 }
 
 impl EventId {
-    /// The text, made in `buffer` where it is not there already.
+    /// Returns the text; writes it to `buffer` if it does not exist yet.
     pub fn text<'a>(&'a self, buffer: &'a mut [u8; Hyphenated::LENGTH]) -> &'a str {
         match self {
             Self::Content(fingerprint) => fingerprint.as_str(),

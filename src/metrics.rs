@@ -30,7 +30,7 @@ use crate::action::Actions;
 use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
 use crate::signature::Form;
 
-/// What an unknown source or action is called in a label.
+/// Label value of an unknown source or action.
 pub const UNKNOWN: &str = "unknown";
 
 /// From a fast local broker to the default confirm time-out and beyond.
@@ -73,7 +73,7 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// Configured topics that the cluster does not have.
     pub topics_missing: IntGauge,
-    /// What is known of the webhooks in Nexudus.
+    /// Metrics of the webhooks in Nexudus.
     pub control: ControlMetrics,
 }
 
@@ -317,7 +317,7 @@ impl Metrics {
         }
     }
 
-    /// Notes when the ingress's certificate expires, as Unix time. Without a certificate there is no such series.
+    /// Sets the expiry of the ingress's certificate, as Unix time. Without a certificate there is no such series.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         let name = "tls_certificate_not_after_timestamp_seconds";
         let help = "Expiry of the certificate of the ingress, as Unix time.";
@@ -336,7 +336,7 @@ impl Metrics {
         self.reloads[usize::from(ok)].inc();
     }
 
-    /// Replaces what is known of the brokers.
+    /// Replaces the series of the brokers.
     pub fn set_brokers<'a>(&self, brokers: impl Iterator<Item = BrokerSample<'a>>) {
         let mut known = self.brokers.lock();
         let mut present = BTreeSet::new();

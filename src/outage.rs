@@ -21,9 +21,9 @@ pub struct Outage {
     pub action: String,
     /// The record's number.
     pub webhook_id: i64,
-    /// The last success before the outage, else when the webhook was created.
+    /// Time of the last success before the outage, else of the creation of the webhook.
     pub since: Timestamp,
-    /// When the webhook was seen active again; none while it is disabled.
+    /// Time at which the webhook was active again; none while it is disabled.
     pub until: Option<Timestamp>,
     /// Whether `catch-up` can read the events of this action.
     pub readable: bool,
@@ -60,7 +60,7 @@ pub struct Report {
     pub started: Timestamp,
     /// The outages, by source and action.
     pub outages: Vec<Outage>,
-    /// The command that reads back what can be read; none if there is nothing.
+    /// The command that reads the missing events back; none if none can be read.
     pub command: Option<String>,
 }
 
@@ -96,12 +96,12 @@ impl Outages {
         }
     }
 
-    /// Forgets the outages of webhooks that nobody wants any more.
+    /// Removes the outages of webhooks that are not wanted any more.
     pub fn retain(&self, is_wanted: impl Fn(&str, &str) -> bool) {
         self.kept().by_name.retain(|(source, action), _| is_wanted(source, action));
     }
 
-    /// Notes a disabled webhook. An outage that is not covered yet goes on: its earliest time stays.
+    /// Notes a disabled webhook. An uncovered outage continues: its earliest time stays.
     pub fn disabled(&self, outage: Outage) {
         let name = (outage.source.clone(), outage.action.clone());
         let mut kept = self.kept();
@@ -117,7 +117,7 @@ impl Outages {
         Some(outage.clone())
     }
 
-    /// Takes off the outages what a catch-up has read. An outage that goes on beyond it begins anew at its end.
+    /// Removes the range that a catch-up has read. An outage that continues after the range begins at its end.
     pub fn cover(&self, ranges: &[Covered]) {
         let mut kept = self.kept();
         for Covered { source, action, since, until } in ranges {
@@ -133,7 +133,7 @@ impl Outages {
         }
     }
 
-    /// All that is kept.
+    /// Returns all outages.
     pub fn report(&self) -> Report {
         let kept = self.kept();
         let outages: Vec<Outage> = kept.by_name.values().cloned().collect();

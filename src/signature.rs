@@ -76,7 +76,7 @@ impl SigningKey {
         hex::encode_upper(mac.finalize().into_bytes())
     }
 
-    /// Whether `signature` is right for `body`, and over which form of it. Compares in constant time.
+    /// Returns the form of `body` for which `signature` is right; `None` if it is wrong. Compares in constant time.
     pub fn verify(&self, body: &[u8], signature: &Signature) -> Option<Form> {
         let unmarked = body.strip_prefix(BYTE_ORDER_MARK);
         unmarked.into_iter().chain([body]).find_map(|text| self.form_of(text, signature))

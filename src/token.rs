@@ -25,17 +25,17 @@ use crate::{lenient, outgoing};
 /// How long the token server may take for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a token lives whose server says nothing about it.
+/// Assumed lifetime of a token whose answer has none.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(300);
 
-/// The most that is read of an answer. Tokens with many groups in them have some kilobytes.
+/// Maximum size of an answer. Tokens with many groups have some kilobytes.
 const MAX_ANSWER_BYTES: usize = 128 * 1024;
 
 /// A token server, as one client of it.
 pub struct TokenServer {
     http: Client,
     oauth: OAuth,
-    /// Whether the credentials go into the body, since the server did not know us by the header.
+    /// Whether the credentials go into the body, because the server refused them in the header.
     in_body: AtomicBool,
 }
 
@@ -48,7 +48,7 @@ pub struct Token {
     expires: SystemTime,
 }
 
-/// Why there is no token. Names neither a host nor what the server said.
+/// The reason why there is no token. Holds neither a host nor text of the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// No HTTP client can be made: in practice, the system has no certificate authorities to check https against.
@@ -63,12 +63,12 @@ pub enum TokenError {
     /// No answer within [`PATIENCE`].
     #[error("the token server does not answer")]
     Silent,
-    /// It does not give us a token: a wrong secret, a scope that it does not know, or trouble of its own.
+    /// The server refuses a token: a wrong secret, an unknown scope, or an error of its own.
     #[error("the token server refuses with {status}{}", .code.map(|code| format!(" {code}")).unwrap_or_default())]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The error's code, where it is one that standards know.
+        /// The code of the error if a standard defines it.
         code: Option<&'static str>,
     },
     /// An answer without a token that we could use.
@@ -100,7 +100,7 @@ impl TokenError {
 }
 
 impl TokenServer {
-    /// A client of the token server; it connects when it is first asked.
+    /// A client of the token server. It connects at the first request.
     ///
     /// # Errors
     /// [`TokenError::Client`].
@@ -201,7 +201,7 @@ impl Token {
         self.value.expose_secret()
     }
 
-    /// Whose it is: the claim `sub` where the token is a JWT that has it, else the client's identifier.
+    /// The owner: the claim `sub` if the token is a JWT with it, else the client's identifier.
     pub fn principal(&self) -> &str {
         &self.principal
     }
@@ -217,7 +217,7 @@ impl Token {
     }
 }
 
-/// What a JWT says of itself. It is not verified: that is the broker's business.
+/// The claims of a JWT. The broker verifies it, not the bridge.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Claims {
@@ -226,7 +226,7 @@ struct Claims {
 }
 
 impl Claims {
-    /// The claims of a token that is a JWT; of any other, none.
+    /// Returns the claims of a JWT; `None` for any other token.
     fn of(token: &str) -> Self {
         let payload = token.split('.').nth(1).unwrap_or_default().trim_end_matches('=');
         let json = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();

@@ -29,7 +29,7 @@ impl Vital {
         Part { name, failure: self.failure.clone() }
     }
 
-    /// Why the bridge cannot go on; `None` while it can.
+    /// The reason why the bridge must end; `None` while all vital parts run.
     pub fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }

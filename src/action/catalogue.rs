@@ -16,15 +16,15 @@ pub struct Entry {
     pub name: &'static str,
     /// The kind of record that a delivery of this action carries.
     pub entity: &'static str,
-    /// What happened to it.
+    /// The verb of the action.
     pub verb: &'static str,
     /// Whether byte-equal records of this action are copies of one event.
     pub kind: Kind,
-    /// The help centre's label; empty if it has none.
+    /// The label in the help centre; empty without one.
     pub display: &'static str,
-    /// The older documentation's label; empty if it has none.
+    /// The label in the older documentation; empty without one.
     pub legacy: &'static str,
-    /// Where Nexudus's API keeps the records.
+    /// The path of the records in Nexudus's API.
     pub api_path: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Actions: what a webhook reports, and which ones a source takes.
+//! Actions: the events that a webhook reports, and the list of each source.
 //!
 //! An [`Action`] is a value of Nexudus's `eWebhookAction`: one of the [`catalogue`], or one that the configuration
 //! names in `extra_actions` because the catalogue does not know it yet. [`Actions`] is the list of a source, looked up
@@ -47,7 +47,7 @@ pub enum InvalidAction {
     Reserved(String),
 }
 
-/// The longest action name that is looked up; the catalogue's longest has 36 bytes.
+/// Maximum length of an action name in a look-up; the longest in the catalogue has 36 bytes.
 pub const MAX_NAME_BYTES: usize = 100;
 
 /// The name behind `{prefix}` of the quarantine topic.
@@ -62,7 +62,7 @@ impl Action {
         }
     }
 
-    /// Nexudus's number for it, where the catalogue has it.
+    /// Returns Nexudus's number if the catalogue has the action.
     pub fn number(&self) -> Option<u16> {
         match self {
             Self::Known(entry) => Some(entry.id),
@@ -70,7 +70,7 @@ impl Action {
         }
     }
 
-    /// Change or signal. What the catalogue does not know may be a signal, so it is treated as one.
+    /// Returns the kind. An action outside the catalogue may be a signal, so it counts as one.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Known(entry) => entry.kind,
@@ -144,7 +144,7 @@ impl Actions {
         self.list.iter()
     }
 
-    /// The name that somebody who wrote `text` most likely meant: by a label of Nexudus's documentation, or by spelling.
+    /// Returns the nearest name to `text`: by a label of Nexudus's documentation, or by spelling.
     pub fn nearest(&self, text: &str) -> Option<&str> {
         const ALIKE: f64 = 0.6; // below this, suggestions look random
         if text.len() > MAX_NAME_BYTES {

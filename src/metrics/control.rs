@@ -8,7 +8,7 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::{one, unix_seconds, vec};
 
-/// What is known of Nexudus's side. Nothing of it shows before something is known.
+/// Metrics of the webhooks in Nexudus. None is exported before the first look.
 #[derive(Debug)]
 pub struct ControlMetrics {
     registry: Registry,
@@ -38,7 +38,7 @@ struct Shown {
 pub struct WebhookSeries {
     /// Source, action and the number of the webhook's record.
     pub labels: [String; 3],
-    /// Whether it is switched on.
+    /// Whether it is active.
     pub active: bool,
     /// Failures since the last success.
     pub failures: i64,
@@ -112,13 +112,13 @@ impl ControlMetrics {
         self.requests.with_label_values(&[operation, outcome]).inc();
     }
 
-    /// Replaces what is known of the webhooks, and how many are missing by source; the guardian has looked just now.
+    /// Replaces the series of the webhooks and the number of missing ones by source, after a look of the guardian.
     pub fn looked<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
         self.show(webhooks, missing);
         self.seen();
     }
 
-    /// Shows nothing of the webhooks any more: nobody looks.
+    /// Removes the series of the webhooks: no guardian looks at them any more.
     pub fn forget(&self) {
         self.show(&[], std::iter::empty());
         for gauge in [&self.interval, &self.last_success] {

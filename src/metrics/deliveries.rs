@@ -132,7 +132,7 @@ mod tests {
         assert!(of_no_action.contains(&"quarantined".to_owned()), "{of_no_action:?}");
         assert_eq!(exported(&metrics, UNKNOWN, UNKNOWN), ["unknown_source"]);
 
-        // What is not listed beforehand is counted when it occurs.
+        // An outcome that is not listed is counted when it occurs.
         metrics.answered(&known, first, Outcome::ShuttingDown, took);
         metrics.answered(&known, first, Outcome::ShuttingDown, took);
         let series = format!(

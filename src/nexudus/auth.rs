@@ -26,7 +26,7 @@ const CLIENT_ID: HeaderName = HeaderName::from_static("client_id");
 /// How long before its end a token is renewed; for one that lives shorter than ten times this, at nine tenths.
 const EARLY: Duration = Duration::from_secs(60);
 
-/// How long a token is good for that does not say so.
+/// Assumed lifetime of a token whose answer has none.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(600);
 
 /// How long a one-time password is good, in seconds (RFC 6238, section 5.2). It is good once.
@@ -49,7 +49,7 @@ struct Access {
     renew: Instant,
 }
 
-/// What the next request needs first.
+/// The step before the next request.
 pub(super) enum Next {
     /// Nothing: this is its header.
     Header(HeaderValue),
@@ -91,7 +91,7 @@ impl Auth {
         }
     }
 
-    /// Whether a token that is not taken can be replaced by a new one.
+    /// Whether a refused token can be replaced by a new one.
     pub(super) fn renews(&self) -> bool {
         matches!(self.credentials, Credentials::Password { .. })
     }
@@ -184,7 +184,7 @@ impl Auth {
     }
 }
 
-/// The header with which a request shows who we are.
+/// Returns the header that identifies the client.
 pub(super) fn authorize(request: &mut Request, header: HeaderValue) {
     request.headers_mut().insert(AUTHORIZATION, header);
 }
@@ -208,7 +208,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// RFC 6238 with what every service uses: six digits, half a minute, SHA-1.
+/// RFC 6238 with the usual parameters: six digits, 30 seconds, SHA-1.
 fn one_time_password(secret: &SecretString, now: u64) -> String {
     let secret = Secret::try_from_base32(secret.expose_secret()).expect("the configuration has checked it");
     Builder::new().with_secret(secret).build_noncompliant().generate(now).to_string()

@@ -1,4 +1,4 @@
-//! The client: one request at a time, at the pace that Nexudus allows, tried again where that is safe.
+//! The client: one request at a time, within the rate limits of Nexudus, retried where that is safe.
 //!
 //! Requests go out one after the other, so that the pace holds as Nexudus counts it. Reading is repeated when there was no
 //! answer or one that makes no sense, a bounded number of times and at growing distances. A write is not: it may have
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 /// A request to the API, without credentials.
 #[derive(Clone)]
 pub struct Call<'a> {
-    /// What it is called in metrics.
+    /// Its label in metrics.
     operation: &'static str,
     method: Method,
     path: &'a str,
@@ -111,7 +111,7 @@ pub struct ClientError {
 }
 
 impl Client {
-    /// A client that connects when it is first asked.
+    /// Makes a client, which connects at the first request.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -133,7 +133,7 @@ impl Client {
         self.session.get_mut().waits = self.waits.clone();
     }
 
-    /// Sends again what Nexudus refused or held back before: credentials, and requests behind a `Retry-After`.
+    /// Ends holds: refused credentials, and requests that wait for a `Retry-After`.
     pub fn try_again(&mut self) {
         self.session.get_mut().try_again();
     }
@@ -160,7 +160,7 @@ impl Client {
         self.error(ErrorKind::Unavailable("its answer cannot be understood".to_owned()))
     }
 
-    /// Asks for something, again where there is no answer or one that is not what was asked for.
+    /// Sends a read, and repeats it without an answer or after an unusable one.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -214,7 +214,7 @@ impl Client {
         self.session.lock().await.room(true).await.ok();
     }
 
-    /// Sends until it is answered by something else than a word to wait, with a new token if need be.
+    /// Sends a request until it is not throttled, with a new token if necessary.
     async fn send<T>(
         &self,
         call: &Call<'_>,
@@ -270,7 +270,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Looks whether an answer with status 200 is a success.
+/// Checks whether an answer with status 200 is a success.
 fn judged(body: &[u8], session: &Session) -> Result<(), ApiError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

@@ -28,7 +28,7 @@ pub enum ErrorKind {
         /// Error and description of OAuth.
         words: String,
     },
-    /// A request for a token brings none, and the answer is no refusal of the credentials.
+    /// A request for a token has failed, and the answer does not refuse the credentials.
     #[error(
         "answers {status} to a request for a token{}; that is no refusal of the credentials, so look for a firewall or proxy in between",
         said(.words)
@@ -85,7 +85,7 @@ pub enum ErrorKind {
 }
 
 impl ApiError {
-    /// Whether the request may have taken effect all the same.
+    /// Whether the request may have taken effect.
     pub fn is_unclear(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable(_))
     }

@@ -25,7 +25,7 @@ const MAX_PAGES_WITHOUT_NEW: usize = 2;
 /// Records to ask for at once: the largest page that the API documents.
 const PAGE_SIZE: usize = 1000;
 
-/// A kind of records, and where the API keeps them.
+/// A kind of records and its path in the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Collection {
     /// Its name in filters and roles, such as `WebHook`.
@@ -70,7 +70,7 @@ impl Client {
         self.list_of(collection, filters, |record| record).await
     }
 
-    /// The same with what `keep` makes of each record, for lists that are too long to be kept whole.
+    /// As `all`, but keeps the result of `keep` for each record: some lists are too long to be kept whole.
     ///
     /// # Errors
     /// As [`Client::list`].
@@ -92,7 +92,7 @@ impl Client {
         Err(self.error(ErrorKind::Shifting(collection.entity)))
     }
 
-    /// How many records pass the filters, as the API says; where it does not say, those of the first page.
+    /// Returns the API's number of records that pass the filters; without one, the number on the first page.
     ///
     /// # Errors
     /// [`ApiError`].

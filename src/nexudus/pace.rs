@@ -1,4 +1,4 @@
-//! The pace: so many requests and writes in any window of time, none too soon after the last, and no sooner than Nexudus says.
+//! The rate limits: a maximum of requests and writes per window of time, a minimum distance, and the holds of `Retry-After`.
 //!
 //! A request counts from the moment that its answer came (or was given up): it reached Nexudus before that, and the
 //! next one will reach it later, so the bounds hold as Nexudus counts too, however long the way takes. One that is
@@ -26,7 +26,7 @@ pub struct Pacer {
     limits: Vec<Limit>,
     /// End of the latest request.
     last: Option<Instant>,
-    /// End of the hold that Nexudus asked for.
+    /// End of the hold by `Retry-After`.
     not_before: Option<Instant>,
 }
 
@@ -108,17 +108,17 @@ impl Pacer {
         }
     }
 
-    /// Holds every request back for `wait`, or for [`LONGEST_HOLD`] if that is shorter.
+    /// Holds all requests for `wait`, at most [`LONGEST_HOLD`].
     pub fn hold(&mut self, wait: Duration, now: Instant) {
         self.not_before = Some(now + wait.min(LONGEST_HOLD)).max(self.not_before);
     }
 
-    /// Ends the hold that Nexudus asked for.
+    /// Ends the hold by `Retry-After`.
     pub fn release(&mut self) {
         self.not_before = None;
     }
 
-    /// Returns what is left of the hold that Nexudus asked for.
+    /// Returns the rest of the hold by `Retry-After`.
     pub fn held(&self, now: Instant) -> Option<Duration> {
         self.not_before.and_then(|end| end.checked_duration_since(now))
     }

@@ -1,7 +1,7 @@
 //! A record of the API: its fields in their order, each value the text that came.
 //!
-//! Nexudus's updates want the whole record back, and numbers there keep their zeros (`0.0900`). So nothing is parsed and
-//! printed again but what is changed; fields unknown to us pass through as they are.
+//! An update must send the whole record back, and numbers keep their zeros (`0.0900`). So only changed fields are parsed
+//! and serialized; unknown fields keep their text.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ impl Record {
         self.fields().rfind(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// A field as a value of Rust's; none where it is absent, null or of another kind.
+    /// Returns a field as a Rust value; `None` if it is absent, null or of another type.
     pub fn get<'a, T: Deserialize<'a>>(&'a self, name: &str) -> Option<T> {
         serde_json::from_str(self.raw(name)?).ok()
     }
@@ -50,7 +50,7 @@ impl Record {
         self.integer("Id")
     }
 
-    /// Gives a field a value, in its place; one that was not there comes last.
+    /// Sets a field at its position; a new field comes last.
     pub fn set(&mut self, name: &str, value: impl Serialize) {
         let value = serde_json::value::to_raw_value(&value).expect("plain values become JSON");
         match self.fields.iter_mut().rfind(|(known, _)| known == name) {

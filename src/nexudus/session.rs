@@ -1,4 +1,4 @@
-//! What requests wait for one another for: the pace, the token, and how one request becomes an answer.
+//! The session that all requests share: rate limits and token. Turns one request into an answer.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,10 +33,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub(super) const BACK_OFF: BackOff =
     BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
-/// The most that is read of an answer: a page of a thousand long records.
+/// Maximum size of an answer: a page of a thousand long records.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// The most that is passed on of the API's own words.
+/// Maximum length of a text of the API in an error.
 const MAX_WORDS: usize = 300;
 
 /// One user's requests to the API, one at a time.
@@ -47,16 +47,16 @@ pub(super) struct Session {
     metrics: Arc<Metrics>,
     pacer: Pacer,
     pub(super) auth: Auth,
-    /// The refusal of the credentials. While there is one, nothing is sent.
+    /// The refusal of the credentials. While it is set, nothing is sent.
     pub(super) refused: Option<ApiError>,
     pub(super) waits: Waits,
 }
 
-/// The failure of a request to which there is no answer that could be judged.
+/// The failure of a request without a usable answer.
 pub(super) enum Failed {
     /// Nexudus asks for a wait.
     Throttled(Option<Duration>),
-    /// The request was not sent: Nexudus has asked for a long wait, and this much of it is left.
+    /// The request was not sent: this much of a long hold by `Retry-After` is left.
     Held(Duration),
     Unavailable(String),
 }
@@ -94,7 +94,7 @@ impl Session {
         self.metrics.control.request(operation, outcome);
     }
 
-    /// Waits until the pace lets a request out. A long hold that Nexudus asked for fails at once.
+    /// Waits until the rate limits allow a request. A long hold by `Retry-After` fails at once.
     pub(super) async fn room(&self, write: bool) -> Result<(), Failed> {
         let now = Instant::now();
         if let Some(wait) = self.pacer.held(now).filter(|wait| *wait > LONGEST_WAIT) {
@@ -106,7 +106,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends again what was refused or held before: the operator asks for it.
+    /// Ends holds and the refusal of the credentials, on request of the operator.
     pub(super) fn try_again(&mut self) {
         self.refused = None;
         self.pacer.release();
@@ -139,7 +139,7 @@ impl Session {
         answer
     }
 
-    /// Holds requests back for as long as Nexudus asks, within bounds. Fails if that is too long or comes too often.
+    /// Holds requests for the time of `Retry-After`. Fails if it is too long or comes too often.
     pub(super) fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
         *times += 1;
         let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
@@ -150,7 +150,7 @@ impl Session {
         Ok(())
     }
 
-    /// What the API says about a refusal: its message, and those of single fields.
+    /// The API's message about a refusal, and its messages about fields.
     pub(super) fn refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "PascalCase")]

@@ -12,7 +12,7 @@ use super::auth::{Given, Next};
 use super::error::{ApiError, ErrorKind};
 use super::session::{ATTEMPTS, BACK_OFF, Failed, Session};
 
-/// The answer to a request for a token that brings none (RFC 6749, section 5.2).
+/// The error answer to a request for a token (RFC 6749, section 5.2).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Problem {

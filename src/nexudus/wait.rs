@@ -29,7 +29,7 @@ pub(super) struct Waits {
     pub(super) watcher: Option<Watcher>,
 }
 
-/// Tells the watcher of the end of a wait, also of one that is cancelled.
+/// Reports the end of a wait to the watcher, also if the wait is cancelled.
 struct Ending<'a>(&'a Watcher);
 
 impl Waits {

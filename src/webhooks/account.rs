@@ -19,26 +19,26 @@ use crate::nexudus::{ApiError, ErrorKind};
 
 const BUSINESSES: Collection = Collection { entity: "Business", path: "/api/sys/businesses" };
 
-/// What Nexudus calls the first value of its enum of actions: no action.
+/// Nexudus's name for the first value of its enum of actions: no action.
 const NO_ACTION: i64 = 1;
 
-/// Nexudus, as the configuration wants it and knows it.
+/// The account in Nexudus, with the configuration for it.
 #[derive(Debug)]
 pub struct Account {
     client: Client,
     config: Config,
 }
 
-/// What one look at the account has shown.
+/// The result of one look at the account.
 #[derive(Debug, Clone)]
 pub struct Look {
-    /// What there is against what there should be.
+    /// The comparison of existing and wanted webhooks.
     pub comparison: Comparison,
-    /// Actions that Nexudus has and nobody here has heard of.
+    /// Actions of Nexudus that are neither in the catalogue nor in `extra_actions`.
     pub unknown_actions: Vec<UnknownAction>,
-    /// Whether Nexudus has told its actions.
+    /// Whether the list of Nexudus's actions was read.
     pub knows_actions: bool,
-    /// What is worth a word, and no failure.
+    /// Warnings.
     pub warnings: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ pub struct Location {
     pub name: String,
 }
 
-/// Why nothing can be said of the account.
+/// The reason why the account cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
     /// There is no `[nexudus]`.
@@ -78,16 +78,16 @@ pub enum AccountError {
         source_name: String,
         /// The number that it names.
         id: i64,
-        /// What there is instead.
+        /// The existing ones.
         locations: Option<Vec<Location>>,
     },
     /// `--source` names one that there is not.
     #[error("no source is called {0:?}, expected one of {1}")]
     NoSource(String, String),
-    /// There is no way to ask.
+    /// The client cannot be made.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// Nexudus does not say.
+    /// A request to Nexudus has failed.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
@@ -234,7 +234,7 @@ impl Account {
     }
 }
 
-/// A word about an action that Nexudus calls by another name than the catalogue does.
+/// Returns a warning about an action that has another name in Nexudus than in the catalogue.
 fn renamed(action: &UnknownAction) -> Option<String> {
     let entry = Action::known(&action.id.to_string())?;
     let same = entry.name.eq_ignore_ascii_case(&action.name);

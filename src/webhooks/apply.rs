@@ -1,7 +1,7 @@
-//! Writing what differs: creates and updates, one record after the other, each looked at again where an answer was lost.
+//! Apply: creates and updates records one after the other. If an answer was lost, the record is read again.
 //!
-//! A refusal is that record's own and stops no other. When Nexudus is away, or knows us no more, the rest is not tried.
-//! Everything is a matter of state, so running it again goes on where it stopped.
+//! A refusal concerns one record and stops no other. If Nexudus is unavailable or refuses the credentials, the rest is skipped.
+//! Each run compares states, so another run continues where the last one stopped.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ use crate::nexudus::client::{ATTEMPTS, Call, Client};
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, ErrorKind};
 
-/// What is to be written.
+/// The differences to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Everything that differs.
     All,
-    /// Only that what is switched off is switched on.
+    /// Disabled webhooks are re-enabled only.
     Enable,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Applied {
     /// New records.
     pub created: Vec<Done>,
     /// Changed records.
     pub updated: Vec<Done>,
-    /// What could not be done.
+    /// The failures.
     pub failed: Vec<Failure>,
 }
 
@@ -48,16 +48,16 @@ pub struct Done {
     pub webhook_id: i64,
 }
 
-/// A record that is not as it should be.
+/// A record that still differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// The source.
     pub source: String,
     /// The action's name.
     pub action: String,
-    /// The record's number; none where there is no record.
+    /// The id of the record; `None` without a record.
     pub webhook_id: Option<i64>,
-    /// Why, in the API's own words where there are any.
+    /// The reason, with the text of the API if there is one.
     pub error: String,
 }
 
@@ -67,7 +67,7 @@ pub enum WriteError {
     /// Nexudus did not do it.
     #[error("{0}")]
     Api(#[from] ApiError),
-    /// There is no number to write.
+    /// The number of the action is unknown.
     #[error("Nexudus has told no number for this action")]
     NoNumber,
     /// An update would have to leave out `Action`.
@@ -75,12 +75,12 @@ pub enum WriteError {
         "the record as Nexudus gives it names no action, and an update without one could clear it: choose the action in Nexudus, or let `webhooks apply` set it"
     )]
     NoAction,
-    /// It is not what it was when it was listed.
+    /// The record has changed since it was listed.
     #[error("the record was changed meanwhile, run it again")]
     Changed,
 }
 
-/// A record in the middle of the work: told before it is written, for a progress bar.
+/// The progress, reported before each record is written.
 pub type Progress<'a> = dyn Fn(&Pair) + Send + Sync + 'a;
 
 impl Account {
@@ -142,7 +142,7 @@ impl Account {
                 }
             });
         }
-        // A long run gives others time: what was right when it began may not be any more.
+        // In a long run others may change records, so each record is read again before a write.
         for pair in pairs.iter().filter(|pair| !scope.concerns(pair)) {
             if let Some(error) = changed_since(&now, pair, scope) {
                 applied.failed.push(failure(pair, error));
@@ -152,7 +152,7 @@ impl Account {
         applied.fail_duplicated(now.pairs.iter().filter(chosen), scope);
     }
 
-    /// Makes a record, and gives its number. Where the answer was lost, it looks for the record before it tries again.
+    /// Creates a record and returns its id. If the answer was lost, looks for the record before the next attempt.
     async fn create(&self, wanted: &Wanted) -> Result<i64, WriteError> {
         let number = wanted.action_id.ok_or(WriteError::NoNumber)?;
         let source = &wanted.source.name;
@@ -193,7 +193,7 @@ impl Account {
         Ok(pair.and_then(|pair| Some(pair.found.as_ref()?.id)))
     }
 
-    /// Changes the fields of ours in a record as it is now, unless they are right already. Tells whether it wrote.
+    /// Changes the managed fields of a record, unless they are right already. Returns whether it wrote.
     pub(super) async fn update(
         &self,
         wanted: &Wanted,
@@ -288,7 +288,7 @@ fn still_differs(now: &Comparison, done: &Done, scope: Scope) -> Option<String> 
     Some(format!("Nexudus took it, and yet it differs in {differing}"))
 }
 
-/// What has become of a pair about which there was nothing to do.
+/// Returns the failure of a pair without a difference, if it has changed.
 fn changed_since(now: &Comparison, before: &Pair, scope: Scope) -> Option<String> {
     before.found.as_ref()?; // where there was none, nothing was asked for
     let pair = now.pair(&before.wanted.source.name, before.wanted.action())?;

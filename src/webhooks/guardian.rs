@@ -35,13 +35,13 @@ use crate::telemetry::limit::LogOnChange;
 /// The longest distance between two tries: for a webhook that fails again and again, and for an account that refuses us.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// How often it is looked whether the bridge has become ready.
+/// Interval of the checks whether the bridge has become ready.
 const READINESS: Duration = Duration::from_millis(250);
 
 /// How long the same failure stays out of the log after it was written.
 const REPEAT: Duration = Duration::from_secs(600);
 
-/// How often Nexudus is asked for its actions.
+/// Interval of the requests for Nexudus's actions.
 const ACTIONS_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
 /// A running guardian; it ends when this is dropped.
@@ -116,9 +116,9 @@ struct Watcher {
     reenable: bool,
     disabled: Disabled,
     missing: usize,
-    /// When Nexudus is asked for its actions again.
+    /// Time of the next request for Nexudus's actions.
     next_actions: Instant,
-    /// The actions that nobody knows and the warnings, as the log has said.
+    /// Unknown actions and warnings that were logged.
     told: BTreeSet<String>,
     /// That the webhooks cannot be seen, and that they cannot be written.
     unseen: Trouble,
@@ -307,7 +307,7 @@ impl Watcher {
         wrote
     }
 
-    /// What metrics and log say of what was seen.
+    /// Reports a look to metrics and log.
     fn show(&mut self, comparison: &Comparison) {
         let found = comparison.pairs.iter().filter_map(|pair| Some((pair, pair.found.as_ref()?)));
         let series: Vec<WebhookSeries> = found.map(|(pair, found)| series(pair, found)).collect();
@@ -375,7 +375,7 @@ fn back_off(interval: Duration) -> BackOff {
     BackOff { first: interval, longest: LONGEST.max(interval) }
 }
 
-/// Waits so long, or until the bridge is ready after it was not.
+/// Waits for `wait`, or until the bridge becomes ready.
 async fn wait_or_ready(wait: Duration, mut was_ready: bool, ready: &(impl Fn() -> bool + Sync)) {
     let end = Instant::now() + wait;
     while Instant::now() < end {

@@ -1,4 +1,4 @@
-//! The webhooks that Nexudus should have, and what is done about it: reconciliation by level.
+//! The webhooks in Nexudus: level-based reconciliation of wanted and existing ones.
 //!
 //! In reading order: [`wanted`] says which webhooks the configuration asks for, [`observed`] reads those that there are
 //! and tells whose they are, [`plan`] compares the two, [`apply`] writes the difference, [`status`] shows how each one does, [`guardian`]

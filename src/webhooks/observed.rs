@@ -1,4 +1,4 @@
-//! The webhooks that there are: what their records say, and which of them are ours.
+//! The existing webhooks: their records, and which of them belong to this bridge.
 
 use std::borrow::Cow;
 
@@ -10,13 +10,13 @@ use crate::config::Source;
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
 
-/// Where Nexudus keeps webhooks.
+/// The collection of webhooks in the API.
 pub const WEBHOOKS: Collection = Collection { entity: "WebHook", path: "/api/sys/webhooks" };
 
 /// Number of consecutive failures at which Nexudus disables a webhook.
 pub const DISABLED_AT: i64 = 10;
 
-/// A webhook's record, as far as it matters here.
+/// The fields of a webhook's record that the bridge uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// Its `Id`.
@@ -27,7 +27,7 @@ pub struct Observed {
     pub action_id: Option<i64>,
     /// The URL that Nexudus posts to, as the record has it.
     pub url: WebhookUrl,
-    /// Whether it is switched on.
+    /// Whether it is active.
     pub active: bool,
     /// Failures since the last success.
     pub error_count: i64,

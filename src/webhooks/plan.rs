@@ -1,4 +1,4 @@
-//! What there is against what there should be. Nothing here talks to Nexudus.
+//! Plan: compares existing and wanted webhooks. Sends no requests.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,21 +14,21 @@ use super::wanted::Wanted;
 use crate::config::Config;
 use crate::nexudus::time;
 
-/// The webhooks of an account, sorted by what is to be done about them.
+/// The webhooks of an account, grouped by the action that they need.
 #[derive(Debug, Clone)]
 pub struct Comparison {
-    /// Every webhook that is wanted, and the record that is it, if there is one.
+    /// Every wanted webhook, with its record if it exists.
     pub pairs: Vec<Pair>,
-    /// Ours, but not asked for. They are left alone.
+    /// Webhooks of this bridge that are not wanted. They are not changed.
     pub unwanted: Vec<Unwanted>,
-    /// How many records are somebody else's.
+    /// Number of records of others.
     pub others: usize,
 }
 
-/// A webhook that is wanted.
+/// A wanted webhook with its record.
 #[derive(Debug, Clone)]
 pub struct Pair {
-    /// What there should be.
+    /// The wanted webhook.
     pub wanted: Wanted,
     /// What there is.
     pub found: Option<Observed>,
@@ -36,7 +36,7 @@ pub struct Pair {
     pub duplicates: Vec<i64>,
 }
 
-/// The active webhooks of one source and action, where there are several.
+/// Several active webhooks of one source and action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Duplicates {
     /// The source.
@@ -47,20 +47,20 @@ pub struct Duplicates {
     pub webhook_ids: Vec<i64>,
 }
 
-/// A webhook of ours that nobody asked for.
+/// A webhook of this bridge that is not wanted.
 #[derive(Debug, Clone)]
 pub struct Unwanted {
     /// What there is.
     pub found: Observed,
     /// The source in its URL.
     pub source: String,
-    /// The action in its URL, by its name where it is known.
+    /// The action in its URL; the name of the catalogue if it is known.
     pub action: String,
     /// Why it is not wanted.
     pub reason: &'static str,
 }
 
-/// What has to be written.
+/// A difference to write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
     /// Create or update.
@@ -69,15 +69,15 @@ pub struct Change {
     pub source: String,
     /// The action's name.
     pub action: String,
-    /// The action's number, where it is known.
+    /// The number of the action, if it is known.
     pub action_id: Option<i64>,
     /// The location.
     pub business_id: i64,
     /// The record to change.
     pub webhook_id: Option<i64>,
-    /// Where it posts to, without the token.
+    /// Its URL without the token.
     pub url: String,
-    /// The fields that change: from what to what.
+    /// The fields that change, each with its old and new value.
     pub fields: BTreeMap<&'static str, [Value; 2]>,
     /// Whether the URL gets another token, which `fields` do not show.
     pub another_token: bool,
@@ -89,7 +89,7 @@ pub struct Change {
 pub enum Op {
     /// A new record.
     Create,
-    /// Fields of a record that there is.
+    /// Fields of an existing record.
     Update,
 }
 
@@ -143,7 +143,7 @@ impl Comparison {
         Self { pairs, unwanted, others }
     }
 
-    /// Keeps what concerns these sources; none named: all.
+    /// Keeps the webhooks of these sources; of all if the list is empty.
     pub fn only(mut self, sources: &[String]) -> Self {
         if !sources.is_empty() {
             self.pairs.retain(|pair| sources.iter().any(|name| **name == *pair.wanted.source.name));
@@ -157,7 +157,7 @@ impl Comparison {
         self.pairs.iter().find(|pair| *pair.wanted.source.name == *source && pair.wanted.action() == action)
     }
 
-    /// What has to be written so that everything is as it should be.
+    /// Returns the differences to write.
     pub fn changes(&self) -> Vec<Change> {
         self.pairs.iter().filter_map(Pair::change).collect()
     }
@@ -167,7 +167,7 @@ impl Comparison {
         self.pairs.iter().filter_map(Pair::duplicated).collect()
     }
 
-    /// Whether something is not as it should be: a difference to write, or a duplicate to delete.
+    /// Whether there is a difference to write or a duplicate to delete.
     pub fn is_pending(&self) -> bool {
         self.pairs.iter().any(|pair| pair.change().is_some() || !pair.duplicates.is_empty())
     }
@@ -201,7 +201,7 @@ impl Pair {
         })
     }
 
-    /// What has to be written, if anything.
+    /// Returns the difference to write, if there is one.
     pub fn change(&self) -> Option<Change> {
         let Wanted { source, business_id, action_id, url, .. } = &self.wanted;
         let (op, fields, webhook_id, url) = match &self.found {
@@ -234,7 +234,7 @@ impl Pair {
     }
 }
 
-/// The fields of ours that differ: from what to what, tokens included. Not to be shown as they are.
+/// Returns the managed fields that differ, each with its old and new value. They hold tokens, so they must not be shown.
 pub(super) fn differences(wanted: &Wanted, found: &Observed) -> BTreeMap<&'static str, [Value; 2]> {
     let mut fields = BTreeMap::new();
     if let Some(number) = wanted.action_id.filter(|number| found.action_id != Some(*number)) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::{Url, form_urlencoded};
 
-/// What stands in a token's place.
+/// The text that replaces a token.
 const HIDDEN: &str = "***";
 
 /// The name of the query parameter that holds a token.
@@ -20,7 +20,7 @@ impl WebhookUrl {
         &self.0
     }
 
-    /// The URL in its parts; none if it is not a URL.
+    /// Splits a URL; `None` if it is not a URL.
     pub fn parsed(&self) -> Option<Url> {
         Url::parse(self.0.trim()).ok()
     }

@@ -1,4 +1,4 @@
-//! How each webhook does, as Nexudus sees it.
+//! The state of each webhook by Nexudus's record.
 
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr, VariantArray};
@@ -49,11 +49,11 @@ pub struct Row {
     pub action: String,
     /// The location.
     pub business_id: Option<i64>,
-    /// The record's number; none where it is missing.
+    /// The id of the record; `None` if it is missing.
     pub webhook_id: Option<i64>,
     /// How it does.
     pub state: State,
-    /// Whether it is switched on; none where it is missing.
+    /// Whether it is active; `None` if it is missing.
     pub active: Option<bool>,
     /// Failures since the last success.
     pub error_count: Option<i64>,
@@ -61,7 +61,7 @@ pub struct Row {
     pub last_error: Option<String>,
     /// The last success, as Nexudus writes it.
     pub last_trigger: Option<String>,
-    /// Where it posts to, without the token.
+    /// Its URL without the token.
     pub url: String,
 }
 
@@ -98,7 +98,7 @@ pub fn rows(comparison: &Comparison) -> Vec<Row> {
     rows
 }
 
-/// How a webhook does that is wanted.
+/// Returns the state of a wanted webhook.
 pub fn state(found: &Observed) -> State {
     match (found.active, found.error_count > 0) {
         (false, _) => State::Disabled,

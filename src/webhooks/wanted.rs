@@ -18,9 +18,9 @@ pub struct Wanted {
     pub action_index: usize,
     /// The location.
     pub business_id: i64,
-    /// The action's number in Nexudus; none where neither the catalogue nor Nexudus has told it.
+    /// The number of the action in Nexudus; `None` if neither the catalogue nor Nexudus has it.
     pub action_id: Option<i64>,
-    /// Where Nexudus is to post, with the source's first token.
+    /// The URL of the webhook, with the source's first token.
     pub url: WebhookUrl,
 }
 

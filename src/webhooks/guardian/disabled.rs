@@ -18,13 +18,13 @@ use crate::outage::{self, Outage, Outages};
 /// Maximum length of Nexudus's last error in the log, in characters.
 const MAX_ERROR: usize = 200;
 
-/// What the guardian knows about disabled webhooks, by the numbers of their records.
+/// The state of disabled webhooks, by the ids of their records.
 pub(super) struct Disabled {
     metrics: Arc<Metrics>,
     outages: Arc<Outages>,
     /// Webhooks that Nexudus disabled, and active ones that the next failure disables.
     failing: BTreeSet<i64>,
-    /// Webhooks that a person disabled, as the log has said.
+    /// Webhooks that a person disabled, and that were logged.
     by_person: BTreeSet<i64>,
     /// Webhooks that were re-enabled without a success since.
     tries: BTreeMap<i64, Tries>,
