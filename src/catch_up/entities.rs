@@ -64,7 +64,7 @@ static ENTITIES: [Entity; 27] = [
     entity("Team", Field("BusinessId")),
 ];
 
-/// Kinds that no action tells of, but that others belong to.
+/// Kinds without an action, to which other kinds belong.
 static PARENTS: [Entity; 1] = [entity("Resource", Field("BusinessId"))];
 
 /// Visitors, whose first action is called *registered*.
@@ -74,7 +74,7 @@ const fn entity(name: &'static str, location: Location) -> Entity {
     Entity { name, location }
 }
 
-/// Every kind of record that an action tells of.
+/// Every kind of record with an action.
 pub fn all() -> impl Iterator<Item = &'static Entity> {
     ENTITIES.iter().chain([&VISITOR])
 }
@@ -84,7 +84,7 @@ pub fn named(name: &str) -> Option<&'static Entity> {
     all().chain(&PARENTS).find(|entity| entity.name.eq_ignore_ascii_case(name))
 }
 
-/// Path of the API for rooms and desks, of which no action tells.
+/// Path of the API for rooms and desks, which have no action.
 const RESOURCES: &str = "/api/spaces/resources";
 
 impl Entity {
@@ -93,17 +93,17 @@ impl Entity {
         ENTRIES.iter().find(|entry| entry.entity == self.name).map_or(RESOURCES, |entry| entry.api_path)
     }
 
-    /// The action that tells of a new record, if there is one.
+    /// The action of a new record, if there is one.
     pub fn created(&self) -> Option<&'static Entry> {
         self.action("created").or_else(|| self.action("registered"))
     }
 
-    /// The action that tells of a changed record, if there is one.
+    /// The action of a changed record, if there is one.
     pub fn updated(&self) -> Option<&'static Entry> {
         self.action("updated")
     }
 
-    /// Whether this action tells of a new or changed record.
+    /// Whether this is the action of a new or changed record.
     pub fn told_by(&self, action: &Entry) -> bool {
         [self.created(), self.updated()].contains(&Some(action))
     }

@@ -7,7 +7,7 @@ use crate::nexudus::client::Call;
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client, ErrorKind};
 
-/// What came of reading one record.
+/// The result of reading one record.
 #[derive(Debug)]
 pub enum Fetched {
     /// The record and its bytes.
@@ -34,7 +34,7 @@ pub async fn fetch(client: &Client, entity: &Entity, id: i64) -> Result<Fetched,
         Err(error) if matches!(error.kind, ErrorKind::Refused { .. } | ErrorKind::Unavailable(_)) => error,
         Err(error) => return Err(error),
     };
-    // For a record that is gone the API answers 404, or 500: only a second look tells it from trouble.
+    // For a deleted record the API answers 404 or 500; only a second request tells a 500 from an error.
     let path = format!("{}/", entity.path());
     let query = [("id", format!("[{id}]"))];
     match client.get::<Vec<Record>>(&Call::read("read", &path, &query, role)).await {

@@ -1,4 +1,4 @@
-//! To which location a record belongs: it says so, or the record that it is a part of does.
+//! The location of a record: its own field, or that of the record to which it belongs.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ pub struct Locations {
     parents: BTreeMap<(&'static str, i64), Placed>,
 }
 
-/// What is known of a record's location.
+/// The location of a record, as far as it is known.
 #[derive(Debug, Clone)]
 pub enum Placed {
     /// Its number.
     At(i64),
-    /// Nobody knows it.
+    /// Unknown.
     Nowhere,
     /// Nexudus does not give the record that has it.
     Unreadable(ApiError),

@@ -1,4 +1,4 @@
-//! Catch-up: what changed in Nexudus while webhooks were off, read back over its API and published, marked.
+//! Catch-up: reads records that changed during an outage of webhooks over the API, and publishes them with a mark.
 //!
 //! In reading order: [`entities`] is data (where the records of each action are, and to which location they belong),
 //! [`since`] is from when on, as it is asked for; [`window`] says so for each action, [`survey`] finds the records that

@@ -20,7 +20,7 @@ use crate::config::Source;
 use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer, Unconfirmed};
 use crate::nexudus::{ApiError, Client};
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     /// The run, as the header `ce_nexuduscatchup` names it.
@@ -29,11 +29,11 @@ pub struct Summary {
     pub dry_run: bool,
     /// Events that were published, or would have been, by source and action.
     pub published: Vec<Published>,
-    /// Records that changed, but no wanted action tells of it, by kind.
+    /// Number of changed records without a wanted action, by kind.
     pub uncovered: BTreeMap<&'static str, usize>,
-    /// Records whose location nobody knows, by kind.
+    /// Number of records with an unknown location, by kind.
     pub unplaced: BTreeMap<&'static str, usize>,
-    /// Records of locations that were not asked for.
+    /// Number of records of other locations.
     pub elsewhere: usize,
     /// Records that did not change in the window after all.
     pub outside: usize,
@@ -41,11 +41,11 @@ pub struct Summary {
     pub gone: usize,
     /// Records that Kafka does not take, or Nexudus does not give.
     pub failed: Vec<Failed>,
-    /// Wanted actions whose events leave nothing to be read: deletions, signals, transitions, what is not in the catalogue.
+    /// Wanted actions whose events cannot be read back: deletions, signals, transitions, actions outside the catalogue.
     pub unreadable: Vec<String>,
-    /// Wanted actions that have no webhook, so that nobody knows since when they are missing.
+    /// Wanted actions without a webhook, so the begin of their outage is unknown.
     pub unknown_since: Vec<String>,
-    /// What ended the run before its time.
+    /// The reason why the run ended early.
     pub error: Option<String>,
     /// Where to go on, as the values of `--since`; none when all is done. Nothing is done by a dry run that broke: it begins
     /// again where it began.
@@ -76,10 +76,10 @@ pub struct Failed {
     pub error: String,
 }
 
-/// What ends a run before its time.
+/// A reason to end a run early.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
-    /// Nexudus does not say.
+    /// A request to Nexudus has failed.
     #[error("{0}")]
     Nexudus(#[from] ApiError),
     /// Kafka does not confirm.
@@ -88,12 +88,12 @@ pub enum Broken {
     /// Every topic that is left has refused [`REFUSALS`] events in a row.
     #[error("every topic that is left has refused {REFUSALS} events in a row; the last reason: {0}")]
     Refused(String),
-    /// Somebody wants it to end.
+    /// The operator has interrupted it.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Publishes what was found.
+/// Publishes the found records.
 pub struct Run<'a> {
     client: &'a Client,
     window: Window,

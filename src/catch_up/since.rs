@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How a beginning is told.
+/// The value of `--since`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
     /// The same for all.
@@ -24,10 +24,10 @@ pub struct Beginnings {
 }
 
 impl Beginnings {
-    /// The argument for what a running bridge has kept.
+    /// The value for the outages of a running bridge.
     pub const LAST_OUTAGE: &str = "last-outage";
 
-    /// The word for [`Since::LastTrigger`].
+    /// The value for [`Since::LastTrigger`].
     pub const LAST_TRIGGER: &str = "last-trigger";
 
     /// How `--since` is told them: each value once, that for all first.

@@ -21,7 +21,7 @@ pub struct Candidate {
     pub id: i64,
     /// Its times, as the list gives them.
     pub times: Times,
-    /// Its location, where the list gives it.
+    /// Its location, if the list has it.
     pub business_id: Option<i64>,
     /// Time of its first change in the window. A run whose windows begin then, or earlier, publishes all of its events.
     pub first_change: Timestamp,
@@ -30,7 +30,7 @@ pub struct Candidate {
 /// Why there is no survey.
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
-    /// There is more than was asked for.
+    /// There are more records than allowed.
     #[error(
         "{entity} has {total} records that may have changed since then, which makes more than --max-records {most} in all; raise it, choose a later --since, or read some with --entity"
     )]

@@ -1,4 +1,4 @@
-//! From when on, and until when, what changed is of interest: for each source and action.
+//! The window of time for each source and action: only changes inside are read back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub struct Window {
 /// Upper bound of the time between `CreatedOn` and `UpdatedOn` of a record that was only created: one save writes both.
 const SAVE: SignedDuration = SignedDuration::from_secs(2);
 
-/// When a record was created and last updated, as far as Nexudus gives it.
+/// Times of creation and last update of a record, if Nexudus has them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
     /// `CreatedOn`.
@@ -166,7 +166,7 @@ impl Window {
         self.since_of(source, Action::known(action)).map(|(_, begin)| begin)
     }
 
-    /// The first moment at which a change of such a record is of interest; none where no source wants any.
+    /// The earliest begin of a window for this kind of record; `None` if no source wants it.
     pub fn begin(&self, entity: &Entity) -> Option<Timestamp> {
         let entries = [entity.created(), entity.updated()];
         let begins = self.sources.iter().flat_map(|source| {
@@ -175,7 +175,7 @@ impl Window {
         begins.min()
     }
 
-    /// Whether any source wants an action that tells of a new or changed record of this kind.
+    /// Whether any source wants an action of a new or changed record of this kind.
     pub fn asks_for(&self, entity: &Entity) -> bool {
         let wants = |source: &Arc<Source>| {
             let mut names = source.wanted.iter().map(|&action_index| source.actions.get(action_index).name());
@@ -184,7 +184,7 @@ impl Window {
         self.sources.iter().any(wants)
     }
 
-    /// The first moment of all; none where there is nothing to be read back.
+    /// The earliest begin of all windows; `None` if nothing can be read back.
     pub fn earliest(&self) -> Option<Timestamp> {
         self.since.values().copied().min()
     }
@@ -224,7 +224,7 @@ impl Window {
         }
     }
 
-    /// Whether a window that begins so holds this moment.
+    /// Whether a window with this begin contains this time.
     pub fn holds(&self, time: Timestamp, begin: Timestamp) -> bool {
         time >= begin && self.until.is_none_or(|until| time <= until)
     }

@@ -26,7 +26,7 @@ fn without_query(text: &str) -> String {
     format!("{path}?{}{fragment}", query.join("&"))
 }
 
-/// Whether a text looks like an address, be it a valid one or not.
+/// Whether a text looks like an address, valid or not.
 pub(super) fn looks_like_address(text: &str) -> bool {
     text.contains("://") || text.split_once('?').is_some_and(|(_, query)| query.contains('='))
 }

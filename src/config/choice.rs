@@ -3,7 +3,7 @@
 use super::pattern::{Pattern, is_glob};
 use crate::action::Actions;
 
-/// Says whether a pattern means any action of the source; if not, which one was meant.
+/// Checks that a pattern matches an action of the source. The error has the nearest name.
 pub(super) fn check(pattern: &str, actions: &Actions) -> Result<(), String> {
     let bare = pattern.strip_prefix('!').unwrap_or(pattern);
     if is_glob(bare) {

@@ -17,7 +17,7 @@ use super::{Config, PropertyCheck, settings};
 /// The environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// A configuration and where each of its values came from.
+/// A configuration with the origin of each value.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
@@ -51,7 +51,7 @@ pub fn find(explicit: Option<&Path>, environment: &Environment) -> Option<PathBu
     explicit.map(Path::to_owned).or(named).or_else(present)
 }
 
-/// The process's environment; what is not Unicode cannot be a setting of ours and is left out.
+/// The environment of the process, without variables that are not Unicode.
 pub fn process_environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -61,7 +61,7 @@ pub fn process_environment() -> Environment {
 /// Reads file and environment into a valid configuration.
 ///
 /// # Errors
-/// All mistakes, each with its place and what would be right.
+/// All mistakes, each with its key, origin and the expected value.
 pub fn load(
     file: Option<&Path>,
     environment: &Environment,

@@ -1,4 +1,4 @@
-//! `[nexudus]`: how to reach Nexudus's API, as whom, at what pace, and where Nexudus reaches the bridge.
+//! `[nexudus]`: address, credentials and rate limits of Nexudus's API, and the public URL of the bridge.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Nexudus {
     pub base_url: Url,
     /// As whom.
     pub credentials: Credentials,
-    /// Where Nexudus reaches the ingress; its path has no slash at the end, but for the root.
+    /// Public URL of the ingress, without a slash at the end of its path.
     pub public_url: Url,
     /// The bounds that requests keep.
     pub pace: Pace,
@@ -28,7 +28,7 @@ pub struct Nexudus {
     pub files: Vec<PathBuf>,
 }
 
-/// How Nexudus knows us.
+/// The credentials.
 #[derive(Debug, Clone)]
 pub enum Credentials {
     /// User and password, for which there is a token to be had.
@@ -37,7 +37,7 @@ pub enum Credentials {
         username: String,
         /// Its password.
         password: SecretString,
-        /// The shared secret of its one-time passwords (RFC 6238), in base32, where it has them.
+        /// The shared secret of one-time passwords (RFC 6238) in base32, if the user has them.
         totp_secret: Option<SecretString>,
         /// Whose refresh token it is; Nexudus keeps one for each.
         client_id: String,
@@ -73,12 +73,12 @@ pub struct Pace {
 pub struct Guardian {
     /// How often it looks; zero: never.
     pub interval: Duration,
-    /// Whether it switches on again what Nexudus switched off.
+    /// Whether it re-enables webhooks that Nexudus disabled.
     pub reenable: bool,
 }
 
 impl Credentials {
-    /// All of it: what it is, user, password, shared secret, client id.
+    /// All parts: kind, user, password, shared secret, client id.
     fn parts(&self) -> (&str, [Option<&str>; 4]) {
         match self {
             Self::Password { username, password, totp_secret, client_id } => {
@@ -93,7 +93,7 @@ impl Credentials {
     }
 }
 
-/// Whether Nexudus would see no difference.
+/// Whether a client with the other value behaves the same for Nexudus.
 impl PartialEq for Credentials {
     fn eq(&self, other: &Self) -> bool {
         self.parts() == other.parts()
@@ -156,7 +156,7 @@ pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> O
     Some(Nexudus { base_url, credentials, public_url, pace, guardian, files })
 }
 
-/// How the section says who we are.
+/// The kinds of credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Auth {
     Bearer,
@@ -212,7 +212,7 @@ fn credentials(
     Some(Credentials::Password { username, password, totp_secret, client_id })
 }
 
-/// What goes into a header as it is.
+/// A text that a header can hold.
 fn header_text(text: String) -> Read<String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text)
@@ -225,7 +225,7 @@ fn header_text(text: String) -> Read<String> {
 fn base32(text: String) -> Read<String> {
     let bare: String = text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '=')).collect();
     let bare = bare.to_ascii_uppercase();
-    // 80 bits: what common services give.
+    // 80 bits, as common services have.
     if bare.len() >= 16 && bare.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7')) {
         Ok(bare)
     } else {

@@ -1,4 +1,4 @@
-//! `[kafka.oauth]`: a token server, and what else must be set so that clients can sign in with its tokens.
+//! `[kafka.oauth]`: a token server, and the properties that clients need for its tokens.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::outgoing::is_loopback;
 /// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
 #[derive(Clone)]
 pub struct OAuth {
-    /// Where tokens are fetched: http or https, without user, password or fragment.
+    /// URL of the token server: http or https, without user, password or fragment.
     pub token_endpoint: Url,
     /// The client's identifier.
     pub client_id: String,

@@ -17,7 +17,7 @@ use super::address::{looks_like_address, redacted};
 use super::duration::{self, NotADuration};
 use super::setting::{Origin, Setting};
 
-/// What reading has found so far.
+/// The settings and mistakes that were read so far.
 pub(super) struct Notes {
     file: Option<String>,
     mistakes: Vec<String>,
@@ -51,14 +51,14 @@ impl Notes {
 /// A table of the tree, with the path to it.
 pub(super) struct Section<'a> {
     path: String,
-    /// Where most of it came from, for mistakes that concern several keys.
+    /// The origin of the section, for mistakes about several keys.
     origin: Origin,
     table: Map<String, Value>,
     known: Vec<&'static str>,
     notes: &'a mut Notes,
 }
 
-/// How a value reads: what was expected instead, if it does not.
+/// A read value. The error is the expectation.
 pub(super) type Read<T> = Result<T, String>;
 
 impl<'a> Section<'a> {
@@ -74,7 +74,7 @@ impl<'a> Section<'a> {
         Self { path, origin, table, known: Vec::new(), notes }
     }
 
-    /// Whether somebody set it.
+    /// Whether the key is set.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -91,7 +91,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A value without a default; none where it is absent, or a mistake. A `secret` one is never shown.
+    /// Reads a value without a default; `None` if it is absent or a mistake. A `secret` value is never shown.
     pub(super) fn optional<T>(
         &mut self,
         key: &'static str,
@@ -213,7 +213,7 @@ impl<'a> Section<'a> {
         self.notes.mistake(format!("{}{text} (from {})", self.path, self.origin));
     }
 
-    /// Ends the section: whatever was not asked for is unknown.
+    /// Ends the section. Keys that were not read are unknown.
     pub(super) fn close(self) {
         for (key, value) in &self.table {
             let origin = self.notes.origin(&format!("{}.{key}", self.path), value);
@@ -241,7 +241,7 @@ pub(super) fn tables(root: &mut Map<String, Value>, name: &str, notes: &mut Note
     root.remove(name).map(|value| table_of(name, value, notes)).unwrap_or_default()
 }
 
-/// What is left of `root` is unknown.
+/// The rest of `root` is unknown.
 pub(super) fn close(root: Map<String, Value>, known: &[&str], notes: &mut Notes) {
     for (name, value) in root {
         let origin = notes.origin(&name, &value);
@@ -395,7 +395,7 @@ fn presentable(text: &str) -> String {
     if looks_like_address(text) { redacted(text) } else { text.to_owned() }
 }
 
-/// Whether TOML writes it without quotes.
+/// Whether TOML has this value without quotes.
 fn is_bare(text: &str) -> bool {
     text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }

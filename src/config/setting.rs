@@ -1,4 +1,4 @@
-//! A setting in force, and where it came from.
+//! A setting with its origin.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ pub struct Setting {
     pub key: String,
     /// The value as TOML; `***` for a secret.
     pub value: String,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
 }
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// The default.
     Default,
     /// A configuration file.
     File(String),

@@ -1,4 +1,4 @@
-//! Prints the effective configuration: each setting as TOML would have it, and where it came from.
+//! Shows the effective configuration: each setting as TOML, with its origin.
 
 use super::load::Loaded;
 

@@ -14,17 +14,17 @@ use crate::signature::{Form, Signature, SigningKey};
 pub struct Source {
     /// The name, as in the URL.
     pub name: Arc<str>,
-    /// What a missing or wrong signature leads to.
+    /// The consequence of a missing or wrong signature.
     pub policy: SignaturePolicy,
     /// The shared secrets, ready for signing; several during a rotation.
     pub keys: Vec<SigningKey>,
-    /// Secret parts of the URL (`?token=…`); none: not asked for.
+    /// Tokens of the URL (`?token=…`); if empty, none is required.
     pub url_tokens: Vec<SecretString>,
     /// The actions that it takes.
     pub actions: Actions,
     /// The indexes of the actions for which Nexudus is to have a webhook.
     pub wanted: Vec<usize>,
-    /// The number of its location in Nexudus, where its webhooks are looked after.
+    /// The number of its location in Nexudus, if its webhooks are managed.
     pub business_id: Option<i64>,
     /// The files that secrets and tokens were read from.
     pub files: Vec<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Source {
 pub enum SignaturePolicy {
     /// Refuse.
     Enforce,
-    /// Let through, marked and counted.
+    /// Accepted, marked and counted.
     Warn,
     /// Do not look; for sources without a secret.
     Off,
@@ -45,7 +45,7 @@ impl Source {
     /// The name of the source in `/webhooks/{action}`.
     pub const DEFAULT: &'static str = "default";
 
-    /// Whether `token` is one of the URL's secret parts, compared in constant time. True if the source asks for none.
+    /// Whether `token` is one of the tokens, compared in constant time. True if the source has none.
     pub fn accepts_token(&self, token: Option<&str>) -> bool {
         let Some(token) = token else { return self.url_tokens.is_empty() };
         let matches =
@@ -53,7 +53,7 @@ impl Source {
         self.url_tokens.is_empty() || self.url_tokens.iter().any(matches)
     }
 
-    /// Whether `signature` is right for `body` under any of the secrets, and in which form.
+    /// Returns the form of `body` for which `signature` is right under any secret.
     pub fn verify(&self, body: &[u8], signature: &Signature) -> Option<Form> {
         self.keys.iter().find_map(|key| key.verify(body, signature))
     }

@@ -1,4 +1,4 @@
-//! `[telemetry]`: whether traces are made, and where they go.
+//! `[telemetry]`: the export of traces.
 
 use ::config::Value;
 use url::Url;

@@ -1,4 +1,4 @@
-//! Confirmation: from a message on its way to the broker's word on it, and what each error means for the delivery.
+//! Confirmation: waits for the delivery report of a message, and sorts errors by their meaning for the delivery.
 //!
 //! Every librdkafka error is sorted by its name into a [`Verdict`]. A time-out is *unknown*, not failed: the message may
 //! be in the log. Refused for good are only errors about this one message, and only when it travelled alone: an error
@@ -14,7 +14,7 @@ pub struct Pending {
     answer: oneshot::Receiver<Result<Position, Unconfirmed>>,
 }
 
-/// Where a confirmed message lies.
+/// The position of a confirmed message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The partition.
@@ -27,23 +27,23 @@ pub struct Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{code:?}")]
 pub struct Unconfirmed {
-    /// What it means.
+    /// Its meaning for the delivery.
     pub verdict: Verdict,
     /// The library's error.
     pub code: RDKafkaErrorCode,
 }
 
-/// The error of a message on which there is no word yet.
+/// The error of a message without a delivery report yet.
 pub const NO_WORD: RDKafkaErrorCode = RDKafkaErrorCode::MessageTimedOut;
 
-/// What an error means for the delivery.
+/// The meaning of an error for the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Not now: a broker or the cluster refused or cannot, and a retry may find it otherwise.
     Later,
     /// The producer's queue is full: nothing was sent.
     QueueFull,
-    /// Unknown: no word came in time, the message may or may not be in the log.
+    /// Unknown: no delivery report came in time; the message may be in the log.
     Unknown,
     /// The batch was refused, perhaps because of another message in it: to be tried alone.
     Alone,
@@ -51,12 +51,12 @@ pub enum Verdict {
     Refused,
 }
 
-/// Sorts an error by its name. `alone` tells that the message was the only one of its batch.
+/// Sorts an error by its code. `alone` is true if the message was the only one of its batch.
 pub fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
     use RDKafkaErrorCode as Code;
     match code {
         Code::QueueFull => Verdict::QueueFull,
-        // No word in time. A purge in flight, too, leaves open what the broker did.
+        // No report in time. After a purge in flight the result is unknown, too.
         Code::MessageTimedOut
         | Code::OperationTimedOut
         | Code::TimedOutQueue
@@ -86,10 +86,10 @@ impl Pending {
         Self { answer }
     }
 
-    /// Waits for the broker's word. There is one for each message, at the latest when it times out.
+    /// Waits for the delivery report. Each message gets one, at the latest when it times out.
     ///
     /// # Errors
-    /// [`Unconfirmed`], with what that means.
+    /// [`Unconfirmed`], with its meaning.
     pub async fn confirm(self) -> Result<Position, Unconfirmed> {
         // The producer was dropped with the message in it.
         let dropped = Unconfirmed { verdict: Verdict::Unknown, code: RDKafkaErrorCode::DestroyBroker };
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// Every code that librdkafka has, with what it means in a batch and alone.
+    /// Every code of librdkafka, with its meaning in a batch and alone.
     const BY_NAME: &[(&[RDKafkaErrorCode], Verdict, Verdict)] = &[
         (&[QueueFull], Verdict::QueueFull, Verdict::QueueFull),
         (

@@ -33,10 +33,10 @@ use crate::config::duration;
 use crate::config::{Kafka, OAuth};
 use crate::token::{TokenError, TokenServer};
 
-/// How long the cluster may take to answer at first, and each time it is asked for its topics.
+/// Time-out of the first contact, and of each list of topics.
 pub const CONTACT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// librdkafka wants a group for `assign` too, though it never joins it.
+/// librdkafka requires a group for `assign`, although it never joins it.
 const GROUP: &str = "nexudus-bridge-reader";
 
 /// Which topics to read.
@@ -54,7 +54,7 @@ pub enum Selection {
     },
 }
 
-/// Where to begin.
+/// The start of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// With the oldest message that the cluster still has.
@@ -65,7 +65,7 @@ pub enum Start {
     Since(Timestamp),
 }
 
-/// Where to stop.
+/// The end of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// Never: wait for more.
@@ -113,16 +113,16 @@ pub enum ReadError {
         /// The client's last error.
         detail: String,
     },
-    /// The cluster does not know us: user, password, token or certificate.
+    /// The cluster refuses the credentials: user, password, token or certificate.
     #[error("Kafka refuses the connection: {0}")]
     Authentication(String),
     /// There is no token to sign in with.
     #[error("no token to sign in with: {0}")]
     Token(#[from] TokenError),
-    /// The cluster knows us and does not let us read.
+    /// The cluster refuses the right to read.
     #[error("Kafka refuses to hand out messages: {0}")]
     Authorization(String),
-    /// The cluster does not let us remember what was done.
+    /// The cluster refuses the right to commit progress.
     #[error("progress cannot be remembered: the Kafka user needs READ on the group {0}")]
     GroupAuthorization(&'static str),
     /// A topic is not there, or hidden from us.
@@ -158,7 +158,7 @@ pub struct Reader {
     named: bool,
     /// With [`Start::Since`]: what is older is dropped.
     since: Option<Timestamp>,
-    /// Where the client signs in with tokens.
+    /// Present if the client signs in with tokens.
     _tokens: Option<Tokens>,
     /// Dropped last: the lister wakes up, lets go of the consumer and so destroys it on its own thread.
     _stop: mpsc::Sender<()>,
@@ -219,7 +219,7 @@ impl Reader {
     /// brokers to come back. May be cancelled without losing a message.
     ///
     /// # Errors
-    /// [`ReadError`] where waiting would not help.
+    /// [`ReadError`], if waiting does not help.
     pub async fn next(&mut self) -> Result<Option<Message>, ReadError> {
         while self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
             let received = tokio::select! {
@@ -244,7 +244,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// How many partitions are being read: none where no topic is selected, or none that we have the right to see.
+    /// Number of partitions that are read; 0 if no topic is selected or visible to the user.
     pub fn partitions(&self) -> usize {
         self.partitions
     }
@@ -382,7 +382,7 @@ pub(super) fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
     config
 }
 
-/// Hears what librdkafka has to say.
+/// Receives the errors of librdkafka.
 #[derive(Default)]
 pub(super) struct Listener {
     last_error: Mutex<Option<String>>,
@@ -394,7 +394,7 @@ impl Listener {
         self.noted().clone().unwrap_or_else(|| "the brokers are silent".to_owned())
     }
 
-    /// Takes note of an error that came as a result, where librdkafka has said nothing better.
+    /// Notes an error of a call, unless librdkafka has reported a more precise one.
     pub(super) fn heard_of(&self, error: &KafkaError) {
         self.noted().get_or_insert_with(|| error.to_string());
     }

@@ -1,4 +1,4 @@
-//! Whether Kafka accepts connections at all, for commands that a person waits for.
+//! Checks whether Kafka accepts connections, for commands that a person waits for.
 //!
 //! librdkafka connects in the background and reports after its own, longer time-outs, often without an address. A command
 //! asks here first, so that the usual mistake (nothing listens there) is an error within seconds that names the address.
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::without_scheme;
 
-/// How long an address that refuses is asked again: the broker may be starting, together with the command.
+/// How long a refused connection is retried: the broker may start together with the command.
 const PATIENT_FOR: Duration = Duration::from_secs(2);
 
 /// How long one address may take to answer.
@@ -22,7 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// librdkafka's, where an address names none.
+/// librdkafka's default port.
 const DEFAULT_PORT: u16 = 9092;
 
 /// None of the addresses of `bootstrap.servers` accepts a connection.

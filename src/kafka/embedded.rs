@@ -63,9 +63,9 @@ pub enum EmbeddedError {
     /// The port is taken, or not ours to take.
     #[error("cannot listen on {address} for the embedded broker")]
     Listen {
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The system gives no thread or socket, or librdkafka no cluster.
@@ -84,7 +84,7 @@ pub enum EmbeddedError {
 /// A running broker. It ends when this is dropped.
 pub struct EmbeddedBroker {
     address: String,
-    /// Taken by drop, which is what ends the thread.
+    /// Taken by drop, which ends the thread.
     commands: Option<UnboundedSender<Command>>,
     stopped: mpsc::Receiver<()>,
 }
@@ -114,7 +114,7 @@ impl EmbeddedBroker {
         Ok(Self { address, commands: Some(commands), stopped })
     }
 
-    /// Where clients find the broker: `127.0.0.1:PORT`.
+    /// Returns the address of the broker: `127.0.0.1:PORT`.
     pub fn bootstrap_servers(&self) -> &str {
         &self.address
     }
@@ -141,7 +141,7 @@ impl EmbeddedBroker {
         self.ask(move |cluster| cluster.topic_error(&topic, error));
     }
 
-    /// Cuts all connections and takes no new ones, until [`EmbeddedBroker::up`]. What was written is kept.
+    /// Closes all connections and accepts none, until [`EmbeddedBroker::up`]. Written messages are kept.
     pub fn down(&self) {
         self.ask(|cluster| cluster.set_up(false));
     }
@@ -257,7 +257,7 @@ struct Cluster {
     _client: Client<Silent>,
 }
 
-/// Logs nothing: the client behind the cluster connects to nobody and has nothing to say.
+/// Logs nothing: the client behind the cluster has no connections.
 struct Silent;
 
 impl ClientContext for Silent {
@@ -285,14 +285,14 @@ impl Cluster {
         Ok(Self { handle, failing: RefCell::default(), _client: client })
     }
 
-    /// Where the cluster itself listens.
+    /// The address of the cluster itself.
     fn address(&self) -> String {
         // SAFETY: the handle is valid; the string is the cluster's, ends with NUL and is copied here.
         let address = unsafe { CStr::from_ptr(bindings::rd_kafka_mock_cluster_bootstraps(self.handle)) };
         address.to_string_lossy().into_owned()
     }
 
-    /// Tells clients to come to another address.
+    /// Advertises another address to clients.
     fn advertise(&self, address: SocketAddr) {
         let host = c_string(&address.ip().to_string());
         let port = i32::from(address.port());

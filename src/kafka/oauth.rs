@@ -1,4 +1,4 @@
-//! Signing in with credentials that change while clients live: tokens (SASL OAUTHBEARER), and a name with its password.
+//! Authentication with credentials that change at run time: tokens (SASL OAUTHBEARER), and a name with its password.
 //!
 //! A task fetches tokens, and every client is handed each one.
 //! librdkafka would rather ask for a token, in a callback on the thread that also brings delivery reports; that must not
@@ -34,7 +34,7 @@ const RETRY: BackOff = BackOff { first: Duration::from_secs(1), longest: Duratio
 /// The part of a token's life after which the next one is fetched. Clients sign in again at nine tenths of what is left.
 const REFRESH_AFTER: f64 = 0.7;
 
-/// Even a token that lives for a moment only is not fetched more often.
+/// Minimum time between two fetches, also for tokens with a shorter lifetime.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
 /// How long the same failure stays out of the log after it was written.

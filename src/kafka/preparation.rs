@@ -21,7 +21,7 @@ use crate::config::Config;
 /// The waits between retries.
 const RETRY: BackOff = BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
-/// Minimum time between two looks, however often a look is asked for.
+/// Minimum time between two looks, however often one is requested.
 const LEAST_DISTANCE: Duration = Duration::from_secs(1);
 
 /// Prepares the topics of one bridge.
@@ -116,7 +116,7 @@ impl Schedule {
         Self { retry, failures: 0 }
     }
 
-    /// Waits until a look is asked for or, after an unfinished one, for the back-off.
+    /// Waits until a look is requested or, after an unfinished one, for the back-off.
     async fn wait(&mut self, state: &TopicState, looked: Looked) {
         self.failures = if looked == Looked::Finished { 0 } else { self.failures + 1 };
         let wait = (self.failures > 0).then(|| self.retry.jittered(self.failures));

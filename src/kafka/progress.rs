@@ -1,4 +1,4 @@
-//! What was done with the messages of a topic, remembered on the cluster: as the offsets of a consumer group.
+//! Progress on a topic: the processed messages, kept on the cluster as offsets of a consumer group.
 //!
 //! A group's offset says "everything before it is done". Whoever picks messages, or meets one that cannot be done, leaves
 //! gaps; so what is done behind the first gap travels in the commit's metadata, as ranges (`19-20,23`). Nobody joins the
@@ -29,7 +29,7 @@ const SCARCE_BYTES: usize = METADATA_BYTES / 10 * 9;
 pub enum Room {
     /// There is room for many more gaps.
     Enough,
-    /// The ranges behind the first gap fill more than 90 % of what a commit can hold.
+    /// The ranges behind the first gap fill more than 90 % of a commit.
     Scarce {
         /// The number of gaps.
         gaps: usize,
@@ -49,12 +49,12 @@ pub struct Progress {
     topic: String,
     remembers: bool,
     done: BTreeMap<i32, Done>,
-    /// Where the client signs in with tokens.
+    /// Present if the client signs in with tokens.
     _tokens: Option<Tokens>,
 }
 
 impl Progress {
-    /// Asks the cluster what the group has done.
+    /// Reads the progress of the group from the cluster.
     ///
     /// # Errors
     /// [`ReadError`]: no answer, or no right to read the group.
@@ -84,12 +84,12 @@ impl Progress {
         Ok(progress)
     }
 
-    /// Whether the cluster remembered anything: false before the first commit, and once it has forgotten the group.
+    /// Whether the cluster had progress: false before the first commit, and after the group has expired.
     pub fn remembers(&self) -> bool {
         self.remembers
     }
 
-    /// Whether a message is done.
+    /// Whether a message was processed.
     pub fn is_done(&self, partition: i32, offset: i64) -> bool {
         self.done.get(&partition).is_some_and(|done| done.0.contains(&offset))
     }
@@ -196,7 +196,7 @@ impl Done {
         Self(metadata.split(',').filter_map(range).collect()).and_everything_before(committed)
     }
 
-    /// What is no longer there needs no memory.
+    /// Deleted messages need no progress.
     fn and_everything_before(mut self, offset: i64) -> Self {
         if offset > 0 {
             self.0.insert(0..offset);
@@ -204,7 +204,7 @@ impl Done {
         self
     }
 
-    /// The first offset that is not done: what is committed.
+    /// The first offset that was not processed; it is committed.
     fn first_open(&self) -> i64 {
         self.0.first().filter(|range| range.start == 0).map_or(0, |range| range.end)
     }

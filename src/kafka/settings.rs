@@ -1,4 +1,4 @@
-//! The settings of Kafka clients, and what librdkafka thinks of them.
+//! The settings of Kafka clients, and their check by librdkafka.
 //!
 //! Ours come first, each for a reason; the user's go over them, after `config` has refused what would weaken the
 //! promise.
@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 
 use crate::config::{Config, Kafka, Property};
 
-/// Says whether librdkafka takes a property, as a [`crate::config::PropertyCheck`].
+/// Checks a property with librdkafka, as a [`crate::config::PropertyCheck`].
 ///
 /// # Errors
 /// Why not. The value is not repeated: it may be a secret.
@@ -37,7 +37,7 @@ fn without(text: &str, value: &str) -> String {
     if value.is_empty() { text.to_owned() } else { text.replace(value, "***") }
 }
 
-/// What librdkafka says of a configuration that it refuses as a whole.
+/// librdkafka's error about a whole configuration.
 pub(super) fn describe(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, why, name, value) => format!("{name}: {}", without(why, value)),
@@ -114,7 +114,7 @@ pub(super) fn limits(client: &ClientConfig) -> [usize; 2] {
     ]
 }
 
-/// Puts the user's properties over ours, also where the user knows ours by another name.
+/// Overrides our properties by the user's, also if the user has an alias of a name.
 pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Property>) {
     const ALIASES: [(&str, &str); 5] = [
         ("queue.buffering.max.ms", "linger.ms"),

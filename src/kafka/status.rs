@@ -1,4 +1,4 @@
-//! What the Kafka client knows of its cluster: contact, last error, state of the topics.
+//! The state of the cluster as the Kafka client sees it: contact, last error, state of the topics.
 //!
 //! Written by the client's callbacks and by the watch, read by readiness and by answers that must say *why* an event
 //! was not confirmed. [`ClientError`] names the library's error, never a host.
@@ -40,7 +40,7 @@ struct Inner {
     leaderless: bool,
     retired: bool,
     last_error: Option<(ClientError, Instant)>,
-    /// Why there is no new token, where clients need one.
+    /// The reason why there is no new token, if clients need one.
     no_token: Option<String>,
     throttled: Option<Throttled>,
 }
@@ -67,7 +67,7 @@ impl fmt::Display for ClientError {
 }
 
 impl ClientError {
-    /// A wrong password says why; a broken connection, which it leads to, says that; all brokers down only sums up.
+    /// Whether this error is more specific: a wrong password causes broken connections, and these cause `AllBrokersDown`.
     fn tells_more_than(self, other: Self) -> bool {
         let telling = |error: Self| match error.0 {
             RDKafkaErrorCode::AllBrokersDown => 0,
@@ -79,7 +79,7 @@ impl ClientError {
 }
 
 impl Status {
-    /// Whether a broker is connected, as far as the client knows.
+    /// Whether a broker is connected, by the state of the client.
     pub fn connected(&self) -> bool {
         let inner = self.lock();
         inner.answered.is_some() && !inner.all_down
@@ -119,12 +119,12 @@ impl Status {
         })
     }
 
-    /// What the client meets from now on is of no interest: the bridge has stopped.
+    /// Ends the log lines about client errors: the bridge has stopped.
     pub fn retire(&self) {
         self.lock().retired = true;
     }
 
-    /// The cluster answered; `leaderless` tells whether no partition of the topic asked about has a leader.
+    /// Notes an answer of the cluster. `leaderless`: no partition of the probed topic has a leader.
     pub(super) fn answered(&self, leaderless: bool) {
         let mut inner = self.lock();
         *inner = Inner {

@@ -25,7 +25,7 @@ pub struct Failed {
     pub topic: String,
     /// Kafka's error code.
     pub code: RDKafkaErrorCode,
-    /// Kafka's message; empty where it sent none.
+    /// Kafka's message; empty without one.
     pub message: String,
 }
 

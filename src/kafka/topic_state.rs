@@ -65,12 +65,12 @@ impl TopicState {
         }
     }
 
-    /// Asks for a look at the topics at once, whether or not an earlier one is due for a retry.
+    /// Requests a look at the topics at once, even if a retry is due later.
     pub fn look(&self) {
         self.look.notify_one();
     }
 
-    /// Waits until a look is asked for. Requests during a look are kept as one.
+    /// Waits until a look is requested. Requests during a look count as one.
     pub(super) async fn look_asked_for(&self) {
         self.look.notified().await;
     }

@@ -28,16 +28,16 @@ const EMBEDDED_CLUSTER: &str = "mockCluster";
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What an existing topic has otherwise than the configuration asks for.
+/// A difference between an existing topic and the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The topic.
     pub topic: String,
     /// `partitions`, `replication factor` or a setting's name.
     pub field: String,
-    /// What it has.
+    /// The value of the topic.
     pub have: String,
-    /// What the configuration asks for.
+    /// The value of the configuration.
     pub want: String,
 }
 
@@ -50,11 +50,11 @@ pub struct Plan {
     pub differences: Vec<Difference>,
     /// How many exist as the configuration asks.
     pub unchanged: usize,
-    /// What endangers confirmed events: too few replicas, or settings that could not be read.
+    /// Dangers for confirmed events: too few replicas, or settings that could not be read.
     pub warnings: Vec<String>,
 }
 
-/// The cluster could not be asked.
+/// The request to the cluster has failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}{}", .explanation.as_ref().map(|explanation| format!("; {explanation}")).unwrap_or_default())]
 pub struct TopicsError {
@@ -94,18 +94,18 @@ pub struct Topics {
     /// Lists topics; unlike the admin client it hands on the client's errors, so that a wrong password is called one.
     lister: FutureProducer<Context>,
     status: Arc<Status>,
-    /// Where clients sign in with tokens.
+    /// Present if clients sign in with tokens.
     token_server: Option<TokenServer>,
     wanted: Vec<Wanted>,
-    /// Whether the wanted topics are known to exist, so that the cluster need not be asked.
+    /// Whether the wanted topics are known to exist, so that no request is necessary.
     are_known: bool,
 }
 
 impl Topics {
-    /// Makes a client; it connects when first asked.
+    /// Makes a client, which connects at the first request.
     ///
     /// # Errors
-    /// What librdkafka says of the configuration.
+    /// librdkafka refuses the configuration.
     pub fn new(config: &Config) -> Result<Self, TopicsError> {
         let mut client = connection_config(&config.kafka);
         apply_properties(&mut client, &config.kafka.properties);
@@ -213,7 +213,7 @@ impl Topics {
         }
     }
 
-    /// Gives both clients a token, where they need one. A plan and what follows from it take less time than a token lives.
+    /// Gives both clients a token if they need one. A plan and its changes take less time than the lifetime of a token.
     async fn sign_in(&self) -> Result<(), TopicsError> {
         let Some(server) = &self.token_server else { return Ok(()) };
         let token = server.fetch().await.map_err(|error| {
@@ -225,7 +225,7 @@ impl Topics {
         Ok(())
     }
 
-    /// How many replicas the cluster gives a topic by default, where that may be read.
+    /// Default replication factor of the cluster, if the user may read it.
     async fn default_replicas(&self, listing: &Listing) -> Option<i32> {
         let broker = listing.broker?;
         let resources =
@@ -266,7 +266,7 @@ fn has_leaders(topic: &MetadataTopic) -> bool {
     !topic.partitions().is_empty() && topic.partitions().iter().all(|partition| partition.leader() >= 0)
 }
 
-/// What a cluster has, as far as this module asks.
+/// The state of a cluster that this module reads.
 struct Listing {
     broker: Option<i32>,
     topics: HashMap<String, Existing>,

@@ -26,7 +26,7 @@ pub struct Row {
     pub action: Option<String>,
     /// The label of the reason.
     pub reason: Option<String>,
-    /// `missing` or `invalid`, where the source's policy let it through.
+    /// `missing` or `invalid` if the policy of the source accepted it.
     pub signature: Option<String>,
     /// Size of the body.
     pub bytes: usize,

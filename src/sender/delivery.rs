@@ -20,7 +20,7 @@ pub struct Delivery {
     pub action: Arc<str>,
     /// The body.
     pub body: Bytes,
-    /// `X-Nexudus-Hook-Signature`; none where there is no shared secret.
+    /// `X-Nexudus-Hook-Signature`; `None` without a shared secret.
     pub signature: Option<String>,
 }
 

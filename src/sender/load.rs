@@ -1,4 +1,4 @@
-//! Many deliveries at once, and what came of them.
+//! Load: many deliveries at once, and their results.
 //!
 //! A given number of workers post one delivery after the other. With a rate they keep to a timetable instead: delivery
 //! `n` is due at `n / rate`, and its latency counts from then, so a bridge that falls behind is charged for the wait
@@ -33,18 +33,18 @@ pub struct Plan {
     pub rate: Option<f64>,
 }
 
-/// One delivery and what came of it.
+/// One delivery and its result.
 #[derive(Debug)]
 pub struct Done {
     /// Its number, from 0.
     pub number: u64,
-    /// What was sent.
+    /// The sent delivery.
     pub delivery: Delivery,
     /// What came back. With a rate, the latency counts from when the delivery was due.
     pub answer: Answer,
 }
 
-/// What came of them all.
+/// The summary of all deliveries.
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// How many deliveries are done.
@@ -70,7 +70,7 @@ pub struct Summary {
 pub struct Tally {
     /// How many.
     pub count: u64,
-    /// Whether they were 2xx answers of the bridge.
+    /// Whether all answers were 2xx.
     pub accepted: bool,
     /// The first refusal of this kind in full, behind its action.
     pub example: Option<String>,

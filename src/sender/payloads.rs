@@ -72,7 +72,7 @@ pub fn wire_body(fixture: &str) -> Vec<u8> {
 #[derive(Debug, Clone)]
 pub struct Template {
     body: Bytes,
-    /// Where the `Id`s of the records are, and their numbers.
+    /// Offsets and values of the `Id`s of the records.
     ids: Vec<(Range<usize>, u64)>,
 }
 
@@ -144,7 +144,7 @@ impl<'a> Tokens<'a> {
         Self { text, at: 0 }
     }
 
-    /// Where the string that begins at `start` ends, behind its quote.
+    /// Returns the offset after the string that begins at `start`.
     fn end_of_string(&self, start: usize) -> usize {
         let mut escaped = false;
         let closes = |byte: &u8| {

@@ -46,7 +46,7 @@ pub struct Poster {
     retry: Retry,
 }
 
-/// What came of a delivery.
+/// The result of a delivery.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The bridge's confirmation, or why there is none.
@@ -62,7 +62,7 @@ pub struct Answer {
 pub struct Receipt {
     /// `confirmed`, `quarantined` or `empty`.
     pub status: String,
-    /// Where each event of the delivery lies.
+    /// The position of each event.
     #[serde(default)]
     pub events: Vec<Confirmed>,
 }
@@ -86,7 +86,7 @@ pub const NO_CONNECTION: &str = "no connection";
 /// Why a delivery is not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The bridge says no. Whether a 503 means "not published" or "unknown" is in its cause.
+    /// The bridge refuses the delivery. The cause of a 503 distinguishes "not published" from "unknown".
     #[error("{status} {title}{}", .detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
     Problem {
         /// The HTTP status.
@@ -103,7 +103,7 @@ pub enum Refusal {
     Foreign {
         /// The HTTP status.
         status: u16,
-        /// What is wrong with the body.
+        /// The mistake in the body.
         reason: String,
     },
     /// Nothing was sent.
@@ -114,7 +114,7 @@ pub enum Refusal {
         /// The system's reason.
         reason: String,
     },
-    /// There is no answer, so nobody knows.
+    /// There is no answer, so the result is unknown.
     #[error("no answer: {0}")]
     NoAnswer(String),
 }
@@ -142,7 +142,7 @@ fn build(client: ClientBuilder) -> Result<Client, ClientError> {
 }
 
 impl Refusal {
-    /// What refusals have in common that are counted as one: the status and the cause, else the title.
+    /// Returns the key by which refusals are counted: the status with the cause, else with the title.
     pub fn kind(&self) -> String {
         match self {
             Self::Problem { status, title, cause, .. } => {
@@ -183,7 +183,7 @@ impl Poster {
         Ok(Self { client: build(client.pool_max_idle_per_host(connections))?, target, retry })
     }
 
-    /// Posts a delivery, again and again as [`Retry`] says, until it is answered 2xx.
+    /// Posts a delivery until it is answered 2xx, at most as often as [`Retry`] allows.
     pub async fn post(&self, delivery: &Delivery) -> Answer {
         let request = match self.request(delivery) {
             Ok(request) => request,

@@ -18,17 +18,17 @@ use super::{CONTACT_TIMEOUT, Listener, ReadError, Selection, Start, Stop};
 /// How often topics are listed again, to find those that are new.
 const RELIST_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How soon they are listed again where that failed at first.
+/// Wait before the next list if the first one has failed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Offsets by topic and partition.
 pub(super) type Ends = HashMap<(String, i32), i64>;
 
-/// What the lister has found.
+/// The result of a list.
 pub(super) struct Report {
     /// The new partitions, each with the offset to begin at.
     pub(super) starts: TopicPartitionList,
-    /// With [`Stop::End`], where each of them ends.
+    /// With [`Stop::End`], the end of each partition.
     pub(super) ends: Ends,
 }
 
@@ -190,7 +190,7 @@ impl Lister {
     }
 }
 
-/// What went wrong while listing.
+/// The error of a list.
 enum Trouble {
     /// Something that may pass.
     Passing(KafkaError),
