@@ -9,7 +9,7 @@ use crate::action::catalogue::{ENTRIES, Entry};
 
 /// Where a record's location is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Location {
+pub enum LocationField {
     /// In this field.
     Field(&'static str),
     /// In the first field; else in the second, a list, if it names one only.
@@ -28,10 +28,10 @@ pub struct Entity {
     /// Its name, as the API's filters have it.
     pub name: &'static str,
     /// Where a record's location is.
-    pub location: Location,
+    pub location: LocationField,
 }
 
-use Location::{Field, FieldOrOf, FieldOrOnly, Itself, Of};
+use LocationField::{Field, FieldOrOf, FieldOrOnly, Itself, Of};
 
 #[rustfmt::skip]
 static ENTITIES: [Entity; 27] = [
@@ -70,7 +70,7 @@ static PARENTS: [Entity; 1] = [entity("Resource", Field("BusinessId"))];
 /// Visitors, whose first action is called *registered*.
 static VISITOR: Entity = entity("Visitor", Field("BusinessId"));
 
-const fn entity(name: &'static str, location: Location) -> Entity {
+const fn entity(name: &'static str, location: LocationField) -> Entity {
     Entity { name, location }
 }
 
@@ -111,8 +111,10 @@ impl Entity {
     /// The field that names the record that such a record is a part of, and that record's kind.
     pub fn parent(&self) -> Option<(&'static str, &'static Entity)> {
         match self.location {
-            Location::Of(field, kind) | Location::FieldOrOf(_, field, kind) => Some((field, named(kind)?)),
-            Location::Field(_) | Location::FieldOrOnly(..) | Location::Itself => None,
+            LocationField::Of(field, kind) | LocationField::FieldOrOf(_, field, kind) => {
+                Some((field, named(kind)?))
+            }
+            LocationField::Field(_) | LocationField::FieldOrOnly(..) | LocationField::Itself => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::entities::{Entity, Location};
+use super::entities::{Entity, LocationField};
 use super::fetch::{Fetched, fetch};
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client};
@@ -56,12 +56,12 @@ impl Locations {
 /// The location that a record itself names.
 pub fn own(entity: &Entity, record: &Record) -> Option<i64> {
     match entity.location {
-        Location::Itself => record.id(),
-        Location::Field(field) | Location::FieldOrOf(field, ..) => record.integer(field),
-        Location::FieldOrOnly(field, list) => record.integer(field).or_else(|| {
+        LocationField::Itself => record.id(),
+        LocationField::Field(field) | LocationField::FieldOrOf(field, ..) => record.integer(field),
+        LocationField::FieldOrOnly(field, list) => record.integer(field).or_else(|| {
             let only = record.integers(list)?;
             if let [only] = only[..] { Some(only) } else { None }
         }),
-        Location::Of(..) => None,
+        LocationField::Of(..) => None,
     }
 }

@@ -36,7 +36,7 @@ pub use self::address::redacted;
 pub use self::brokers::{brokers, without_scheme};
 pub use self::kafka::PropertyCheck;
 pub use self::layout::Layout;
-pub use self::nexudus::{Credentials, Guardian, Nexudus, Pace};
+pub use self::nexudus::{Credentials, GuardianSettings, NexudusSettings, Pace};
 pub use self::oauth::OAuth;
 pub use self::secret_file::SecretFile;
 pub use self::setting::{Origin, Setting};
@@ -61,7 +61,7 @@ pub struct Config {
     /// `[sources.*]`, by name.
     pub sources: BTreeMap<Arc<str>, Arc<Source>>,
     /// `[nexudus]`: the API of Nexudus, where the bridge is to look after its webhooks.
-    pub nexudus: Option<Nexudus>,
+    pub nexudus: Option<NexudusSettings>,
     /// `[log]`.
     pub log: Log,
     /// `[telemetry]`, where traces are made.

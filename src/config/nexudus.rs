@@ -13,7 +13,7 @@ use crate::outgoing::is_loopback;
 
 /// `[nexudus]`: the control plane.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Nexudus {
+pub struct NexudusSettings {
     /// The origin of Nexudus's API, without the `/api` of its paths.
     pub base_url: Url,
     /// As whom.
@@ -23,7 +23,7 @@ pub struct Nexudus {
     /// The bounds that requests keep.
     pub pace: Pace,
     /// The watch over the webhooks while the bridge serves.
-    pub guardian: Guardian,
+    pub guardian: GuardianSettings,
     /// The files that secrets were read from.
     pub files: Vec<PathBuf>,
 }
@@ -70,7 +70,7 @@ pub struct Pace {
 
 /// `nexudus.guardian`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Guardian {
+pub struct GuardianSettings {
     /// How often it looks; zero: never.
     pub interval: Duration,
     /// Whether it re-enables webhooks that Nexudus disabled.
@@ -100,7 +100,7 @@ impl PartialEq for Credentials {
     }
 }
 
-impl Nexudus {
+impl NexudusSettings {
     /// For a command beside a bridge: a client id of its own, so that it does not void the refresh token of `serve`.
     pub fn as_command(&mut self) {
         if let Credentials::Password { client_id, .. } = &mut self.credentials {
@@ -110,7 +110,7 @@ impl Nexudus {
 }
 
 /// Reads the section; none when something that is needed is absent or wrong.
-pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> Option<Nexudus> {
+pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> Option<NexudusSettings> {
     let mistakes_before = section.mistakes();
     let base_url = section
         .get("base_url", "https://spaces.nexudus.com", |value| origin(value, "https://spaces.nexudus.com"));
@@ -126,7 +126,7 @@ pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> O
         request_spacing: section.get("request_spacing", "100ms", duration(ms(0), ms(60_000))),
     };
     let mut inner = section.inner("guardian");
-    let guardian = Guardian {
+    let guardian = GuardianSettings {
         interval: inner.get("interval", "60s", interval),
         reenable: inner.get("reenable", "true", boolean),
     };
@@ -153,7 +153,7 @@ pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> O
                 .to_owned(),
         );
     }
-    Some(Nexudus { base_url, credentials, public_url, pace, guardian, files })
+    Some(NexudusSettings { base_url, credentials, public_url, pace, guardian, files })
 }
 
 /// The kinds of credentials.

@@ -22,7 +22,7 @@ use super::record::Record;
 pub use super::session::ATTEMPTS;
 use super::session::{BACK_OFF, Failed, Session};
 use super::wait::{Waits, Watcher};
-use crate::config::Nexudus;
+use crate::config::NexudusSettings;
 use crate::metrics::Metrics;
 
 /// A request to the API, without credentials.
@@ -96,7 +96,7 @@ impl fmt::Debug for Call<'_> {
 
 /// Nexudus's API, as one user of it. Clones nothing: share it.
 pub struct Client {
-    config: Nexudus,
+    config: NexudusSettings,
     host: Arc<str>,
     session: Mutex<Session>,
     waits: Waits,
@@ -115,7 +115,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn new(config: &Nexudus, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
+    pub fn new(config: &NexudusSettings, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
         let host = host(&config.base_url);
         let session = Session::new(config, metrics)
             .map_err(|reason| ClientError { host: Arc::clone(&host), reason })?;
@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// The settings that it was made with.
-    pub fn config(&self) -> &Nexudus {
+    pub fn config(&self) -> &NexudusSettings {
         &self.config
     }
 

@@ -70,7 +70,7 @@ impl Client {
         self.list_of(collection, filters, |record| record).await
     }
 
-    /// As `all`, but keeps the result of `keep` for each record: some lists are too long to be kept whole.
+    /// As [`Client::list`], but keeps the result of `keep` for each record: some lists are too long to be kept whole.
     ///
     /// # Errors
     /// As [`Client::list`].

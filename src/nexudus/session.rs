@@ -15,7 +15,7 @@ use super::error::{ApiError, ErrorKind, host};
 use super::pace::{LONGEST_HOLD, Pacer};
 use super::wait::Waits;
 use crate::back_off::BackOff;
-use crate::config::Nexudus;
+use crate::config::NexudusSettings;
 use crate::metrics::Metrics;
 use crate::outgoing::BodyError;
 use crate::{lenient, outgoing};
@@ -63,7 +63,7 @@ pub(super) enum Failed {
 
 impl Session {
     /// One that connects when it is first asked. What is wrong, where there is no HTTP client to be had.
-    pub(super) fn new(config: &Nexudus, metrics: Arc<Metrics>) -> Result<Self, String> {
+    pub(super) fn new(config: &NexudusSettings, metrics: Arc<Metrics>) -> Result<Self, String> {
         let http = outgoing::client(&config.base_url).timeout(config.pace.request_timeout);
         Ok(Self {
             http: http.build().map_err(outgoing::cause)?,
@@ -232,7 +232,7 @@ async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Credentials, Guardian, Pace};
+    use crate::config::{Credentials, GuardianSettings, Pace};
 
     fn session() -> Session {
         let pace = Pace {
@@ -242,12 +242,12 @@ mod tests {
             requests_per_hour: 1000,
             request_spacing: Duration::ZERO,
         };
-        let config = Nexudus {
+        let config = NexudusSettings {
             base_url: "http://127.0.0.1:9".parse().unwrap(),
             credentials: Credentials::Token("fixed".into()),
             public_url: "https://hooks.example.com".parse().unwrap(),
             pace,
-            guardian: Guardian { interval: Duration::ZERO, reenable: false },
+            guardian: GuardianSettings { interval: Duration::ZERO, reenable: false },
             files: Vec::new(),
         };
         Session::new(&config, Arc::new(Metrics::new(""))).unwrap()

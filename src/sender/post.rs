@@ -50,7 +50,7 @@ pub struct Poster {
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The bridge's confirmation, or why there is none.
-    pub result: Result<Receipt, Refusal>,
+    pub result: Result<Receipt, PostFailure>,
     /// How long the last attempt took, from the first byte sent to the last one read.
     pub latency: Duration,
     /// How many attempts were made, the first included.
@@ -80,12 +80,12 @@ pub struct Confirmed {
     pub offset: i64,
 }
 
-/// The [`Refusal::kind`] of deliveries for which there was no connection.
+/// The [`PostFailure::kind`] of deliveries for which there was no connection.
 pub const NO_CONNECTION: &str = "no connection";
 
 /// Why a delivery is not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PostFailure {
     /// The bridge refuses the delivery. The cause of a 503 distinguishes "not published" from "unknown".
     #[error("{status} {title}{}", .detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
     Problem {
@@ -141,7 +141,7 @@ fn build(client: ClientBuilder) -> Result<Client, ClientError> {
     client.build().map_err(|error| ClientError(outgoing::cause(error)))
 }
 
-impl Refusal {
+impl PostFailure {
     /// Returns the key by which refusals are counted: the status with the cause, else with the title.
     pub fn kind(&self) -> String {
         match self {
@@ -204,14 +204,14 @@ impl Poster {
     }
 
     /// The same request for every attempt: Nexudus's retries carry nothing that tells them from the first.
-    fn request(&self, delivery: &Delivery) -> Result<Request, Refusal> {
+    fn request(&self, delivery: &Delivery) -> Result<Request, PostFailure> {
         let url = self.target.url(&delivery.source, &delivery.action);
         let mut request = Request::new(Method::POST, url);
         let mut headers = HeaderMap::with_capacity(4);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(signature) = &delivery.signature {
             let value = HeaderValue::from_str(signature)
-                .map_err(|_| Refusal::NoAnswer("the signature cannot be a header".to_owned()))?;
+                .map_err(|_| PostFailure::NoAnswer("the signature cannot be a header".to_owned()))?;
             headers.insert(signature::HEADER, value);
         }
         *request.headers_mut() = headers;
@@ -219,15 +219,15 @@ impl Poster {
         Ok(request)
     }
 
-    async fn attempt(&self, request: &Request) -> (Result<Receipt, Refusal>, Option<Duration>) {
+    async fn attempt(&self, request: &Request) -> (Result<Receipt, PostFailure>, Option<Duration>) {
         let request = request.try_clone().expect("bytes can be sent again");
         let response = match self.client.execute(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 let address = self.target.address();
-                return (Err(Refusal::NoConnection { address, reason: why(error) }), None);
+                return (Err(PostFailure::NoConnection { address, reason: why(error) }), None);
             }
-            Err(error) => return (Err(Refusal::NoAnswer(why(error))), None),
+            Err(error) => return (Err(PostFailure::NoAnswer(why(error))), None),
         };
         let retry_after = outgoing::retry_after(response.headers(), SystemTime::now());
         let status = response.status();
@@ -238,11 +238,11 @@ impl Poster {
                     BodyError::TooLong => format!("it has more than {MAX_ANSWER_BYTES} bytes"),
                     BodyError::Broken(error) => why(error),
                 };
-                return (Err(Refusal::NoAnswer(reason)), retry_after);
+                return (Err(PostFailure::NoAnswer(reason)), retry_after);
             }
         };
         let result = if status.is_success() {
-            let foreign = |error: serde_json::Error| Refusal::Foreign {
+            let foreign = |error: serde_json::Error| PostFailure::Foreign {
                 status: status.as_u16(),
                 reason: error.to_string(),
             };
@@ -255,7 +255,7 @@ impl Poster {
 }
 
 /// A problem document (RFC 9457), or what can be said without one.
-fn problem(status: reqwest::StatusCode, body: &[u8]) -> Refusal {
+fn problem(status: reqwest::StatusCode, body: &[u8]) -> PostFailure {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Document {
@@ -265,7 +265,7 @@ fn problem(status: reqwest::StatusCode, body: &[u8]) -> Refusal {
     }
     let Document { title, detail, cause } = serde_json::from_slice(body).unwrap_or_default();
     let title = title.unwrap_or_else(|| status.canonical_reason().unwrap_or("not confirmed").to_owned());
-    Refusal::Problem { status: status.as_u16(), title, detail, cause }
+    PostFailure::Problem { status: status.as_u16(), title, detail, cause }
 }
 
 /// Why there is no answer.

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::redact::WebhookUrl;
-use crate::config::{Config, Nexudus, Source};
+use crate::config::{Config, NexudusSettings, Source};
 
 /// A webhook that the configuration asks for.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Wanted {
 /// `numbers` are the actions as Nexudus numbers them, by name in lower case; the catalogue's own are known without.
 pub fn wanted(
     config: &Config,
-    nexudus: &Nexudus,
+    nexudus: &NexudusSettings,
     chosen: &[String],
     numbers: &BTreeMap<String, i64>,
 ) -> Vec<Wanted> {

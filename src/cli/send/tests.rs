@@ -6,7 +6,7 @@ use clap::Parser;
 use super::*;
 use crate::sender::double;
 use crate::sender::load::Tally;
-use crate::sender::post::{Confirmed, Refusal};
+use crate::sender::post::{Confirmed, PostFailure};
 use crate::signature::{self, Signature};
 
 #[derive(Parser)]
@@ -137,7 +137,7 @@ fn one_delivery_is_told_with_its_place_or_its_refusal() {
         plain(|out| print_one(out, &answer(Ok(receipt), 1))),
         "confirmed in 1.23 ms\n  nexudus.X partition 2 offset 7  id abc\n"
     );
-    let refusal = Refusal::NoAnswer("connection refused".into());
+    let refusal = PostFailure::NoAnswer("connection refused".into());
     assert_eq!(
         plain(|out| print_one(out, &answer(Err(refusal), 3))),
         "not confirmed: no answer: connection refused (1.23 ms, attempt 3)\n"

@@ -12,7 +12,7 @@ fn configured(nexudus: &str) -> Result<Config, Mistakes> {
     load(Some(file.path()), &Environment::new(), check_property).map(|loaded| loaded.config)
 }
 
-fn section(nexudus: &str) -> Nexudus {
+fn section(nexudus: &str) -> NexudusSettings {
     configured(nexudus).unwrap().nexudus.unwrap()
 }
 
@@ -37,7 +37,7 @@ fn without_the_section_there_is_none_and_without_more_the_pace_is_that_of_the_do
     assert_eq!((nexudus.pace.requests_per_minute, nexudus.pace.writes_per_minute), (120, 60));
     assert_eq!(nexudus.pace.requests_per_hour, 5000);
     assert_eq!((nexudus.pace.request_spacing, nexudus.pace.request_timeout), (ms(100), ms(15_000)));
-    assert_eq!(nexudus.guardian, Guardian { interval: ms(60_000), reenable: true });
+    assert_eq!(nexudus.guardian, GuardianSettings { interval: ms(60_000), reenable: true });
     assert!(matches!(nexudus.credentials, Credentials::Token(token) if token.expose_secret() == "abc"));
 }
 

@@ -6,11 +6,11 @@ use secrecy::SecretString;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{Credentials, Guardian, Pace};
+use crate::config::{Credentials, GuardianSettings, Pace};
 use crate::sender::double;
 
-fn nexudus(base: &str, credentials: Credentials) -> Nexudus {
-    Nexudus {
+fn nexudus(base: &str, credentials: Credentials) -> NexudusSettings {
+    NexudusSettings {
         base_url: base.parse().unwrap(),
         credentials,
         public_url: "https://hooks.example.com".parse().unwrap(),
@@ -21,7 +21,7 @@ fn nexudus(base: &str, credentials: Credentials) -> Nexudus {
             requests_per_hour: 1000,
             request_spacing: Duration::ZERO,
         },
-        guardian: Guardian { interval: Duration::ZERO, reenable: false },
+        guardian: GuardianSettings { interval: Duration::ZERO, reenable: false },
         files: Vec::new(),
     }
 }

@@ -98,7 +98,7 @@ async fn answers_of_others_are_told_from_a_bridges() {
         post(target, Retry::NEVER).await.result.unwrap_err()
     };
     let page = refusal(|| HttpResponse::Ok().body("<html>")).await;
-    assert!(matches!(&page, Refusal::Foreign { status: 200, .. }), "{page}");
+    assert!(matches!(&page, PostFailure::Foreign { status: 200, .. }), "{page}");
     let page = refusal(|| HttpResponse::BadGateway().body("<html>")).await;
     assert_eq!(page.to_string(), "502 Bad Gateway");
     let huge = refusal(|| HttpResponse::Ok().body(vec![b' '; MAX_ANSWER_BYTES + 1])).await;
