@@ -95,7 +95,7 @@ mod tests {
     use super::is_loopback;
 
     #[test]
-    fn addresses_of_this_machine_are_told_from_others() {
+    fn addresses_of_this_machine_are_distinguished_from_others() {
         for (address, expected) in [
             ("http://127.0.0.1:1", true),
             ("http://127.8.9.10", true),

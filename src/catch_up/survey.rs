@@ -61,7 +61,7 @@ fn advice(error: &ApiError) -> &'static str {
 }
 
 /// Finds the records of these kinds that have changed in the window, ordered by the time of their first change in it. Calls
-/// `told` with each kind before it is listed.
+/// `listing` with each kind before it is listed.
 ///
 /// # Errors
 /// [`SurveyError`]: nothing was published yet.
@@ -70,7 +70,7 @@ pub async fn survey(
     kinds: &[&'static Entity],
     window: &Window,
     most: usize,
-    told: impl Fn(&'static str),
+    listing: impl Fn(&'static str),
 ) -> Result<Vec<Candidate>, SurveyError> {
     let mut found = Vec::new();
     let mut left = most;
@@ -80,7 +80,7 @@ pub async fn survey(
         let filter = format!("from_{}_UpdatedOn", entity.name);
         let asked = [(filter.as_str(), minute(begin.checked_sub(ZONES).unwrap_or(Timestamp::MIN)))];
         let collection = Collection { entity: entity.name, path: entity.path() };
-        told(entity.name);
+        listing(entity.name);
         let total = client.total(collection, &asked).await.map_err(api)?;
         left = left.checked_sub(total).ok_or(SurveyError::TooMany { entity: entity.name, total, most })?;
         if total == 0 {

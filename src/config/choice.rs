@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_no_action_is_told_with_the_nearest_name() {
+    fn an_unknown_action_is_reported_with_the_nearest_name() {
         let actions = Actions::default();
         assert!(check("BookngCreate", &actions).unwrap_err().ends_with("did you mean BookingCreate?"));
         assert!(check("!TeamCreate", &actions).unwrap_err().ends_with("did you mean TeamCreated?"));

@@ -157,7 +157,7 @@ fn the_environment_wins_and_an_empty_variable_is_none() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_with_place_and_remedy() {
+fn all_mistakes_are_reported_at_once_with_position_and_remedy() {
     let found = mistakes(
         r#"
         [ingress]
@@ -285,7 +285,7 @@ fn a_mistake_in_a_secret_does_not_repeat_it() {
 }
 
 #[test]
-fn a_slip_in_the_line_of_a_secret_is_told_without_the_line() {
+fn a_slip_in_the_line_of_a_secret_is_reported_without_the_line() {
     for text in ["[sources.default]\nsecrets = [\"hush-hush]\n", "x = 1\ny = \"hush\"hush\"\n", "hush hush"] {
         let found = mistakes(text, &[]);
         let place = format!("TOML parse error at line {}, column ", text.lines().count());
@@ -295,7 +295,7 @@ fn a_slip_in_the_line_of_a_secret_is_told_without_the_line() {
 }
 
 #[test]
-fn names_that_look_like_places_in_lists_are_no_sections() {
+fn names_that_look_like_list_indexes_are_no_sections() {
     let text = format!("\"topics[99999999999]\" = 1\n\"log[-99999999999]\" = 1\n{LEAST}");
     let found = mistakes(&text, &[("NEXUDUS_BRIDGE__KAFKA[99999999999]", "x")]);
     assert_eq!(found.len(), 3, "{found:?}");

@@ -21,7 +21,7 @@ pub struct ApiError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ErrorKind {
     /// User, password, one-time password or token are wrong. The client does not send them again: that could lock the account.
-    #[error("refuses the credentials of [nexudus] with {status}{}", said(.words))]
+    #[error("refuses the credentials of [nexudus] with {status}{}", suffix(.words))]
     Credentials {
         /// HTTP status.
         status: u16,
@@ -31,7 +31,7 @@ pub enum ErrorKind {
     /// A request for a token has failed, and the answer does not refuse the credentials.
     #[error(
         "answers {status} to a request for a token{}; that is no refusal of the credentials, so look for a firewall or proxy in between",
-        said(.words)
+        suffix(.words)
     )]
     NoToken {
         /// HTTP status.
@@ -42,7 +42,7 @@ pub enum ErrorKind {
     /// The user lacks a right, even with a token that was fetched for this request.
     #[error(
         "answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}{}",
-        said(.words)
+        suffix(.words)
     )]
     Unauthorized {
         /// HTTP status.
@@ -55,7 +55,7 @@ pub enum ErrorKind {
     /// A page of a list is refused although the pages before it were given.
     #[error(
         "answers 403 to page {page} of the list of {entity} and gave the pages before it: it, or a proxy before it, refuses deep pages{}",
-        said(.words)
+        suffix(.words)
     )]
     DeepPage {
         /// The kind of records.
@@ -66,7 +66,7 @@ pub enum ErrorKind {
         words: String,
     },
     /// A refusal that a retry does not cure.
-    #[error("refuses with {status}{}", said(.words))]
+    #[error("refuses with {status}{}", suffix(.words))]
     Refused {
         /// HTTP status; 200 for an answer with `WasSuccessful: false`.
         status: u16,
@@ -109,6 +109,6 @@ pub(super) fn host(url: &Url) -> Arc<str> {
     url.port().map_or_else(|| host.into(), |port| format!("{host}:{port}").into())
 }
 
-fn said(words: &str) -> String {
+fn suffix(words: &str) -> String {
     if words.is_empty() { String::new() } else { format!(": {words}") }
 }

@@ -81,7 +81,7 @@ fn a_windows_1252_body_verifies_with_one_mark_a_byte() {
 }
 
 #[test]
-fn a_malformed_signature_is_told_apart_from_a_wrong_one() {
+fn a_malformed_signature_is_distinguished_from_a_wrong_one() {
     let digits = "0".repeat(64);
     assert!(Signature::parse(digits.as_bytes()).is_ok());
     for wrong in [

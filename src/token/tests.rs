@@ -20,7 +20,7 @@ fn oauth(base: &str) -> OAuth {
     }
 }
 
-/// A token server that answers as told, and what it was asked: the header `Authorization` and the form.
+/// A token server with fixed answers, and what it was asked: the header `Authorization` and the form.
 async fn server(
     answer: impl Fn(u32, &HttpRequest) -> HttpResponse + Send + Sync + 'static,
 ) -> (TokenServer, Seen) {
@@ -111,7 +111,7 @@ async fn a_server_that_does_not_know_the_header_gets_the_credentials_in_the_body
 }
 
 #[tokio::test]
-async fn a_failure_says_what_it_is_and_repeats_nothing_that_the_server_said() {
+async fn a_failure_has_its_kind_and_no_text_of_the_server() {
     type Answer = fn() -> HttpResponse;
     let answers: [(Answer, &str); 10] = [
         (|| HttpResponse::Unauthorized().body(SECRET), "the token server refuses with 401 invalid_client"),
@@ -140,9 +140,9 @@ async fn a_failure_says_what_it_is_and_repeats_nothing_that_the_server_said() {
     for (answer, expected) in answers {
         let (server, _) = server(move |_, _| answer()).await;
         let error = server.fetch().await.expect_err(expected);
-        let told = format!("{error} {}", error.words());
-        assert!(told.contains(expected), "{told}");
-        assert!(!told.contains("a:b") && !told.contains("127.0.0.1"), "{told}");
+        let shown = format!("{error} {}", error.words());
+        assert!(shown.contains(expected), "{shown}");
+        assert!(!shown.contains("a:b") && !shown.contains("127.0.0.1"), "{shown}");
     }
     let nowhere = TokenServer::new(&oauth("http://127.0.0.1:1")).unwrap();
     let error = nowhere.fetch().await.expect_err("nobody is there");

@@ -119,7 +119,7 @@ struct Watcher {
     /// Time of the next request for Nexudus's actions.
     next_actions: Instant,
     /// Unknown actions and warnings that were logged.
-    told: BTreeSet<String>,
+    logged_warnings: BTreeSet<String>,
     /// That the webhooks cannot be seen, and that they cannot be written.
     unseen: Trouble,
     unwritten: Trouble,
@@ -199,7 +199,7 @@ impl Watcher {
             disabled: Disabled::new(Arc::clone(metrics), Arc::clone(outages)),
             missing: 0,
             next_actions: now,
-            told: BTreeSet::new(),
+            logged_warnings: BTreeSet::new(),
             unseen: Trouble::default(),
             unwritten: Trouble::default(),
             write_after: now,
@@ -255,13 +255,13 @@ impl Watcher {
         let look = self.account.look().await?;
         self.next_actions = Instant::now() + if look.knows_actions { ACTIONS_AGAIN } else { LONGEST };
         for warning in look.warnings {
-            if !self.told.contains(&warning) {
+            if !self.logged_warnings.contains(&warning) {
                 tracing::warn!("{warning}");
-                self.told.insert(warning);
+                self.logged_warnings.insert(warning);
             }
         }
         for UnknownAction { id, name } in look.unknown_actions {
-            if self.told.insert(format!("{id} {name}")) {
+            if self.logged_warnings.insert(format!("{id} {name}")) {
                 tracing::warn!(
                     action_id = id,
                     action = name,

@@ -167,7 +167,7 @@ async fn so_many_may_watch_and_no_more_until_one_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_that_is_too_slow_is_told_how_many_it_missed() {
+async fn a_slow_viewer_gets_the_number_of_missed_events() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let mut events = Events::of(&bridge).await;
     let records: Vec<String> = (0..1000).map(|id| format!(r#"{{"Id":{id}}}"#)).collect();

@@ -260,7 +260,7 @@ async fn an_unreachable_cluster_is_503_and_not_ready_with_the_reason_and_without
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_real_broker_that_is_stopped_then_killed_then_restarted_is_told_truly_and_loses_nothing() {
+async fn a_real_broker_that_is_stopped_then_killed_then_restarted_is_reported_and_loses_nothing() {
     let broker = OwnBroker::start();
     let prefix = format!("{}.", unique("it"));
     for action in ["BookingCreate", "quarantine"] {

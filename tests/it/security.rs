@@ -68,7 +68,7 @@ async fn a_wrong_password_is_named_in_the_answer_and_in_readiness_without_being_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_a_stranger_is_named_too() {
+async fn a_certificate_of_another_authority_is_named_too() {
     let broker = secured();
     let stranger = broker.stranger_ca_pem_path().display().to_string();
     let settings = signing_in("bridge", broker.password("bridge"), &stranger);
@@ -124,7 +124,7 @@ async fn a_producer_that_died_for_want_of_rights_is_replaced_and_works_once_they
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_that_may_not_be_created_are_told_with_the_right_that_is_missing() {
+async fn topics_that_may_not_be_created_are_reported_with_the_missing_right() {
     let broker = secured();
     let prefix = format!("{}.", unique("it"));
     let ca = broker.ca_pem_path().display().to_string();

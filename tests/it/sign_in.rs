@@ -84,7 +84,7 @@ async fn passwords_sign_in_by_plain_and_both_scrams_and_a_wrong_one_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_signs_in_and_without_one_or_with_a_stranger_s_the_refusal_is_named() {
+async fn a_certificate_authenticates_and_a_missing_or_foreign_one_is_named() {
     let prefix = topics();
     let broker = secured();
     let with = |[certificate, key]: [std::path::PathBuf; 2]| {

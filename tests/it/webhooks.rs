@@ -156,7 +156,7 @@ fn what_is_not_asked_for_is_named_and_neither_it_nor_others_are_ever_written_to(
 }
 
 #[test]
-fn a_refusal_is_told_in_the_api_s_words_stops_no_other_and_the_next_run_goes_on() {
+fn a_refusal_has_the_text_of_the_api_stops_no_other_and_the_next_run_continues() {
     let tenant = Tenant::with(SOURCES);
     let refusal = Fault::Refused("URL: token=t0ken is not \u{1b}[31mliked".to_owned());
     tenant.nexudus.fault(Matching::post(WEBHOOKS).containing("north"), refusal);
@@ -357,7 +357,7 @@ fn what_the_configuration_gets_wrong_is_exit_code_2_with_what_would_be_right() {
 }
 
 #[test]
-fn actions_that_are_new_in_nexudus_are_told_and_extra_actions_get_their_number_there() {
+fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_number() {
     let tenant = Tenant::with(SOURCES);
     tenant.nexudus.adjust(|manners| {
         manners.extra_actions = vec![(91, "DeskBooked".to_owned()), (92, "DeskFreed".to_owned())];

@@ -192,7 +192,7 @@ fn a_resumed_run_publishes_every_event_that_is_left_and_none_under_another_actio
 }
 
 #[test]
-fn a_window_begins_with_a_whole_second_and_ends_where_it_is_said() {
+fn a_window_begins_with_a_whole_second_and_ends_at_until() {
     let window = since(&["Team*"], "10:00:00.75", Some("12"));
     assert_eq!(window.earliest(), Some(at("10")));
     assert_eq!((told(&window, "Team", "08", "10"), told(&window, "Team", "10", "10")), {
@@ -309,7 +309,7 @@ fn an_action_that_is_named_has_a_window_of_its_own_and_the_others_that_of_all_or
 }
 
 #[test]
-fn windows_are_told_again_so_that_they_are_the_same() {
+fn the_printed_values_of_since_give_the_same_windows_again() {
     let lines = |window: &Window| window.beginnings().arguments();
     let same = since(&["Team*", "Visitor*"], "10:00:00.75", None);
     assert_eq!(lines(&same), ["2026-03-02T10:00:00Z"]);

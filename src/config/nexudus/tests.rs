@@ -127,7 +127,7 @@ fn every_secret_may_be_in_a_file_that_is_watched() {
 
 #[test]
 fn what_is_missing_or_too_much_is_one_mistake_each() {
-    for (section, told) in [
+    for (section, expected) in [
         ("", "expected username and password_file or password, or token_file or token"),
         ("public_url = \"https://h\"\nusername = \"u\"", "expected username and password_file"),
         ("token = \"abc\"", "expected public_url"),
@@ -144,7 +144,7 @@ fn what_is_missing_or_too_much_is_one_mistake_each() {
         (&format!("{LEAST}bas_url = \"x\""), "did you mean base_url?"),
     ] {
         let mistake = mistake(section);
-        assert!(mistake.contains(told), "{section}: {mistake}");
+        assert!(mistake.contains(expected), "{section}: {mistake}");
         assert!(!mistake.contains("hunter2") && !mistake.contains("p w"), "{mistake}");
     }
 }

@@ -48,7 +48,7 @@ fn a_pending_delivery_is_waited_for_and_a_kept_one_recalled_until_its_time_is_ov
 }
 
 #[test]
-fn what_was_not_confirmed_is_forgotten_and_those_who_wait_are_told() {
+fn an_unconfirmed_delivery_is_removed_and_waiting_retries_get_the_result() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
     let promise = memory.promise(now, identity(1)).unwrap();
     let first = memory.recall(now, || identity(1)).unwrap();

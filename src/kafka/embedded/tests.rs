@@ -38,8 +38,8 @@ async fn messages_are_confirmed_on_a_random_port_and_through_the_forwarder() {
             assert_eq!(send(&producer, "x").await, Ok(offset), "{port:?}");
         }
         let metadata = producer.client().fetch_metadata(Some("events"), Duration::from_secs(5)).unwrap();
-        let [told] = metadata.brokers() else { panic!("one broker") };
-        assert_eq!(format!("{}:{}", told.host(), told.port()), broker.bootstrap_servers());
+        let [reported] = metadata.brokers() else { panic!("one broker") };
+        assert_eq!(format!("{}:{}", reported.host(), reported.port()), broker.bootstrap_servers());
         assert_eq!(metadata.topics()[0].partitions().len(), 1);
     }
 }
@@ -137,18 +137,18 @@ async fn answers_take_the_round_trip_asked_for() {
 }
 
 #[test]
-fn a_topic_error_is_told_until_the_faults_are_cleared() {
+fn a_topic_error_is_reported_until_the_faults_are_cleared() {
     let broker = broker(None);
     let mut config = ClientConfig::new();
     let producer: BaseProducer =
         config.set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
-    let told = || {
+    let reported = || {
         let metadata = producer.client().fetch_metadata(Some("events"), Duration::from_secs(5)).unwrap();
         metadata.topics()[0].error()
     };
     let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     broker.topic_error("events", denied);
-    assert_eq!(told(), Some(denied));
+    assert_eq!(reported(), Some(denied));
     broker.clear_faults();
-    assert_eq!(told(), None);
+    assert_eq!(reported(), None);
 }

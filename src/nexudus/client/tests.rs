@@ -28,7 +28,7 @@ fn nexudus(base: &str, credentials: Credentials) -> NexudusSettings {
 
 pub(in crate::nexudus) type Seen = Arc<StdMutex<Vec<String>>>;
 
-/// An API that answers as told, and what it was asked: method, path with query, `Authorization`, `client_id` and body.
+/// An API with fixed answers, and the requests to it: method, path with query, `Authorization`, `client_id` and body.
 pub(in crate::nexudus) async fn api(
     credentials: Credentials,
     answer: impl Fn(u32, &str) -> HttpResponse + Send + Sync + 'static,
@@ -262,7 +262,7 @@ fn the_debug_output_of_a_call_holds_neither_its_body_nor_values_of_its_query() {
 }
 
 #[tokio::test]
-async fn a_missing_role_is_told_with_the_beginning_of_the_answer_s_text_on_one_line() {
+async fn a_missing_role_is_reported_with_the_beginning_of_the_answer_s_text_on_one_line() {
     let page = format!(
         "<html><body class=\"x\"><h1>Blocked</h1>\r\n<p>fixed-token \u{1b}[31m{}</p>",
         "é".repeat(300)

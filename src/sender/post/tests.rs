@@ -66,7 +66,7 @@ async fn what_is_not_2xx_is_tried_again_with_the_same_bytes_until_it_is() {
 }
 
 #[tokio::test]
-async fn after_the_last_attempt_the_problem_is_told() {
+async fn after_the_last_attempt_the_problem_is_the_result() {
     let problem =
         r#"{"type":"x","title":"Not confirmed in time","status":503,"detail":"no word","cause":"timeout"}"#;
     let target = bridge(move |_, _, _| HttpResponse::ServiceUnavailable().body(problem)).await;
@@ -92,7 +92,7 @@ async fn retry_after_is_waited_for() {
 }
 
 #[tokio::test]
-async fn answers_of_others_are_told_from_a_bridges() {
+async fn answers_of_other_servers_are_distinguished_from_those_of_a_bridge() {
     let refusal = async |answer: fn() -> HttpResponse| {
         let target = bridge(move |_, _, _| answer()).await;
         post(target, Retry::NEVER).await.result.unwrap_err()

@@ -134,7 +134,7 @@ fn a_run_that_breaks_is_gone_on_with_by_the_same_windows_though_the_webhooks_del
 }
 
 #[test]
-fn what_has_no_webhook_can_be_told_a_beginning_of_its_own() {
+fn an_action_without_a_webhook_can_have_a_beginning_of_its_own() {
     let office = office();
     let visitor = office.put("Visitor", HERE, "2025-03-09T00:00:00Z", "2025-03-09T00:00:00Z");
     office.put("Visitor", HERE, "2025-03-08T00:00:00Z", "2025-03-08T00:00:00Z");

@@ -48,7 +48,7 @@ fn nexudus_s_own_limits_are_kept_by_the_default_pace() {
 }
 
 #[test]
-fn a_nexudus_that_is_away_is_told_and_the_rest_is_not_tried() {
+fn an_unavailable_nexudus_is_reported_and_the_rest_is_not_tried() {
     let tenant = Tenant::with(SOURCES);
     tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"2s\"")));
     tenant.nexudus.fault(Matching::post(WEBHOOKS).after(2).always(), Fault::Cut(Effect::NotDone));
