@@ -5,9 +5,7 @@
 // run this again (a JDK of version 17 or newer and Maven; from the project's root; for another Kafka, change
 // pom.xml first):
 //
-//   mvn -q -f tests/support-kafka/pom.xml \
-//     org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$PWD/target/jars"
-//   java -Dfile.encoding=UTF-8 -cp 'target/jars/*' tests/support-kafka/Partitions.java > tests/data/partitions.json
+//   java -Dfile.encoding=UTF-8 -cp "$(tests/support-kafka/jars target)/*" tests/support-kafka/Partitions.java > tests/data/partitions.json
 
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;

@@ -1,7 +1,7 @@
 //! Where the Kafka program comes from: jars and Java on this machine, or a container.
 //!
 //! Java is the first choice: a broker answers after three seconds, and nothing has to be set up. Maven
-//! fetches the jars once (`tests/support-kafka/pom.xml`, 44 MB) into the target directory. Else a Docker
+//! fetches the jars once (`tests/support-kafka/jars`, 44 MB) into the target directory. Else a Docker
 //! engine runs the official image, with the broker's directory mounted and its ports published on loopback,
 //! so that both look the same from outside.
 
@@ -12,20 +12,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use sha2::{Digest, Sha256};
-
 use super::guard;
 use super::server::Place;
 
-const POM: &str = include_str!("../../../support-kafka/pom.xml");
-
-/// The version in [`POM`].
+/// The version in `tests/support-kafka/pom.xml`.
 pub(crate) const VERSION: &str = "4.3.1";
 
 /// The oldest Java that brokers of this version run on.
 const JAVA_MAJOR: u32 = 17;
-
-const COPY_JARS: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
 /// Keeps Java from leaving a folder with figures about itself in the temporary directory.
 pub(crate) const NO_FILES: &str = "-XX:-UsePerfData";
@@ -164,38 +158,15 @@ fn find_java() -> Result<PathBuf, String> {
     }
 }
 
-/// The directory with the jars, filled by Maven when it is not there yet.
+/// The directory with the jars, filled by Maven when it is not there yet. One process at a time fills it.
 fn find_jars() -> Result<PathBuf, String> {
     let target =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo makes it in the target directory");
-    let cache = target.join(format!("kafka-{VERSION}"));
-    // A changed POM asks for other jars.
-    let jars = cache.join(&hex::encode(Sha256::digest(POM))[..12]);
-    fill_cache(&cache, &jars).map_err(|error| format!("cannot fill {}: {error}", cache.display()))?;
-    Ok(jars)
-}
-
-/// One process at a time; and what is under its final name is whole, even when somebody was killed here.
-fn fill_cache(cache: &Path, jars: &Path) -> Result<(), String> {
-    if jars.is_dir() {
-        return Ok(());
-    }
-    let text = |error: std::io::Error| error.to_string();
-    fs::create_dir_all(cache).map_err(text)?;
-    let lock = File::create(cache.join("lock")).map_err(text)?;
-    lock.lock().map_err(text)?;
-    if jars.is_dir() {
-        return Ok(());
-    }
-    let fresh = tempfile::Builder::new().prefix("fetch-").tempdir_in(cache).map_err(text)?;
-    let pom = fresh.path().join("pom.xml");
-    fs::write(&pom, POM).map_err(text)?;
-    let download = fresh.path().join("jars");
-    let mut maven = Command::new("mvn");
-    maven.env("MAVEN_OPTS", NO_FILES).args(["-q", "-B", "-f"]).arg(&pom).arg(COPY_JARS);
-    maven.arg(format!("-DoutputDirectory={}", download.display()));
-    succeeds(&mut maven)?;
-    fs::rename(&download, jars).map_err(text)
+    let lock = File::create(target.join("kafka.lock")).and_then(|lock| lock.lock().map(|()| lock));
+    let _lock = lock.map_err(|error| format!("cannot lock {}/kafka.lock: {error}", target.display()))?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support-kafka/jars");
+    let output = succeeds(Command::new(script).arg(target))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().into())
 }
 
 /// Runs a command to its end; an error says which one failed and what it said.
