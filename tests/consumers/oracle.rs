@@ -14,7 +14,7 @@ const UPDATES: usize = 3;
 /// Events that the database refuses, and records without `Id`, of each kind.
 const POISON: i64 = 10;
 
-/// The content of the table `records`: `updated_on`, `json` (both `None` for a deleted record) and number of events.
+/// The content of the table `records`: `updated_on`, `json` (both `None` for a deleted record) and number of applied events.
 pub(crate) type Rows = BTreeMap<(String, i64), (Option<String>, Option<String>, u64)>;
 
 /// The text that a trigger of the test's databases refuses.

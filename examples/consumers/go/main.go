@@ -2,13 +2,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -18,128 +21,98 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-const attempts = 5
-
-func handle(db *sql.DB, record *kgo.Record) (bool, error) {
+// retry applies a record, with five attempts.
+func retry(db *sql.DB, record *kgo.Record) (bool, error) {
 	c, err := parse(record)
 	if err != nil {
 		return false, err
 	}
-	for attempt := 1; ; attempt++ {
-		applied, err := apply(db, c)
-		var refusal *sqlite.Error
-		switch {
-		case err == nil:
-			return applied, nil
-		case attempt < attempts:
-			time.Sleep(50 * time.Millisecond << attempt)
-		case errors.As(err, &refusal) && refusal.Code()&0xff == sqlite3.SQLITE_CONSTRAINT:
+	for pause := 100 * time.Millisecond; ; pause *= 2 {
+		isNew, err := apply(db, c)
+		if err == nil {
+			return isNew, nil
+		} else if pause < time.Second {
+			time.Sleep(pause)
+		} else if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code()&0xff == sqlite3.SQLITE_CONSTRAINT {
 			return false, rejected{"refused_by_database", err.Error()}
-		default: // the database is out of order
-			return false, err
+		} else {
+			return false, err // the database is out of order
 		}
 	}
 }
 
 // deadLetter publishes a copy with its headers, the reason and the position, and waits for the acknowledgement.
-func deadLetter(client *kgo.Client, topic string, record *kgo.Record, reason rejected) error {
+func deadLetter(client *kgo.Client, record *kgo.Record, reason rejected) error {
 	position := fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset)
-	slog.Warn("dead letter", "position", position, "reason", reason)
-	headers := append([]kgo.RecordHeader{}, record.Headers...)
+	slog.Warn("dead letter:", "position", position, "reason", reason)
+	headers := slices.Clone(record.Headers)
 	for key, value := range map[string]string{"cause": reason.cause, "detail": reason.detail, "position": position} {
 		headers = append(headers, kgo.RecordHeader{Key: "dead-letter-" + key, Value: []byte(value)})
 	}
+	topic := cmp.Or(os.Getenv("DEAD_LETTER_TOPIC"), "nexudus-records.dead-letters")
 	letter := &kgo.Record{Topic: topic, Key: record.Key, Value: record.Value, Headers: headers}
 	return client.ProduceSync(context.Background(), letter).FirstErr()
 }
 
-func setting(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
+// must ends the program on an error, without a commit.
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
 	}
-	return otherwise
+	return value
 }
 
-func run() error {
-	stopped, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	db, err := sql.Open("sqlite", "file:"+setting("DATABASE", "records.db")+pragmas)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	if _, err := db.Exec(schema); err != nil {
-		return err
-	}
-	logEvery, err := time.ParseDuration(setting("LOG_SECONDS", "10") + "s")
-	if err != nil {
-		return err
-	}
-	topics := setting("KAFKA_TOPICS", "nexudus.BookingCreate,nexudus.BookingUpdate,nexudus.BookingDelete")
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(strings.Split(setting("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"), ",")...),
-		kgo.ConsumerGroup(setting("KAFKA_GROUP", "nexudus-records")),
+func main() {
+	stopped, _ := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	pragmas := "?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)" // of each connection
+	db := must(sql.Open("sqlite", "file:"+cmp.Or(os.Getenv("DATABASE"), "records.db")+pragmas))
+	must(db.Exec(schema))
+	logEvery := must(time.ParseDuration(cmp.Or(os.Getenv("LOG_SECONDS"), "10") + "s"))
+	brokers := cmp.Or(os.Getenv("KAFKA_BOOTSTRAP_SERVERS"), "localhost:9092")
+	topics := cmp.Or(os.Getenv("KAFKA_TOPICS"), "nexudus.BookingCreate,nexudus.BookingUpdate,nexudus.BookingDelete")
+	client := must(kgo.NewClient(
+		kgo.SeedBrokers(strings.Split(brokers, ",")...),
+		kgo.ConsumerGroup(cmp.Or(os.Getenv("KAFKA_GROUP"), "nexudus-records")),
 		kgo.ConsumeTopics(strings.Split(topics, ",")...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.SessionTimeout(10*time.Second),
 		// Commits in the background and at a rebalance, but only records that were marked after the work.
 		kgo.AutoCommitMarks(), kgo.AutoCommitInterval(time.Second), kgo.BlockRebalanceOnPoll(),
-	)
-	if err != nil {
-		return err
-	}
-	defer client.CloseAllowingRebalance() // leaves the group
-	applied, duplicates, deadLetters, ends, nextLog := 0, 0, 0, map[string]int64{}, time.Now()
+	))
+	applied, duplicates, deadLetters, nextLog := 0, 0, 0, time.Now()
+	lag, behind := int64(0), map[string]int64{}
 	for stopped.Err() == nil {
 		if time.Now().After(nextLog) {
-			lag := int64(0)
-			for _, behind := range ends {
-				lag += behind
-			}
-			slog.Info(fmt.Sprintf("progress applied=%d duplicates=%d dead_letters=%d lag=%d", applied, duplicates, deadLetters, lag))
 			nextLog = time.Now().Add(logEvery)
+			slog.Info("progress", "applied", applied, "duplicates", duplicates, "dead_letters", deadLetters, "lag", lag)
 		}
 		poll, cancel := context.WithTimeout(stopped, logEvery)
 		fetches := client.PollRecords(poll, 100)
 		cancel()
-		fetches.EachError(func(topic string, partition int32, err error) {
-			if poll.Err() == nil {
-				slog.Warn("kafka", "topic", topic, "partition", partition, "error", err)
-			}
-		})
 		fetches.EachPartition(func(p kgo.FetchTopicPartition) {
+			if p.Err != nil && stopped.Err() == nil && !errors.Is(p.Err, context.DeadlineExceeded) {
+				slog.Warn("kafka", "topic", p.Topic, "partition", p.Partition, "error", p.Err)
+			}
 			if n := len(p.Records); n > 0 {
-				ends[fmt.Sprint(p.Topic, p.Partition)] = p.HighWatermark - p.Records[n-1].Offset - 1
+				partition, now := fmt.Sprint(p.Topic, p.Partition), p.HighWatermark-p.Records[n-1].Offset-1
+				lag, behind[partition] = lag+now-behind[partition], now
 			}
 		})
-		for iterator := fetches.RecordIter(); !iterator.Done() && stopped.Err() == nil; {
-			record := iterator.Next()
-			isNew, err := handle(db, record)
-			var reason rejected
-			switch {
-			case errors.As(err, &reason):
-				if err := deadLetter(client, setting("DEAD_LETTER_TOPIC", "nexudus-records.dead-letters"), record, reason); err != nil {
-					return err
-				}
+		for _, record := range fetches.Records() {
+			isNew, err := retry(db, record)
+			if reason, ok := errors.AsType[rejected](err); ok {
+				must(0, deadLetter(client, record, reason))
 				deadLetters++
-			case err != nil:
-				return err
-			case isNew:
+			} else if must(isNew, err) {
 				applied++
-			default:
+			} else {
 				duplicates++
 			}
 			client.MarkCommitRecords(record)
 		}
 		client.AllowRebalance()
 	}
-	slog.Info(fmt.Sprintf("stopped applied=%d duplicates=%d dead_letters=%d", applied, duplicates, deadLetters))
-	return client.CommitMarkedOffsets(context.Background())
-}
-
-func main() {
-	if err := run(); err != nil {
-		slog.Error("failed", "error", err)
-		os.Exit(1)
-	}
+	must(0, client.CommitMarkedOffsets(context.Background()))
+	client.CloseAllowingRebalance() // leaves the group
+	slog.Info("stopped", "applied", applied, "duplicates", duplicates, "dead_letters", deadLetters)
 }

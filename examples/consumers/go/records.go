@@ -3,6 +3,7 @@ package main
 
 import (
 	"database/sql"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -10,30 +11,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const (
-	pragmas = "?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
-	schema  = `CREATE TABLE IF NOT EXISTS events (
-		ce_id TEXT PRIMARY KEY, applied_on TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID;
-	CREATE TABLE IF NOT EXISTS records (
-		entity TEXT, id INTEGER, updated_on TEXT, deleted INTEGER NOT NULL, json TEXT,
-		events INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (entity, id)) WITHOUT ROWID`
-	upsert = `INSERT INTO records (entity, id, updated_on, deleted, json) VALUES (?, ?, ?, ?, ?)
-	ON CONFLICT (entity, id) DO UPDATE
-	SET updated_on = excluded.updated_on, deleted = excluded.deleted, json = excluded.json
-	WHERE NOT records.deleted AND (excluded.deleted OR excluded.updated_on >= records.updated_on)`
-	count = "UPDATE records SET events = events + 1 WHERE entity = ? AND id = ?"
-)
+const upsert = `INSERT INTO records (entity, id, updated_on, json) VALUES (?, ?, ?, ?)
+	ON CONFLICT (entity, id) DO UPDATE SET updated_on = excluded.updated_on, json = excluded.json
+	WHERE records.json IS NOT NULL AND (excluded.json IS NULL OR excluded.updated_on >= records.updated_on)`
 
-var (
-	eventType = regexp.MustCompile(`^com\.nexudus\.(\w+)(Create|Update|Delete)d?$`)
-	eventTime = regexp.MustCompile(`^(.{19})(?:\.(\d*))?Z$`)
-)
+//go:embed schema.sql
+var schema string
+
+var eventType = regexp.MustCompile(`^com\.nexudus\.(\w+)(Create|Update|Delete)d?$`)
+var eventTime = regexp.MustCompile(`^(.{19})(?:\.(\d*))?Z$`)
 
 type change struct {
 	ceID, entity    string
 	id              int64
 	updatedOn, json any // nil for a delete
-	deleted         bool
 }
 
 // rejected is the reason for a dead letter.
@@ -56,9 +47,8 @@ func parse(record *kgo.Record) (change, error) {
 	if json.Unmarshal(record.Value, &content) != nil || content.ID == nil {
 		return change{}, rejected{"invalid_record", "the value is not a JSON object with an integer Id"}
 	}
-	c := change{ceID: headers["ce_id"], entity: kind[1], id: *content.ID, deleted: kind[2] == "Delete"}
-	if !c.deleted {
-		// Nine digits behind the second: text order is time order.
+	c := change{ceID: headers["ce_id"], entity: kind[1], id: *content.ID}
+	if kind[2] != "Delete" { // nine digits behind the second: text order is time order
 		c.updatedOn, c.json = fmt.Sprintf("%s.%sZ", at[1], (at[2] + "000000000")[:9]), string(record.Value)
 	}
 	return c, nil
@@ -78,10 +68,7 @@ func apply(db *sql.DB, c change) (bool, error) {
 	if rows, err := result.RowsAffected(); err != nil || rows == 0 {
 		return false, err
 	}
-	if _, err := tx.Exec(upsert, c.entity, c.id, c.updatedOn, c.deleted, c.json); err != nil {
-		return false, err
-	}
-	if _, err := tx.Exec(count, c.entity, c.id); err != nil {
+	if _, err := tx.Exec(upsert, c.entity, c.id, c.updatedOn, c.json); err != nil {
 		return false, err
 	}
 	return true, tx.Commit()

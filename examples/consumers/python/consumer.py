@@ -1,100 +1,84 @@
 """Keeps the newest state of Nexudus records in SQLite. ../README.md describes the behaviour."""
 
+import contextlib
 import logging
 import os
 import signal
 import sqlite3
+import threading
 import time
+from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer
 
-from records import SCHEMA, Rejected, apply, parse
-
-ATTEMPTS = 5
-
-log = logging.getLogger("consumer")
+from records import Change, Rejected, apply, parse
 
 
-def handle(db: sqlite3.Connection, message: Message) -> bool:
-    change = parse(message)
-    for attempt in range(1, ATTEMPTS):
+def retry(db: sqlite3.Connection, change: Change) -> bool:
+    for pause in (0.1, 0.2, 0.4, 0.8):
         try:
             return apply(db, change)
         except sqlite3.Error:
-            time.sleep(0.05 * 2**attempt)
+            time.sleep(pause)
     try:
         return apply(db, change)
     except sqlite3.IntegrityError as error:  # any other error ends the program: the database is out of order
         raise Rejected("refused_by_database", str(error)) from error
 
 
-def dead_letter(producer: Producer, topic: str, message: Message, cause: str, detail: str) -> None:
+def dead_letter(producer: Producer, message: Message, cause: str, detail: str) -> None:
     """Publishes a copy with its headers, the reason and the position, and waits for the delivery report."""
+    topic = os.environ.get("DEAD_LETTER_TOPIC", "nexudus-records.dead-letters")
     position = f"{message.topic()}/{message.partition()}/{message.offset()}"
-    log.warning("dead letter: %s: %s: %s", position, cause, detail)
+    logging.warning("dead letter: %s: %s: %s", position, cause, detail)
     reason = {"dead-letter-cause": cause, "dead-letter-detail": detail, "dead-letter-position": position}
     headers = [*(message.headers() or []), *reason.items()]
-    reports = []
-    producer.produce(topic, message.value(), message.key(), headers=headers, on_delivery=lambda *r: reports.append(r))
+    errors = []
+    producer.produce(topic, message.value(), message.key(), headers=headers, on_delivery=lambda e, _: errors.append(e))
     producer.flush()
-    if reports[0][0]:
-        raise KafkaException(reports[0][0])
+    if errors[0]:
+        raise KafkaException(errors[0])
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    brokers = {"bootstrap.servers": os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")}
-    topics = os.environ.get("KAFKA_TOPICS", "nexudus.BookingCreate,nexudus.BookingUpdate,nexudus.BookingDelete")
-    dead_letters = os.environ.get("DEAD_LETTER_TOPIC", "nexudus-records.dead-letters")
-    log_seconds = float(os.environ.get("LOG_SECONDS", "10"))
-    running = True
-
-    def stop(*_: object) -> None:
-        nonlocal running
-        running = False
-
-    signal.signal(signal.SIGTERM, stop)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     db = sqlite3.connect(os.environ.get("DATABASE", "records.db"), isolation_level=None)
-    db.executescript(SCHEMA)
+    db.executescript(Path(__file__).with_name("schema.sql").read_text())
+    brokers = {"bootstrap.servers": os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")}
     producer = Producer(brokers | {"enable.idempotence": True})
     consumer = Consumer(brokers | {
         "group.id": os.environ.get("KAFKA_GROUP", "nexudus-records"),
-        "auto.offset.reset": "earliest",
-        "session.timeout.ms": 10_000,
+        "auto.offset.reset": "earliest", "session.timeout.ms": 10_000,
         # Commits in the background, at a rebalance and at the end, but only offsets that were stored after the work.
         "enable.auto.offset.store": False,
         "auto.commit.interval.ms": 1_000,
     })
+    topics = os.environ.get("KAFKA_TOPICS", "nexudus.BookingCreate,nexudus.BookingUpdate,nexudus.BookingDelete")
     consumer.subscribe(topics.split(","))
-    applied = duplicates = rejected = 0
-    next_log = 0.0
-    while running:
+    counts, next_log = {"applied": 0, "duplicates": 0, "dead_letters": 0}, 0.0
+    while not stopped.is_set():
         if time.monotonic() >= next_log:
-            next_log = time.monotonic() + log_seconds
-            ends = {(p.topic, p.partition): consumer.get_watermark_offsets(p, cached=True) for p in consumer.assignment()}
-            positions = consumer.position(consumer.assignment())
-            lag = sum(max(0, ends[p.topic, p.partition][1] - p.offset) for p in positions if p.offset >= 0)
-            log.info("progress applied=%d duplicates=%d dead_letters=%d lag=%d", applied, duplicates, rejected, lag)
+            next_log = time.monotonic() + float(os.environ.get("LOG_SECONDS", "10"))
+            read = [p for p in consumer.position(consumer.assignment()) if p.offset >= 0]
+            lag = sum(max(0, consumer.get_watermark_offsets(p, cached=True)[1] - p.offset) for p in read)
+            logging.info("progress applied=%d duplicates=%d dead_letters=%d lag=%d", *counts.values(), lag)
         message = consumer.poll(0.5)
         if message is None:
             continue
         if message.error():
-            log.warning("kafka: %s", message.error())
+            logging.warning("kafka: %s", message.error())
             continue
         try:
-            if handle(db, message):
-                applied += 1
-            else:
-                duplicates += 1
+            counts["applied" if retry(db, parse(message)) else "duplicates"] += 1
         except Rejected as reason:
-            dead_letter(producer, dead_letters, message, *reason.args)
-            rejected += 1
-        try:
+            dead_letter(producer, message, *reason.args)
+            counts["dead_letters"] += 1
+        with contextlib.suppress(KafkaException):  # after a rebalance, the partition's next member drops the duplicate
             consumer.store_offsets(message)
-        except KafkaException as error:  # a rebalance took the partition away; its next member drops the duplicate
-            log.warning("kafka: %s", error)
     consumer.close()  # commits what was stored and leaves the group
-    log.info("stopped applied=%d duplicates=%d dead_letters=%d", applied, duplicates, rejected)
+    logging.info("stopped applied=%d duplicates=%d dead_letters=%d", *counts.values())
 
 
 if __name__ == "__main__":

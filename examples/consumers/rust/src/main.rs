@@ -2,23 +2,16 @@
 
 mod records;
 
-use std::env;
-use std::error::Error;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::time::Duration;
+use std::{env, error::Error, time::Duration};
 
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
-use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{ClientConfig, ClientContext, Statistics};
+use rdkafka::{ClientConfig, ClientContext, Statistics, error::KafkaResult};
 use rusqlite::{Connection, ErrorCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep};
-
-use crate::records::{Change, SCHEMA, apply, parse};
-
-const ATTEMPTS: u32 = 5;
 
 /// Receives the consumer lag from librdkafka's statistics.
 #[derive(Default)]
@@ -33,27 +26,36 @@ impl ClientContext for Group {
 
 impl ConsumerContext for Group {}
 
-/// Applies a change, with retries. The inner error is the reason for a dead letter; the outer one ends the program.
-async fn retry(db: &mut Connection, change: &Change<'_>) -> rusqlite::Result<Result<bool, String>> {
-    for attempt in 1.. {
-        match apply(db, change) {
-            Err(_) if attempt < ATTEMPTS => sleep(Duration::from_millis(50 << attempt)).await,
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                return Ok(Err(format!("refused_by_database: {error}")));
-            }
-            result => return result.map(Ok),
+/// Applies a message, with retries. The inner error is the reason for a dead letter; the outer one ends the program.
+async fn handle(
+    db: &mut Connection,
+    message: &BorrowedMessage<'_>,
+) -> rusqlite::Result<Result<bool, String>> {
+    let change = match records::parse(message) {
+        Ok(change) => change,
+        Err(reason) => return Ok(Err(reason.to_owned())),
+    };
+    for pause in [100, 200, 400, 800] {
+        match records::apply(db, &change) {
+            Ok(is_new) => return Ok(Ok(is_new)),
+            Err(_) => sleep(Duration::from_millis(pause)).await,
         }
     }
-    unreachable!("the last attempt returns")
+    match records::apply(db, &change) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+            Ok(Err(format!("refused_by_database: {error}")))
+        }
+        result => result.map(Ok),
+    }
 }
 
 /// Publishes a copy with its headers, the reason and the position, and waits for the delivery report.
 async fn dead_letter(
     producer: &FutureProducer,
-    topic: &str,
     message: &BorrowedMessage<'_>,
     reason: &str,
 ) -> KafkaResult<()> {
+    let topic = setting("DEAD_LETTER_TOPIC", "nexudus-records.dead-letters");
     let position = format!("{}/{}/{}", message.topic(), message.partition(), message.offset());
     eprintln!("dead letter: {position}: {reason}");
     let (cause, detail) = reason.split_once(": ").unwrap_or((reason, ""));
@@ -61,20 +63,22 @@ async fn dead_letter(
     for (name, value) in [("cause", cause), ("detail", detail), ("position", &position)] {
         headers = headers.insert(Header { key: &format!("dead-letter-{name}"), value: Some(value) });
     }
-    let mut letter = FutureRecord::to(topic).headers(headers);
+    let mut letter = FutureRecord::to(&topic).headers(headers);
     (letter.key, letter.payload) = (message.key(), message.payload());
     producer.send(letter, Duration::from_secs(60)).await.map(drop).map_err(|(error, _)| error)
 }
 
+fn setting(name: &str, default: &str) -> String {
+    env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let brokers = setting("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092");
     let group = setting("KAFKA_GROUP", "nexudus-records");
     let topics = setting("KAFKA_TOPICS", "nexudus.BookingCreate,nexudus.BookingUpdate,nexudus.BookingDelete");
-    let dead_letters = setting("DEAD_LETTER_TOPIC", "nexudus-records.dead-letters");
     let mut db = Connection::open(setting("DATABASE", "records.db"))?;
-    db.execute_batch(SCHEMA)?;
+    db.execute_batch(records::SCHEMA)?;
 
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers);
@@ -100,15 +104,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             message = consumer.recv() => message,
         };
         let Ok(message) = message.inspect_err(|error| eprintln!("kafka: {error}")) else { continue };
-        let result = match parse(&message) {
-            Ok(change) => retry(&mut db, &change).await?,
-            Err(reason) => Err(reason.to_owned()),
-        };
-        match result {
+        match handle(&mut db, &message).await? {
             Ok(true) => applied += 1,
             Ok(false) => duplicates += 1,
             Err(reason) => {
-                dead_letter(&producer, &dead_letters, &message, &reason).await?;
+                dead_letter(&producer, &message, &reason).await?;
                 rejected += 1;
             }
         }

@@ -3,21 +3,17 @@
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rusqlite::{Connection, TransactionBehavior::Immediate, params};
 
-pub const SCHEMA: &str = include_str!("schema.sql");
+pub const SCHEMA: &str = include_str!("../schema.sql");
 const UPSERT: &str = "
-    INSERT INTO records (entity, id, updated_on, deleted, json) VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT (entity, id) DO UPDATE
-    SET updated_on = excluded.updated_on, deleted = excluded.deleted, json = excluded.json
-    WHERE NOT records.deleted AND (excluded.deleted OR excluded.updated_on >= records.updated_on)";
-const COUNT: &str = "UPDATE records SET events = events + 1 WHERE entity = ?1 AND id = ?2";
+    INSERT INTO records (entity, id, updated_on, json) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (entity, id) DO UPDATE SET updated_on = excluded.updated_on, json = excluded.json
+    WHERE records.json IS NOT NULL AND (excluded.json IS NULL OR excluded.updated_on >= records.updated_on)";
 
 pub struct Change<'a> {
     ce_id: &'a str,
     entity: &'a str,
     id: i64,
-    deleted: bool,
-    updated_on: String,
-    json: &'a str,
+    newest: Option<(String, &'a str)>, // `updated_on` and `json`; `None` for a delete
 }
 
 fn header<'a>(message: &'a BorrowedMessage, name: &str) -> Option<&'a str> {
@@ -43,8 +39,8 @@ pub fn parse<'a>(message: &'a BorrowedMessage) -> Result<Change<'a>, &'static st
     let record: serde_json::Value = serde_json::from_str(json).map_err(|_| RECORD)?;
     let id = record["Id"].as_i64().ok_or(RECORD)?;
     // Nine digits behind the second: text order is time order.
-    let updated_on = format!("{seconds}.{fraction:0<9}Z");
-    Ok(Change { ce_id, entity, id, deleted: verb == "Delete", updated_on, json })
+    let newest = (verb != "Delete").then(|| (format!("{seconds}.{fraction:0<9}Z"), json));
+    Ok(Change { ce_id, entity, id, newest })
 }
 
 /// Applies a change in one transaction. Returns `false` for a duplicate.
@@ -53,8 +49,7 @@ pub fn apply(db: &mut Connection, change: &Change) -> rusqlite::Result<bool> {
     if transaction.execute("INSERT OR IGNORE INTO events (ce_id) VALUES (?1)", [change.ce_id])? == 0 {
         return Ok(false);
     }
-    let (updated_on, json) = (!change.deleted).then_some((&change.updated_on, change.json)).unzip();
-    transaction.execute(UPSERT, params![change.entity, change.id, updated_on, change.deleted, json])?;
-    transaction.execute(COUNT, params![change.entity, change.id])?;
+    let (updated_on, json) = change.newest.as_ref().map(|(updated_on, json)| (updated_on, json)).unzip();
+    transaction.execute(UPSERT, params![change.entity, change.id, updated_on, json])?;
     transaction.commit().map(|()| true)
 }

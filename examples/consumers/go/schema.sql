@@ -5,6 +5,5 @@ CREATE TABLE IF NOT EXISTS events (
     ce_id TEXT PRIMARY KEY, applied_on TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (
-    entity TEXT, id INTEGER, updated_on TEXT, deleted INTEGER NOT NULL, json TEXT, events INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (entity, id)
+    entity TEXT, id INTEGER, updated_on TEXT, json TEXT, PRIMARY KEY (entity, id)
 ) WITHOUT ROWID;
