@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::confirm::{Position, Unconfirmed, Verdict, sort};
 use super::context::{Context, contain};
-use super::scheduler::{DIRECT, Ticket};
+use super::scheduler::{Answered, DIRECT, Ticket};
 use crate::event::{Event, Stream};
 
 /// Maximum time for which the thread waits for a delivery report before it calls `look`.
@@ -51,14 +51,6 @@ pub(super) struct BatchOnTheWay {
     left: AtomicUsize,
     /// The answer of some message leaves open whether it was written.
     is_unsure: AtomicBool,
-}
-
-/// Messages that have their answers, for the scheduler.
-pub(super) struct Answered {
-    pub(super) queue: usize,
-    pub(super) messages: usize,
-    /// The answers tell whether the messages were written.
-    pub(super) is_sure: bool,
 }
 
 /// An event as a message, and where its answer goes.
@@ -167,15 +159,19 @@ impl Sending {
     }
 
     /// One message of it is answered. Gives back what the scheduler has to know now.
-    fn answered(self, is_sure: bool) -> Option<Answered> {
+    fn answered(self, is_written: bool, is_sure: bool) -> Option<Answered> {
         match self {
-            Self::Direct(Ticket { queue, .. }) => Some(Answered { queue, messages: 1, is_sure }),
+            Self::Direct(ticket) => Some(Answered { ticket, events: 1, is_written, is_sure }),
             Self::Batch(batch) => {
                 batch.is_unsure.fetch_or(!is_sure, Ordering::Relaxed);
                 let is_last = batch.left.fetch_sub(1, Ordering::AcqRel) == 1;
-                let BatchOnTheWay { ticket: Ticket { queue, .. }, messages, is_unsure, .. } = &*batch;
-                let is_sure = !is_unsure.load(Ordering::Relaxed);
-                is_last.then_some(Answered { queue: *queue, messages: *messages, is_sure })
+                let is_sure = !batch.is_unsure.load(Ordering::Relaxed);
+                is_last.then_some(Answered {
+                    ticket: batch.ticket,
+                    events: batch.messages,
+                    is_written,
+                    is_sure,
+                })
             }
         }
     }
@@ -217,7 +213,8 @@ impl Sent {
     pub(super) fn answer(self, result: Result<Position, Unconfirmed>) -> Option<Answered> {
         let Self { reply, sending, .. } = self;
         reply.send(result).ok(); // nobody waits for it any more
-        sending.answered(!result.is_err_and(|unconfirmed| unconfirmed.verdict == Verdict::Unknown))
+        let is_sure = !result.is_err_and(|unconfirmed| unconfirmed.verdict == Verdict::Unknown);
+        sending.answered(result.is_ok(), is_sure)
     }
 }
 

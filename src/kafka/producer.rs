@@ -63,6 +63,9 @@ struct Replacing {
     failed: LogLimit,
 }
 
+/// The wait after a further producer could not be made.
+const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// How long a request may use a client that it took just before that was replaced: a call of microseconds.
 const IN_USE: Duration = Duration::from_secs(1);
 
@@ -294,10 +297,11 @@ impl Producer {
         }
     }
 
-    /// Makes or gives up librdkafka producers until there are `needed` besides the first.
-    fn adjust(&self, needed: usize) {
+    /// Makes or gives up librdkafka producers until there are `needed` besides the first. Returns false if one could not be made.
+    fn adjust(&self, needed: usize) -> bool {
+        let wanted = needed + 1;
         let mut fresh = Vec::new();
-        for _ in self.queue.clients().len()..=needed {
+        for _ in self.queue.clients().len()..wanted {
             let Ok(client) = self.make(false) else { break };
             // It connects and knows the topics before it is used.
             if client.native().fetch_metadata(None, READY_WITHIN).is_err() {
@@ -307,13 +311,15 @@ impl Producer {
         }
         let mut replacing = self.replacing.lock();
         let mut clients = Vec::clone(&self.queue.clients());
-        let spare = clients.split_off(clients.len().min(needed + 1));
+        let spare = clients.split_off(clients.len().min(wanted));
         clients.extend(fresh);
+        let are_all_there = clients.len() >= wanted;
         tracing::debug!(producers = clients.len(), "the number of Kafka producers is changed");
         self.put_in_use(clients);
         self.retire(&mut replacing, spare.iter());
         drop(spare);
         self.end_retired(&mut replacing.retired);
+        are_all_there
     }
 
     /// Ends retired producers that no request uses any more, and that have answered everything or never will.
@@ -333,8 +339,11 @@ impl Producer {
 
 /// Adjusts the number of librdkafka producers on demand, until the producer is dropped.
 fn serve(producer: &Weak<Producer>, asked: &Receiver<usize>) {
+    let mut not_before = Instant::now();
     while let Ok(needed) = asked.recv() {
         let Some(producer) = producer.upgrade() else { return };
-        producer.adjust(needed);
+        if Instant::now() >= not_before && !producer.adjust(needed) {
+            not_before = Instant::now() + MAKE_AGAIN_AFTER;
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -11,9 +11,9 @@ use rdkafka::ClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
-use super::client::{Answered, Client, Outgoing, Sending, Sent, not_sent};
+use super::client::{Client, Outgoing, Sending, Sent, not_sent};
 use super::confirm::{Pending, Position, Unconfirmed};
-use super::scheduler::{Batch, DIRECT, Scheduler, Size, Ticket};
+use super::scheduler::{Batch, DIRECT, Released, Scheduler, Size, Ticket};
 use super::settings::limits;
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -21,8 +21,8 @@ use crate::metrics::Metrics;
 /// The requests that an idempotent producer may have in flight for one broker.
 const REQUESTS: usize = 5;
 
-/// Interval of [`PublishQueue::tick`].
-const TICK: Duration = Duration::from_millis(5);
+/// Interval of [`PublishQueue::tick`], in milliseconds.
+const TICK: u64 = 5;
 
 /// Producers that were not needed for this time are given up.
 const SPARE: Duration = Duration::from_secs(60);
@@ -38,17 +38,19 @@ pub(super) struct PublishQueue {
     /// Messages and their bytes, each with a limit.
     messages: Bounded,
     bytes: Bounded,
-    message_timeout: Duration,
     metrics: Arc<Metrics>,
+    born: Instant,
+    /// Time of the last tick, in milliseconds since `born`.
+    ticked: AtomicU64,
     /// Asks for this number of producers besides the first.
     demand: Box<dyn Fn(usize) + Send + Sync>,
 }
 
 struct Scheduled {
     scheduler: Scheduler<Outgoing>,
-    ticked: Instant,
-    /// The last time at which all producers were needed.
+    /// The last time at which all producers were needed, and the largest number that was needed since.
     all_needed: Instant,
+    most_needed: usize,
 }
 
 struct Bounded {
@@ -69,15 +71,16 @@ impl PublishQueue {
         let now = Instant::now();
         Self {
             scheduled: Mutex::new(Scheduled {
-                scheduler: Scheduler::new(requests.clamp(1, REQUESTS), now),
-                ticked: now,
+                scheduler: Scheduler::new(requests.clamp(1, REQUESTS), message_timeout, now),
                 all_needed: now,
+                most_needed: 0,
             }),
             clients: ArcSwap::default(),
             messages: Bounded::new(messages),
             bytes: Bounded::new(bytes),
-            message_timeout,
             metrics,
+            born: now,
+            ticked: AtomicU64::new(0),
             demand: Box::new(demand),
         }
     }
@@ -141,15 +144,14 @@ impl PublishQueue {
         batches: &mut VecDeque<Batch<Outgoing>>,
     ) {
         self.release(sent.bytes());
-        let Some(Answered { queue, messages, is_sure }) = sent.answer(result) else { return };
-        let (mut next, mut given_up) = (Vec::new(), Vec::new());
-        let (patience, now) = (self.message_timeout / 2, Instant::now());
+        let Some(answered) = sent.answer(result) else { return };
+        let mut released = Released::default();
         let mut scheduled = self.scheduled.lock();
-        scheduled.scheduler.answered((queue, messages), is_sure, patience, now, (&mut next, &mut given_up));
-        let refused = self.send_direct(&scheduled, &mut next);
+        scheduled.scheduler.answered(&answered, Instant::now(), &mut released);
+        let refused = self.send_direct(&scheduled, &mut released.batches);
         drop(scheduled);
-        batches.extend(next);
-        self.give_up(given_up, RDKafkaErrorCode::TimedOutQueue);
+        batches.extend(released.batches);
+        self.give_up(released.given_up, RDKafkaErrorCode::TimedOutQueue);
         for (unconfirmed, sent) in refused {
             self.answer(sent, Err(unconfirmed), batches);
         }
@@ -190,23 +192,28 @@ impl PublishQueue {
 
     /// Looks after the scheduler; to be called many times a second.
     pub(super) fn tick(&self) {
-        let mut batches = Vec::new();
+        let now = Instant::now();
+        let (milliseconds, ticked) = (
+            now.saturating_duration_since(self.born).as_millis() as u64,
+            self.ticked.load(Ordering::Relaxed),
+        );
+        let is_time = milliseconds >= ticked + TICK;
+        if !is_time
+            || self
+                .ticked
+                .compare_exchange(ticked, milliseconds, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return;
+        }
+        let mut released = Released::default();
         let (needed, refused) = {
             let mut scheduled = self.scheduled.lock();
-            let Scheduled { scheduler, ticked, all_needed } = &mut *scheduled;
-            let now = Instant::now();
-            if now.saturating_duration_since(*ticked) < TICK {
-                return;
-            }
-            *ticked = now;
-            let (producers, needed) = (scheduler.producers(), scheduler.tick(now, &mut batches));
-            if needed >= producers {
-                *all_needed = now;
-            }
-            let is_to_change = needed > producers || now.saturating_duration_since(*all_needed) > SPARE;
-            (is_to_change.then_some(needed), self.send_direct(&scheduled, &mut batches))
+            let needed = scheduled.tick(now, &mut released);
+            (needed, self.send_direct(&scheduled, &mut released.batches))
         };
-        self.send(batches.into());
+        self.send(released.batches.into());
+        self.give_up(released.given_up, RDKafkaErrorCode::TimedOutQueue);
         for (unconfirmed, sent) in refused {
             self.answered(sent, Err(unconfirmed));
         }
@@ -268,6 +275,19 @@ impl PublishQueue {
         self.bytes.subtract(bytes);
         self.metrics.producer_queue_messages.dec();
         self.metrics.producer_queue_bytes.sub(bytes.try_into().unwrap_or(i64::MAX));
+    }
+}
+
+impl Scheduled {
+    /// Returns the number of producers besides the first, if it is to change.
+    fn tick(&mut self, now: Instant, released: &mut Released<Outgoing>) -> Option<usize> {
+        let (producers, needed) = (self.scheduler.producers(), self.scheduler.tick(now, released));
+        self.most_needed = self.most_needed.max(needed);
+        if needed >= producers {
+            (self.all_needed, self.most_needed) = (now, needed);
+            return (needed > producers).then_some(needed);
+        }
+        (now.saturating_duration_since(self.all_needed) > SPARE).then_some(self.most_needed)
     }
 }
 

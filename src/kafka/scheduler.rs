@@ -46,6 +46,8 @@ pub(super) struct Scheduler<T> {
     producers: usize,
     /// Maximum number of requests in flight for each of them and broker.
     requests: usize,
+    /// Maximum age of an event that is sent; older ones are given up.
+    max_age: Duration,
     /// Counts events without a key.
     keyless: usize,
     looked: Instant,
@@ -71,6 +73,19 @@ pub(super) struct Ticket {
     pub(super) producer: usize,
     /// There is no other event in the request.
     pub(super) is_alone: bool,
+    pub(super) since: Instant,
+}
+
+/// Events of a ticket that have their answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answered {
+    pub(super) ticket: Ticket,
+    /// All events of a batch; those that were sent directly one by one.
+    pub(super) events: usize,
+    /// The broker has written them.
+    pub(super) is_written: bool,
+    /// The answers tell whether the events were written.
+    pub(super) is_sure: bool,
 }
 
 /// Events to be sent.
@@ -80,9 +95,25 @@ pub(super) struct Batch<T> {
     pub(super) events: Vec<T>,
 }
 
+/// Events that wait no longer.
+#[derive(Debug)]
+pub(super) struct Released<T> {
+    /// To be sent.
+    pub(super) batches: Vec<Batch<T>>,
+    /// To be answered: they are too old to be sent.
+    pub(super) given_up: Vec<T>,
+}
+
+impl<T> Default for Released<T> {
+    fn default() -> Self {
+        Self { batches: Vec::new(), given_up: Vec::new() }
+    }
+}
+
 impl<T> Scheduler<T> {
-    /// A scheduler for the direct producer. Others may have `requests` in flight for each broker.
-    pub(super) fn new(requests: usize, now: Instant) -> Self {
+    /// A scheduler for the direct producer. Others may have `requests` in flight for each broker. Events older than `max_age` are
+    /// not sent.
+    pub(super) fn new(requests: usize, max_age: Duration, now: Instant) -> Self {
         Self {
             names: HashMap::new(),
             topics: Vec::new(),
@@ -90,6 +121,7 @@ impl<T> Scheduler<T> {
             brokers: HashMap::new(),
             producers: 0,
             requests,
+            max_age,
             keyless: 0,
             looked: now,
         }
@@ -116,9 +148,10 @@ impl<T> Scheduler<T> {
     ) -> Option<Ticket> {
         let (topic, hash) = (self.topic(topic), key.map(partition::hash));
         let number = self.queue_of(topic, hash);
-        let queue = &mut self.queues[number];
+        let queue = &self.queues[number];
+        let before = queue.events();
         if let Some(broker) = queue.leader.and_then(|leader| self.brokers.get_mut(&leader)) {
-            broker.window.submitted(1, now);
+            broker.window.count(before, before + 1, now);
         }
         if queue.waiting.is_empty() && self.may_send_at_once(number, size.is_alone) {
             return Some(self.send(number, 1, size.is_alone, now));
@@ -209,43 +242,28 @@ impl<T> Scheduler<T> {
                 }
             }
         }
-        Ticket { queue: number, partition: queue.partition, producer, is_alone: is_the_only_one }
+        Ticket { queue: number, partition: queue.partition, producer, is_alone: is_the_only_one, since: now }
     }
 
-    /// Notes that `events` of a ticket are answered: all events of a batch at once, those sent directly as they come.
-    /// If the answers leave open whether the events were written (`!is_sure`), events that waited for more than `patience`
-    /// behind them go to `given_up`. Batches that may be sent now go to `batches`.
-    pub(super) fn answered(
-        &mut self,
-        (queue, answered): (usize, usize),
-        is_sure: bool,
-        patience: Duration,
-        now: Instant,
-        (batches, given_up): (&mut Vec<Batch<T>>, &mut Vec<T>),
-    ) {
-        let number = queue;
+    /// Notes answers.
+    pub(super) fn answered(&mut self, answered: &Answered, now: Instant, released: &mut Released<T>) {
+        let Answered { ticket, events, is_written, is_sure } = *answered;
+        let number = ticket.queue;
         let queue = &mut self.queues[number];
         queue.is_unsure = !is_sure;
-        let before = given_up.len();
-        if !is_sure {
-            while queue
-                .waiting
-                .front()
-                .is_some_and(|waiting| now.saturating_duration_since(waiting.since) > patience)
-            {
-                given_up.extend(queue.waiting.pop_front().map(|waiting| waiting.event));
-            }
-        }
-        let given_up = given_up.len() - before;
         if let Some(broker) = queue.leader.and_then(|leader| self.brokers.get_mut(&leader)) {
-            broker.window.answered(answered + given_up, now);
+            let before = queue.events();
+            broker.window.count(before, before.saturating_sub(events), now);
+            if is_written {
+                broker.window.answered(now.saturating_duration_since(ticket.since));
+            }
         }
         let mut leaders = [queue.leader, None];
         match &mut queue.on_the_way {
             OnTheWay::Nothing => return,
-            OnTheWay::Direct { events, .. } => {
-                *events = events.saturating_sub(answered);
-                if *events > 0 {
+            OnTheWay::Direct { events: left, .. } => {
+                *left = left.saturating_sub(events);
+                if *left > 0 {
                     return;
                 }
             }
@@ -260,41 +278,42 @@ impl<T> Scheduler<T> {
         }
         queue.on_the_way = OnTheWay::Nothing;
         if queue.partition.is_none() {
-            return self.assign(number, now, batches);
+            return self.assign(number, now, released);
         }
         self.list(number);
         if leaders[0] == leaders[1] {
             leaders[1] = None;
         }
         for leader in leaders.into_iter().flatten() {
-            self.send_waiting(leader, now, batches);
+            self.send_waiting(leader, now, released);
         }
     }
 
     /// Moves what waits for a partition to be chosen to the queues of its partitions, if they are known now; else sends it.
-    fn assign(&mut self, queue: usize, now: Instant, batches: &mut Vec<Batch<T>>) {
+    fn assign(&mut self, queue: usize, now: Instant, released: &mut Released<T>) {
         let topic = self.queues[queue].topic;
         if self.queues[queue].waiting.is_empty() {
             return;
         }
         if self.topics[topic].partitions == 0 {
-            return batches.push(self.next_batch(queue, now));
+            return self.release(queue, now, released);
         }
         for waiting in std::mem::take(&mut self.queues[queue].waiting) {
             let queue = self.queue_of(topic, waiting.hash);
+            let before = self.queues[queue].events();
             self.queues[queue].waiting.push_back(waiting);
             self.list(queue);
             if let Some(leader) = self.queues[queue].leader {
                 if let Some(broker) = self.brokers.get_mut(&leader) {
-                    broker.window.submitted(1, now);
+                    broker.window.count(before, before + 1, now);
                 }
-                self.send_waiting(leader, now, batches);
+                self.send_waiting(leader, now, released);
             }
         }
     }
 
     /// Sends the batches of a broker that wait and whose producer has a request free.
-    fn send_waiting(&mut self, leader: i32, now: Instant, batches: &mut Vec<Batch<T>>) {
+    fn send_waiting(&mut self, leader: i32, now: Instant, released: &mut Released<T>) {
         let mut place = 0;
         while let Some(&queue) = self.brokers.get(&leader).and_then(|broker| broker.ready.get(place)) {
             if !self.has_room(Some(leader), self.producer(queue)) {
@@ -303,20 +322,35 @@ impl<T> Scheduler<T> {
             }
             self.brokers.get_mut(&leader).and_then(|broker| broker.ready.remove(place));
             self.queues[queue].is_listed = false;
-            if !self.queues[queue].waiting.is_empty() && self.queues[queue].on_the_way == OnTheWay::Nothing {
-                batches.push(self.next_batch(queue, now));
+            if self.queues[queue].on_the_way == OnTheWay::Nothing {
+                self.release(queue, now, released);
             }
         }
     }
 
-    fn next_batch(&mut self, queue: usize, now: Instant) -> Batch<T> {
-        let (events, is_alone) = self.queues[queue].take_batch();
-        Batch { ticket: self.send(queue, events.len(), is_alone, now), events }
+    /// Sends the next batch of a queue, and gives up events that are too old: their deliveries have been answered, or will be before
+    /// the broker could. Events behind a batch of unknown end are too old after half the time.
+    fn release(&mut self, number: usize, now: Instant, released: &mut Released<T>) {
+        let queue = &mut self.queues[number];
+        let before = queue.events();
+        let max_age = if queue.is_unsure { self.max_age / 2 } else { self.max_age };
+        let is_old = |waiting: &Waiting<T>| now.saturating_duration_since(waiting.since) > max_age;
+        while queue.waiting.front().is_some_and(is_old) {
+            released.given_up.extend(queue.waiting.pop_front().map(|old| old.event));
+        }
+        if let Some(broker) = queue.leader.and_then(|leader| self.brokers.get_mut(&leader)) {
+            broker.window.count(before, queue.events(), now);
+        }
+        let (events, is_alone) = queue.take_batch();
+        if !events.is_empty() {
+            let ticket = self.send(number, events.len(), is_alone, now);
+            released.batches.push(Batch { ticket, events });
+        }
     }
 
     /// To be called many times a second: looks for batches that are late, adjusts the windows, and sends what can be sent.
     /// Returns the number of producers that are needed, without the direct one.
-    pub(super) fn tick(&mut self, now: Instant, batches: &mut Vec<Batch<T>>) -> usize {
+    pub(super) fn tick(&mut self, now: Instant, released: &mut Released<T>) -> usize {
         if now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
             for queue in &mut self.queues {
@@ -335,10 +369,10 @@ impl<T> Scheduler<T> {
         let leaders: Vec<i32> = self.brokers.keys().copied().collect();
         for leader in leaders {
             if let Some(broker) = self.brokers.get_mut(&leader) {
-                broker.window.tick(self.producers, now);
-                needed = needed.max(broker.window.needed());
+                broker.window.tick(now);
+                needed = needed.max(broker.window.producers());
             }
-            self.send_waiting(leader, now, batches);
+            self.send_waiting(leader, now, released);
         }
         needed
     }
@@ -365,10 +399,10 @@ impl<T> Scheduler<T> {
             let events = self.queues[queue].events();
             if let Some(broker) = former.and_then(|former| self.brokers.get_mut(&former)) {
                 broker.ready.retain(|&ready| ready != queue);
-                broker.window.answered(events, now);
+                broker.window.count(events, 0, now);
             }
             if let Some(broker) = self.brokers.get_mut(&leader) {
-                broker.window.submitted(events, now);
+                broker.window.count(0, events, now);
             }
             self.queues[queue].is_listed = false;
             self.list(queue);

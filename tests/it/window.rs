@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use nexudus_bridge::action::{Action, Actions};
 use serde_json::Value;
 
 use crate::support::bridge::{PATIENCE, Reply, TestBridge};
@@ -169,4 +170,102 @@ async fn a_broker_that_does_not_answer_holds_up_only_its_own_partitions() {
         proxies[0].restore();
     };
     tokio::join!(held, others);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_under_load_holds_up_no_other_topic() {
+    let (proxies, cluster) = cluster().await;
+    let prefix = format!("{}.", unique("it"));
+    for action in ACTIONS.iter().chain(&["quarantine"]) {
+        cluster.client().create_topic(&format!("{prefix}{action}"), 3, &[]);
+    }
+    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
+    let bridge = TestBridge::on(
+        &bootstrap,
+        cluster.client(),
+        prefix,
+        &[("kafka.confirm_timeout", "5s"), ("topics.create", "false")],
+    )
+    .await;
+    bridge.wait_until_ready_is(200).await;
+    proxies.iter().for_each(|proxy| proxy.slow(Duration::from_millis(5)));
+
+    let (deleted, others) = ACTIONS.split_first().expect("there are actions");
+    let is_over = AtomicBool::new(false);
+    let confirmed = AtomicUsize::new(0);
+    let (refused, others_refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let senders = (0..SENDERS).map(async |id| {
+        let action = ACTIONS[id % ACTIONS.len()];
+        while !is_over.load(Ordering::Relaxed) {
+            let is_confirmed = bridge.deliver(action, format!(r#"{{"Id":{id}}}"#)).await.status == 200;
+            let count = match (is_confirmed, action == *deleted) {
+                (true, true) => continue,
+                (true, false) => &confirmed,
+                (false, true) => &refused,
+                (false, false) => &others_refused,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let deletion = async {
+        bridge.wait_until_admin("/metrics", |reply| limit(reply) >= 10.0).await;
+        bridge.kafka().delete_topic(&bridge.name_of(deleted));
+        more(&refused, 1).await;
+        more(&confirmed, others.len() * 100).await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all(senders), deletion);
+    assert_eq!(others_refused.into_inner(), 0, "deliveries to other topics were refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_deliveries_over_all_topics_lose_nothing_when_a_leader_is_killed() {
+    const DELIVERIES: usize = 10_000;
+    const CONNECTIONS: usize = 256;
+    let (proxies, cluster) = cluster().await;
+    let prefix = format!("{}.", unique("it"));
+    let catalogue = Actions::default();
+    let actions: Vec<&str> = catalogue.iter().map(Action::name).collect();
+    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
+    let settings = [("kafka.confirm_timeout", "30s"), ("topics.create", "true"), ("topics.partitions", "3")];
+    let bridge = TestBridge::on(&bootstrap, cluster.client(), prefix, &settings).await;
+    bridge.wait_until_ready_is(200).await;
+
+    let next = AtomicUsize::new(0);
+    let repeated = AtomicUsize::new(0);
+    let confirmed = AtomicUsize::new(0);
+    let senders = (0..CONNECTIONS).map(async |_| {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= DELIVERIES {
+                return;
+            }
+            let action = actions[number % actions.len()];
+            while bridge.deliver(action, format!(r#"{{"Id":{number}}}"#)).await.status != 200 {
+                repeated.fetch_add(1, Ordering::Relaxed);
+            }
+            confirmed.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let kill = async {
+        more(&confirmed, DELIVERIES / 4).await;
+        cluster.kill(2);
+        more(&confirmed, DELIVERIES / 4).await;
+        cluster.start_again(&[2]).expect("the broker starts again");
+    };
+    tokio::join!(join_all(senders), kill);
+
+    let mut seen = vec![0_usize; DELIVERIES];
+    for action in &actions {
+        for message in bridge.kafka().read_to_end(&bridge.name_of(action)) {
+            let record: Value = serde_json::from_slice(&message.value).expect("JSON");
+            let number = record["Id"].as_u64().expect("a number") as usize;
+            assert_eq!(*action, actions[number % actions.len()], "record {number}");
+            seen[number] += 1;
+        }
+    }
+    let lost: Vec<usize> = (0..DELIVERIES).filter(|number| seen[*number] == 0).collect();
+    assert!(lost.is_empty(), "confirmed, and not on the topic: {lost:?}");
+    let copies = seen.iter().sum::<usize>() - DELIVERIES;
+    assert!(copies == 0 || repeated.into_inner() > 0, "{copies} copies without a delivery that was repeated");
 }

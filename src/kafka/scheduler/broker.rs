@@ -6,6 +6,9 @@ use std::time::Instant;
 use super::DIRECT;
 use crate::kafka::window::Window;
 
+/// Number of partitions of one topic that follow each other and have the same producer.
+const TOGETHER: usize = 5;
+
 #[derive(Debug)]
 pub(super) struct Broker {
     pub(super) window: Window,
@@ -26,7 +29,7 @@ impl Broker {
         let partition = partition.map_or(0, |partition| partition.unsigned_abs() as usize);
         match self.window.producers().min(producers) {
             0 => DIRECT,
-            producers => 1 + (topic + partition) % producers,
+            producers => 1 + (topic + partition / TOGETHER) % producers,
         }
     }
 

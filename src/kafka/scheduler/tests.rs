@@ -24,10 +24,10 @@ enum Step {
         leaders: Vec<i32>,
     },
     Producers(usize),
-    /// A broker's window goes to another level.
-    Level {
+    /// A broker's window asks for another number of producers.
+    Window {
         broker: i32,
-        level: usize,
+        producers: usize,
     },
 }
 
@@ -41,12 +41,12 @@ fn step() -> impl Strategy<Value = Step> {
         3 => prop_oneof![0..5u64, 90..700u64, 9_000..31_000u64].prop_map(Step::Wait),
         1 => (0..3usize, prop::collection::vec(-1..3, 0..5)).prop_map(|(topic, leaders)| Step::Leaders { topic, leaders }),
         1 => (0..4usize).prop_map(Step::Producers),
-        2 => (-1..3, 0..3usize).prop_map(|(broker, level)| Step::Level { broker, level }),
+        2 => (-1..3, 0..4usize).prop_map(|(broker, producers)| Step::Window { broker, producers }),
     ]
 }
 
 const REQUESTS: usize = 2;
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_AGE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Event {
@@ -55,6 +55,7 @@ struct Event {
     key: Option<u8>,
     is_alone: bool,
     generation: usize,
+    submitted: Instant,
 }
 
 struct Stage {
@@ -76,7 +77,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let now = Instant::now();
-        let scheduler = Scheduler::new(REQUESTS, now);
+        let scheduler = Scheduler::new(REQUESTS, MAX_AGE, now);
         Self {
             scheduler,
             now,
@@ -93,7 +94,8 @@ impl Stage {
         match step {
             Step::Submit { topic, key, is_alone } => {
                 let generation = self.generations[topic];
-                let event = Event { number: self.submitted, topic, key, is_alone, generation };
+                let event =
+                    Event { number: self.submitted, topic, key, is_alone, generation, submitted: self.now };
                 self.submitted += 1;
                 self.ended.push(false);
                 let bytes = key.map(|key| [key]);
@@ -121,9 +123,9 @@ impl Stage {
             }
             Step::Wait(milliseconds) => {
                 self.now += Duration::from_millis(milliseconds);
-                let mut batches = Vec::new();
-                self.scheduler.tick(self.now, &mut batches);
-                self.sent(batches);
+                let mut released = Released::default();
+                self.scheduler.tick(self.now, &mut released);
+                self.released(released);
                 self.nothing_waits_where_there_is_room();
             }
             Step::Leaders { topic, leaders } => {
@@ -136,28 +138,47 @@ impl Stage {
                 self.scheduler.forget_brokers();
             }
             Step::Producers(producers) => self.scheduler.set_producers(producers),
-            Step::Level { broker, level } => {
+            Step::Window { broker, producers } => {
                 if let Some(broker) = self.scheduler.brokers.get_mut(&broker) {
-                    broker.window.set_level(level);
+                    broker.window.set_producers(producers);
                 }
             }
         }
     }
 
     fn answer(&mut self, batch: &Batch<Event>, is_sure: bool) {
-        let (mut batches, mut given_up) = (Vec::new(), Vec::new());
-        let out = (&mut batches, &mut given_up);
         let Ticket { queue, producer, .. } = batch.ticket;
         if is_sure {
             self.unsure.remove(&queue);
         } else {
             self.unsure.insert(queue, producer);
         }
-        self.scheduler.answered((queue, batch.events.len()), is_sure, PATIENCE, self.now, out);
+        let answered =
+            Answered { ticket: batch.ticket, events: batch.events.len(), is_written: is_sure, is_sure };
+        let mut released = Released::default();
+        self.scheduler.answered(&answered, self.now, &mut released);
         self.end(&batch.events);
-        self.end(&given_up);
-        assert!(given_up.is_empty() || !is_sure, "only after a batch without an answer");
-        self.sent(batches);
+        self.released(released);
+    }
+
+    fn released(&mut self, released: Released<Event>) {
+        for event in &released.given_up {
+            assert!(self.now - event.submitted > MAX_AGE / 2, "{event:?} is given up too early");
+        }
+        self.end(&released.given_up);
+        for event in released.batches.iter().flat_map(|batch| &batch.events) {
+            assert!(self.now - event.submitted <= MAX_AGE, "{event:?} is sent too late");
+        }
+        self.sent(released.batches);
+        self.the_windows_know_the_load();
+    }
+
+    fn the_windows_know_the_load(&self) {
+        for (id, broker) in &self.scheduler.brokers {
+            let queues = self.scheduler.queues.iter().filter(|queue| queue.leader == Some(*id));
+            let events: Vec<usize> = queues.map(Queue::events).filter(|events| *events > 0).collect();
+            assert_eq!(broker.window.load(), [events.iter().sum(), events.len()], "broker {id}");
+        }
     }
 
     fn end(&mut self, events: &[Event]) {
