@@ -18,7 +18,7 @@ pub enum LocationField {
     Itself,
     /// In the record of another kind whose `Id` this field holds.
     Of(&'static str, &'static str),
-    /// In the first field; else as with [`Location::Of`] the other two.
+    /// In the first field; else as with [`LocationField::Of`] the other two.
     FieldOrOf(&'static str, &'static str, &'static str),
 }
 
