@@ -36,7 +36,8 @@ use self::report::Reporter;
 use self::route::Router;
 use self::settlement::{Settlement, Tally};
 use crate::config::{Config, Console, Source};
-use crate::event::{EventId, Stream};
+use crate::event::{Event, EventId, Stream};
+use crate::kafka::confirm::Position;
 use crate::kafka::producer::Producer;
 use crate::metrics::{Metrics, SourceMetrics, UNKNOWN};
 use crate::outcome::Outcome;
@@ -66,6 +67,12 @@ pub struct Confirmed {
     pub partition: i32,
     /// The offset within it.
     pub offset: i64,
+}
+
+impl Confirmed {
+    fn new(event: &Event, Position { partition, offset }: Position) -> Self {
+        Self { id: event.attributes.id, stream: Arc::clone(&event.stream), partition, offset }
+    }
 }
 
 /// The answer to a delivery without 2xx.

@@ -210,20 +210,12 @@ impl Replayer {
         if let Some(tombstone) = event.tombstone() {
             self.publish_alone(&tombstone).await?;
         }
-        Ok(Confirmed {
-            id: event.attributes.id,
-            stream: Arc::clone(&event.stream),
-            partition: position.partition,
-            offset: position.offset,
-        })
+        Ok(Confirmed::new(event, position))
     }
 
     async fn publish_alone(&self, event: &Event) -> Result<Position, Unconfirmed> {
-        let confirmed = match self.producer.publish_alone(event) {
-            Ok(pending) => pending.confirm().await,
-            Err(unconfirmed) => Err(unconfirmed),
-        };
-        confirmed.map_err(|error| self.unconfirmed(error))
+        let confirmed = async { self.producer.publish_alone(event)?.confirm().await };
+        confirmed.await.map_err(|error| self.unconfirmed(error))
     }
 
     fn unconfirmed(&self, confirm::Unconfirmed { verdict, code }: confirm::Unconfirmed) -> Unconfirmed {

@@ -106,14 +106,10 @@ impl Bridge {
         let mut refused = None;
         let mut confirmed = Vec::with_capacity(pending.len());
         for (event, pending) in events.iter().zip(pending) {
-            let word = match pending {
-                Ok(pending) => self.confirm(event, pending).await,
-                Err(unconfirmed) => Err(unconfirmed),
-            };
-            match word {
+            match self.confirm(event, pending).await {
                 Ok(position) => {
                     self.show(verified, event, position);
-                    confirmed.push(receipt_of(event, position));
+                    confirmed.push(Confirmed::new(event, position));
                 }
                 Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = Some(unconfirmed),
                 Err(unconfirmed) => {
@@ -126,9 +122,14 @@ impl Bridge {
             self.metrics.confirmed(&verified.origin.metrics, verified.action.action_index(), confirmed.len());
         }
         if failure.or(refused).is_none() {
-            match Box::pin(self.confirm_tombstones(verified, &events)).await {
-                Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => refused = Some(unconfirmed),
-                result => failure = result.err(),
+            let tombstones: Vec<Event> = events.iter().filter_map(Event::tombstone).collect();
+            if !tombstones.is_empty() {
+                match Box::pin(self.confirm_tombstones(&verified.span, tombstones)).await {
+                    Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => {
+                        refused = Some(unconfirmed)
+                    }
+                    result => failure = result.err(),
+                }
             }
         }
         match failure.or(refused) {
@@ -147,19 +148,15 @@ impl Bridge {
 
     /// Publishes the tombstones of confirmed delete events. They are sent after the delivery reports of their events, so that
     /// no retry writes an event behind its tombstone.
-    async fn confirm_tombstones(&self, verified: &Verified, events: &[Event]) -> Result<(), Unconfirmed> {
-        let tombstones: Vec<Event> = events.iter().filter_map(Event::tombstone).collect();
-        if tombstones.is_empty() {
-            return Ok(());
-        }
-        let Batch { events, pending, failure, sending } = self.publish(&verified.span, tombstones);
+    async fn confirm_tombstones(
+        &self,
+        span: &DeliverySpan,
+        tombstones: Vec<Event>,
+    ) -> Result<(), Unconfirmed> {
+        let Batch { events, pending, failure, sending } = self.publish(span, tombstones);
         let mut result = failure.map_or(Ok(()), Err);
         for (tombstone, pending) in events.iter().zip(pending) {
-            let confirmed = match pending {
-                Ok(pending) => self.confirm(tombstone, pending).await,
-                Err(unconfirmed) => Err(unconfirmed),
-            };
-            if let Err(unconfirmed) = confirmed {
+            if let Err(unconfirmed) = self.confirm(tombstone, pending).await {
                 self.note_unknown_topic(tombstone, unconfirmed);
                 result = result.and(Err(unconfirmed));
             }
@@ -171,9 +168,13 @@ impl Bridge {
         result
     }
 
-    /// Waits for the delivery report of an event. If its batch was refused, sends it again as a batch of its own.
-    async fn confirm(&self, event: &Event, pending: Pending) -> Result<Position, Unconfirmed> {
-        match pending.confirm().await {
+    /// Waits for the delivery report of a published event. If its batch was refused, sends it again as a batch of its own.
+    async fn confirm(
+        &self,
+        event: &Event,
+        pending: Result<Pending, Unconfirmed>,
+    ) -> Result<Position, Unconfirmed> {
+        match pending?.confirm().await {
             Err(unconfirmed) if unconfirmed.verdict == Verdict::Alone => {
                 self.producer.publish_alone(event)?.confirm().await
             }
@@ -189,13 +190,9 @@ impl Bridge {
     ) -> Result<Receipt, Refusal> {
         let mut sending = verified.span.sending(std::slice::from_mut(&mut event));
         sending.because(reason);
-        let confirmed = match self.producer.publish(&event) {
-            Ok(pending) => self.confirm(&event, pending).await,
-            Err(unconfirmed) => Err(unconfirmed),
-        };
-        match confirmed {
+        match self.confirm(&event, self.producer.publish(&event)).await {
             Ok(position) => {
-                let receipt = receipt_of(&event, position);
+                let receipt = Confirmed::new(&event, position);
                 sending.confirmed(the_only_place(std::slice::from_ref(&receipt)));
                 verified.origin.metrics.quarantined(reason);
                 self.reporter.quarantined(verified.labels(), reason, &receipt);
@@ -259,11 +256,6 @@ impl Bridge {
     pub(super) fn late(&self) -> Refusal {
         self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: crate::kafka::confirm::NO_WORD })
     }
-}
-
-fn receipt_of(event: &Event, position: Position) -> Confirmed {
-    let Position { partition, offset } = position;
-    Confirmed { id: event.attributes.id, stream: Arc::clone(&event.stream), partition, offset }
 }
 
 fn the_only_place(confirmed: &[Confirmed]) -> Option<(i32, i64)> {
