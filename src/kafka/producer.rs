@@ -24,6 +24,7 @@ use super::queue::PublishQueue;
 use super::settings::{describe, producer_config};
 use super::statistics::Recorder;
 use super::status::Status;
+use crate::back_off::BackOff;
 use crate::config::{Config, OAuth};
 use crate::event::Event;
 use crate::metrics::Metrics;
@@ -34,8 +35,8 @@ use crate::vital::Part;
 /// Time-out of a new librdkafka producer for reading the topics, before it is used.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
-/// The waits before a dead client is replaced, when the last one lived shortly: from the first, doubled, up to the second.
-const REPLACE_AFTER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Minimum life of a client before it is replaced, after so many that lived shortly.
+const REPLACE: BackOff = BackOff { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
 
 /// Minimum life of a client after which the next replacement waits as for a first one.
 const LIVED_WELL: Duration = Duration::from_secs(60);
@@ -56,7 +57,8 @@ pub struct Producer {
 
 struct Replacing {
     born: Instant,
-    wait: Duration,
+    /// Number of clients in a row, the present one included, after one that lived well.
+    short_lives: u32,
     /// Replaced clients. They end here, where that may block, once no request uses them any more.
     retired: Vec<(Arc<Client>, Instant)>,
     /// No new client could be made.
@@ -84,7 +86,7 @@ impl Producer {
         let queue = Arc::new(PublishQueue::new(&config, message_timeout, Arc::clone(&metrics), demand));
         let replacing = Replacing {
             born: Instant::now(),
-            wait: REPLACE_AFTER.0,
+            short_lives: 1,
             retired: Vec::new(),
             failed: LogLimit::default(),
         };
@@ -238,15 +240,15 @@ impl Producer {
         let Some((code, why)) = self.queue.clients().iter().find_map(fatal) else { return false };
         let why = format!("{code:?}: {why}");
         let age = replacing.born.elapsed();
-        if age < replacing.wait {
+        if age < REPLACE.wait(replacing.short_lives) {
             return false;
         }
         match self.make(true) {
             Ok(fresh) => {
                 tracing::error!(reason = %why, "the Kafka producer has died and is replaced");
                 self.replace(&mut replacing, fresh);
-                let wait = if age > LIVED_WELL { REPLACE_AFTER.0 } else { replacing.wait * 2 };
-                replacing.wait = wait.min(REPLACE_AFTER.1);
+                replacing.short_lives =
+                    if age > LIVED_WELL { 1 } else { replacing.short_lives.saturating_add(1) };
                 true
             }
             Err(error) => {
