@@ -13,7 +13,8 @@ const PARTITIONS: i32 = 3;
 /// [`EmbeddedError`]: the port is taken, or the system has no resources.
 pub fn embed(config: &mut Config, port: Option<u16>) -> Result<EmbeddedBroker, EmbeddedError> {
     let partitions = |wanted: i32| if wanted > 0 { wanted } else { PARTITIONS };
-    let topics = wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.partitions))).collect();
+    let topics =
+        wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.settings.partitions))).collect();
     let broker = EmbeddedBroker::start(Options { port, topics })?;
     config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
     config.topics.create = false; // the embedded broker does not answer requests about topics

@@ -10,9 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::output::Output;
 use crate::action::{Action, Kind, QUARANTINE, schema};
-use crate::config::{Config, Kafka, Property, Topic, without_scheme};
+use crate::config::{Config, Kafka, Property, Topic, TopicSettings, without_scheme};
 use crate::event;
-use crate::kafka::topic::Wanted;
 use crate::kafka::topics::wanted;
 use crate::outcome::{QuarantineReason, SignatureWarning};
 
@@ -33,8 +32,8 @@ pub(super) fn run(configuration: impl FnOnce() -> anyhow::Result<Config>) -> any
 }
 
 fn document(config: &Config) -> Value {
-    let topics: BTreeMap<String, Wanted> =
-        wanted(config).into_iter().map(|topic| (topic.name.clone(), topic)).collect();
+    let topics: BTreeMap<String, TopicSettings> =
+        wanted(config).into_iter().map(|topic| (topic.name, topic.settings)).collect();
     let mut parts = Parts::default();
     let sources = sources(config);
     for Topic { name: address, actions, .. } in config.topics.list(&config.sources) {
@@ -135,7 +134,7 @@ fn about(action: &Action) -> String {
     }
 }
 
-fn channel(address: &str, topics: &BTreeMap<String, Wanted>, about: &str) -> Value {
+fn channel(address: &str, topics: &BTreeMap<String, TopicSettings>, about: &str) -> Value {
     let mut binding = json!({ "topic": address, "bindingVersion": BINDING_VERSION });
     if let Some(topic) = topics.get(address) {
         if topic.partitions > 0 {

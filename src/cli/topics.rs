@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::client::configuration;
 use super::loaded;
 use super::output::{self, ADDED, Output, WARNING, styled};
+use crate::config::TopicSettings;
 use crate::kafka::contact::reach;
 use crate::kafka::topic::Wanted;
 use crate::kafka::topics::{Difference, Plan, Topics};
@@ -66,7 +67,7 @@ async fn apply(out: &mut Output, topics: &Topics, plan: &Plan) -> anyhow::Result
 fn print(out: &mut Output, plan: &Plan) {
     for wanted in &plan.create {
         let name = styled(ADDED, format_args!("+ {}", wanted.name));
-        out.line(format_args!("{name}  {}", settings(wanted)));
+        out.line(format_args!("{name}  {}", settings(&wanted.settings)));
     }
     for difference in &plan.differences {
         let Difference { topic, field, have, want } = difference;
@@ -88,12 +89,12 @@ fn print(out: &mut Output, plan: &Plan) {
 
 fn document(plan: &Plan) -> Value {
     let number = |number: i32| Some(number).filter(|number| *number > 0);
-    let create = |wanted: &Wanted| {
+    let create = |Wanted { name, settings }: &Wanted| {
         json!({
-            "topic": wanted.name,
-            "partitions": number(wanted.partitions),
-            "replication_factor": number(wanted.replication_factor),
-            "config": wanted.config,
+            "topic": name,
+            "partitions": number(settings.partitions),
+            "replication_factor": number(settings.replication_factor),
+            "config": settings.config,
         })
     };
     let difference = |Difference { topic, field, have, want }: &Difference| json!({"topic": topic, "field": field, "have": have, "want": want});
@@ -105,9 +106,9 @@ fn document(plan: &Plan) -> Value {
     })
 }
 
-fn settings(wanted: &Wanted) -> String {
+fn settings(TopicSettings { partitions, replication_factor, config }: &TopicSettings) -> String {
     let number = |number: i32| if number < 0 { "default".to_owned() } else { number.to_string() };
-    let (partitions, replicas) = (number(wanted.partitions), number(wanted.replication_factor));
-    let config: Vec<String> = wanted.config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let (partitions, replicas) = (number(*partitions), number(*replication_factor));
+    let config: Vec<String> = config.iter().map(|(key, value)| format!("{key}={value}")).collect();
     format!("partitions={partitions} replication-factor={replicas} {}", config.join(" "))
 }

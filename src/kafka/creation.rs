@@ -96,8 +96,8 @@ fn new_topic(wanted: &Wanted) -> Result<Owned<bindings::rd_kafka_NewTopic_t>, St
     let topic = unsafe {
         bindings::rd_kafka_NewTopic_new(
             name.as_ptr(),
-            wanted.partitions,
-            wanted.replication_factor,
+            wanted.settings.partitions,
+            wanted.settings.replication_factor,
             message.as_mut_ptr(),
             message.len(),
         )
@@ -105,7 +105,7 @@ fn new_topic(wanted: &Wanted) -> Result<Owned<bindings::rd_kafka_NewTopic_t>, St
     let Some(topic) = Owned::new(topic, bindings::rd_kafka_NewTopic_destroy) else {
         return Err(message_of(message.as_ptr()));
     };
-    for (name, value) in &wanted.config {
+    for (name, value) in &wanted.settings.config {
         let (name, value) = (text(name)?, text(value)?);
         // SAFETY: the topic is valid; both strings end with NUL and are copied.
         let code =

@@ -1,21 +1,18 @@
 //! A topic that the configuration asks for, and one that could not be created.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use rdkafka::types::RDKafkaErrorCode;
+
+use crate::config::TopicSettings;
 
 /// A topic that the configuration asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Its full name.
     pub name: String,
-    /// Its partitions; -1 for the cluster's default.
-    pub partitions: i32,
-    /// Its replicas; -1 for the cluster's default.
-    pub replication_factor: i32,
-    /// Its settings.
-    pub config: BTreeMap<String, String>,
+    /// The settings that it is created with.
+    pub settings: TopicSettings,
 }
 
 /// A topic that could not be created.

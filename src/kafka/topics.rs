@@ -66,13 +66,9 @@ pub struct TopicsError {
 pub fn wanted(config: &Config) -> Vec<Wanted> {
     let topics = &config.topics;
     let least_bytes = (config.ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES).to_string();
-    let make = |name: String, settings: TopicSettings| {
-        let TopicSettings { partitions, replication_factor, config } = settings;
-        Wanted { name, partitions, replication_factor, config }
-    };
     let event_topic = |Topic { name, mut settings, .. }: Topic<'_>| {
         settings.config.entry(MAX_BYTES.to_owned()).or_insert_with(|| least_bytes.clone());
-        make(name, settings)
+        Wanted { name, settings }
     };
     let mut all: Vec<Wanted> = topics.list(&config.sources).into_iter().map(event_topic).collect();
     let mut quarantine = topics.settings_of(QUARANTINE);
@@ -82,7 +78,7 @@ pub fn wanted(config: &Config) -> Vec<Wanted> {
     let retention = Duration::from_hours(30 * 24).as_millis().to_string();
     quarantine.config.insert("retention.ms".to_owned(), retention);
     quarantine.config.extend(topics.quarantine_config.clone());
-    all.push(make(topics.quarantine(), quarantine));
+    all.push(Wanted { name: topics.quarantine(), settings: quarantine });
     all
 }
 
@@ -308,13 +304,14 @@ const MIN_ISR: &str = "min.insync.replicas";
 /// With three replicas a confirmation should mean two copies, so that it survives the loss of a broker.
 fn safer(mut wanted: Wanted, default_replicas: Option<i32>) -> Wanted {
     if replicas(&wanted, default_replicas).is_some_and(|replicas| replicas >= 3) {
-        wanted.config.entry(MIN_ISR.to_owned()).or_insert_with(|| "2".to_owned());
+        wanted.settings.config.entry(MIN_ISR.to_owned()).or_insert_with(|| "2".to_owned());
     }
     wanted
 }
 
 fn replicas(wanted: &Wanted, default_replicas: Option<i32>) -> Option<i32> {
-    if wanted.replication_factor > 0 { Some(wanted.replication_factor) } else { default_replicas }
+    let replicas = wanted.settings.replication_factor;
+    if replicas > 0 { Some(replicas) } else { default_replicas }
 }
 
 fn compare(wanted: &Wanted, topic: &Existing, settings: Option<&ConfigResource>, plan: &mut Plan) {
@@ -329,14 +326,15 @@ fn compare(wanted: &Wanted, topic: &Existing, settings: Option<&ConfigResource>,
             });
         }
     };
-    if wanted.partitions > 0 {
-        differ("partitions", topic.partitions.to_string(), wanted.partitions.to_string());
+    let TopicSettings { partitions, replication_factor, config } = &wanted.settings;
+    if *partitions > 0 {
+        differ("partitions", topic.partitions.to_string(), partitions.to_string());
     }
-    if wanted.replication_factor > 0 {
-        differ("replication factor", topic.replicas.to_string(), wanted.replication_factor.to_string());
+    if *replication_factor > 0 {
+        differ("replication factor", topic.replicas.to_string(), replication_factor.to_string());
     }
     if let Some(settings) = settings {
-        for (key, want) in &wanted.config {
+        for (key, want) in config {
             let have = settings.get(key).and_then(|entry| entry.value.clone());
             differ(key, have.unwrap_or_else(|| "not a setting of this cluster".to_owned()), want.clone());
         }
@@ -371,7 +369,7 @@ fn durability(
         note(name, replicas, isr);
     }
     for wanted in &plan.create {
-        let isr = wanted.config.get(MIN_ISR).map_or(Some(1), |isr| isr.parse().ok());
+        let isr = wanted.settings.config.get(MIN_ISR).map_or(Some(1), |isr| isr.parse().ok());
         note(&wanted.name, replicas(wanted, default_replicas), isr);
     }
     let Some(first) = first else { return Vec::new() };
