@@ -40,6 +40,24 @@ async fn cluster() -> ([Proxy; BROKERS], OwnCluster) {
     (proxies, cluster)
 }
 
+/// Starts a bridge with the topics of [`ACTIONS`], and then takes the brokers 5 ms away.
+async fn far_bridge(confirm_timeout: &str) -> ([Proxy; BROKERS], OwnCluster, TestBridge) {
+    let (proxies, cluster) = cluster().await;
+    let prefix = format!("{}.", unique("it"));
+    for action in ACTIONS.iter().chain(&["quarantine"]) {
+        cluster.client().create_topic(&format!("{prefix}{action}"), 3, &[]);
+    }
+    let settings = [("kafka.confirm_timeout", confirm_timeout), ("topics.create", "false")];
+    let bridge = TestBridge::on(&bootstrap(&proxies), cluster.client(), prefix, &settings).await;
+    bridge.wait_until_ready_is(200).await;
+    proxies.iter().for_each(|proxy| proxy.slow(Duration::from_millis(5)));
+    (proxies, cluster, bridge)
+}
+
+fn bootstrap(proxies: &[Proxy; BROKERS]) -> String {
+    proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",")
+}
+
 /// The largest number of requests that may be in flight for a broker.
 fn limit(metrics: &Reply) -> f64 {
     let text = String::from_utf8_lossy(&metrics.body);
@@ -49,16 +67,7 @@ fn limit(metrics: &Reply) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_keep_their_order_while_the_window_changes_a_leader_is_killed_and_partitions_are_added() {
-    let (proxies, cluster) = cluster().await;
-    let prefix = format!("{}.", unique("it"));
-    for action in ACTIONS.iter().chain(&["quarantine"]) {
-        cluster.client().create_topic(&format!("{prefix}{action}"), 3, &[]);
-    }
-    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
-    let bridge =
-        TestBridge::on(&bootstrap, cluster.client(), prefix, &[("kafka.confirm_timeout", "30s")]).await;
-    bridge.wait_until_ready_is(200).await;
-    proxies.iter().for_each(|proxy| proxy.slow(Duration::from_millis(5)));
+    let (proxies, cluster, bridge) = far_bridge("30s").await;
 
     let is_over = AtomicBool::new(false);
     let confirmed = AtomicUsize::new(0);
@@ -145,9 +154,8 @@ async fn a_broker_that_does_not_answer_holds_up_only_its_own_partitions() {
     {
         cluster.client().create_topic_on(&format!("{prefix}{action}"), node);
     }
-    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
     let settings = [("kafka.confirm_timeout", "30s")];
-    let bridge = TestBridge::on(&bootstrap, cluster.client(), prefix, &settings).await;
+    let bridge = TestBridge::on(&bootstrap(&proxies), cluster.client(), prefix, &settings).await;
     for action in ["BookingCreate", "CoworkerCreate", "TeamCreated"] {
         bridge.deliver_until_confirmed(action, r#"{"Id":1}"#).await;
     }
@@ -174,21 +182,7 @@ async fn a_broker_that_does_not_answer_holds_up_only_its_own_partitions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_deleted_under_load_holds_up_no_other_topic() {
-    let (proxies, cluster) = cluster().await;
-    let prefix = format!("{}.", unique("it"));
-    for action in ACTIONS.iter().chain(&["quarantine"]) {
-        cluster.client().create_topic(&format!("{prefix}{action}"), 3, &[]);
-    }
-    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
-    let bridge = TestBridge::on(
-        &bootstrap,
-        cluster.client(),
-        prefix,
-        &[("kafka.confirm_timeout", "5s"), ("topics.create", "false")],
-    )
-    .await;
-    bridge.wait_until_ready_is(200).await;
-    proxies.iter().for_each(|proxy| proxy.slow(Duration::from_millis(5)));
+    let (_proxies, _cluster, bridge) = far_bridge("5s").await;
 
     let (deleted, others) = ACTIONS.split_first().expect("there are actions");
     let is_over = AtomicBool::new(false);
@@ -226,9 +220,8 @@ async fn ten_thousand_deliveries_over_all_topics_lose_nothing_when_a_leader_is_k
     let prefix = format!("{}.", unique("it"));
     let catalogue = Actions::default();
     let actions: Vec<&str> = catalogue.iter().map(Action::name).collect();
-    let bootstrap = proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",");
     let settings = [("kafka.confirm_timeout", "30s"), ("topics.create", "true"), ("topics.partitions", "3")];
-    let bridge = TestBridge::on(&bootstrap, cluster.client(), prefix, &settings).await;
+    let bridge = TestBridge::on(&bootstrap(&proxies), cluster.client(), prefix, &settings).await;
     bridge.wait_until_ready_is(200).await;
 
     let next = AtomicUsize::new(0);
