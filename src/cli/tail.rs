@@ -259,7 +259,7 @@ impl Lines {
 /// With less room than this a value says nothing.
 const MIN_VALUE_COLUMNS: usize = 8;
 
-/// What deserves a look: why an event is quarantined, that its signature was not right, and that it is a tombstone.
+/// Remarks on an event: the reason of its quarantine, its signature that was not right, and its being a tombstone.
 fn marks(message: &Message) -> Vec<String> {
     let header = |name: &str| message.header(name).map(one_line);
     let quarantined = header("quarantine-reason").map(|reason| {

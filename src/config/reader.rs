@@ -198,7 +198,7 @@ impl<'a> Section<'a> {
         kept
     }
 
-    /// Where most of the section came from.
+    /// The origin of most of the section.
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -19,7 +19,7 @@ const MAX_NAME_BYTES: usize = 249;
 /// `[topics]`.
 #[derive(Debug, Clone)]
 pub struct Topics {
-    /// What each topic's name begins with.
+    /// The beginning of each topic's name.
     pub prefix: String,
     /// The record's field that makes the message key; `UniqueId` where it has none.
     pub key: String,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::without_scheme;
 
-/// How long a refused connection is retried: the broker may start together with the command.
+/// Time for which a refused connection is tried again: the broker may start together with the command.
 const PATIENT_FOR: Duration = Duration::from_secs(2);
 
 /// How long one address may take to answer.

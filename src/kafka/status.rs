@@ -18,7 +18,7 @@ pub const SILENCE: Duration = Duration::from_secs(8);
 /// Interval of the client's statistics, which report throttling.
 const STATISTICS: Duration = Duration::from_secs(5);
 
-/// How long a specific client error is shown rather than a general one that follows it.
+/// Time for which a specific client error is shown rather than a general one that follows it.
 const EXPLAINS: Duration = Duration::from_secs(30);
 
 /// The state of the contact with the cluster.

@@ -1,4 +1,4 @@
-//! What a release replaces in the files of the repository.
+//! The placeholders in the files of the repository, which a release replaces.
 
 use std::fs;
 use std::path::Path;

@@ -11,7 +11,7 @@ use crate::support::program::{err, out, program};
 const BY_ENTITY: (&str, &str) = ("topics.layout", r#"{"*": "{entity}"}"#);
 const TOMBSTONES: (&str, &str) = ("topics.tombstones", "true");
 
-/// What a message is to its consumers: the action, and whether it is a tombstone.
+/// The kind of a message for its consumers: the action, and whether it is a tombstone.
 fn meaning(message: &Consumed) -> (&str, bool) {
     let kind = message.header("ce_type").expect("a ce_type");
     let is_tombstone = message.header("nexudus-tombstone") == Some("true");
