@@ -10,6 +10,9 @@ use crate::wait_until;
 /// Upper bound of the time from SIGTERM to the end.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
+/// Exit status of a shell whose command was killed.
+const KILLED: i32 = 128 + 9;
+
 /// One process of a consumer group.
 pub(crate) struct Member {
     name: String,
@@ -49,9 +52,10 @@ impl Member {
     }
 
     /// Ends the process with SIGKILL.
-    pub(crate) fn kill(&mut self) {
+    pub(crate) fn kill(mut self) {
         self.is_running();
-        assert!(self.guard.signal("KILL"), "{} cannot be killed", self.name);
+        let status = self.guard.kill();
+        assert_eq!(status.code(), Some(KILLED), "{} had ended before it was killed", self.name);
     }
 
     /// Ends the process with SIGTERM and returns its log. The exit status has to be 0.

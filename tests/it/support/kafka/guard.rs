@@ -36,8 +36,8 @@ impl Guard {
         Ok(Self { shell, orders, echoes })
     }
 
-    /// Sends a signal (`KILL`, `STOP`, `CONT`) and returns when it was sent. False: the broker had ended
-    /// before.
+    /// Sends a signal (`TERM`, `STOP`, `CONT`) and returns when it was sent. False: the broker had ended, perhaps of this
+    /// signal: then the shell may end before it has echoed. [`Self::kill`] waits for the end.
     pub(crate) fn signal(&mut self, name: &str) -> bool {
         let Some(orders) = &mut self.orders else { return false };
         if writeln!(orders, "{name}").is_err() {
@@ -52,11 +52,11 @@ impl Guard {
         self.shell.try_wait().ok().flatten()
     }
 
-    /// Kills the broker, and keeps its data.
-    pub(crate) fn kill(mut self) {
+    /// Kills the broker, keeps its data, and returns its exit status: 137 unless it had ended before.
+    pub(crate) fn kill(mut self) -> ExitStatus {
         self.signal("KILL");
         // Before the pipe is closed: its end would be the order to remove the data.
-        self.shell.wait().expect("the guard is our child");
+        self.shell.wait().expect("the guard is our child")
     }
 }
 
