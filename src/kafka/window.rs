@@ -42,8 +42,11 @@ const REMEMBER: Duration = Duration::from_secs(10);
 /// Minimum limit at which the scheduler's batches are worth their way through one more thread.
 const WORTH_BATCHES: f64 = 2.8;
 
-/// Minimum time for one request of each partition, one after another, at which they are, in seconds.
-const WORTH_TURNS: f64 = 600e-6;
+/// Minimum time for one request of each partition but one, one after another, at which they are, in seconds.
+const WORTH_TURNS: f64 = 450e-6;
+
+/// A broker that is sent nothing for this time is treated as a new one.
+const FORGET: Duration = Duration::from_secs(30);
 
 /// Below this part of both, events are sent directly again.
 const NO_LONGER: f64 = 0.9;
@@ -62,9 +65,14 @@ pub(super) struct Window {
     load: [usize; 2],
     /// Their number times seconds, since the slot began.
     area: [f64; 2],
+    /// Seconds with events without an answer, since the slot began.
+    busy: f64,
     until: Instant,
     slot: Instant,
-    /// Means of the last slots, the latest ones with more weight.
+    /// The end of the last slot with events without an answer.
+    used: Instant,
+    /// Means over these seconds of the last slots, the latest ones with more weight. Pauses do not count: a burst after one finds
+    /// the producers that the last one needed.
     mean: [f64; 2],
     /// The shortest round trips of the present and of the former [`REMEMBER`].
     shortest: [Option<Duration>; 2],
@@ -77,8 +85,10 @@ impl Window {
         Self {
             load: [0; 2],
             area: [0.0; 2],
+            busy: 0.0,
             until: now,
             slot: now,
+            used: now,
             mean: [0.0; 2],
             shortest: [None; 2],
             remembered: now,
@@ -120,19 +130,24 @@ impl Window {
         for (area, load) in self.area.iter_mut().zip(self.load) {
             *area += seconds * load as f64;
         }
+        if self.load[0] > 0 {
+            self.busy += seconds;
+        }
         self.until = self.until.max(now);
     }
 
     /// Chooses the number of producers where it is time for it.
     pub(super) fn tick(&mut self, now: Instant) {
-        let seconds = now.saturating_duration_since(self.slot);
-        if seconds < SLOT {
+        if now.saturating_duration_since(self.slot) < SLOT {
             return;
         }
         self.advance(now);
-        for (mean, area) in self.mean.iter_mut().zip(&mut self.area) {
-            *mean = f64::midpoint(*mean, *area / seconds.as_secs_f64());
-            *area = 0.0;
+        if self.busy > 0.0 {
+            self.mean = [0, 1].map(|load| f64::midpoint(self.mean[load], self.area[load] / self.busy));
+            (self.area, self.busy, self.used) = ([0.0; 2], 0.0, now);
+        } else if now.saturating_duration_since(self.used) >= FORGET {
+            *self = Self { load: self.load, ..Self::new(now) };
+            return;
         }
         self.slot = now;
         if now.saturating_duration_since(self.remembered) >= REMEMBER {
@@ -146,7 +161,7 @@ impl Window {
     fn choose(&mut self, round_trip: f64) {
         let [events, partitions] = self.mean;
         let limit = limit(round_trip, (events / partitions.max(1e-3)).max(1.0));
-        let worth = (limit / WORTH_BATCHES).min(partitions * round_trip / WORTH_TURNS);
+        let worth = (limit / WORTH_BATCHES).min((partitions - 1.0) * round_trip / WORTH_TURNS);
         let wanted =
             ((limit.min(partitions) / EACH).round() as usize).clamp(1, PRODUCERS).next_power_of_two();
         if partitions < 1.5 || worth < NO_LONGER {
@@ -231,6 +246,36 @@ mod tests {
         for ((events, partitions), producers) in loads {
             assert_eq!(run(&mut window, &mut now, (events, partitions, 2.4)), producers, "{events} events");
         }
+    }
+
+    #[test]
+    fn pauses_change_nothing_until_the_broker_is_forgotten() {
+        let mut now = Instant::now();
+        let mut window = Window::new(now);
+        assert_eq!(run(&mut window, &mut now, (60, 55, 2.4)), 8);
+        for _ in 0..14 {
+            assert_eq!(run(&mut window, &mut now, (0, 0, 2.4)), 8);
+        }
+        for _ in 0..2 {
+            run(&mut window, &mut now, (0, 0, 2.4));
+        }
+        assert_eq!(window.producers(), 0);
+    }
+
+    #[test]
+    fn short_bursts_need_as_many_producers_as_long_ones() {
+        let mut now = Instant::now();
+        let mut window = Window::new(now);
+        for _ in 0..100 {
+            (0..40).for_each(|_| window.count(0, 1, now));
+            now += Duration::from_millis(3);
+            window.answered(Duration::from_micros(2_400));
+            (0..40).for_each(|_| window.count(1, 0, now));
+            window.tick(now);
+            now += Duration::from_millis(200);
+            window.tick(now);
+        }
+        assert_eq!(window.producers(), 8);
     }
 
     #[test]
