@@ -14,7 +14,7 @@ use rdkafka::producer::{
     BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
 };
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientConfig, ClientContext, Message as _, Statistics};
+use rdkafka::{ClientConfig, ClientContext, Message as _};
 use tokio::sync::oneshot;
 
 use super::confirm::{Position, Unconfirmed, Verdict, sort};
@@ -22,8 +22,9 @@ use super::context::{Context, contain};
 use super::scheduler::{Answered, DIRECT, Ticket};
 use crate::event::{Event, Stream};
 
-/// Maximum time for which the thread waits for a delivery report before it calls `look`.
-const POLL: Duration = Duration::from_millis(100);
+/// Maximum time for which the thread waits for a delivery report. In the last millisecond of a wait librdkafka's binding asks
+/// without a pause, so waits are long; reports end them.
+const POLL: Duration = Duration::from_secs(1);
 
 /// The answer of one message.
 pub(super) type Reply = oneshot::Sender<Result<Position, Unconfirmed>>;
@@ -76,13 +77,11 @@ pub(super) struct Reports {
 }
 
 impl Client {
-    /// Makes a producer; it connects by itself, in the background. Its thread calls `look` after each delivery report, and at
-    /// least every [`POLL`].
+    /// Makes a producer; it connects by itself, in the background.
     pub(super) fn new(
         config: &ClientConfig,
         reports: Reports,
         is_in_use: Arc<AtomicBool>,
-        look: impl Fn() + Send + 'static,
     ) -> KafkaResult<Self> {
         let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
         let is_ended = Arc::new(AtomicBool::new(false));
@@ -90,7 +89,6 @@ impl Client {
         let thread = thread::Builder::new().name("kafka-reports".to_owned()).spawn(move || {
             while !until.load(Ordering::Acquire) {
                 polled.poll(POLL);
-                contain(&look);
             }
         });
         thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
@@ -227,8 +225,8 @@ impl ClientContext for Reports {
         self.context.error(error, reason);
     }
 
-    fn stats(&self, statistics: Statistics) {
-        self.context.stats(statistics);
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.context.stats_raw(statistics);
     }
 }
 

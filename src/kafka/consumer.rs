@@ -21,7 +21,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
-use rdkafka::{ClientConfig, ClientContext, Statistics};
+use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::mpsc as channel;
 use tokio::time::{Instant, timeout_at};
 
@@ -411,7 +411,7 @@ impl ClientContext for Listener {
         }
     }
 
-    fn stats(&self, _: Statistics) {}
+    fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {

@@ -6,10 +6,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientContext, Statistics};
 
 use super::statistics::Recorder;
 use super::status::Status;
@@ -31,8 +31,8 @@ impl ClientContext for Context {
         contain(|| self.note(&error, reason));
     }
 
-    fn stats(&self, statistics: Statistics) {
-        contain(|| self.show(&statistics));
+    fn stats_raw(&self, statistics: &[u8]) {
+        contain(|| self.show(statistics));
     }
 }
 
@@ -71,7 +71,7 @@ impl Context {
         }
     }
 
-    fn show(&self, statistics: &Statistics) {
+    fn show(&self, statistics: &[u8]) {
         if let Some(recorder) = &self.statistics {
             recorder.record(statistics, &self.status);
         }

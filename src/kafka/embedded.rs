@@ -27,7 +27,7 @@ use rdkafka::bindings;
 use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaMockCluster, RDKafkaType};
-use rdkafka::{ClientConfig, ClientContext, Statistics};
+use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use self::forwarder::Forwarder;
@@ -262,7 +262,7 @@ struct Silent;
 
 impl ClientContext for Silent {
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
-    fn stats(&self, _: Statistics) {}
+    fn stats_raw(&self, _: &[u8]) {}
     fn error(&self, _: rdkafka::error::KafkaError, _: &str) {}
 }
 

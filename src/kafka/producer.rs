@@ -18,7 +18,7 @@ use rdkafka::error::KafkaResult;
 
 use super::client::{Client, Reports, Sent};
 use super::confirm::{Pending, Unconfirmed};
-use super::context::Context;
+use super::context::{Context, contain};
 use super::oauth::{Tokens, hand_over, set_password};
 use super::queue::PublishQueue;
 use super::settings::{describe, producer_config};
@@ -65,6 +65,9 @@ struct Replacing {
     failed: LogLimit,
 }
 
+/// Interval of [`PublishQueue::tick`].
+const TICK: Duration = Duration::from_millis(50);
+
 /// The wait after a further producer could not be made.
 const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -104,6 +107,9 @@ impl Producer {
         let weak = Arc::downgrade(&producer);
         let thread = thread::Builder::new().name("kafka-producers".to_owned());
         thread.spawn(move || serve(&weak, &asked)).map_err(|error| error.to_string())?;
+        let queue = Arc::downgrade(&producer.queue);
+        let thread = thread::Builder::new().name("kafka-scheduler".to_owned());
+        thread.spawn(move || tick(&queue)).map_err(|error| error.to_string())?;
         Ok(producer)
     }
 
@@ -126,19 +132,13 @@ impl Producer {
             Some(queue) => queue.answered(sent, result),
             None => drop(sent.answer(result)),
         });
-        let queue = Arc::downgrade(&self.queue);
-        let look = move || {
-            if let Some(queue) = queue.upgrade() {
-                queue.tick();
-            }
-        };
         let mut config = self.config.lock().clone();
         if is_first {
             // With one request in flight librdkafka makes batches of what arrives meanwhile.
             config.remove("max.in.flight.requests.per.connection");
             config.set("max.in.flight", "1");
         }
-        let client = Arc::new(Client::new(&config, Reports { context, answered }, is_in_use, look)?);
+        let client = Arc::new(Client::new(&config, Reports { context, answered }, is_in_use)?);
         self.show_token(&client);
         self.renew_password(&client);
         Ok(client)
@@ -224,6 +224,14 @@ impl Producer {
     /// Does something with the first librdkafka producer, for metadata.
     pub(super) fn with_client<T>(&self, ask: impl FnOnce(&Native<Reports>) -> T) -> T {
         ask(self.queue.clients()[0].native())
+    }
+
+    /// Has the librdkafka producers besides the first read the topics again. Partitions that were added since they were made
+    /// are unknown to them otherwise, for up to five minutes.
+    pub(super) fn refresh_others(&self, patience: Duration) {
+        for client in self.queue.clients().iter().skip(1) {
+            client.native().fetch_metadata(None, patience).ok(); // the next round asks again
+        }
     }
 
     /// The events that have no answer yet.
@@ -336,6 +344,15 @@ impl Producer {
     /// Gives back how many messages were given up.
     pub fn close(&self, patience: Duration) -> usize {
         self.queue.close(patience)
+    }
+}
+
+/// Looks after the scheduler until the queue is dropped.
+fn tick(queue: &Weak<PublishQueue>) {
+    while let Some(queue) = queue.upgrade() {
+        contain(|| queue.tick());
+        drop(queue);
+        thread::park_timeout(TICK);
     }
 }
 

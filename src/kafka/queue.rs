@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -21,11 +21,8 @@ use crate::metrics::Metrics;
 /// The requests that an idempotent producer may have in flight for one broker.
 const REQUESTS: usize = 5;
 
-/// Interval of [`PublishQueue::tick`], in milliseconds.
-const TICK: u64 = 5;
-
 /// Producers that were not needed for this time are given up.
-const SPARE: Duration = Duration::from_secs(60);
+const SPARE: Duration = Duration::from_secs(30);
 
 /// Time-out of one flush when all producers end.
 const FLUSH: Duration = Duration::from_millis(100);
@@ -39,9 +36,6 @@ pub(super) struct PublishQueue {
     messages: Bounded,
     bytes: Bounded,
     metrics: Arc<Metrics>,
-    born: Instant,
-    /// Time of the last tick, in milliseconds since `born`.
-    ticked: AtomicU64,
     /// Asks for this number of producers besides the first.
     demand: Box<dyn Fn(usize) + Send + Sync>,
 }
@@ -79,8 +73,6 @@ impl PublishQueue {
             messages: Bounded::new(messages),
             bytes: Bounded::new(bytes),
             metrics,
-            born: now,
-            ticked: AtomicU64::new(0),
             demand: Box::new(demand),
         }
     }
@@ -192,24 +184,10 @@ impl PublishQueue {
 
     /// Looks after the scheduler; to be called many times a second.
     pub(super) fn tick(&self) {
-        let now = Instant::now();
-        let (milliseconds, ticked) = (
-            now.saturating_duration_since(self.born).as_millis() as u64,
-            self.ticked.load(Ordering::Relaxed),
-        );
-        let is_time = milliseconds >= ticked + TICK;
-        if !is_time
-            || self
-                .ticked
-                .compare_exchange(ticked, milliseconds, Ordering::Relaxed, Ordering::Relaxed)
-                .is_err()
-        {
-            return;
-        }
         let mut released = Released::default();
         let (needed, refused) = {
             let mut scheduled = self.scheduled.lock();
-            let needed = scheduled.tick(now, &mut released);
+            let needed = scheduled.tick(Instant::now(), &mut released);
             (needed, self.send_direct(&scheduled, &mut released.batches))
         };
         self.send(released.batches.into());

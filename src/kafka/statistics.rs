@@ -3,12 +3,13 @@
 //! Several producers work at a time, see [`super::producer`]. A producer that was replaced still reports while its last
 //! messages are answered; its reports change no metric.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::Statistics;
-use rdkafka::statistics::{Broker, Window};
+use serde::Deserialize;
 
 use super::status::Status;
 use crate::metrics::{BROKER_PERCENTILES, BrokerSample, Metrics};
@@ -25,17 +26,53 @@ pub(super) struct Recorder {
     pub(super) windows: Arc<dyn Fn() -> Vec<(i32, usize, usize)> + Send + Sync>,
 }
 
+/// The part of the statistics that is read. The rest, hundreds of figures for each topic, is skipped.
+#[derive(Deserialize)]
+struct Statistics<'a> {
+    #[serde(borrow)]
+    brokers: HashMap<Cow<'a, str>, Broker<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Broker<'a> {
+    #[serde(borrow)]
+    nodename: Cow<'a, str>,
+    nodeid: i32,
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    /// Requests in flight.
+    waitresp_cnt: u64,
+    /// Round trips, in microseconds.
+    rtt: Window,
+    /// Throttle times, in milliseconds.
+    throttle: Window,
+}
+
+/// Values since the last statistics.
+#[derive(Deserialize)]
+struct Window {
+    max: u64,
+    sum: u64,
+    p50: u64,
+    p99: u64,
+}
+
 impl Recorder {
-    pub(super) fn record(&self, statistics: &Statistics, status: &Status) {
+    /// Records statistics in the JSON of librdkafka.
+    pub(super) fn record(&self, statistics: &[u8], status: &Status) {
         if !self.is_in_use.load(Ordering::Acquire) {
             return;
         }
+        let statistics: Statistics<'_> = match serde_json::from_slice(statistics) {
+            Ok(statistics) => statistics,
+            Err(error) => return tracing::debug!(%error, "librdkafka's statistics cannot be read"),
+        };
         // Bootstrap addresses are pseudo brokers with a negative id; the real ones appear with the first metadata.
         let real = || statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
         for broker in real() {
-            let throttled = milliseconds(broker, |window| window.sum);
+            let throttled = Duration::from_millis(broker.throttle.sum);
             if !throttled.is_zero() {
-                status.throttled(broker.nodeid, milliseconds(broker, |window| window.max));
+                status.throttled(broker.nodeid, Duration::from_millis(broker.throttle.max));
             }
             self.metrics.broker_throttled(&broker.nodename, throttled);
         }
@@ -46,16 +83,10 @@ impl Recorder {
     }
 }
 
-/// A value of the throttle times that a broker answered since the last statistics.
-fn milliseconds(broker: &Broker, pick: fn(&Window) -> i64) -> Duration {
-    let value = broker.throttle.as_ref().map_or(0, pick);
-    Duration::from_millis(value.try_into().unwrap_or(0))
-}
-
-fn sample<'a>(broker: &'a Broker, windows: &[(i32, usize, usize)]) -> BrokerSample<'a> {
-    let seconds = |pick: fn(&Window) -> i64| broker.rtt.as_ref().map_or(0.0, |rtt| pick(rtt) as f64 / 1e6);
+fn sample<'a>(broker: &'a Broker<'_>, windows: &[(i32, usize, usize)]) -> BrokerSample<'a> {
     let [low, high] = BROKER_PERCENTILES;
-    let rtt = [(low, seconds(|rtt| rtt.p50)), (high, seconds(|rtt| rtt.p99))];
+    let rtt = [(low, broker.rtt.p50), (high, broker.rtt.p99)]
+        .map(|(percentile, microseconds)| (percentile, microseconds as f64 / 1e6));
     let window = windows.iter().find(|(id, ..)| *id == broker.nodeid);
     let (others, limit) = window.map_or((0, 1), |(_, in_flight, limit)| (*in_flight, *limit));
     let in_flight = usize::try_from(broker.waitresp_cnt).unwrap_or(0) + others;
@@ -66,17 +97,17 @@ fn sample<'a>(broker: &'a Broker, windows: &[(i32, usize, usize)]) -> BrokerSamp
 mod tests {
     use super::*;
 
-    fn statistics(broker: &str) -> Statistics {
-        let throttle = Window { max: 1_500, sum: 2_000, cnt: 2, ..Window::default() };
-        let broker = Broker {
-            nodeid: 1,
-            nodename: broker.to_owned(),
-            state: "UP".to_owned(),
-            waitresp_cnt: 1,
-            throttle: Some(throttle),
-            ..Broker::default()
-        };
-        Statistics { brokers: [(broker.nodename.clone(), broker)].into(), ..Statistics::default() }
+    /// Statistics as librdkafka writes them, shortened.
+    fn statistics(broker: &str, throttled: [u64; 2]) -> Vec<u8> {
+        let window = |[max, sum]: [u64; 2]| serde_json::json!({"min": 0, "max": max, "sum": sum, "cnt": 2, "p50": 0, "p99": max});
+        let real = serde_json::json!({
+            "name": format!("{broker}/1"), "nodeid": 1, "nodename": broker, "state": "UP", "waitresp_cnt": 1,
+            "rtt": window([900, 1_000]), "throttle": window(throttled), "toppars": {},
+        });
+        let mut bootstrap = real.clone();
+        bootstrap["nodeid"] = (-1).into();
+        bootstrap["nodename"] = "bootstrap:1".into();
+        serde_json::json!({"name": "rdkafka#producer-1", "brokers": {"a": real, "b": bootstrap}, "topics": {}}).to_string().into()
     }
 
     fn recorder(metrics: &Arc<Metrics>, is_first: bool) -> Recorder {
@@ -92,12 +123,12 @@ mod tests {
     fn brokers_are_shown_by_the_first_producer_and_a_replaced_one_changes_nothing() {
         let (metrics, status) = (Arc::new(Metrics::new("0")), Status::default());
         let (first, other) = (recorder(&metrics, true), recorder(&metrics, false));
-        other.record(&statistics("other:1"), &status);
+        other.record(&statistics("other:1", [0, 0]), &status);
         assert!(!metrics.render().contains(r#"broker_up{broker="other:1"}"#), "{}", metrics.render());
-        first.record(&statistics("old:1"), &status);
+        first.record(&statistics("old:1", [0, 0]), &status);
         first.is_in_use.store(false, Ordering::Release);
-        recorder(&metrics, true).record(&statistics("new:1"), &status);
-        first.record(&statistics("old:1"), &status);
+        recorder(&metrics, true).record(&statistics("new:1", [0, 0]), &status);
+        first.record(&statistics("old:1", [0, 0]), &status);
         let text = metrics.render();
         for line in [
             r#"nexudus_bridge_broker_up{broker="new:1"} 1"#,
@@ -106,7 +137,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }
-        assert!(!text.contains("old:1"), "{text}");
+        assert!(!text.contains("old:1") && !text.contains("bootstrap:1"), "{text}");
     }
 
     #[test]
@@ -114,13 +145,11 @@ mod tests {
         let (metrics, status) = (Arc::new(Metrics::new("0")), Status::default());
         let recorder = recorder(&metrics, true);
         let series = r#"nexudus_bridge_producer_throttled_seconds_total{broker="b:1"}"#;
-        let mut quiet = statistics("b:1");
-        quiet.brokers.values_mut().for_each(|broker| broker.throttle = None);
-        recorder.record(&quiet, &status);
+        recorder.record(&statistics("b:1", [0, 0]), &status);
         assert!(metrics.render().contains(&format!("{series} 0")), "{}", metrics.render());
         assert_eq!(status.explanation(), None);
-        recorder.record(&statistics("b:1"), &status);
-        recorder.record(&statistics("b:1"), &status);
+        recorder.record(&statistics("b:1", [1_500, 2_000]), &status);
+        recorder.record(&statistics("b:1", [1_500, 2_000]), &status);
         assert!(metrics.render().contains(&format!("{series} 4")), "{}", metrics.render());
         assert!(status.explanation().is_some_and(|why| why.contains("quota")), "{:?}", status.explanation());
     }

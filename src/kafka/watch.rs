@@ -143,6 +143,8 @@ impl Round {
         let phase = status.topics().phase();
         let listed = self.producer.with_client(|client| client.fetch_metadata(None, PATIENCE));
         let Ok(metadata) = listed else { return };
+        // Before the scheduler learns of new partitions and has one of them send to these.
+        self.producer.refresh_others(PATIENCE);
         self.listed = Some(Instant::now());
         let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
         let wanted = self.wanted.lock();

@@ -29,6 +29,9 @@ const ACTIONS: [&str; 12] = [
     "TariffUpdate",
 ];
 
+/// Partitions of each topic at first.
+const PARTITIONS: usize = 3;
+
 const SENDERS: usize = 96;
 
 async fn cluster() -> ([Proxy; BROKERS], OwnCluster) {
@@ -45,7 +48,7 @@ async fn far_bridge(confirm_timeout: &str) -> ([Proxy; BROKERS], OwnCluster, Tes
     let (proxies, cluster) = cluster().await;
     let prefix = format!("{}.", unique("it"));
     for action in ACTIONS.iter().chain(&["quarantine"]) {
-        cluster.client().create_topic(&format!("{prefix}{action}"), 3, &[]);
+        cluster.client().create_topic(&format!("{prefix}{action}"), PARTITIONS as i32, &[]);
     }
     let settings = [("kafka.confirm_timeout", confirm_timeout), ("topics.create", "false")];
     let bridge = TestBridge::on(&bootstrap(&proxies), cluster.client(), prefix, &settings).await;
@@ -90,8 +93,8 @@ async fn keys_keep_their_order_while_the_window_changes_a_leader_is_killed_and_p
         cluster.kill(1);
         more(&confirmed, 500).await;
         cluster.start_again(&[1]).expect("the broker starts again");
-        bridge.kafka().add_partitions(&bridge.name_of(ACTIONS[0]), 6);
-        more(&confirmed, 500).await;
+        bridge.kafka().add_partitions(&bridge.name_of(ACTIONS[0]), 2 * PARTITIONS);
+        an_added_partition_is_used(&bridge).await;
         proxies.iter().for_each(Proxy::restore); // near again
         more(&confirmed, 2_000).await;
         is_over.store(true, Ordering::Relaxed);
@@ -130,6 +133,20 @@ async fn keys_keep_their_order_while_the_window_changes_a_leader_is_killed_and_p
             let firsts: Vec<u64> = numbers.iter().copied().filter(|number| first.insert(*number)).collect();
             assert!(firsts.is_sorted(), "{action} {id}: {numbers:?}");
         }
+    }
+}
+
+/// Waits until there are events on one of the partitions that were added to the topic of the first action.
+async fn an_added_partition_is_used(bridge: &TestBridge) {
+    let begun = Instant::now();
+    loop {
+        let messages = bridge.kafka().read_to_end(&bridge.name_of(ACTIONS[0]));
+        let added = messages.iter().filter(|message| message.partition as usize >= PARTITIONS).count();
+        if added > 0 {
+            return say(&format!("an added partition is used after {:.0?}", begun.elapsed()));
+        }
+        assert!(begun.elapsed() < 4 * PATIENCE, "none of {} events is on an added partition", messages.len());
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
