@@ -1,21 +1,20 @@
 //! Decode: splits a body into records, each a slice of the body, or gives the reason for quarantine.
 //!
-//! The body is scanned once and nothing is serialized: key order, duplicate keys, `0.09000`, escapes, numbers of any
-//! length and white space inside a record stay byte for byte. Only the fields for the key and the time are read. Nesting
-//! can be as deep as the body is long: skipping a value needs no stack.
+//! Nothing is serialized: key order, duplicate keys, `0.09000`, escapes, numbers of any length and white space inside a
+//! record stay byte for byte. Only the fields for the key and the time are read. Nesting can be as deep as the body is
+//! long: `serde_json` skips a [`RawValue`] without recursion.
 //!
 //! It cannot fail: a body that is not records is kept whole, since a refusal would make Nexudus try it ten times and
 //! then switch the webhook off.
 
-mod json;
-
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
-use self::json::{Name, Walk};
 use crate::outcome::QuarantineReason;
 use crate::signature::BYTE_ORDER_MARK;
 
@@ -51,81 +50,95 @@ pub fn decode(body: &Bytes, key_field: &str, max_records: usize) -> Content {
     let Ok(text) = simdutf8::basic::from_utf8(unmarked) else {
         return Content::Unreadable(QuarantineReason::NotJson);
     };
-    let scan = Scan { body, text, key_field, max_records };
-    match scan.records() {
-        Some(Found { count: 0, .. }) => Content::Empty,
-        Some(Found { count, .. }) if count > max_records => {
-            Content::Unreadable(QuarantineReason::TooManyRecords)
-        }
-        Some(Found { records, .. }) => Content::Records(records),
+    let mut scan = Scan { body, text, key_field, max_records, at: 0, records: Vec::new(), count: 0 };
+    let mut json = serde_json::Deserializer::from_str(text);
+    match json.deserialize_any(&mut scan).and_then(|()| json.end()) {
+        Ok(()) if scan.count > max_records => Content::Unreadable(QuarantineReason::TooManyRecords),
+        Ok(()) if scan.count == 0 => Content::Empty,
+        Ok(()) => Content::Records(scan.records),
         // Only a bad body pays for the second scan, which tells `not_json` from `not_records`.
-        None => Content::Unreadable(match serde_json::from_str::<IgnoredAny>(text) {
+        Err(_) => Content::Unreadable(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => QuarantineReason::NotRecords,
             Err(_) => QuarantineReason::NotJson,
         }),
     }
 }
 
-/// A body that is being read: `text` is the body without its byte order mark.
+/// A body that is being read.
 struct Scan<'a> {
     body: &'a Bytes,
+    /// The body without its byte order mark.
     text: &'a str,
     key_field: &'a str,
     max_records: usize,
-}
-
-/// The records found so far. Above the maximum they are only counted, so that their number costs no memory.
-struct Found {
+    /// The offset in `text` after the last record.
+    at: usize,
+    /// The records found so far. Above the maximum they are only counted, so that their number costs no memory.
     records: Vec<Record>,
     count: usize,
 }
 
-impl<'a> Scan<'a> {
-    fn records(&self) -> Option<Found> {
-        let start = self.skip_space(0);
-        let mut found = Found { records: Vec::with_capacity(1), count: 0 };
-        let end = match self.text.as_bytes().get(start)? {
-            b'[' => self.array(start + 1, &mut found)?,
-            b'{' => self.record(start, &mut found)?,
-            _ => return None,
-        };
-        (self.skip_space(end) == self.text.len()).then_some(found)
+/// Takes an array of records or one record.
+impl<'de> Visitor<'de> for &mut Scan<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("records")
     }
 
-    /// Reads records up to the bracket that closes the array; returns the offset after it.
-    fn array(&self, start: usize, found: &mut Found) -> Option<usize> {
-        let mut at = self.skip_space(start);
-        if self.text.as_bytes().get(at)? == &b']' {
-            return Some(at + 1);
-        }
-        loop {
-            at = self.skip_space(self.record(at, found)?);
-            match self.text.as_bytes().get(at)? {
-                b',' => at = self.skip_space(at + 1),
-                b']' => return Some(at + 1),
-                _ => return None,
-            }
-        }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        while array.next_element_seed(&mut *self)?.is_some() {}
+        Ok(())
     }
 
-    /// Reads the object that begins at `start`; returns the offset after it.
-    fn record(&self, start: usize, found: &mut Found) -> Option<usize> {
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        // Only white space and punctuation stand between two records, and before the braces of one.
+        let start = self.offset_of(self.at, '{');
+        let mut last_end = start + 1;
         let mut fields = Fields::default();
-        let end = Walk(self.text.as_bytes()).object(start, |name, value| fields.see(self, &name, value))?;
-        found.count += 1;
-        if found.count > self.max_records {
-            found.records = Vec::new();
-            return Some(end);
+        while let Some(name) = object.next_key_seed(NameSeed(self.key_field))? {
+            let value = object.next_value::<&RawValue>()?.get();
+            last_end = value.as_ptr() as usize - self.text.as_ptr() as usize + value.len();
+            fields.see(&name, value);
         }
-        let key = |value: Option<Range<usize>>| value.and_then(|value| self.key(&self.text[value]));
-        let key = key(fields.key).or_else(|| key(fields.unique_id));
-        let updated_on = fields.updated_on.and_then(|value| self.time(&self.text[value]));
-        found.records.push(Record { value: self.slice(start..end), key, updated_on });
-        Some(end)
+        self.at = self.offset_of(last_end, '}') + 1;
+        self.add(start..self.at, &fields);
+        Ok(())
+    }
+}
+
+/// Takes an element of the array, which has to be a record.
+impl<'de> DeserializeSeed<'de> for &mut Scan<'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'a> Scan<'a> {
+    /// The offset of a mark that the parser has found after `start`.
+    fn offset_of(&self, start: usize, mark: char) -> usize {
+        start + self.text[start..].find(mark).unwrap_or_default()
+    }
+
+    fn add(&mut self, range: Range<usize>, fields: &Fields<'a>) {
+        self.count += 1;
+        if self.count > self.max_records {
+            self.records = Vec::new();
+            return;
+        }
+        let key = |value: Option<&str>| value.and_then(|value| self.key(value));
+        let record = Record {
+            value: self.body.slice_ref(self.text[range].as_bytes()),
+            key: key(fields.key).or_else(|| key(fields.unique_id)),
+            updated_on: fields.updated_on.and_then(|value| self.time(value)),
+        };
+        self.records.push(record);
     }
 
     /// The text of a number or of a string that is not empty; nothing else makes a key.
-    fn key(&self, raw: &'a str) -> Option<Bytes> {
+    fn key(&self, raw: &str) -> Option<Bytes> {
         match raw.as_bytes().first()? {
             b'"' => self.string(raw).filter(|text| !text.is_empty()),
             b'-' | b'0'..=b'9' => Some(self.body.slice_ref(raw.as_bytes())),
@@ -133,7 +146,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn time(&self, raw: &'a str) -> Option<Bytes> {
+    fn time(&self, raw: &str) -> Option<Bytes> {
         let text = self.string(raw)?;
         match time::in_utc(std::str::from_utf8(&text).ok()?)? {
             time::Utc::AsWritten => Some(text),
@@ -141,20 +154,11 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn string(&self, raw: &'a str) -> Option<Bytes> {
-        match serde_json::from_str::<Text<'a>>(raw).ok()?.0 {
+    fn string(&self, raw: &str) -> Option<Bytes> {
+        match serde_json::from_str::<Text<'_>>(raw).ok()?.0 {
             Cow::Borrowed(text) => Some(self.body.slice_ref(text.as_bytes())),
             Cow::Owned(text) => Some(text.into()),
         }
-    }
-
-    fn slice(&self, range: Range<usize>) -> Bytes {
-        self.body.slice_ref(&self.text.as_bytes()[range])
-    }
-
-    fn skip_space(&self, at: usize) -> usize {
-        let space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
-        at + self.text.as_bytes()[at..].iter().take_while(|byte| space(byte)).count()
     }
 }
 
@@ -162,40 +166,59 @@ impl<'a> Scan<'a> {
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Offsets of the fields that the bridge reads. Of duplicate fields the last one counts, as in other JSON parsers.
+/// The fields that the bridge reads, as JSON. Of duplicate fields the last one counts, as in other JSON parsers.
 #[derive(Default)]
-struct Fields {
-    key: Option<Range<usize>>,
-    unique_id: Option<Range<usize>>,
-    updated_on: Option<Range<usize>>,
+struct Fields<'a> {
+    key: Option<&'a str>,
+    unique_id: Option<&'a str>,
+    updated_on: Option<&'a str>,
 }
 
-impl Fields {
-    fn see(&mut self, scan: &Scan<'_>, name: &Name, value: Range<usize>) {
-        let text = &scan.text.as_bytes()[name.text.clone()];
-        if name.escaped {
-            let quoted = &scan.text[name.text.start - 1..name.text.end + 1];
-            // A name that is not valid Unicode (half of a surrogate pair) is none of these fields.
-            if let Ok(Text(text)) = serde_json::from_str(quoted) {
-                self.see_plain(scan.key_field, text.as_bytes(), value);
-            }
-        } else {
-            self.see_plain(scan.key_field, text, value);
-        }
-    }
-
-    /// `UniqueId` may be the key field too.
-    #[inline]
-    fn see_plain(&mut self, key_field: &str, name: &[u8], value: Range<usize>) {
-        if name == b"UniqueId" {
-            self.unique_id = Some(value.clone());
-        }
-        if name == b"UpdatedOn" {
-            self.updated_on = Some(value.clone());
-        }
-        if name == key_field.as_bytes() {
+impl<'a> Fields<'a> {
+    fn see(&mut self, name: &Name, value: &'a str) {
+        if name.is_key {
             self.key = Some(value);
         }
+        if name.is_unique_id {
+            self.unique_id = Some(value);
+        }
+        if name.is_updated_on {
+            self.updated_on = Some(value);
+        }
+    }
+}
+
+/// The fields that a name stands for; the key field can be one of the others too.
+struct Name {
+    is_key: bool,
+    is_unique_id: bool,
+    is_updated_on: bool,
+}
+
+/// Reads a name, given the name of the key field. It compares bytes, since a name may hold half of a surrogate pair.
+struct NameSeed<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
+    type Value = Name;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for NameSeed<'_> {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Name, E> {
+        Ok(Name {
+            is_key: name == self.0.as_bytes(),
+            is_unique_id: name == b"UniqueId",
+            is_updated_on: name == b"UpdatedOn",
+        })
     }
 }
 
