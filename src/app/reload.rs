@@ -18,7 +18,6 @@ use super::{App, TOKENS};
 use crate::config::load::{Loaded, Mistakes};
 use crate::config::{Config, OAuth, Property, Setting};
 use crate::delivery::Bridge;
-use crate::http::state::State;
 use crate::http::tls::Certificate;
 use crate::kafka::preparation::Preparation;
 use crate::kafka::producer::Producer;
@@ -40,7 +39,6 @@ pub struct Reloader {
     metrics: Arc<Metrics>,
     topics: Weak<Preparation>,
     guardian: Arc<Guardian>,
-    state: Arc<State>,
     certificate: Option<Arc<Certificate>>,
     /// Why the certificate in its files is not in force.
     certificate_mistake: Option<String>,
@@ -76,7 +74,6 @@ impl Reloader {
             metrics: Arc::clone(&app.metrics),
             topics: Arc::downgrade(&app.topics),
             guardian: Arc::clone(&app.guardian),
-            state: Arc::clone(&app.state),
             certificate: app.certificate.clone(),
             certificate_mistake: None,
             files: contents(&app.config),
@@ -201,7 +198,6 @@ impl Reloader {
         topics.adopt(&self.config);
         self.settings = new.settings;
         self.properties = new.kafka.properties;
-        self.show_settings(taken);
         tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
     }
 
@@ -239,22 +235,6 @@ impl Reloader {
         tracing::info!("new connections to Kafka sign in with the new password");
         used.extend(PASSWORD.into_iter().filter_map(|name| Some((name.to_owned(), new.get(name)?.clone()))));
         Some(true)
-    }
-
-    /// Shows the settings in force: of what was read, those that were taken over.
-    fn show_settings(&mut self, taken: Taken) {
-        let taken = |setting: &&Setting| taken.has(&setting.key);
-        let place = |setting: &Setting| setting.key.split('.').next().map(str::to_owned);
-        let mut settings: Vec<Setting> =
-            self.config.settings.iter().filter(|setting| !taken(setting)).cloned().collect();
-        for new in self.settings.iter().filter(taken) {
-            let after = settings.iter().rposition(|setting| place(setting) == place(new));
-            let log = || settings.iter().position(|setting| setting.key.starts_with("log."));
-            let at = after.map(|at| at + 1).or_else(log).unwrap_or(settings.len());
-            settings.insert(at, new.clone());
-        }
-        self.config.settings.clone_from(&settings);
-        self.state.show_settings(settings);
     }
 
     /// Logs the settings that have changed since they were read last and that are not taken over. Settings show `***` for

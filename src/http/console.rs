@@ -23,7 +23,6 @@ use tokio::time::Instant;
 
 use super::respond;
 use super::state::{Console, Readiness, State};
-use crate::config::Setting;
 use crate::outage::Report;
 use crate::outcome::Outcome;
 use crate::recent::{MOST_VIEWERS, Setback, Update, Viewer};
@@ -111,12 +110,12 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
         Ok(console) => console,
         Err(denied) => return denied.answer(),
     };
-    let settings = console.settings.load();
     closed(HttpResponse::Ok().json(Shown {
         readiness: state.readiness(),
         version: env!("CARGO_PKG_VERSION"),
         now_ms: Timestamp::now().as_millisecond(),
         started_ms: console.started.as_millisecond(),
+        ingress_port: console.ingress_port,
         limits: Limits {
             in_flight_deliveries: console.max_in_flight,
             in_flight_bytes: console.max_in_flight_bytes,
@@ -126,7 +125,6 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
         outcomes: Outcome::ALL.map(Meaning::of),
         setbacks: console.recent.latest_setbacks(),
         outages: state.outages.report(),
-        settings: settings.iter().map(Line::of).collect(),
     }))
 }
 
@@ -236,18 +234,18 @@ fn written(update: &Update) -> Bytes {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct Shown {
     #[serde(flatten)]
     readiness: Readiness,
     version: &'static str,
     now_ms: i64,
     started_ms: i64,
+    ingress_port: u16,
     limits: Limits,
     viewers: usize,
     outcomes: [Meaning; Outcome::ALL.len()],
     setbacks: Vec<Setback>,
     outages: Report,
-    settings: Vec<Line<'a>>,
 }
 
 #[derive(Serialize)]
@@ -270,20 +268,6 @@ impl Meaning {
     fn of(outcome: Outcome) -> Self {
         let (label, title) = (outcome.label(), outcome.title());
         Self { label, title, status: outcome.status(), advice: outcome.advice() }
-    }
-}
-
-/// A line of `config show`.
-#[derive(Serialize)]
-struct Line<'a> {
-    key: &'a str,
-    value: &'a str,
-    origin: String,
-}
-
-impl<'a> Line<'a> {
-    fn of(setting: &'a Setting) -> Self {
-        Self { key: &setting.key, value: &setting.value, origin: setting.origin.to_string() }
     }
 }
 

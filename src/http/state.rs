@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::{self, Config, Setting};
+use crate::config::{self, Config};
 use crate::delivery::Bridge;
 use crate::delivery::admission::Admission;
 use crate::kafka::status::Status;
@@ -49,13 +48,6 @@ impl State {
     pub fn end(&self) {
         if let Some(console) = &self.console {
             console.end();
-        }
-    }
-
-    /// Replaces the settings that the console shows.
-    pub fn show_settings(&self, settings: Vec<Setting>) {
-        if let Some(console) = &self.console {
-            console.show_settings(settings);
         }
     }
 
@@ -112,7 +104,7 @@ struct RefusedTopic {
 pub struct Console {
     pub(super) recent: Arc<Recent>,
     pub(super) any_name: bool,
-    pub(super) settings: ArcSwap<Vec<Setting>>,
+    pub(super) ingress_port: u16,
     pub(super) max_in_flight: usize,
     pub(super) max_in_flight_bytes: usize,
     pub(super) started: Timestamp,
@@ -124,16 +116,11 @@ impl Console {
         Some(Self {
             recent: Arc::clone(bridge.recent()?),
             any_name: config.admin.console == config::Console::On,
-            settings: ArcSwap::from_pointee(config.settings.clone()),
+            ingress_port: config.ingress.listen.port(),
             max_in_flight: config.ingress.max_in_flight,
             max_in_flight_bytes: config.ingress.max_in_flight_bytes,
             started: Timestamp::now(),
         })
-    }
-
-    /// Replaces the settings that the console shows.
-    pub(super) fn show_settings(&self, settings: Vec<Setting>) {
-        self.settings.store(Arc::new(settings));
     }
 
     /// Ends the streams of all viewers.

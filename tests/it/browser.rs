@@ -127,7 +127,6 @@ async fn it_is_for_small_screens_keyboards_readers_and_both_colour_schemes() {
     }
     assert_eq!(backs.len(), 2, "one background for each scheme: {backs:?}");
 
-    browser.run("document.getElementById('settings-box').open = true").await;
     assert_eq!(browser.run(WRONGS).await, json!([]));
     let reachable: BTreeSet<String> = names(&browser.run(REACHABLE).await);
     let mut reached = BTreeSet::new();

@@ -219,31 +219,6 @@ async fn refusals_are_grouped_by_kind_with_what_to_do_about_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_are_shown_with_their_origin_and_without_secrets() {
-    let secret = ("kafka.properties.sasl_password", "never-to-be-seen");
-    let bridge = TestBridge::on_embedded(&[], &[secret, ("topics.key", "UniqueId")]).await;
-    let reply = bridge.admin("/console/state").await;
-    let text = String::from_utf8_lossy(&reply.body).into_owned();
-    assert!(!text.contains("never-to-be-seen") && !text.contains("test-secret"), "{text}");
-    let state = reply.json();
-    let setting = |key: &str| {
-        let settings = state["settings"].as_array().expect("a list");
-        let found =
-            settings.iter().find(|setting| setting["key"] == key).unwrap_or_else(|| panic!("{key}: {text}"));
-        (
-            found["value"].as_str().expect("a text").to_owned(),
-            found["origin"].as_str().expect("a text").to_owned(),
-        )
-    };
-    let pair = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
-    assert_eq!(setting("topics.key"), pair("\"UniqueId\"", "NEXUDUS_BRIDGE__TOPICS__KEY"));
-    assert_eq!(setting("topics.partitions"), pair("3", "default"));
-    assert_eq!(setting("admin.console"), pair("true", "default"));
-    assert_eq!(setting("sources.default.secrets").0, "[\"***\"]");
-    assert_eq!(setting("kafka.properties.\"sasl.password\"").0, "\"***\"");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn it_says_whether_the_bridge_is_ready_and_why_not() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.wait_until_admin("/console/state", |reply| reply.json()["ready"] == true).await;
