@@ -160,7 +160,7 @@ impl Reloader {
     fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents, cause: Cause) {
         let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.topics.upgrade());
         let (Some(bridge), Some(producer), Some(topics)) = alive else { return };
-        topics.nudge();
+        topics.look_again();
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
             Ok(loaded) => {

@@ -254,7 +254,7 @@ impl Bridge {
 
     /// Returns the answer at the deadline, if the producer has not reported by then.
     pub(super) fn late(&self) -> Refusal {
-        self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: crate::kafka::confirm::NO_WORD })
+        self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: crate::kafka::confirm::NO_REPORT })
     }
 }
 

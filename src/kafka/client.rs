@@ -104,9 +104,9 @@ impl Client {
         usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
     }
 
-    /// Waits until every message is answered, for `patience` at most.
-    pub(super) fn flush(&self, patience: Duration) {
-        self.producer.flush(patience).ok(); // an error says that some are not
+    /// Waits until every message is answered, for `timeout` at most.
+    pub(super) fn flush(&self, timeout: Duration) {
+        self.producer.flush(timeout).ok(); // an error says that some are not
     }
 
     /// Gives up on what has no answer yet.

@@ -34,7 +34,7 @@ pub struct Unconfirmed {
 }
 
 /// The error of a message without a delivery report yet.
-pub const NO_WORD: RDKafkaErrorCode = RDKafkaErrorCode::MessageTimedOut;
+pub const NO_REPORT: RDKafkaErrorCode = RDKafkaErrorCode::MessageTimedOut;
 
 /// The meaning of an error for the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,10 @@
-//! Reading events back, for `tail`, `demo` and `quarantine`: a [`Reader`] of whole topics.
+//! A [`Reader`] of whole topics, for `tail`, `demo` and `quarantine`.
 //!
-//! It takes its partitions itself (`assign`): no group is joined and nothing is committed, so reading leaves no trace
-//! on the cluster and needs no rights on groups. What blocks in librdkafka (listing topics, asking for offsets, the
-//! destruction of the client) happens on a thread of its own, never on a worker of the runtime.
+//! A reader assigns its partitions itself. It joins no group and commits nothing, so it needs no rights on groups. Calls that
+//! block in librdkafka (listing topics, asking for offsets, destroying the client) run on a thread of their own.
 //!
-//! Rule that must stay true: opening ends within some seconds where nothing listens, else within [`CONTACT_TIMEOUT`]. What a
-//! wait cannot cure (a wrong password, missing rights, no such topic) is an error with the client's own words, not silence.
+//! Invariant: opening ends within some seconds if nothing listens, else within [`CONTACT_TIMEOUT`]. A fault that waiting does not
+//! end (a wrong password, missing rights, no such topic) is an error with librdkafka's message.
 
 mod lister;
 
@@ -41,15 +40,15 @@ const GROUP: &str = "nexudus-bridge-reader";
 
 /// Which topics to read.
 pub enum Selection {
-    /// Exactly these; they must exist.
+    /// These topics; each must exist.
     Named(Vec<String>),
-    /// Those whose name the predicate takes, now or later.
+    /// Topics whose name matches the predicate, also those that are created later.
     Matching(Box<dyn Fn(&str) -> bool + Send>),
-    /// These partitions of one topic, each from this offset on, whatever [`Start`] says; they must exist.
+    /// These partitions of one topic, each from its own offset; [`Start`] does not apply. Each must exist.
     From {
         /// The topic.
         topic: String,
-        /// By partition, the first offset to read.
+        /// First offset to read, by partition.
         offsets: BTreeMap<i32, i64>,
     },
 }
@@ -57,24 +56,24 @@ pub enum Selection {
 /// The start of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest message that the cluster still has.
+    /// With the oldest message on the cluster.
     Beginning,
     /// With the first message after [`Reader::open`] has returned. A topic that appears later is read from its beginning.
     End,
-    /// With the first message of each partition whose timestamp is this or later; where there is none yet, as [`Start::End`].
+    /// With the first message of each partition that has this timestamp or a later one; without such a message as [`Start::End`].
     Since(Timestamp),
 }
 
 /// The end of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Never: wait for more.
+    /// Never: it waits for new messages.
     Never,
-    /// After the last message that is there when the reader is opened.
+    /// After the last message that exists when the reader is opened.
     End,
 }
 
-/// One message as it lies on the topic.
+/// A message of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The topic's name.
@@ -83,26 +82,26 @@ pub struct Message {
     pub partition: i32,
     /// The offset in the partition.
     pub offset: i64,
-    /// When the producer made it, or the broker appended it, as the topic is configured.
+    /// Time at which the producer made it, or the broker appended it, by the setting of the topic.
     pub timestamp: Option<Timestamp>,
     /// The key, if it has one.
     pub key: Option<Vec<u8>>,
     /// The headers in their order; a header's value may be null.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// The value. None is a tombstone, which the bridge never writes.
+    /// The value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
 }
 
 /// Why topics cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// librdkafka takes no such settings.
+    /// librdkafka refuses the settings.
     #[error("the Kafka client refuses its settings: {0}")]
     Settings(String),
-    /// Nothing accepts connections.
+    /// No address accepts a connection.
     #[error(transparent)]
     NoConnection(#[from] NoConnection),
-    /// Connections are accepted and Kafka does not answer in time.
+    /// An address accepts connections, and no broker answers in time.
     #[error(
         "no answer from Kafka at {servers} within {}: {detail} (is that a Kafka listener, and of this security.protocol?)",
         duration::show(CONTACT_TIMEOUT)
@@ -125,7 +124,7 @@ pub enum ReadError {
     /// The cluster refuses the right to commit progress.
     #[error("progress cannot be remembered: the Kafka user needs READ on the group {0}")]
     GroupAuthorization(&'static str),
-    /// A topic is not there, or hidden from us.
+    /// A topic does not exist, or the user has no right to see it.
     #[error("no topic {} on the cluster, or no right to see it", .0.join(", "))]
     UnknownTopic(Vec<String>),
     /// A topic has fewer partitions.
@@ -133,12 +132,12 @@ pub enum ReadError {
     UnknownPartition {
         /// The topic.
         topic: String,
-        /// The partition that it does not have.
+        /// The missing partition.
         partition: i32,
-        /// How many it has.
+        /// Number of partitions of the topic.
         partitions: i32,
     },
-    /// Anything else that the client cannot get over by itself.
+    /// Another error from which librdkafka does not recover by itself.
     #[error("the Kafka client has failed: {0}")]
     Client(String),
 }
@@ -147,28 +146,28 @@ pub enum ReadError {
 pub struct Reader {
     servers: String,
     consumer: Arc<StreamConsumer<Listener>>,
-    /// The lister's reports: the first even if there is nothing to read, then whenever there are new partitions.
+    /// The reports of the lister: a first one in any case, then one for each list with new partitions.
     reports: channel::UnboundedReceiver<Result<Report, ReadError>>,
-    /// With [`Stop::End`]: by topic and partition, the offset behind the last message to read.
+    /// With [`Stop::End`]: the offset after the last message to read, by topic and partition.
     ends: Option<Ends>,
-    /// Whether all of them are of one topic.
+    /// All partitions belong to one topic.
     one_topic: bool,
-    /// How many partitions are being read.
+    /// Number of assigned partitions.
     partitions: usize,
     named: bool,
-    /// With [`Start::Since`]: what is older is dropped.
+    /// With [`Start::Since`]: older messages are dropped.
     since: Option<Timestamp>,
     /// Present if the client signs in with tokens.
     _tokens: Option<Tokens>,
-    /// Dropped last: the lister wakes up, lets go of the consumer and so destroys it on its own thread.
+    /// Dropped last, so that the lister destroys the consumer on its own thread.
     _stop: mpsc::Sender<()>,
 }
 
 impl Reader {
-    /// Connects, finds the topics and takes their partitions.
+    /// Connects, finds the topics and assigns their partitions.
     ///
     /// # Errors
-    /// [`ReadError`]: the settings are not librdkafka's, the cluster does not answer or refuses, a named topic is missing.
+    /// [`ReadError`]: librdkafka refuses the settings, the cluster refuses or does not answer, or a named topic is missing.
     pub async fn open(
         kafka: &Kafka,
         selection: Selection,
@@ -215,11 +214,11 @@ impl Reader {
         }
     }
 
-    /// The next message. None once all is read that was there at the start ([`Stop::End`]); otherwise it waits, also for
-    /// brokers to come back. May be cancelled without losing a message.
+    /// Returns the next message, or `None` after the last one with [`Stop::End`]. It also waits for brokers that are down. It is
+    /// safe to cancel.
     ///
     /// # Errors
-    /// [`ReadError`], if waiting does not help.
+    /// [`ReadError`] if waiting does not help.
     pub async fn next(&mut self) -> Result<Option<Message>, ReadError> {
         while self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
             let received = tokio::select! {
@@ -249,7 +248,7 @@ impl Reader {
         self.partitions
     }
 
-    /// Waits for the lister's first report, or for an error that makes it pointless. There are no messages before it.
+    /// Waits for the first report of the lister, or for an error from which librdkafka does not recover.
     async fn contact(&mut self) -> Result<(), ReadError> {
         loop {
             tokio::select! {
@@ -266,7 +265,7 @@ impl Reader {
         }
     }
 
-    /// Begins to read what the lister has found. Only the reader assigns, so it knows each partition before its messages.
+    /// Assigns the partitions that the lister has found.
     fn adopt(&mut self, report: Report) -> Result<(), ReadError> {
         if let Some(ends) = &mut self.ends {
             *ends = report.ends;
@@ -282,7 +281,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Sorts a client error: an `Err` where waiting does not help, else a log line.
+    /// Returns `Err` for an error that waiting does not end; logs any other.
     fn judge(&self, error: &KafkaError) -> Result<(), ReadError> {
         let reason = self.consumer.context().last_error();
         match error {
@@ -298,9 +297,9 @@ impl Reader {
                 }
                 Code::GroupAuthorizationFailed => {} // of the group that is never joined
                 Code::AllBrokersDown => {
-                    tracing::warn!(error = %reason, "no Kafka broker is connected, still trying")
+                    tracing::warn!(error = %reason, "no Kafka broker is connected; retrying")
                 }
-                _ => tracing::debug!(error = %reason, "the Kafka client reports an error and goes on"),
+                _ => tracing::debug!(error = %reason, "error of the Kafka client"),
             },
             KafkaError::MessageConsumptionFatal(_) => return Err(ReadError::Client(reason)),
             other => return Err(ReadError::Client(other.to_string())),
@@ -312,8 +311,8 @@ impl Reader {
         ReadError::Unreachable { servers: self.servers.clone(), detail: self.consumer.context().last_error() }
     }
 
-    /// A partition can end in something that is no message (the mark of a transaction). librdkafka says that a partition
-    /// is at its end, but rdkafka not of which topic, so this helps where there is only one.
+    /// A partition can end in the marker of a transaction, which is no message. rdkafka's event for the end of a partition does
+    /// not name the topic, so it is used only for readers of one topic.
     fn partition_has_ended(&mut self, partition: i32) {
         if let Some(ends) = self.ends.as_mut().filter(|_| self.one_topic) {
             ends.retain(|(_, number), _| *number != partition);
@@ -321,7 +320,7 @@ impl Reader {
     }
 }
 
-/// Gives a consumer its first token, and each that follows.
+/// Gives a consumer its first token, and each new one.
 pub(super) async fn sign_in<C: Consumer<Listener> + Send + Sync + 'static>(
     consumer: &Arc<C>,
     oauth: &OAuth,
@@ -337,7 +336,7 @@ pub(super) async fn sign_in<C: Consumer<Listener> + Send + Sync + 'static>(
     }))
 }
 
-/// Whether `message` lies before its partition's end; takes note when it is the last one.
+/// Returns true if `message` is before the end of its partition, and notes the last one.
 fn reached(ends: &mut Ends, message: &Message) -> bool {
     let place = (message.topic.clone(), message.partition);
     let Some(&end) = ends.get(&place) else { return false };
@@ -348,7 +347,7 @@ fn reached(ends: &mut Ends, message: &Message) -> bool {
 }
 
 impl Message {
-    /// The value of the first header of that name; none if it is null too.
+    /// Returns the value of the first header with this name; `None` also for a null value.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.iter().find(|(known, _)| known == name)?.1.as_deref()
     }
@@ -367,7 +366,8 @@ impl Message {
     }
 }
 
-/// The user's properties are a producer's; librdkafka ignores those that mean nothing to a consumer. Ours come last.
+/// Returns the configuration of a consumer. librdkafka ignores properties of the user that are only for producers. The bridge's own
+/// properties override the user's.
 pub(super) fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
     let mut config = connection_config(kafka);
     config.set("group.id", GROUP).set("client.id", GROUP);
@@ -377,7 +377,7 @@ pub(super) fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
     config.set("allow.auto.create.topics", "false");
     config.set("enable.partition.eof", if stop == Stop::End { "true" } else { "false" });
     config.set("fetch.wait.max.ms", "100"); // new partitions wait for the request that is on its way
-    config.set("queued.max.messages.kbytes", "16384"); // memory for what is read ahead, 64 MiB by default
+    config.set("queued.max.messages.kbytes", "16384"); // memory for messages read ahead; 64 MiB by default
     config.set("statistics.interval.ms", "0");
     config
 }
@@ -389,7 +389,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// The client's last error in its own words.
+    /// The last error of librdkafka, with its message.
     pub(super) fn last_error(&self) -> String {
         self.noted().clone().unwrap_or_else(|| "the brokers are silent".to_owned())
     }

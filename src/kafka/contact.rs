@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::without_scheme;
 
-/// Time for which a refused connection is tried again: the broker may start together with the command.
-const PATIENT_FOR: Duration = Duration::from_secs(2);
+/// Time for which a refused connection is retried: the broker may start together with the command.
+const RETRY_FOR: Duration = Duration::from_secs(2);
 
-/// How long one address may take to answer.
+/// Time-out of one connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The pause between two attempts.
+/// Wait between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// librdkafka's default port.
@@ -72,7 +72,7 @@ pub async fn reach(servers: &str) -> Result<(), NoConnection> {
     Err(NoConnection { failures })
 }
 
-/// Host and port of an address, which may have a protocol before and no port behind.
+/// Returns host and port of an address that may have a protocol and may have no port.
 fn address(server: &str) -> String {
     let server = without_scheme(server);
     let host_ends = server.rfind(']').unwrap_or(0); // of an IPv6 address
@@ -90,14 +90,14 @@ async fn connect(address: &str) -> Result<(), String> {
             Ok(Err(error)) => error,
             Err(_) => return Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
         };
-        if error.kind() != io::ErrorKind::ConnectionRefused || begun.elapsed() > PATIENT_FOR {
+        if error.kind() != io::ErrorKind::ConnectionRefused || begun.elapsed() > RETRY_FOR {
             return Err(reason(&error));
         }
         sleep(PAUSE).await;
     }
 }
 
-/// The kind of an error in plain words; the system's own text where it has no kind, as for names that are not found.
+/// Returns the error in plain words; the text of the system for errors without a kind, such as unknown names.
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(_) => error.kind().to_string(),

@@ -1,13 +1,10 @@
 //! A Kafka broker inside the process, for `dev`, `demo` and the fault tests: librdkafka's mock cluster.
 //!
-//! It speaks Kafka's protocol to every client built on librdkafka (kcat, Python, Go, .NET; Java's cannot read its
-//! greeting), groups and commits included, on 127.0.0.1 only. It knows no TLS, SASL,
-//! ACLs or admin requests, keeps everything in memory (about 5 MiB or 100,000 messages a partition, then the oldest
-//! go), and asking for the metadata of an unknown topic creates it. Real clusters and what they can do are for the
-//! tests with Apache Kafka.
+//! It serves clients that use librdkafka (kcat, Python, Go, .NET), with groups and commits, on 127.0.0.1 only. Java's client cannot
+//! read its first answer. It has no TLS, SASL, ACLs or admin requests. It keeps messages in memory: about 5 MiB or 100,000 messages
+//! for each partition, then it drops the oldest. A request for the metadata of an unknown topic creates the topic.
 //!
-//! The cluster lives on a thread of its own, which is the only one that calls into it; [`EmbeddedBroker`] sends it
-//! commands. A fixed port is a small TCP forwarder on that thread, because the mock cluster binds random ports only.
+//! Only the cluster's own thread calls it; [`EmbeddedBroker`] sends commands to this thread. A fixed port is a small TCP forwarder on that thread, because the mock cluster binds random ports only.
 #![expect(
     unsafe_code,
     reason = "rdkafka wraps neither the advertised address nor the group settings of the mock cluster"
@@ -33,34 +30,34 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use self::forwarder::Forwarder;
 use super::settings::keep_openssl_until_the_end;
 
-/// An error code of Kafka's protocol, as [`EmbeddedBroker::fail_produce`] takes them.
+/// An error code of Kafka's protocol, for [`EmbeddedBroker::fail_produce`].
 pub use rdkafka::types::RDKafkaRespErr;
 
 /// The id of the only broker.
 const BROKER: i32 = 1;
 
-/// How long a group waits for its first members. Kafka's 3 s would be waited for by every consumer of `dev`.
+/// Time that a group waits for its first members. With Kafka's default every consumer of `dev` would wait 3 s.
 const GROUP_DELAY_MS: i32 = 50;
 
-/// How long [`EmbeddedBroker`]'s drop waits for the cluster to go. It takes milliseconds; the rest is left to the system.
+/// Maximum time for which dropping an [`EmbeddedBroker`] waits for the cluster's end, which usually takes milliseconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a cluster that has not answered is woken.
-const NUDGE_INTERVAL: Duration = Duration::from_millis(10);
+/// Interval at which a cluster that has not answered is woken.
+const WAKE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How an embedded broker is started.
+/// Options of an embedded broker.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The port on 127.0.0.1; none, or 0: one that the system chooses.
+    /// The port on 127.0.0.1; `None` or 0: the system chooses one.
     pub port: Option<u16>,
-    /// The topics to create, each with its number of partitions.
+    /// Topics to create, with their numbers of partitions.
     pub topics: Vec<(String, i32)>,
 }
 
-/// Why an embedded broker, or a topic on it, could not be made.
+/// The embedded broker, or a topic of it, cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// The port is taken, or not ours to take.
+    /// The port is in use, or may not be used.
     #[error("cannot listen on {address} for the embedded broker")]
     Listen {
         /// The address.
@@ -68,10 +65,10 @@ pub enum EmbeddedError {
         /// The error of the system.
         source: io::Error,
     },
-    /// The system gives no thread or socket, or librdkafka no cluster.
+    /// No thread, socket or cluster can be made.
     #[error("cannot start the embedded broker: {0}")]
     Start(String),
-    /// The broker refuses the topic.
+    /// The broker refuses a topic.
     #[error("cannot create the topic {topic:?} on the embedded broker: {reason}")]
     Topic {
         /// Its name.
@@ -84,19 +81,19 @@ pub enum EmbeddedError {
 /// A running broker. It ends when this is dropped.
 pub struct EmbeddedBroker {
     address: String,
-    /// Taken by drop, which ends the thread.
+    /// `None` only while it is dropped: the closed channel ends the thread.
     commands: Option<UnboundedSender<Command>>,
     stopped: mpsc::Receiver<()>,
 }
 
-/// Something to be done on the cluster's thread.
+/// A call that runs on the thread of the cluster.
 type Command = Box<dyn FnOnce(&Cluster) + Send>;
 
 impl EmbeddedBroker {
-    /// Starts a broker and creates its topics. Takes some 10 ms and may be called on any thread.
+    /// Starts a broker and creates its topics. Blocks for some 10 ms.
     ///
     /// # Errors
-    /// [`EmbeddedError`]: the port is taken, a topic cannot be made, or the system has no resources.
+    /// [`EmbeddedError`]: the port is in use, a topic cannot be made, or the system has no resources.
     pub fn start(options: Options) -> Result<Self, EmbeddedError> {
         let listener = options.port.map(listen).transpose()?;
         let (commands, queue) = unbounded_channel();
@@ -122,14 +119,14 @@ impl EmbeddedBroker {
     /// Creates a topic.
     ///
     /// # Errors
-    /// [`EmbeddedError::Topic`] if it is there already or its name is not one.
+    /// [`EmbeddedError::Topic`] if the topic exists, or its name is not valid.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EmbeddedError> {
         let name = name.to_owned();
         self.ask(move |cluster| cluster.create_topic(&name, partitions))
     }
 
-    /// Answers the next produce requests with these errors, one each, whatever they hold. `RD_KAFKA_RESP_ERR__TRANSPORT`
-    /// cuts the connection instead.
+    /// Answers each of the next produce requests with one of these errors. `RD_KAFKA_RESP_ERR__TRANSPORT` closes the connection
+    /// instead.
     pub fn fail_produce(&self, errors: &[RDKafkaRespErr]) {
         let errors = errors.to_vec();
         self.ask(move |cluster| cluster.fail_produce(&errors));
@@ -146,26 +143,26 @@ impl EmbeddedBroker {
         self.ask(|cluster| cluster.set_up(false));
     }
 
-    /// Takes connections again, on the same port.
+    /// Accepts connections again, on the same port.
     pub fn up(&self) {
         self.ask(|cluster| cluster.set_up(true));
     }
 
-    /// Delays every answer by `delay` (whole milliseconds). A delay longer than the client's patience is a silent broker.
+    /// Delays every answer by `delay`, in whole milliseconds.
     pub fn round_trip(&self, delay: Duration) {
         self.ask(move |cluster| cluster.round_trip(delay));
     }
 
-    /// Undoes all faults: errors not yet answered, topic errors, the delay, and being down.
+    /// Ends all faults: errors that are left, errors of topics, the delay, and refused connections.
     pub fn clear_faults(&self) {
         self.ask(Cluster::clear_faults);
     }
 
-    /// Has the cluster's thread do something and waits for it: microseconds, so it may be called from async code too.
+    /// Runs a call on the thread of the cluster and waits for its end. It takes microseconds, so async code may call it.
     fn ask<T: Send + 'static>(&self, command: impl FnOnce(&Cluster) -> T + Send + 'static) -> T {
         let (reply, answer) = mpsc::sync_channel(1);
         let command: Command = Box::new(move |cluster| {
-            reply.send(command(cluster)).expect("the asker waits for the answer");
+            reply.send(command(cluster)).expect("the caller waits for the answer");
         });
         let commands = self.commands.as_ref().expect("taken by drop only");
         commands.send(command).expect("the thread lives as long as the handle");
@@ -177,7 +174,7 @@ impl Drop for EmbeddedBroker {
     fn drop(&mut self) {
         self.commands = None;
         if self.stopped.recv_timeout(STOP_TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!("the embedded broker did not stop in time and is left to the end of the process");
+            tracing::warn!("the embedded broker did not stop in time; it ends with the process");
         }
     }
 }
@@ -191,7 +188,7 @@ fn listen(port: u16) -> Result<TcpListener, EmbeddedError> {
     listener.map_err(|source| EmbeddedError::Listen { address, source })
 }
 
-/// The thread: makes the cluster, reports its address, serves commands and connections until the handle is dropped.
+/// The body of the thread: makes the cluster, reports its address, runs commands and accepts connections until the handle is dropped.
 fn run(
     topics: Vec<(String, i32)>,
     listener: Option<TcpListener>,
@@ -231,13 +228,13 @@ fn run(
     drop(runtime); // ends the forwarded connections before their far end goes
 }
 
-/// Does something with the cluster while its thread is kept awake: that one can miss the wake-up that comes with an
-/// operation, and then sleeps for up to a second. A connection to it wakes it surely.
+/// Makes a call to the cluster and wakes librdkafka's thread by connections to it. Without them the thread can miss the wake-up of an
+/// operation and sleep for a second.
 fn kept_awake<T>(address: &str, work: impl FnOnce() -> T) -> T {
     let (working, done) = mpsc::channel::<()>();
     thread::scope(|scope| {
         scope.spawn(move || {
-            while done.recv_timeout(NUDGE_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
+            while done.recv_timeout(WAKE_INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
                 std::net::TcpStream::connect(address).ok(); // none where the broker is down
             }
         });
@@ -247,17 +244,17 @@ fn kept_awake<T>(address: &str, work: impl FnOnce() -> T) -> T {
     })
 }
 
-/// librdkafka's mock cluster. Not `Send`, because of the raw pointer; that is as it should be.
+/// librdkafka's mock cluster. The raw pointer keeps it on its thread, since it is not `Send`.
 struct Cluster {
     /// Valid from [`Cluster::new`] to drop.
     handle: *mut RDKafkaMockCluster,
     /// The topics with an error, for [`Cluster::clear_faults`].
     failing: RefCell<Vec<String>>,
-    /// The client that librdkafka wants for its book-keeping. It must outlive the cluster: fields drop after `drop`.
+    /// The client that librdkafka needs for a mock cluster. It outlives the cluster, since fields are dropped after `drop`.
     _client: Client<Silent>,
 }
 
-/// Logs nothing: the client behind the cluster has no connections.
+/// A context without log lines.
 struct Silent;
 
 impl ClientContext for Silent {

@@ -1,11 +1,9 @@
 //! Authentication with credentials that change at run time: tokens (SASL OAUTHBEARER), and a name with its password.
 //!
-//! A task fetches tokens, and every client is handed each one.
-//! librdkafka would rather ask for a token, in a callback on the thread that also brings delivery reports; that must not
-//! wait for a token server, and after a failure it does not ask again for ten seconds. rdkafka's admin client never hears
-//! the question at all. So nobody waits to be asked: [`hand_over`] gives a client the token as soon as it is there, and
-//! librdkafka wakes up what waits for it. The task fetches the next one long before a token expires, and tries again,
-//! at growing distances, when that fails; clients go on with the token that they have.
+//! A task fetches tokens, and [`hand_over`] gives each token to every client. librdkafka's own way is a callback on the thread that
+//! brings delivery reports, which must not wait for a token server. After a failure librdkafka waits ten seconds, and rdkafka's
+//! admin client does not call back at all. The task fetches the next token long before the current one expires and retries failures
+//! with back-off; meanwhile clients keep their token.
 #![expect(
     unsafe_code,
     reason = "rdkafka does not wrap librdkafka's ways to give a client a token or a password"
@@ -28,16 +26,16 @@ use crate::config::duration;
 use crate::telemetry::limit::LogOnChange;
 use crate::token::{Token, TokenError, TokenServer};
 
-/// The waits after failures.
+/// Back-off after failures.
 const RETRY: BackOff = BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
-/// The part of a token's life after which the next one is fetched. Clients sign in again at nine tenths of what is left.
+/// Part of the lifetime of a token after which the next one is fetched. librdkafka signs in again at nine tenths of the rest.
 const REFRESH_AFTER: f64 = 0.7;
 
 /// Minimum time between two fetches, also for tokens with a shorter lifetime.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
-/// How long the same failure stays out of the log after it was written.
+/// Minimum time between two log lines about the same failure.
 const REPEAT: Duration = Duration::from_secs(60);
 
 /// Fetches tokens until it is dropped.
@@ -47,8 +45,8 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Starts the task, on the runtime in which this is called. `first` is a token of the same server, so the next one is
-    /// fetched when that one needs it. Each token and each failure goes to `tell`.
+    /// Starts the task on the current runtime. `first` is a token of the same server; the next fetch follows from its lifetime.
+    /// `tell` receives each token and each failure.
     pub(super) fn keep(
         server: TokenServer,
         first: Token,
@@ -58,8 +56,8 @@ impl Tokens {
         Self::start(server, Some(first), wait, tell)
     }
 
-    /// Starts the task with a fetch at once. Until a token comes, new clients are given the one of `former`, if it is still
-    /// valid: other credentials do not void it.
+    /// Starts the task with a fetch at once. New clients get the token of `former` until the first fetch succeeds, if that token is
+    /// valid.
     pub(super) fn fetch(
         server: TokenServer,
         former: Option<&Self>,
@@ -86,8 +84,7 @@ impl Tokens {
         Self { latest, task: tokio::spawn(keeper.run(wait)).abort_handle() }
     }
 
-    /// Calls `show` with the latest token, if there is a valid one, for a client that was made just now. No newer token can
-    /// come between.
+    /// Calls `show` with the latest token, if it is valid, for a new client. The lock keeps newer tokens back meanwhile.
     pub(super) fn with_latest(&self, show: impl FnOnce(&Token)) {
         let latest = self.latest.lock();
         latest.as_ref().filter(|token| token.expires() > SystemTime::now()).map(show);
@@ -124,7 +121,7 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
     fn fetched(&mut self, token: Token) -> Duration {
         let lifetime = duration::show(Duration::from_secs(token.lifetime().as_secs()));
         if self.logged.end() {
-            tracing::info!(%lifetime, "the token server gives tokens again");
+            tracing::info!(%lifetime, "the token server issues tokens again");
         } else {
             tracing::debug!(%lifetime, principal = token.principal(), "a token was fetched");
         }
@@ -149,17 +146,16 @@ fn refresh_in(token: &Token) -> Duration {
     token.lifetime().mul_f64(REFRESH_AFTER).max(SHORTEST_REFRESH)
 }
 
-/// Gives a client the token that it shows from now on, when it connects and when a session has to be renewed. A token
-/// that has expired meanwhile is not taken; then the client keeps the one that it has.
+/// Gives a client the token for its next authentications. librdkafka refuses an expired token; the client then keeps its token.
 pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
     let (Ok(value), Ok(principal)) = (CString::new(token.expose()), CString::new(token.principal())) else {
-        return tracing::error!("a token cannot be handed to the Kafka client"); // the token server's client saw to it
+        return tracing::error!("a token cannot be handed to the Kafka client"); // `TokenServer` refuses such tokens
     };
     let since_1970 = token.expires().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let expires_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX / 1_000); // it counts in microseconds
     let mut why: [c_char; 512] = [0; 512];
     // SAFETY: the client is borrowed, so its pointer is valid; the strings end with NUL and are copied; there are no
-    // extensions; the buffer for an error is as long as said.
+    // extensions; the buffer for an error has the stated length.
     let code = unsafe {
         bindings::rd_kafka_oauthbearer_set_token(
             client.native_ptr(),
@@ -173,13 +169,13 @@ pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
         )
     };
     if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-        // Not in librdkafka's words: they may repeat the token.
-        tracing::warn!(error = ?code, "the Kafka client does not take a token");
+        // Without librdkafka's message, which may repeat the token.
+        tracing::warn!(error = ?code, "the Kafka client refuses a token");
     }
 }
 
-/// Gives a client the name and password (SASL PLAIN, SCRAM) with which it signs in from its next connection on. Open
-/// connections stay, and no message is lost or sent in another order, as it could be by a new client.
+/// Gives a client the name and password (SASL PLAIN, SCRAM) for its next connections. Open connections stay, so messages keep their
+/// order.
 ///
 /// # Errors
 /// A NUL character, which no C string can hold; else librdkafka's code.

@@ -55,7 +55,7 @@ impl Preparation {
     }
 
     /// Looks at the topics again at once.
-    pub fn nudge(&self) {
+    pub fn look_again(&self) {
         self.status.topics().look();
     }
 

@@ -1,9 +1,9 @@
 //! The producer: takes events for Kafka, and keeps the librdkafka producers that send them.
 //!
 //! The first of them is made at start, and has one request in flight for each broker. More are made when a broker needs more
-//! requests in flight, and given up when they are not needed. A librdkafka producer that has died for good
-//! (its fatal errors: it saw a sequence that cannot be, or may not be idempotent) is replaced by a new one, and so is one
-//! that is of no use any more where a new one works. What is on its way in an old one gets its answer first.
+//! requests in flight, and given up when they are not needed. A librdkafka producer with a fatal
+//! error (an impossible sequence number, no right to be idempotent) is replaced by a new one, and so is one that no longer works while
+//! a new one does. Messages in flight of the old one get their answers first.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -35,11 +35,11 @@ use crate::vital::Part;
 /// Time-out of a new librdkafka producer for reading the topics, before it is used.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
-/// Minimum life of a client before it is replaced, after so many that lived shortly.
+/// Minimum time between two replacements: back-off over replacements in a row.
 const REPLACE: BackOff = BackOff { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
 
-/// Minimum life of a client after which the next replacement waits as for a first one.
-const LIVED_WELL: Duration = Duration::from_secs(60);
+/// Age of a client after which the back-off starts again.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// The bridge's producer.
 pub struct Producer {
@@ -57,8 +57,8 @@ pub struct Producer {
 
 struct Replacing {
     born: Instant,
-    /// Number of clients in a row, the present one included, after one that lived well.
-    short_lives: u32,
+    /// Number of replacements in a row, without a client that reached [`STABLE_AFTER`].
+    replacements: u32,
     /// Replaced clients. They end here, where that may block, once no request uses them any more.
     retired: Vec<(Arc<Client>, Instant)>,
     /// No new client could be made.
@@ -71,7 +71,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// The wait after a further producer could not be made.
 const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a request may use a client that it took just before that was replaced: a call of microseconds.
+/// Time after a replacement in which calls may still use the old client; such a call takes microseconds.
 const IN_USE: Duration = Duration::from_secs(1);
 
 impl Producer {
@@ -89,7 +89,7 @@ impl Producer {
         let queue = Arc::new(PublishQueue::new(&config, message_timeout, Arc::clone(&metrics), demand));
         let replacing = Replacing {
             born: Instant::now(),
-            short_lives: 1,
+            replacements: 1,
             retired: Vec::new(),
             failed: LogLimit::default(),
         };
@@ -196,18 +196,18 @@ impl Producer {
         self.queue.submit(event, true)
     }
 
-    /// Hands the token that is there already to a client that was made just now.
+    /// Gives a new client the latest token.
     fn show_token(&self, client: &Client) {
         if let Some(tokens) = &*self.tokens.lock() {
             tokens.with_latest(|token| hand_over(client.native(), token));
         }
     }
 
-    /// Gives a client that was made just now the password, which may have changed since the client's own was read.
+    /// Gives a new client the password, which may have changed since its configuration was copied.
     fn renew_password(&self, client: &Client) {
         let config = self.config.lock();
         if let (Some(name), Some(password)) = (config.get("sasl.username"), config.get("sasl.password")) {
-            set_password(client.native(), name, password).ok(); // the first call for these has reported it
+            set_password(client.native(), name, password).ok(); // `set_password` has reported the error
         }
     }
 
@@ -221,16 +221,16 @@ impl Producer {
         self.message_timeout
     }
 
-    /// Does something with the first librdkafka producer, for metadata.
+    /// Calls `ask` with the first librdkafka producer, for metadata.
     pub(super) fn with_client<T>(&self, ask: impl FnOnce(&Native<Reports>) -> T) -> T {
         ask(self.queue.clients()[0].native())
     }
 
     /// Has the librdkafka producers besides the first read the topics again. Partitions that were added since they were made
     /// are unknown to them otherwise, for up to five minutes.
-    pub(super) fn refresh_others(&self, patience: Duration) {
+    pub(super) fn refresh_others(&self, timeout: Duration) {
         for client in self.queue.clients().iter().skip(1) {
-            client.native().fetch_metadata(None, patience).ok(); // the next round asks again
+            client.native().fetch_metadata(None, timeout).ok(); // the next round asks again
         }
     }
 
@@ -239,8 +239,7 @@ impl Producer {
         &self.queue
     }
 
-    /// Replaces the librdkafka producers if one of them has died for good; not at once if the last ones died young. Returns
-    /// whether they were replaced.
+    /// Replaces the librdkafka producers if one of them has had a fatal error, with back-off. Returns true if they were replaced.
     pub(super) fn replace_if_dead(&self) -> bool {
         let mut replacing = self.replacing.lock();
         self.end_retired(&mut replacing.retired);
@@ -248,15 +247,15 @@ impl Producer {
         let Some((code, why)) = self.queue.clients().iter().find_map(fatal) else { return false };
         let why = format!("{code:?}: {why}");
         let age = replacing.born.elapsed();
-        if age < REPLACE.wait(replacing.short_lives) {
+        if age < REPLACE.wait(replacing.replacements) {
             return false;
         }
         match self.make(true) {
             Ok(fresh) => {
                 tracing::error!(reason = %why, "the Kafka producer has died and is replaced");
                 self.replace(&mut replacing, fresh);
-                replacing.short_lives =
-                    if age > LIVED_WELL { 1 } else { replacing.short_lives.saturating_add(1) };
+                replacing.replacements =
+                    if age > STABLE_AFTER { 1 } else { replacing.replacements.saturating_add(1) };
                 true
             }
             Err(error) => {
@@ -269,12 +268,12 @@ impl Producer {
         }
     }
 
-    /// Replaces librdkafka producers that are of no use any more, unless a new one finds no cluster either; whether they
-    /// were replaced. Blocks for as long as the new one may take, which is `patience`.
-    pub(super) fn replace_if_another_works(&self, why: &str, probe: &str, patience: Duration) -> bool {
+    /// Replaces the librdkafka producers if a new one reaches the cluster. Returns true if they were replaced. Blocks for at most
+    /// `timeout`.
+    pub(super) fn replace_if_another_works(&self, why: &str, probe: &str, timeout: Duration) -> bool {
         let mut replacing = self.replacing.lock();
         let Ok(fresh) = self.make(true) else { return false };
-        if fresh.native().fetch_metadata(Some(probe), patience).is_err() {
+        if fresh.native().fetch_metadata(Some(probe), timeout).is_err() {
             return false;
         }
         tracing::warn!(reason = why, "the Kafka producer is replaced by a new one");
@@ -342,8 +341,8 @@ impl Producer {
 
     /// Waits for what is on its way, then gives up on the rest, so that dropping the producer does not hang. Blocks.
     /// Gives back how many messages were given up.
-    pub fn close(&self, patience: Duration) -> usize {
-        self.queue.close(patience)
+    pub fn close(&self, timeout: Duration) -> usize {
+        self.queue.close(timeout)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Progress on a topic: the processed messages, kept on the cluster as offsets of a consumer group.
 //!
-//! A group's offset says "everything before it is done". Whoever picks messages, or meets one that cannot be done, leaves
-//! gaps; so what is done behind the first gap travels in the commit's metadata, as ranges (`19-20,23`). Nobody joins the
-//! group: `kafka-consumer-groups` shows it without members, and its lag counts from the first message that is not done.
+//! All messages before a group's offset are done. A replay of selected messages, or a message that fails, leaves gaps, so the
+//! metadata of the commit holds the messages that are done after the first gap, as ranges (`19-20,23`). The group has no members;
+//! its lag counts from the first message that is not done.
 //!
-//! Everything here blocks in librdkafka, so it happens on threads for that.
+//! The calls of librdkafka block, so they run on threads for blocking work.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use super::consumer::{CONTACT_TIMEOUT, Listener, ReadError, Stop, client_config,
 use super::oauth::Tokens;
 use crate::config::Kafka;
 
-/// The brokers' own bound (`offset.metadata.max.bytes`), less a little.
+/// Maximum length of the metadata: a little less than the default of the broker's `offset.metadata.max.bytes`.
 const METADATA_BYTES: usize = 4_000;
 
-/// Bytes of metadata from which on [`Room::Scarce`] is reported: 90 % of the bound.
+/// Length of the metadata from which on [`Room::Scarce`] is reported.
 const SCARCE_BYTES: usize = METADATA_BYTES / 10 * 9;
 
-/// How much room a partition's progress has left on the cluster.
+/// Space that is left for the progress of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// There is room for many more gaps.
+    /// Space for many more gaps.
     Enough,
-    /// The ranges behind the first gap fill more than 90 % of a commit.
+    /// The ranges after the first gap fill more than 90 % of the metadata.
     Scarce {
         /// The number of gaps.
         gaps: usize,
     },
-    /// The ranges do not fit. This number of messages is done, and the cluster does not remember it.
+    /// The ranges do not fit: some messages that are done will be processed again.
     Full {
         /// The number of messages.
         forgotten: u64,
@@ -84,17 +84,17 @@ impl Progress {
         Ok(progress)
     }
 
-    /// Whether the cluster had progress: false before the first commit, and after the group has expired.
+    /// Returns true if the cluster had progress; false before the first commit and after the group has expired.
     pub fn remembers(&self) -> bool {
         self.remembers
     }
 
-    /// Whether a message was processed.
+    /// Returns true if a message is done.
     pub fn is_done(&self, partition: i32, offset: i64) -> bool {
         self.done.get(&partition).is_some_and(|done| done.0.contains(&offset))
     }
 
-    /// Remembers that a message is done. Returns the room that is left for its partition, once the cluster has the commit.
+    /// Commits that a message is done, and returns the space that is left for its partition.
     ///
     /// # Errors
     /// [`ReadError`]: no answer, or no right to write the group's offsets.
@@ -115,8 +115,8 @@ impl Progress {
         Ok(room)
     }
 
-    /// Asks on a thread for that, and listens meanwhile: a missing right on the group comes as an event, while the question
-    /// itself would only time out.
+    /// Runs a blocking call on a thread and reads the client's events meanwhile: a missing right on the group is reported as an event
+    /// only, and the call would time out.
     async fn blocking<T: Send + 'static>(
         &self,
         ask: impl FnOnce() -> KafkaResult<T> + Send + 'static,
@@ -157,7 +157,7 @@ impl Progress {
     }
 }
 
-/// Whether the group has committed anything, and what is done of every partition of the topic.
+/// Returns whether the group has committed offsets, and the messages that are done of each partition.
 fn remembered(consumer: &StreamConsumer<Listener>, topic: &str) -> KafkaResult<(bool, BTreeMap<i32, Done>)> {
     let metadata = consumer.fetch_metadata(Some(topic), CONTACT_TIMEOUT)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
@@ -186,7 +186,7 @@ fn remembered(consumer: &StreamConsumer<Listener>, topic: &str) -> KafkaResult<(
 struct Done(RangeSet<i64>);
 
 impl Done {
-    /// From a commit. What is no range in `metadata` is somebody else's, and is left out.
+    /// Reads a commit. Text in `metadata` that is no range comes from another program and is skipped.
     fn remembered(committed: i64, metadata: &str) -> Self {
         let range = |text: &str| {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -196,7 +196,7 @@ impl Done {
         Self(metadata.split(',').filter_map(range).collect()).and_everything_before(committed)
     }
 
-    /// Deleted messages need no progress.
+    /// Adds the messages before `low`, which were deleted from the topic.
     fn and_everything_before(mut self, offset: i64) -> Self {
         if offset > 0 {
             self.0.insert(0..offset);
@@ -204,13 +204,13 @@ impl Done {
         self
     }
 
-    /// The first offset that was not processed; it is committed.
+    /// Returns the first offset that is not done, which is the one to commit.
     fn first_open(&self) -> i64 {
         self.0.first().filter(|range| range.start == 0).map_or(0, |range| range.end)
     }
 
-    /// Returns the ranges behind the first gap, as far as they fit. The last ones are left out if they do not: their messages
-    /// would be done once more, which makes copies and loses nothing.
+    /// Returns the ranges after the first gap, as many as fit. Messages of the other ranges would be processed again, which makes
+    /// copies and loses nothing.
     fn metadata(&self) -> (String, Room) {
         let (mut text, mut gaps, mut forgotten) = (String::new(), 0, 0);
         for range in self.0.iter().filter(|range| range.start > 0) {

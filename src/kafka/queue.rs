@@ -214,9 +214,9 @@ impl PublishQueue {
         self.scheduled.lock().scheduler.windows().collect()
     }
 
-    /// Waits until every event has its answer, for `patience` at most, then gives up on the rest. Returns the number of those. Blocks.
-    pub(super) fn close(&self, patience: Duration) -> usize {
-        let deadline = Instant::now() + patience;
+    /// Waits until every event has its answer, for `timeout` at most, then gives up on the rest. Returns the number of those. Blocks.
+    pub(super) fn close(&self, timeout: Duration) -> usize {
+        let deadline = Instant::now() + timeout;
         let clients = self.clients();
         while self.messages.count() > 0 && Instant::now() < deadline {
             let rest = deadline.saturating_duration_since(Instant::now());

@@ -1,7 +1,7 @@
 //! The state of the cluster as the Kafka client sees it: contact, last error, state of the topics.
 //!
-//! Written by the client's callbacks and by the watch, read by readiness and by answers that must say *why* an event
-//! was not confirmed. [`ClientError`] names the library's error, never a host.
+//! The client's callbacks and the watch write it. Readiness and the answers to unconfirmed deliveries read it. [`ClientError`] names the
+//! library's error, never a host.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::topic_state::TopicState;
 use crate::telemetry::limit::{LogLimit, LogLimits};
 
-/// How long the cluster may be silent before the bridge is not ready: a few rounds of the watch.
+/// Time without an answer of the cluster after which the bridge is not ready: some rounds of the watch.
 pub const SILENCE: Duration = Duration::from_secs(8);
 
 /// Interval of the client's statistics, which report throttling.
@@ -53,7 +53,7 @@ struct Throttled {
     until: Instant,
 }
 
-/// An error that the client itself met: a wrong password, no route, a broken certificate.
+/// An error of librdkafka: a wrong password, no route, a broken certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientError(pub RDKafkaErrorCode);
 
@@ -67,26 +67,26 @@ impl fmt::Display for ClientError {
 }
 
 impl ClientError {
-    /// Whether this error is more specific: a wrong password causes broken connections, and these cause `AllBrokersDown`.
-    fn tells_more_than(self, other: Self) -> bool {
-        let telling = |error: Self| match error.0 {
+    /// Returns true if this error is more specific: a wrong password causes broken connections, and these cause `AllBrokersDown`.
+    fn is_more_specific_than(self, other: Self) -> bool {
+        let rank = |error: Self| match error.0 {
             RDKafkaErrorCode::AllBrokersDown => 0,
             RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut => 1,
             _ => 2,
         };
-        telling(self) > telling(other)
+        rank(self) > rank(other)
     }
 }
 
 impl Status {
-    /// Whether a broker is connected, by the state of the client.
+    /// Returns true if a broker is connected.
     pub fn connected(&self) -> bool {
         let inner = self.lock();
         inner.answered.is_some() && !inner.all_down
     }
 
-    /// What keeps the client from its work, as far as it knows: its error since the cluster last answered, and why it
-    /// has no new token.
+    /// Returns the causes of a fault, as far as known: the client's last error since the cluster answered, the missing token, and
+    /// throttling.
     pub fn explanation(&self) -> Option<String> {
         self.lock().explanation()
     }
@@ -96,12 +96,12 @@ impl Status {
         &self.topics
     }
 
-    /// Why the bridge is not ready; `None` while the cluster answers and the topics were looked at.
+    /// Returns the reason why the bridge is not ready; `None` if the cluster answers and the topics were compared.
     pub fn trouble(&self) -> Option<String> {
         self.silence().or_else(|| self.topics.trouble().map(str::to_owned))
     }
 
-    /// Why nothing can be confirmed now; `None` while the cluster answers.
+    /// Returns the reason why no event can be confirmed; `None` while the cluster answers.
     fn silence(&self) -> Option<String> {
         let inner = self.lock();
         let what = match inner.answered {
@@ -119,7 +119,7 @@ impl Status {
         })
     }
 
-    /// Ends the log lines about client errors: the bridge has stopped.
+    /// Stops the log lines about client errors, since the bridge has stopped.
     pub fn retire(&self) {
         self.lock().retired = true;
     }
@@ -138,7 +138,7 @@ impl Status {
         };
     }
 
-    /// Whether a broker throttles the producer, so that its silence has a reason.
+    /// Returns true while a broker throttles the producer.
     pub(super) fn is_throttled(&self) -> bool {
         self.lock().throttled().is_some()
     }
@@ -163,8 +163,9 @@ impl Status {
         let mut inner = self.lock();
         inner.all_down |= code == RDKafkaErrorCode::AllBrokersDown;
         let error = ClientError(code);
-        let is_explained =
-            inner.last_error.is_some_and(|(last, at)| last.tells_more_than(error) && at.elapsed() < EXPLAINS);
+        let is_explained = inner
+            .last_error
+            .is_some_and(|(last, at)| last.is_more_specific_than(error) && at.elapsed() < EXPLAINS);
         if !is_explained {
             inner.last_error = Some((error, Instant::now()));
         }
@@ -193,7 +194,7 @@ impl Inner {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Whether the client has closed its connections only because a broker that throttles it answered too late.
+    /// Returns true if the client closed its connections only because a broker that throttles it answered too late.
     fn is_muted(&self) -> bool {
         let timed_out = |(error, _): (ClientError, _)| error.0 == RDKafkaErrorCode::OperationTimedOut;
         self.throttled().is_some() && self.last_error.is_some_and(timed_out)

@@ -1,7 +1,7 @@
 //! The state of the wanted topics: whether they were looked at, which are missing, and which ones Kafka refuses.
 //!
-//! [`Preparation`](super::preparation::Preparation) and the watch write it, readiness reads it. Whoever finds that a
-//! topic is missing asks for a look at the topics here.
+//! [`Preparation`](super::preparation::Preparation) and the watch write it, readiness reads it. A delivery whose topic is missing
+//! requests a look at the topics.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ impl TopicState {
         self.lock().refused.clone()
     }
 
-    /// Why no delivery can be expected to succeed yet; `None` once the first look at the topics is finished.
+    /// Returns the reason why deliveries cannot succeed yet; `None` after the first look at the topics.
     pub(super) fn trouble(&self) -> Option<&'static str> {
         match self.lock().phase {
             Phase::Looking => Some("topics are being looked up"),
@@ -57,7 +57,7 @@ impl TopicState {
         }
     }
 
-    /// Asks for a look at the topics if it is news that this topic is unknown.
+    /// Requests a look at the topics if the topic is not yet known to be missing.
     pub fn unknown(&self, topic: &str) {
         let inner = self.lock();
         if inner.phase == Phase::Done && !inner.missing.iter().any(|missing| missing == topic) {
@@ -79,7 +79,7 @@ impl TopicState {
         self.lock().phase
     }
 
-    /// Notes progress of the first look; later looks change nothing.
+    /// Sets the phase of the first look; later looks change nothing.
     pub(super) fn advance(&self, phase: Phase) {
         let mut inner = self.lock();
         if inner.phase != Phase::Done {

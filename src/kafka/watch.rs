@@ -1,8 +1,8 @@
-//! The watch: asks the cluster for metadata every few seconds, on a thread of its own.
+//! The watch: a thread that asks the cluster for metadata every few seconds.
 //!
-//! Readiness rests on its answers and on the client's errors, so that a probe never blocks and a cluster that fell
-//! silent is noticed without traffic; and it has a producer replaced that is dead or of no use. Each round asks about one
-//! topic only; the whole list, which can be long, is read less often, to find topics that are missing.
+//! Readiness uses its answers and the client's errors, so a probe never blocks, and a cluster that stops to answer is noticed without
+//! traffic. The watch also replaces a producer that has failed. Each round asks about one topic; the whole list, which can be long, is
+//! read less often, to find missing topics.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,12 +21,11 @@ use crate::metrics::Metrics;
 use crate::vital::Part;
 
 const ROUND: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(4);
 const LIST_EVERY: Duration = Duration::from_secs(60);
 const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(4);
 
-/// A running watch. When this is dropped it ends after its round; nobody waits for that, since a silent cluster can
-/// make it last some seconds.
+/// A running watch. After it is dropped, the thread ends with its round, which can last some seconds without an answer.
 #[derive(Debug)]
 pub struct Watch {
     wake: SyncSender<()>,
@@ -34,7 +33,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts watching for the topics that `config` asks for; the cluster's health is asked of the topic `probe`.
+    /// Starts a watch for the topics of `config`. Each round asks for the metadata of the topic `probe`.
     pub fn start(
         producer: Arc<Producer>,
         metrics: Arc<Metrics>,
@@ -58,13 +57,13 @@ impl Watch {
         Self { wake, wanted }
     }
 
-    /// Watches for the topics that `config` asks for from now on.
+    /// Watches for the topics of `config` from now on.
     pub(super) fn want(&self, config: &Config) {
         *self.wanted.lock() = names(config);
         self.look();
     }
 
-    /// Looks at once, the list of topics included: something has changed. Requests during a look are kept as one.
+    /// Starts a round with the list of topics at once. Requests during a round count as one.
     pub(super) fn look(&self) {
         self.wake.try_send(()).ok(); // one request is waiting already, or the watch has ended
     }
@@ -114,13 +113,13 @@ impl Round {
             self.listed = None; // a new client has no metadata yet
         }
         let status = Arc::clone(self.producer.status());
-        let asked = self.producer.with_client(|client| client.fetch_metadata(Some(&self.probe), PATIENCE));
+        let asked = self.producer.with_client(|client| client.fetch_metadata(Some(&self.probe), TIMEOUT));
         if status.is_throttled() {
             self.producer_health.throttled(self.metrics.delivery_counts(), Instant::now());
         } else if let Some(why) =
             self.producer_health.failure(asked.is_ok(), self.metrics.delivery_counts(), Instant::now())
         {
-            let replaced = self.producer.replace_if_another_works(&why, &self.probe, PATIENCE);
+            let replaced = self.producer.replace_if_another_works(&why, &self.probe, TIMEOUT);
             self.producer_health.tried(replaced, Instant::now());
             self.listed = self.listed.filter(|_| !replaced); // a new client has no metadata yet
         }
@@ -141,10 +140,10 @@ impl Round {
     fn list(&mut self) {
         let status = Arc::clone(self.producer.status());
         let phase = status.topics().phase();
-        let listed = self.producer.with_client(|client| client.fetch_metadata(None, PATIENCE));
+        let listed = self.producer.with_client(|client| client.fetch_metadata(None, TIMEOUT));
         let Ok(metadata) = listed else { return };
         // Before the scheduler learns of new partitions and has one of them send to these.
-        self.producer.refresh_others(PATIENCE);
+        self.producer.refresh_others(TIMEOUT);
         self.listed = Some(Instant::now());
         let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
         let wanted = self.wanted.lock();

@@ -1,4 +1,4 @@
-//! The blocking half of the [`Reader`](super::Reader): lists topics and asks for their offsets, on a thread of its own.
+//! The lister of a [`Reader`](super::Reader): a thread that lists topics and asks for their offsets, since both calls block.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{CONTACT_TIMEOUT, Listener, ReadError, Selection, Start, Stop};
 
-/// How often topics are listed again, to find those that are new.
+/// Interval at which topics are listed to find new ones.
 const RELIST_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Wait before the next list if the first one has failed.
@@ -28,7 +28,7 @@ pub(super) type Ends = HashMap<(String, i32), i64>;
 pub(super) struct Report {
     /// The new partitions, each with the offset to begin at.
     pub(super) starts: TopicPartitionList,
-    /// With [`Stop::End`], the end of each partition.
+    /// The end of each partition, with [`Stop::End`].
     pub(super) ends: Ends,
 }
 
@@ -38,13 +38,13 @@ pub(super) struct Lister {
     pub(super) selection: Selection,
     pub(super) start: Start,
     pub(super) stop: Stop,
-    /// How many partitions of each topic are taken.
+    /// Number of partitions of each topic that are reported.
     pub(super) known: HashMap<String, i32>,
     pub(super) report: UnboundedSender<Result<Report, ReadError>>,
 }
 
 impl Lister {
-    /// Ends when the reader is dropped, with the destruction of the consumer, which this then holds last.
+    /// Lists until the reader is dropped. The consumer is destroyed on this thread, since it holds the last reference.
     pub(super) fn run(mut self, stopped: &Receiver<()>) {
         let mut first = true;
         loop {
@@ -76,7 +76,7 @@ impl Lister {
         }
     }
 
-    /// Lists the topics and finds new partitions. Those of the first time begin where the reader is to start.
+    /// Lists the topics and finds new partitions. Those of the first list begin at the start of the reader.
     fn find_partitions(&mut self, first: bool) -> Result<Report, Trouble> {
         let listed = self.list()?;
         let new_of = |(topic, count): &(String, i32)| {
@@ -97,7 +97,7 @@ impl Lister {
         Ok(found)
     }
 
-    /// The selected topics and how many partitions each has.
+    /// Returns the selected topics with their numbers of partitions.
     fn list(&self) -> Result<Vec<(String, i32)>, Trouble> {
         let metadata = self.consumer.fetch_metadata(None, CONTACT_TIMEOUT)?;
         let count = |topic: &MetadataTopic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
@@ -133,8 +133,8 @@ impl Lister {
         }
     }
 
-    /// Where to begin with each partition, and where it ends. `Offset::End` would be looked up at the first fetch only,
-    /// and what is written until then would be missed, so the end is asked for here.
+    /// Returns the first offset and the end of each partition. librdkafka resolves `Offset::End` at the first fetch and would skip
+    /// messages written before it, so the end is read here.
     fn positions(&self, new: &[(String, i32)], first: bool) -> Result<Report, Trouble> {
         if self.stop == Stop::End {
             let mut starts = by_place(&self.ask_for(new, Offset::Beginning)?)?;
@@ -163,10 +163,10 @@ impl Lister {
         Ok(Report { starts, ends: Ends::new() })
     }
 
-    /// The first offset of each partition at this time or later; the end where there is none. The embedded broker does not
-    /// look offsets up by time, not even by the earliest; there it is the beginning, and the reader drops what is older.
+    /// Returns the first offset of each partition at this time or later, or the end. The embedded broker finds no offsets by time:
+    /// there it returns the beginning, and the reader drops older messages.
     fn since(&self, places: &[(String, i32)], time: Timestamp) -> KafkaResult<TopicPartitionList> {
-        // The ends first: what is written between the two requests then lies behind them.
+        // The ends first, so that messages written between the two requests are after them.
         let ends = by_place(&self.ask_for(places, Offset::End)?)?;
         let mut starts = self.ask_for(places, Offset::Offset(time.as_millisecond().max(0)))?;
         let earliest = self.ask_for(places, Offset::Offset(0))?;
@@ -184,7 +184,7 @@ impl Lister {
         Ok(starts)
     }
 
-    /// One request a broker, whatever the number of partitions.
+    /// Sends one request to each broker, for all its partitions.
     fn ask_for(&self, places: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPartitionList> {
         self.consumer.offsets_for_times(offsets(places, offset)?, CONTACT_TIMEOUT)
     }
@@ -192,9 +192,9 @@ impl Lister {
 
 /// The error of a list.
 enum Trouble {
-    /// Something that may pass.
+    /// Another try may succeed.
     Passing(KafkaError),
-    /// Something that does not.
+    /// Another try would fail too.
     Final(ReadError),
 }
 

@@ -1,4 +1,4 @@
-//! The embedded broker's fixed port: librdkafka's mock cluster binds random ports only, so the bytes are passed on.
+//! Forwards the embedded broker's port to the random port of librdkafka's mock cluster.
 
 use std::io;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::telemetry::limit::LogLimit;
 
-/// Takes connections on the fixed port and passes their bytes on to the mock cluster's random one.
+/// Accepts connections on the port and forwards them to the mock cluster.
 pub(super) struct Forwarder {
     pub(super) listener: TcpListener,
     pub(super) to: String,
@@ -26,7 +26,7 @@ impl Forwarder {
                 Ok((client, _)) => {
                     tokio::spawn(forward(client, self.to.clone()));
                 }
-                // Out of file descriptors, or the client is gone already: others may still get through.
+                // No file descriptor is left, or the client has closed the connection; the next one may work.
                 Err(error) => {
                     if let Some(left_out) = missed.allow() {
                         tracing::warn!(%error, left_out, "the embedded broker missed a connection");
@@ -38,7 +38,7 @@ impl Forwarder {
     }
 }
 
-/// Ends with either side; a broker that is down closes the client's connection too.
+/// Forwards until one side closes; then closes the other.
 async fn forward(mut client: TcpStream, to: String) -> io::Result<()> {
     let mut broker = TcpStream::connect(to).await?;
     client.set_nodelay(true)?;
