@@ -1,8 +1,8 @@
 //! Events: what is published, one Kafka message each, in the CloudEvents 1.0 Kafka binding's binary content mode.
 //!
-//! The value is a slice of the delivery's body and is never printed anew. The attributes travel as message headers.
-//! [`Fingerprint`] is the content function of the contract; it is the id of change events, so byte-equal copies have
-//! the same id and consumers can drop them, while signals get an id of their own.
+//! The value is a slice of the delivery's body and is never serialized again. The attributes are message headers. [`Fingerprint`], the
+//! content function of the contract, is the id of change events, so byte-equal copies have the same id and consumers can drop them.
+//! Signals get an id of their own.
 
 mod trace;
 
@@ -70,11 +70,11 @@ pub const TOMBSTONE: &str = "nexudus-tombstone";
 pub struct Event {
     /// Its topic and type.
     pub stream: Arc<Stream>,
-    /// The message key; without one the partition is left to chance.
+    /// The message key; without one the partition is random.
     pub key: Option<Bytes>,
     /// The record, or the whole body on the quarantine topic, byte for byte; `None` for a tombstone.
     pub value: Option<Bytes>,
-    /// The CloudEvents attributes and ours.
+    /// The CloudEvents attributes and the bridge's own headers.
     pub attributes: Attributes,
 }
 
@@ -85,14 +85,14 @@ pub struct Attributes {
     pub id: EventId,
     /// `ce_nexudusfingerprint`.
     pub fingerprint: Fingerprint,
-    /// `ce_time`: when the record was changed, as RFC 3339 in UTC; the time of receipt if the record does not say. It orders
-    /// creations and updates of a record only: a deleted record can carry an older time.
+    /// `ce_time`: time of the change as RFC 3339 in UTC; the time of receipt if the record has none. It orders only creations and updates
+    /// of a record: a deleted record can have an older time.
     pub time: Option<Bytes>,
-    /// `ce_nexudusreceived`: when the delivery arrived.
+    /// `ce_nexudusreceived`: time at which the delivery arrived.
     pub received: ReceivedAt,
-    /// `nexudus-signature`: set where a source's `signature = "warn"` let the delivery through.
+    /// `nexudus-signature`: set if only `signature = "warn"` of the source allowed the delivery.
     pub warning: Option<SignatureWarning>,
-    /// `ce_nexuduscatchup`: the run of `catch-up` that read the record back, where it came in no delivery.
+    /// `ce_nexuduscatchup`: the run of `catch-up` that read the record, which came in no delivery.
     pub catch_up: Option<Arc<str>>,
     /// `traceparent` and `tracestate` of the request.
     pub trace: Trace,
@@ -100,7 +100,7 @@ pub struct Attributes {
     pub quarantine: Option<Quarantine>,
 }
 
-/// Why a body is on the quarantine topic.
+/// The reason why a body is on the quarantine topic.
 #[derive(Debug, Clone)]
 pub struct Quarantine {
     /// `quarantine-reason`.
@@ -114,7 +114,7 @@ pub struct Quarantine {
 pub enum EventId {
     /// The content function: the same for byte-equal copies.
     Content(Fingerprint),
-    /// An id of its own (a UUIDv7), for events that can be real twice with the same bytes.
+    /// A UUIDv7, for events that can happen twice with the same bytes.
     Own(Uuid),
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for EventId {
 pub struct Fingerprint([u8; 64]);
 
 impl Fingerprint {
-    /// Computes it. `source` is the source's name, `action` the action's (as the URL gave it where it is unknown).
+    /// Computes the fingerprint from the names of source and action. An unknown action has the name from the URL.
     pub fn of(source: &str, action: &str, content: &[u8]) -> Self {
         let mut hash = Sha256::new();
         for part in [source.as_bytes(), b"\0", action.as_bytes(), b"\0", content] {
@@ -162,7 +162,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The time of receipt as text: RFC 3339, UTC, milliseconds. Kept in place, so that it costs no allocation.
+/// The time of receipt as text: RFC 3339, UTC, milliseconds; without an allocation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ReceivedAt([u8; 24]);
 
@@ -207,7 +207,7 @@ impl Event {
         is_due.then(|| Self { value: None, ..self.clone() })
     }
 
-    /// Hands every message header to `put`, name and value, in a fixed order.
+    /// Passes the name and value of each message header to `put`, in a fixed order.
     pub fn headers(&self, mut put: impl FnMut(&'static str, &[u8])) {
         let attributes = &self.attributes;
         let mut buffer = [0; Hyphenated::LENGTH];

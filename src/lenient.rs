@@ -1,4 +1,4 @@
-//! Text, JSON and numbers of other people's APIs: reads every form whose meaning is clear.
+//! Readers of text, JSON and numbers of remote APIs that accept each form with a clear meaning.
 //!
 //! Servers write `expires_in` as `604799`, `604799.0` or `"604799"`, and some put a byte order mark before JSON. A reader
 //! that takes only one form turns such an answer into a failure or, worse, into a default.

@@ -9,9 +9,8 @@ use url::{Host, Url};
 
 /// Returns the beginning of a client for requests to the origin of `target`.
 ///
-/// It follows no redirect: what we send, secrets among it, is for nobody else. It uses the proxy that the environment names,
-/// but not for loopback addresses: a proxy would look for its own. Over http there is nothing to check, so the system's
-/// certificate authorities are not read, and may be missing.
+/// It follows no redirect, since requests hold secrets. It uses the proxy of the environment, but not for loopback addresses, which
+/// would be the proxy's own. For plain http it does not read the system's certificate authorities, which may be missing.
 pub fn client(target: &Url) -> ClientBuilder {
     let client = begun();
     let client = if is_loopback(target) { client.no_proxy() } else { client };
@@ -28,7 +27,7 @@ fn begun() -> ClientBuilder {
     Client::builder().redirect(redirect::Policy::none())
 }
 
-/// Whether an address leads to this machine only.
+/// Returns true for a loopback address.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
@@ -41,9 +40,9 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Sees to it that TLS has its cryptography, which clients and servers of this process share.
+/// Installs the cryptography of TLS, which clients and servers of this process share.
 pub fn use_ring() {
-    // An error says that one is installed already.
+    // An error means that one is installed.
     rustls::crypto::ring::default_provider().install_default().ok();
 }
 
@@ -80,7 +79,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     seconds().or_else(moment)
 }
 
-/// What was wrong, without the layers that say only that something was, and without the URL, which can hold a token.
+/// Returns the cause of an error, without the general layers above it and without the URL, which can hold a token.
 pub fn cause(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut cause: &dyn Error = &error;

@@ -1,4 +1,4 @@
-//! The `X-Nexudus-Hook-Signature`: how Nexudus signs a body, and whether a signature is right.
+//! The header `X-Nexudus-Hook-Signature`: signs a body as Nexudus does, and verifies signatures.
 //!
 //! Nexudus signs with .NET's `ASCIIEncoding`: HMAC-SHA256 over a copy of the text in which each UTF-16 code unit above
 //! U+007F has become one `?`; the key is folded the same way. What the wire carries for non-ASCII text is not
@@ -6,7 +6,7 @@
 //! ([`Form::Folded`]), each with and without a leading byte order mark, and for text that may have been sent in a
 //! single-byte encoding with one `?` a byte. The key is the same in every form, so none is weaker than another.
 //!
-//! Rule that must stay true: neither a secret nor an expected signature leaves this module in `Debug`, an error or a
+//! Invariant: neither a secret nor an expected signature leaves this module in `Debug`, an error or a
 //! log. `tests/data/signature-vectors.json` holds what real .NET computes.
 
 use std::fmt;
@@ -20,17 +20,17 @@ pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The HTTP header that carries the signature.
 pub const HEADER: &str = "x-nexudus-hook-signature";
 
-/// A shared secret, made ready for signing: the keyed HMAC state, computed once. The secret itself is not kept.
+/// The keyed HMAC state of a shared secret, computed once. The secret itself is not kept.
 #[derive(Clone)]
 pub struct SigningKey {
     keyed: Hmac<Sha256>,
 }
 
-/// A signature as received: 32 bytes, well formed, not yet found right.
+/// A well-formed signature of 32 bytes that is not verified yet.
 #[derive(Clone, Copy)]
 pub struct Signature([u8; 32]);
 
-/// Which bytes a right signature was computed over.
+/// The bytes over which a valid signature was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Form {
@@ -54,7 +54,7 @@ impl SigningKey {
     /// Makes a key of a shared secret, folded as Nexudus folds it. Nothing is trimmed or decoded.
     ///
     /// # Errors
-    /// [`EmptySecret`]: Nexudus does not sign then, so nothing could ever match.
+    /// [`EmptySecret`]: Nexudus does not sign with an empty secret, so no signature could match.
     pub fn new(secret: &str) -> Result<Self, EmptySecret> {
         if secret.is_empty() {
             return Err(EmptySecret);
@@ -65,7 +65,7 @@ impl SigningKey {
         Ok(Self { keyed })
     }
 
-    /// The signature that Nexudus sends with `text`, UTF-8 without a byte order mark: 64 upper-case hex digits.
+    /// Returns the signature that Nexudus sends with `text` (UTF-8 without a byte order mark): 64 upper-case hex digits.
     pub fn sign(&self, text: &[u8]) -> String {
         let mut mac = self.keyed.clone();
         if std::str::from_utf8(text).is_ok() {
@@ -86,7 +86,7 @@ impl SigningKey {
         if text.is_ascii() {
             return self.matches(signature, |mac| mac.update(text)).then_some(Form::Raw); // folds to itself
         }
-        // What the published code signs comes first: one HMAC instead of two for most of the world's names.
+        // The form of the published code comes first: for most bodies one HMAC is enough.
         if is_utf8(text) && self.matches(signature, |mac| fold(text, |piece| mac.update(piece))) {
             return Some(Form::Folded);
         }
@@ -138,8 +138,8 @@ fn is_utf8(bytes: &[u8]) -> bool {
     simdutf8::basic::from_utf8(bytes).is_ok()
 }
 
-/// Hands the ASCII-folded form of UTF-8 `text` to `sink`, piece by piece and without a copy of the ASCII runs: one `?`
-/// a UTF-16 code unit above U+007F. On bytes that are not UTF-8 it goes by their lead bytes and never fails.
+/// Passes the ASCII-folded form of UTF-8 `text` to `sink` in pieces, without copies of the ASCII runs: one `?` for each UTF-16 code unit
+/// above U+007F. For bytes that are not UTF-8 it counts by lead bytes and never fails.
 pub fn fold(text: &[u8], mut sink: impl FnMut(&[u8])) {
     replace_non_ascii(text, &mut sink, |byte| match byte {
         0x80..=0xBF => 0, // continuation: its lead byte has spoken for it
@@ -148,7 +148,7 @@ pub fn fold(text: &[u8], mut sink: impl FnMut(&[u8])) {
     });
 }
 
-/// Hands `body` to `sink` with one `?` a byte above 7F: the folded form of text sent in a single-byte encoding.
+/// Passes `body` to `sink` with one `?` for each byte above 7F: the folded form of text in a single-byte encoding.
 pub fn fold_bytes(body: &[u8], mut sink: impl FnMut(&[u8])) {
     replace_non_ascii(body, &mut sink, |_| 1);
 }
@@ -180,7 +180,7 @@ fn replace_non_ascii(bytes: &[u8], sink: &mut impl FnMut(&[u8]), marks: impl Fn(
     }
 }
 
-/// How many bytes up to the first one above 7F.
+/// Returns the number of bytes before the first one above 7F.
 fn ascii_run(bytes: &[u8]) -> usize {
     const HIGH: u64 = u64::MAX / 255 * 0x80;
     let (words, rest) = bytes.as_chunks::<8>();

@@ -23,7 +23,7 @@ use crate::outgoing::BodyError;
 use crate::{lenient, outgoing};
 
 /// How long the token server may take for one answer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Assumed lifetime of a token whose answer has none.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(300);
@@ -39,7 +39,7 @@ pub struct TokenServer {
     in_body: AtomicBool,
 }
 
-/// A token, ready to be shown to a broker.
+/// A token for Kafka brokers.
 #[derive(Debug, Clone)]
 pub struct Token {
     value: SecretString,
@@ -48,7 +48,7 @@ pub struct Token {
     expires: SystemTime,
 }
 
-/// The reason why there is no token. Holds neither a host nor text of the server.
+/// The reason why there is no token. It contains neither a host nor text of the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// No HTTP client can be made: in practice, the system has no certificate authorities to check https against.
@@ -57,13 +57,13 @@ pub enum TokenError {
     /// No connection, or a broken one.
     #[error("the token server cannot be reached")]
     Unreachable {
-        /// The system's words, for the log: they can name hosts.
+        /// The message of the system, for the log: it can name hosts.
         words: String,
     },
-    /// No answer within [`PATIENCE`].
+    /// No answer within [`TIMEOUT`].
     #[error("the token server does not answer")]
     Silent,
-    /// The server refuses a token: a wrong secret, an unknown scope, or an error of its own.
+    /// The server answers with an error: a wrong secret, an unknown scope, or a fault of the server.
     #[error("the token server refuses with {status}{}", .code.map(|code| format!(" {code}")).unwrap_or_default())]
     Refused {
         /// The HTTP status.
@@ -71,7 +71,7 @@ pub enum TokenError {
         /// The code of the error if a standard defines it.
         code: Option<&'static str>,
     },
-    /// An answer without a token that we could use.
+    /// The answer holds no usable token.
     #[error("the token server's answer is of no use: {0}")]
     Unusable(&'static str),
 }
@@ -90,7 +90,7 @@ const CODES: [&str; 8] = [
 const INVALID_CLIENT: &str = "invalid_client";
 
 impl TokenError {
-    /// More words, for the log only.
+    /// Details for the log only.
     pub fn words(&self) -> &str {
         match self {
             Self::Unreachable { words } => words,
@@ -107,16 +107,16 @@ impl TokenServer {
     pub fn new(oauth: &OAuth) -> Result<Self, TokenError> {
         let http = outgoing::client(&oauth.token_endpoint)
             .pool_max_idle_per_host(0) // minutes lie between two tokens
-            .timeout(PATIENCE);
+            .timeout(TIMEOUT);
         let http = http.build().map_err(|error| TokenError::Client(outgoing::cause(error)))?;
         Ok(Self { http, oauth: oauth.clone(), in_body: AtomicBool::new(false) })
     }
 
-    /// Fetches a token. The credentials go as HTTP Basic, which every server must understand; to one that does not know
-    /// us by that, in the body.
+    /// Fetches a token. It sends the credentials by HTTP Basic, which every server must support, or in the body if the server refuses
+    /// that.
     ///
     /// # Errors
-    /// [`TokenError`]; some of it passes with time.
+    /// [`TokenError`]; a later attempt may succeed.
     pub async fn fetch(&self) -> Result<Token, TokenError> {
         let in_body = self.in_body.load(Ordering::Relaxed);
         let first = self.ask(in_body).await;
@@ -201,17 +201,17 @@ impl Token {
         self.value.expose_secret()
     }
 
-    /// The owner: the claim `sub` if the token is a JWT with it, else the client's identifier.
+    /// The owner: the claim `sub` of a JWT, else the client's identifier.
     pub fn principal(&self) -> &str {
         &self.principal
     }
 
-    /// How long it was to live when it was fetched.
+    /// Its lifetime when it was fetched.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// When it expires.
+    /// Time at which it expires.
     pub fn expires(&self) -> SystemTime {
         self.expires
     }
@@ -231,12 +231,12 @@ impl Claims {
         let payload = token.split('.').nth(1).unwrap_or_default().trim_end_matches('=');
         let json = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
         let claims: Self = serde_json::from_slice(&json).unwrap_or_default();
-        // It becomes a C string.
+        // librdkafka takes it as a C string.
         Self { sub: claims.sub.filter(|sub| !sub.is_empty() && !sub.contains('\0')), ..claims }
     }
 }
 
-/// RFC 6749, section 2.3.1: both are form-encoded first, so that a colon in them does not part them.
+/// Returns the header for HTTP Basic. By RFC 6749, section 2.3.1, both parts are form-encoded first, so a colon in them is safe.
 fn basic(client_id: &str, client_secret: &SecretString) -> HeaderValue {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encode(client_id), encode(client_secret.expose_secret()));
@@ -246,7 +246,7 @@ fn basic(client_id: &str, client_secret: &SecretString) -> HeaderValue {
     value
 }
 
-/// How long until a moment given in seconds since 1970.
+/// Returns the time until a moment in seconds since 1970.
 fn left_until(exp: Value, now: SystemTime) -> Duration {
     let moment = lenient::seconds(&exp).and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
     moment.map_or(ASSUMED_LIFETIME, |moment| moment.duration_since(now).unwrap_or_default())
@@ -268,7 +268,7 @@ fn refused(status: StatusCode, body: &[u8]) -> TokenError {
     }
     let Problem { error } = serde_json::from_slice(body).unwrap_or_default();
     let code = CODES.into_iter().find(|code| *code == error);
-    // A bare 401 says the same.
+    // A 401 without an error code has the same meaning.
     let code = code.or((status == StatusCode::UNAUTHORIZED).then_some(INVALID_CLIENT));
     TokenError::Refused { status: status.as_u16(), code }
 }

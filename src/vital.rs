@@ -1,7 +1,6 @@
-//! Threads and tasks that the bridge cannot do without.
+//! Threads and tasks without which the bridge cannot work.
 //!
-//! A panic ends one of them and leaves the rest of the process running, which would answer for a bridge that no longer
-//! works. So each of them holds a [`Part`]. After the first panic `/readyz` answers 503 with the reason, and the process
+//! A panic ends one of them and leaves the rest of the process running. So each of them holds a [`Part`]. After the first panic `/readyz` answers 503 with the reason, and the process
 //! stops in order with exit code 1, so that its supervisor starts it again.
 
 use std::io;
@@ -15,7 +14,7 @@ pub struct Vital {
     failure: watch::Sender<Option<String>>,
 }
 
-/// A hold on one thread or task. It reports the panic that drops it; any other end is in order.
+/// A guard in one thread or task. It reports a panic that drops it; any other end is in order.
 #[derive(Debug)]
 #[must_use = "a thread or task holds it until its end"]
 pub struct Part {
@@ -24,17 +23,17 @@ pub struct Part {
 }
 
 impl Vital {
-    /// A part to be moved into the thread or task of this name.
+    /// Returns a part to be moved into the thread or task of this name.
     pub fn part(&self, name: &'static str) -> Part {
         Part { name, failure: self.failure.clone() }
     }
 
-    /// The reason why the bridge must end; `None` while all vital parts run.
+    /// Returns the reason why the bridge must end; `None` while all vital parts run.
     pub fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
     }
 
-    /// Waits for a reason why the bridge cannot go on.
+    /// Waits until a vital part panics, and returns the reason.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
@@ -45,7 +44,7 @@ impl Vital {
 }
 
 impl Part {
-    /// `work`, which holds this part until its end.
+    /// Returns `work`, holding this part until its end.
     pub async fn guard<F: Future>(self, work: F) -> F::Output {
         let _part = self;
         work.await

@@ -1,8 +1,7 @@
-//! As whom we ask: the header `Authorization`, and the tokens behind it.
+//! The credentials of a session: the header `Authorization` and its tokens.
 //!
-//! A token is fetched when the first request wants one, kept in memory, and renewed before it expires: by the refresh
-//! token where there is one, else by the password. Other processes of the same client id void our refresh token by
-//! fetching theirs; that costs a request and nothing else.
+//! The first request fetches a token. It is kept in memory and renewed before it expires: with the refresh token if there is one, else
+//! with the password. Another process with the same client id makes the refresh token invalid, which costs one more request.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,27 +19,27 @@ use url::{Url, form_urlencoded};
 use crate::config::Credentials;
 use crate::lenient;
 
-/// Whose refresh token it is.
+/// The header with the id of the client to which a refresh token belongs.
 const CLIENT_ID: HeaderName = HeaderName::from_static("client_id");
 
-/// How long before its end a token is renewed; for one that lives shorter than ten times this, at nine tenths.
+/// Time before its end at which a token is renewed; a token with less than ten times this lifetime is renewed at nine tenths.
 const EARLY: Duration = Duration::from_secs(60);
 
 /// Assumed lifetime of a token whose answer has none.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(600);
 
-/// How long a one-time password is good, in seconds (RFC 6238, section 5.2). It is good once.
+/// Lifetime of a one-time password in seconds (RFC 6238, section 5.2). It can be used once.
 const CODE_LIFETIME: u64 = 30;
 
-/// A one-time password is not used in the last seconds of its life: it could be over on arrival.
+/// Seconds at the end of its lifetime in which a one-time password is not used, since it could expire on its way.
 const LAST_SECONDS: u64 = 3;
 
-/// Our word for who we are.
+/// The credentials and the tokens of a session.
 pub(super) struct Auth {
     credentials: Credentials,
     access: Option<Access>,
     refresh: Option<SecretString>,
-    /// The time of the one-time password that was taken last, as Unix time in seconds.
+    /// Time of the last one-time password that was used, in seconds since 1970.
     code_time: Option<u64>,
 }
 
@@ -51,11 +50,11 @@ struct Access {
 
 /// The step before the next request.
 pub(super) enum Next {
-    /// Nothing: this is its header.
+    /// Send it with this header.
     Header(HeaderValue),
-    /// A token by the refresh token.
+    /// Fetch a token with the refresh token.
     Refresh,
-    /// A token by the password.
+    /// Fetch a token with the password.
     Password,
 }
 
@@ -96,17 +95,17 @@ impl Auth {
         matches!(self.credentials, Credentials::Password { .. })
     }
 
-    /// The token that was used is not taken.
+    /// Drops a token that was refused.
     pub(super) fn forget_access(&mut self) {
         self.access = None;
     }
 
-    /// The refresh token is not taken.
+    /// Drops a refresh token that was refused.
     pub(super) fn forget_refresh(&mut self) {
         self.refresh = None;
     }
 
-    /// Keeps what was given; the header for the next request, however short it lives. None where it is of no use.
+    /// Keeps the tokens of an answer and returns the header for the next request; `None` without a usable token.
     pub(super) fn given(&mut self, given: Given) -> Option<HeaderValue> {
         if !is_header_text(&given.access_token) {
             return None;
@@ -120,7 +119,7 @@ impl Auth {
         Some(header)
     }
 
-    /// The request for a token.
+    /// Returns the request for a token.
     pub(super) fn token_request(&self, url: Url, refresh: bool) -> Request {
         let mut form = form_urlencoded::Serializer::new(String::new());
         let mut headers = HeaderMap::new();
@@ -151,24 +150,24 @@ impl Auth {
         request
     }
 
-    /// Whether a password goes with a one-time password.
+    /// Returns true if the password is sent with a one-time password.
     pub(super) fn has_codes(&self) -> bool {
         matches!(&self.credentials, Credentials::Password { totp_secret: Some(_), .. })
     }
 
-    /// How long to wait so that a one-time password is new, and still good when it arrives; zero where none is sent.
+    /// Returns the wait until a one-time password is unused and valid for long enough; zero if none is sent.
     pub(super) fn until_fresh(&self, refresh: bool) -> Duration {
         if refresh || !self.has_codes() { Duration::ZERO } else { until_fresh(now(), self.code_time) }
     }
 
-    /// Takes the one-time password of this moment for the next request.
+    /// Uses the current one-time password for the next request.
     pub(super) fn take_code(&mut self, refresh: bool) {
         if !refresh {
             self.code_time = Some(now());
         }
     }
 
-    /// Everything that must not be shown, as it is sent.
+    /// Returns all secrets, as they are sent; they must not appear in a log or an error.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
         let (password, totp, token) = match &self.credentials {
             Credentials::Token(token) => (None, None, Some(token)),

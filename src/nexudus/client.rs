@@ -1,9 +1,9 @@
 //! The client: one request at a time, within the rate limits of Nexudus, retried where that is safe.
 //!
-//! Requests go out one after the other, so that the pace holds as Nexudus counts it. Reading is repeated when there was no
-//! answer or one that makes no sense, a bounded number of times and at growing distances. A write is not: it may have
-//! been done, and the caller has to look ([`ApiError::is_unclear`]). What Nexudus throttles (409, by the standard 429) was not
-//! done and is sent again after the time that it names.
+//! Requests are sent one after the other, so that Nexudus counts the same rates. A read without an answer, or with an answer that cannot
+//! be read, is retried some times with exponential back-off. A write is not retried, since it may have taken effect; the caller has to
+//! check ([`ApiError::is_unclear`]). A throttled request (409, by the standard 429) had no effect and is sent again after the time that
+//! Nexudus names.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ pub struct Call<'a> {
     path: &'a str,
     query: &'a [(&'a str, String)],
     body: Option<Bytes>,
-    /// The role that the user needs for it.
+    /// Role that the user needs.
     role: String,
 }
 
 impl<'a> Call<'a> {
-    /// A request that changes nothing.
+    /// Returns a read.
     pub fn read(
         operation: &'static str,
         path: &'a str,
@@ -49,13 +49,13 @@ impl<'a> Call<'a> {
         Self { operation, method: Method::GET, path, query, body: None, role: role.into() }
     }
 
-    /// A new record.
+    /// Returns a write that creates a record.
     pub fn create(path: &'a str, body: Bytes, role: impl Into<String>) -> Self {
         let body = Some(body);
         Self { operation: "create", method: Method::POST, path, query: &[], body, role: role.into() }
     }
 
-    /// A whole record in place of the one with its `Id`: to the path of the collection.
+    /// Returns a write that replaces the record with the same `Id`. It goes to the path of the collection.
     pub fn update(path: &'a str, body: Bytes, role: impl Into<String>) -> Self {
         let body = Some(body);
         Self { operation: "update", method: Method::PUT, path, query: &[], body, role: role.into() }
@@ -94,7 +94,7 @@ impl fmt::Debug for Call<'_> {
     }
 }
 
-/// Nexudus's API, as one user of it. Clones nothing: share it.
+/// A client of Nexudus's API for one user; to be shared.
 pub struct Client {
     config: NexudusSettings,
     host: Arc<str>,
@@ -122,12 +122,12 @@ impl Client {
         Ok(Self { config: config.clone(), host, session: Mutex::new(session), waits: Waits::default() })
     }
 
-    /// The settings that it was made with.
+    /// Returns the settings of the client.
     pub fn config(&self) -> &NexudusSettings {
         &self.config
     }
 
-    /// Shows each wait from now on to `watcher`.
+    /// Reports each wait to `watcher` from now on.
     pub fn watch_waits(&mut self, watcher: Watcher) {
         self.waits.watcher = Some(watcher);
         self.session.get_mut().waits = self.waits.clone();
@@ -143,8 +143,7 @@ impl Client {
         self.waits.sleep(BACK_OFF.jittered(attempt), format!("another attempt: {error}")).await;
     }
 
-    /// Waits after a write that may have taken effect, or be about to: as long as Nexudus has for an answer, so that a look
-    /// afterwards shows it.
+    /// Waits after a write with an unknown result for the time-out of a request, so that a read afterwards shows its effect.
     pub async fn let_settle(&self, attempt: u32, error: &ApiError) {
         let wait = self.config.pace.request_timeout.max(BACK_OFF.jittered(attempt));
         self.waits.sleep(wait, format!("a look at what was done: {error}")).await;
@@ -160,7 +159,7 @@ impl Client {
         self.error(ErrorKind::Unavailable("its answer cannot be understood".to_owned()))
     }
 
-    /// Sends a read, and repeats it without an answer or after an unusable one.
+    /// Sends a read; retries it without an answer, or with one that cannot be read.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -168,7 +167,7 @@ impl Client {
         self.get_text(call, |body| serde_json::from_slice(body).ok()).await
     }
 
-    /// The same for an answer that `read` makes something of.
+    /// Sends a read whose answer `read` converts.
     ///
     /// # Errors
     /// [`ApiError`].
@@ -190,10 +189,10 @@ impl Client {
         }
     }
 
-    /// Writes once. Gives the `Id` that the answer names, if it names one.
+    /// Sends a write once. Returns the `Id` in the answer, if there is one.
     ///
     /// # Errors
-    /// [`ApiError`]; with [`ApiError::is_unclear`] it may have been done.
+    /// [`ApiError`]; with [`ApiError::is_unclear`] the write may have taken effect.
     pub async fn write(&self, call: &Call<'_>) -> Result<Option<i64>, ApiError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -208,8 +207,7 @@ impl Client {
         self.send(call, read).await
     }
 
-    /// Waits until the pace lets a write out; others may still come first. Not where Nexudus has asked for a long wait: then
-    /// the write says so.
+    /// Waits until the rate limits allow a write. Returns at once during a long `Retry-After`: then the write fails with that reason.
     pub async fn room_to_write(&self) {
         self.session.lock().await.room(true).await.ok();
     }
@@ -292,7 +290,7 @@ fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let mut words = String::new();
     for (position, part) in text.split('<').enumerate() {
-        // Behind a `<` the text begins after the `>`.
+        // After a `<`, text continues after the `>`.
         let part = if position == 0 { part } else { part.split_once('>').map_or(part, |(_, text)| text) };
         words.push_str(part);
         words.push(' ');

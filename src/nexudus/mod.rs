@@ -1,9 +1,8 @@
-//! Nexudus's REST API, as far as the bridge needs it: who we are, at what pace we ask, what an answer means.
+//! Nexudus's REST API, as far as the bridge uses it: credentials, rate limits, answers.
 //!
-//! In reading order: [`pace`] says when the next request may go out, `auth` and `sign_in` as whom, `session` makes an answer of it,
-//! [`client`] is what others ask, [`wait`] what it waits for, [`record`] holds one that came back, [`listing`] reads all pages of them. Facts about the API that look odd
-//! here (throttling by 409, failure with status 200, updates by PUT on the collection) are documented by Nexudus. What
-//! webhooks there should be is the business of `webhooks`.
+//! In reading order: [`pace`] holds the rate limits, `auth` and `sign_in` the tokens, `session` sends one request and reads its answer.
+//! [`client`] is the interface for other modules, [`wait`] reports waits, [`record`] is one record, [`listing`] reads all pages of a
+//! list. Nexudus documents what looks odd here: throttling by 409, failures with status 200, updates by PUT on the collection.
 
 mod auth;
 pub mod client;

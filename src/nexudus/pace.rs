@@ -1,8 +1,7 @@
 //! The rate limits: a maximum of requests and writes per window of time, a minimum distance, and the holds of `Retry-After`.
 //!
-//! A request counts from the moment that its answer came (or was given up): it reached Nexudus before that, and the
-//! next one will reach it later, so the bounds hold as Nexudus counts too, however long the way takes. One that is
-//! broken off counts from its beginning.
+//! A request counts from the time of its answer or time-out. Nexudus receives it before that time, and the next one after its own start,
+//! so the limits also hold by Nexudus's clock. A cancelled request counts from its start.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,11 +14,10 @@ use crate::config::Pace;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Longest wait that a `Retry-After` can cause: the longest window of a limit that Nexudus publishes and that this client can
-/// reach. A larger value is a mistake, or somebody else's.
+/// Maximum wait for a `Retry-After`: the longest window of the limits that Nexudus publishes and that this client can reach.
 pub const LONGEST_HOLD: Duration = HOUR;
 
-/// Keeps one client's pace.
+/// The rate limits of one client, and its last requests.
 #[derive(Debug)]
 pub struct Pacer {
     spacing: Duration,
@@ -30,7 +28,7 @@ pub struct Pacer {
     not_before: Option<Instant>,
 }
 
-/// A bound on requests in any window of time.
+/// A maximum number of requests in any window of time.
 #[derive(Debug)]
 struct Limit {
     most: usize,
@@ -41,19 +39,19 @@ struct Limit {
     ends: VecDeque<Instant>,
 }
 
-/// The moment at which the next request may go out.
+/// Time at which the next request may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// The moment; it can lie in the past.
+    /// The time; it can be in the past.
     pub at: Instant,
-    /// The bound that sets it.
+    /// The limit that causes it.
     pub reason: Reason,
 }
 
-/// The bound that a request waits for. `Display` continues the words "waiting for".
+/// The limit that a request waits for. `Display` continues "waiting for".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The distance between two requests.
+    /// The minimum time between two requests.
     Spacing,
     /// A limit on requests, or on writes alone.
     Limit {
@@ -88,7 +86,7 @@ impl Pacer {
         limits.chain(spaced).chain(held).max_by_key(|turn| turn.at)
     }
 
-    /// Notes that a request goes out.
+    /// Notes that a request is sent.
     pub fn begun(&mut self, write: bool, now: Instant) {
         self.last = Some(now);
         for limit in self.limits.iter_mut().filter(|limit| limit.counts(write)) {
@@ -99,7 +97,7 @@ impl Pacer {
         }
     }
 
-    /// Notes that the request which went out last has ended.
+    /// Notes that the last request has ended.
     pub fn ended(&mut self, write: bool, now: Instant) {
         self.last = Some(now);
         let counting = self.limits.iter_mut().filter(|limit| limit.counts(write));

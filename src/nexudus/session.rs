@@ -1,4 +1,4 @@
-//! The session that all requests share: rate limits and token. Turns one request into an answer.
+//! The session of all requests: rate limits and tokens. It sends a request and reads its answer.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,16 +20,16 @@ use crate::metrics::Metrics;
 use crate::outgoing::BodyError;
 use crate::{lenient, outgoing};
 
-/// How often a request is sent that gets no answer.
+/// Maximum number of attempts of a request without an answer.
 pub const ATTEMPTS: u32 = 5;
 
-/// How often a request is sent again that was throttled.
+/// Maximum number of retries of a throttled request.
 const THROTTLED: u32 = 20;
 
-/// Longest wait for which a request is held back; for a longer one it fails at once.
+/// Maximum wait of a request for `Retry-After`; with a longer one it fails at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// The waits between attempts.
+/// Back-off between attempts.
 pub(super) const BACK_OFF: BackOff =
     BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
@@ -39,7 +39,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Maximum length of a text of the API in an error.
 const MAX_WORDS: usize = 300;
 
-/// One user's requests to the API, one at a time.
+/// The requests of one user, one at a time.
 pub(super) struct Session {
     http: reqwest::Client,
     host: Arc<str>,
@@ -62,7 +62,7 @@ pub(super) enum Failed {
 }
 
 impl Session {
-    /// One that connects when it is first asked. What is wrong, where there is no HTTP client to be had.
+    /// Makes a session, which connects at the first request. Fails if no HTTP client can be made.
     pub(super) fn new(config: &NexudusSettings, metrics: Arc<Metrics>) -> Result<Self, String> {
         let http = outgoing::client(&config.base_url).timeout(config.pace.request_timeout);
         Ok(Self {
@@ -77,7 +77,7 @@ impl Session {
         })
     }
 
-    /// The address of a path of the API.
+    /// Returns the URL of a path of the API.
     pub(super) fn url(&self, path: &str) -> Url {
         let mut url = self.base_url.clone();
         url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
@@ -112,7 +112,7 @@ impl Session {
         self.pacer.release();
     }
 
-    /// One request and its answer, when the pace allows it.
+    /// Sends one request when the rate limits allow it, and returns its answer.
     pub(super) async fn exchange(
         &mut self,
         operation: &str,
@@ -150,7 +150,7 @@ impl Session {
         Ok(())
     }
 
-    /// The API's message about a refusal, and its messages about fields.
+    /// Returns the API's message about a refusal, with its messages about fields.
     pub(super) fn refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
         #[derive(Default, Deserialize)]
         #[serde(default, rename_all = "PascalCase")]
@@ -193,7 +193,7 @@ impl Session {
         })
     }
 
-    /// Words from elsewhere on one line, of bounded length, without a secret that they may repeat.
+    /// Returns remote text on one line, shortened, without secrets that it may repeat.
     pub(super) fn clean(&self, words: &str) -> String {
         let mut words = lenient::one_line(words);
         for secret in self.auth.secrets() {

@@ -1,4 +1,4 @@
-//! Tokens for a session: fetched by the password, renewed by the refresh token.
+//! Tokens for a session: fetched with the password, renewed with the refresh token.
 //!
 //! Only an error of OAuth (RFC 6749, section 5.2) is about the credentials. The session then sends them no more, since
 //! that could lock the account. Every other failure (a firewall's page, a gateway) is retried with exponential back-off.
@@ -68,7 +68,7 @@ impl Session {
             }
             let error = self.token_refusal(status, &body);
             if matches!(error.kind, ErrorKind::Credentials { .. }) {
-                // A one-time password is good once, and another process of this user may have used it.
+                // A one-time password can be used once, and another process of this user may have used it.
                 if self.auth.has_codes() && !code_refused {
                     code_refused = true;
                     continue;
