@@ -1,7 +1,7 @@
 """For check: rendered objects against Kubernetes' JSON schemas and each other, and the configuration among them
 against the bridge.
 
-check.py objects KUBERNETES_VERSION FILE
+check.py objects KUBERNETES_VERSION FILE DEFINITION...
 check.py config NEXUDUS_BRIDGE FILE
 check.py rules FOLDER FILE
 """
@@ -15,16 +15,46 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import jsonschema
 import kubernetes_validate
 import yaml
 
 DEFAULT_CONFIG = "/etc/nexudus-bridge/nexudus-bridge.toml"
 
 
-def objects(version, documents):
+def closed(schema):
+    """A schema of a custom resource that refuses unknown fields, as `kubectl apply` does."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {name: closed(value) for name, value in schema.items()}
+    # A property named "properties" is a schema itself, so its value has no types of properties.
+    if schema.get("type") == "object" and "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        schema.setdefault("additionalProperties", False)
+    return schema
+
+
+def custom_schemas(files):
+    """The schemas of custom resources by version and kind, from their definitions."""
+    schemas = {}
+    for file in files:
+        definition = yaml.safe_load(Path(file).read_text())["spec"]
+        for version in definition["versions"]:
+            schema = closed(version["schema"]["openAPIV3Schema"])
+            schema["properties"]["metadata"] = {"type": "object"}
+            schemas[f"{definition['group']}/{version['name']}", definition["names"]["kind"]] = schema
+    return schemas
+
+
+def objects(version, documents, definitions):
     """Schemas, and what they cannot say: references between objects, and the time to end."""
+    schemas = custom_schemas(definitions)
     for document in documents:
-        if not document["apiVersion"].startswith(("monitoring.coreos.com/", "gateway.networking.k8s.io/")):
+        schema = schemas.get((document["apiVersion"], document["kind"]))
+        if schema:
+            jsonschema.Draft202012Validator(schema).validate(document)
+        else:
             kubernetes_validate.validate(document, version, strict=True)
     by_kind = {}
     for document in documents:
@@ -152,9 +182,9 @@ def config(program, documents):
 
 
 def main():
-    what, argument, file = sys.argv[1:]
+    what, argument, file, *definitions = sys.argv[1:]
     documents = [document for document in yaml.safe_load_all(Path(file).read_text()) if document]
-    {"objects": objects, "config": config, "rules": rules}[what](argument, documents)
+    {"objects": objects, "config": config, "rules": rules}[what](argument, documents, *[definitions] * (what == "objects"))
 
 
 main()
