@@ -193,7 +193,7 @@ impl Reloader {
         bridge.adopt(&new.sources);
         self.config.sources = new.sources;
         self.config.nexudus = new.nexudus;
-        self.config.kafka.files = new.kafka.files;
+        self.config.files = new.files;
         self.guardian.adopt(&self.config);
         topics.adopt(&self.config);
         self.settings = new.settings;
@@ -289,10 +289,6 @@ fn property_of(key: &str) -> Option<&str> {
 }
 
 fn contents(config: &Config) -> Contents {
-    let kafka = &config.kafka;
-    let oauth = kafka.oauth.iter().flat_map(|oauth| &oauth.client_secret_file).chain(&kafka.files);
-    let nexudus = config.nexudus.iter().flat_map(|nexudus| &nexudus.files);
-    let files = config.sources.values().flat_map(|source| &source.files).chain(oauth).chain(nexudus);
     let hash = |path: &PathBuf| {
         // A pipe can be read once only, and a named one could block for ever.
         std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
@@ -300,5 +296,5 @@ fn contents(config: &Config) -> Contents {
         hasher.write(&std::fs::read(path).ok()?);
         Some(hasher.finish())
     };
-    files.map(|path| (path.clone(), hash(path))).collect()
+    config.files.iter().map(|path| (path.clone(), hash(path))).collect()
 }

@@ -1,51 +1,84 @@
 //! `[kafka]`: the cluster, and the properties of librdkafka that a user may set.
 
-use secrecy::ExposeSecret as _;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::brokers::{brokers, other_scheme};
-use super::oauth::{oauth, sign_in};
-use super::reader::{Section, duration, minutes, ms, text};
-use super::secret_file::{SecretFile, inline_warning};
-use super::{Ingress, Kafka, Property};
+use super::ingress::Ingress;
+use super::oauth::{OAuth, oauth, sign_in};
+use super::reader::Section;
+use super::reader::secrets::SecretFile;
+use super::reader::values::{duration, minutes, ms, text};
+
+/// `[kafka]`.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// The brokers to ask first: `host:port,…`.
+    pub bootstrap_servers: String,
+    /// How long a confirmation may take, from the body's last byte.
+    pub confirm_timeout: Duration,
+    /// librdkafka properties as the user gave them, checked and free of what would weaken the promise.
+    pub properties: BTreeMap<String, Property>,
+    /// `[kafka.oauth]`: clients sign in with tokens of a token server.
+    pub oauth: Option<OAuth>,
+}
+
+/// The value of a librdkafka property; its `Debug` is redacted where the property holds a secret.
+#[derive(Clone)]
+pub struct Property {
+    value: SecretString,
+    secret: bool,
+}
+
+impl Kafka {
+    /// What Kafka's framing and our headers may add to a body: its messages and requests are allowed to be this much larger.
+    pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
+}
+
+impl Property {
+    /// A property's value; `secret` keeps it out of everything that is printed.
+    pub fn new(value: String, secret: bool) -> Self {
+        Self { value: value.into(), secret }
+    }
+
+    /// The value itself, for librdkafka only.
+    pub fn expose(&self) -> &str {
+        self.value.expose_secret()
+    }
+
+    /// The value as it may be shown.
+    pub fn shown(&self) -> &str {
+        if self.secret { "***" } else { self.expose() }
+    }
+}
+
+/// Whether a client would see no difference.
+impl PartialEq for Property {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl fmt::Debug for Property {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shown())
+    }
+}
 
 /// Returns whether librdkafka accepts a property and its value, else the reason. A function, since only `kafka` knows the library.
 pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 
 /// Reads the section.
-pub(super) fn kafka(
-    mut section: Section<'_>,
-    ingress: &Ingress,
-    check: PropertyCheck,
-    warnings: &mut Vec<String>,
-) -> Kafka {
+pub(super) fn kafka(mut section: Section<'_>, ingress: &Ingress, check: PropertyCheck) -> Kafka {
     let mistakes_before = section.mistakes();
-    let bootstrap_servers = section
-        .get("bootstrap_servers", "localhost:9092", |value| text(value).and_then(|text| brokers(&text)));
+    let bootstrap_servers =
+        section.get("bootstrap_servers", "localhost:9092", |value| brokers(&text(value)?));
     let confirm_timeout = section.get("confirm_timeout", "10s", duration(ms(500), minutes(15)));
-    let least_message_bytes = ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES;
-    let allow = |name: &str, value: &str| {
-        weakens(name, value, least_message_bytes)?;
-        check(name, value).map(|()| value.to_owned())
-    };
-    let mut properties = section.map("properties", is_secret, allow);
-    for (name, value) in properties.iter().filter(|(name, _)| is_secret(name)) {
-        warnings.extend(inline_warning(&section.key(&format!("properties.{name:?}")), value));
-    }
-    let from_files = section.map(
-        "property_files",
-        |_| false,
-        |name, path| {
-            let file = SecretFile::read(path)?;
-            allow(name, file.content.expose_secret()).map(|_| file)
-        },
-    );
-    let mut files = Vec::new();
-    for (name, file) in from_files {
-        warnings.extend(file.warning(&section.key(&format!("property_files.{name:?}"))));
-        properties.insert(name, file.content.expose_secret().to_owned());
-        files.push(file.path);
-    }
-    let tokens = section.below("oauth").map(|section| oauth(section, warnings));
+    let properties = properties(&mut section, ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES, check);
+    let tokens = section.below("oauth").map(oauth);
     if section.mistakes() == mistakes_before {
         sign_in(&mut section, tokens.is_some(), &properties);
         let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str);
@@ -61,7 +94,33 @@ pub(super) fn kafka(
         (name, Property::new(value, secret))
     };
     let properties = properties.into_iter().map(property).collect();
-    Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten(), files }
+    Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten() }
+}
+
+/// Reads `properties`, and `property_files` over them.
+fn properties(
+    section: &mut Section<'_>,
+    least_message_bytes: usize,
+    check: PropertyCheck,
+) -> BTreeMap<String, String> {
+    let allow = |name: &str, value: &str| {
+        weakens(name, value, least_message_bytes)?;
+        check(name, value).map(|()| value.to_owned())
+    };
+    let mut properties = section.map("properties", is_secret, allow);
+    for (name, value) in properties.iter().filter(|(name, _)| is_secret(name)) {
+        section.take_inline(&format!("properties.{name:?}"), value.clone());
+    }
+    let never = |_: &str| false;
+    let from_files = section.map("property_files", never, |name, path| {
+        let file = SecretFile::read(path)?;
+        allow(name, file.content.expose_secret()).map(|_| file)
+    });
+    for (name, file) in from_files {
+        let content = section.take_file(&format!("property_files.{name:?}"), file);
+        properties.insert(name, content.expose_secret().to_owned());
+    }
+    properties
 }
 
 /// Properties that hold a secret, by what their names have in common.

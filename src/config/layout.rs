@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pattern::{Pattern, is_glob};
+use super::reader::pattern::{Pattern, is_glob};
 use crate::action::{Action, Actions};
 
 /// Maps actions to topic names without the prefix. An action that no rule matches has a topic of its own.

@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ::config::{ConfigError, Environment as Variables, FileFormat, Format as _, Map, Source, Value};
+use ::config::{Environment as Variables, FileFormat, Format as _, Map, Source as _, Value, ValueKind};
 
-use super::reader::Notes;
-use super::{Config, PropertyCheck, settings};
+use super::{Config, PropertyCheck};
 
 /// The environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
@@ -67,32 +66,38 @@ pub fn load(
     environment: &Environment,
     check: PropertyCheck,
 ) -> Result<Loaded, Mistakes> {
-    let (root, file_names) = collect(file, environment)?;
-    let mut notes = Notes::new(file_names);
-    let config = settings::read(root, &mut notes, check);
-    match notes.finish() {
-        Ok(settings) => Ok(Loaded { config: Config { settings, ..config }, file: file.map(Path::to_owned) }),
-        Err(mistakes) => Err(Mistakes(mistakes)),
-    }
-}
-
-fn collect(
-    file: Option<&Path>,
-    environment: &Environment,
-) -> Result<(Map<String, Value>, Option<String>), Mistakes> {
+    let name = file.map(|path| path.display().to_string());
+    let mut tree = match (file, &name) {
+        (Some(path), Some(name)) => parsed(path, name)?,
+        _ => Map::new(),
+    };
     let variables = Variables::with_prefix("NEXUDUS_BRIDGE")
         .prefix_separator("__")
         .separator("__")
         .ignore_empty(true)
         .source(Some(environment.clone().into_iter().collect()));
-    let mut layers = Layers::default();
-    let name = file.map(|path| path.display().to_string());
-    if let (Some(path), Some(name)) = (file, &name) {
-        layers.add(parsed(path, name)?);
+    let variables =
+        variables.collect().map_err(|error| Mistakes(vec![without_quotes(&error.to_string())]))?;
+    for (name, value) in variables {
+        overlay(&mut tree, &name, value);
     }
-    layers.add(variables.collect().map_err(|error| Mistakes(vec![without_quotes(&error.to_string())]))?);
-    let root = layers.merged()?;
-    Ok((root, name))
+    let config = super::read(tree, name, check).map_err(Mistakes)?;
+    Ok(Loaded { config, file: file.map(Path::to_owned) })
+}
+
+/// Sets a value by the name of its variable, in which dots separate sections.
+fn overlay(table: &mut Map<String, Value>, name: &str, value: Value) {
+    let Some((section, key)) = name.split_once('.') else {
+        table.insert(name.to_owned(), value);
+        return;
+    };
+    let inner = table.entry(section.to_owned()).or_insert_with(|| Value::new(None, ValueKind::Nil));
+    if !matches!(inner.kind, ValueKind::Table(_)) {
+        *inner = Value::new(None, Map::<String, Value>::new());
+    }
+    if let ValueKind::Table(inner) = &mut inner.kind {
+        overlay(inner, key, value);
+    }
 }
 
 /// Reads a file. The library's own reader takes regular files only; a configuration may also come from a pipe
@@ -118,47 +123,6 @@ pub fn readable_again(file: Option<&Path>) -> Result<(), Mistakes> {
             path.display()
         )])),
         _ => Ok(()),
-    }
-}
-
-/// File and variables, each over the one before.
-#[derive(Default)]
-struct Layers {
-    plain: Vec<Layer>,
-    odd: Map<String, Value>,
-}
-
-/// A layer whose names lead to one place each.
-#[derive(Debug, Clone)]
-struct Layer(Map<String, Value>);
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
-        Ok(self.0.clone())
-    }
-}
-
-impl Layers {
-    /// Takes the content of a source. Names that no section can have are put aside: the library reads them as paths, and
-    /// `a[99999999999]` asks for a list of that length.
-    fn add(&mut self, collected: Map<String, Value>) {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-        let (plain, odd) = collected.into_iter().partition(|(name, _)| name.bytes().all(allowed));
-        self.plain.push(Layer(plain));
-        self.odd.extend::<Map<String, Value>>(odd);
-    }
-
-    /// Everything, the odd names among the sections, where they are reported as unknown.
-    fn merged(self) -> Result<Map<String, Value>, Mistakes> {
-        let builder =
-            self.plain.into_iter().fold(::config::Config::builder(), |all, layer| all.add_source(layer));
-        let merged = builder.build().and_then(|config| config.collect());
-        let merged = merged.map_err(|error| Mistakes(vec![without_quotes(&error.to_string())]))?;
-        Ok(merged.into_iter().chain(self.odd).collect())
     }
 }
 

@@ -1,15 +1,13 @@
 //! `[nexudus]`: address, credentials and rate limits of Nexudus's API, and the public URL of the bridge.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ::config::Value;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::reader::{Read, Section, boolean, duration, http_url, integer, ms, not_empty, size, text, word};
-use super::secret_file::secret;
-use crate::outgoing::is_loopback;
+use super::reader::values::{boolean, duration, filled, http_url, integer, ms, size, word};
+use super::reader::{Read, Section};
 
 /// `[nexudus]`: the control plane.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +22,6 @@ pub struct NexudusSettings {
     pub pace: Pace,
     /// The watch over the webhooks while the bridge serves.
     pub guardian: GuardianSettings,
-    /// The files that secrets were read from.
-    pub files: Vec<PathBuf>,
 }
 
 /// The credentials.
@@ -110,14 +106,12 @@ impl NexudusSettings {
 }
 
 /// Reads the section; none when something that is needed is absent or wrong.
-pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> Option<NexudusSettings> {
+pub(super) fn nexudus(mut section: Section<'_>) -> Option<NexudusSettings> {
     let mistakes_before = section.mistakes();
     let base_url = section
         .get("base_url", "https://spaces.nexudus.com", |value| origin(value, "https://spaces.nexudus.com"));
-    let mut files = Vec::new();
-    let credentials = credentials(&mut section, &mut files, warnings);
-    let public_url =
-        section.optional("public_url", false, |value| origin(value, "https://hooks.example.com"));
+    let credentials = credentials(&mut section);
+    let public_url = section.optional("public_url", |value| origin(value, "https://hooks.example.com"));
     let pace = Pace {
         request_timeout: section.get("request_timeout", "15s", duration(ms(100), ms(300_000))),
         requests_per_minute: size(section.get("requests_per_minute", "120", integer(1, 100_000))),
@@ -136,24 +130,17 @@ pub(super) fn nexudus(mut section: Section<'_>, warnings: &mut Vec<String>) -> O
             " is not complete, expected public_url = \"https://…\" too: where Nexudus reaches the bridge",
         );
     }
+    section.warn_if_unencrypted("base_url", &base_url, "the credentials travel");
+    if let Some(url) = &public_url {
+        section.warn_if_unencrypted("public_url", url, "events and tokens would travel");
+    }
     section.close();
     let (credentials, public_url) = (credentials?, without_slash(public_url?));
     let mut base_url = without_slash(base_url);
     if let Some(path) = base_url.path().strip_suffix("/api").map(str::to_owned) {
         base_url.set_path(&path);
     }
-    if base_url.scheme() == "http" && !is_loopback(&base_url) {
-        warnings.push(
-            "nexudus.base_url: the credentials travel unencrypted, https would protect them".to_owned(),
-        );
-    }
-    if public_url.scheme() == "http" && !is_loopback(&public_url) {
-        warnings.push(
-            "nexudus.public_url: events and tokens would travel unencrypted, https would protect them"
-                .to_owned(),
-        );
-    }
-    Some(NexudusSettings { base_url, credentials, public_url, pace, guardian, files })
+    Some(NexudusSettings { base_url, credentials, public_url, pace, guardian })
 }
 
 /// The kinds of credentials.
@@ -163,31 +150,21 @@ enum Auth {
     Basic,
 }
 
-fn credentials(
-    section: &mut Section<'_>,
-    files: &mut Vec<PathBuf>,
-    warnings: &mut Vec<String>,
-) -> Option<Credentials> {
+fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
     const AUTH: &[(&str, Auth)] = &[("bearer", Auth::Bearer), ("basic", Auth::Basic)];
     let mistakes_before = section.mistakes();
-    let filled = |value: &Value| text(value).and_then(not_empty);
-    let username = section.optional("username", false, filled);
-    let mut secret = |section: &mut Section<'_>, keys, check| secret(section, keys, files, warnings, check);
-    let password = secret(section, ["password", "password_file"], Ok);
-    let auth = section.optional("auth", false, word(AUTH));
-    let totp_secret = secret(section, ["totp_secret", "totp_secret_file"], base32);
-    let client_id = section.optional("client_id", false, |value| filled(value).and_then(header_text));
-    let token = secret(section, ["token", "token_file"], header_text);
+    let username = section.optional("username", filled);
+    let password = section.secret("password", Ok);
+    let auth = section.optional("auth", word(AUTH));
+    let totp_secret = section.secret("totp_secret", base32);
+    let client_id = section.optional("client_id", |value| header_text(filled(value)?));
+    let token = section.secret("token", header_text);
     if section.mistakes() > mistakes_before {
         return None;
     }
     if let Some(token) = token {
-        if username.is_some()
-            || password.is_some()
-            || auth.is_some()
-            || totp_secret.is_some()
-            || client_id.is_some()
-        {
+        let has_texts = username.is_some() || client_id.is_some();
+        if has_texts || password.is_some() || auth.is_some() || totp_secret.is_some() {
             section.mistake(
                 " has a token and more, expected either token or token_file alone, or username and password",
             );

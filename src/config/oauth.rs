@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
-use ::config::Value;
 use secrecy::SecretString;
 use url::Url;
 
-use super::address::redacted;
-use super::reader::{Read, Section, http_url, not_empty, text};
-use super::secret_file::secret;
-use crate::outgoing::is_loopback;
+use super::reader::Section;
+use super::reader::address::redacted;
+use super::reader::values::{filled, http_url};
 
 /// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
 #[derive(Clone)]
@@ -22,8 +19,6 @@ pub struct OAuth {
     pub client_id: String,
     /// The client's secret.
     pub client_secret: SecretString,
-    /// The file that it was read from, if it was.
-    pub client_secret_file: Option<PathBuf>,
     /// The scope to ask for, scopes separated by spaces; none leaves it to the token server.
     pub scope: Option<String>,
 }
@@ -34,22 +29,22 @@ impl fmt::Debug for OAuth {
         f.debug_struct("OAuth")
             .field("token_endpoint", &redacted(self.token_endpoint.as_str()))
             .field("client_id", &self.client_id)
-            .field("client_secret_file", &self.client_secret_file)
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
 }
 
 /// Reads the section; none when something that is needed is absent or wrong.
-pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Option<OAuth> {
+pub(super) fn oauth(mut section: Section<'_>) -> Option<OAuth> {
     let mistakes_before = section.mistakes();
-    let filled = |value: &Value| text(value).and_then(not_empty);
-    let token_endpoint = section.optional("token_endpoint", false, endpoint);
-    let client_id = section.optional("client_id", false, filled);
-    let mut files = Vec::new();
-    let keys = ["client_secret", "client_secret_file"];
-    let client_secret = secret(&mut section, keys, &mut files, warnings, Ok);
-    let scope = section.optional("scope", false, filled);
+    let token_endpoint = section.optional("token_endpoint", |value| {
+        let wrong = "is not the address of a token server, expected https://host/path";
+        let misplaced = "may hold neither a user nor a fragment, expected client_id and client_secret";
+        http_url(value, true, wrong, misplaced)
+    });
+    let client_id = section.optional("client_id", filled);
+    let client_secret = section.secret("client_secret", Ok);
+    let scope = section.optional("scope", filled);
     if section.mistakes() == mistakes_before {
         for (absent, expected) in [
             (token_endpoint.is_none(), "token_endpoint = \"https://…\""),
@@ -61,16 +56,16 @@ pub(super) fn oauth(mut section: Section<'_>, warnings: &mut Vec<String>) -> Opt
             }
         }
     }
-    section.close();
-    let token_endpoint = token_endpoint?;
-    if token_endpoint.scheme() == "http" && !is_loopback(&token_endpoint) {
-        warnings.push(
-            "kafka.oauth.token_endpoint: the secret and the tokens travel unencrypted, https would protect them"
-                .to_owned(),
-        );
+    if let Some(url) = &token_endpoint {
+        section.warn_if_unencrypted("token_endpoint", url, "the secret and the tokens travel");
     }
-    let (client_secret, client_secret_file) = (client_secret?, files.pop());
-    Some(OAuth { token_endpoint, client_id: client_id?, client_secret, client_secret_file, scope })
+    section.close();
+    Some(OAuth {
+        token_endpoint: token_endpoint?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        scope,
+    })
 }
 
 /// Notes combinations with which no client could ever sign in.
@@ -95,14 +90,4 @@ pub(super) fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTree
             ".properties.\"security.protocol\" is {protocol:?}, so the tokens of [kafka.oauth] would never be used, expected \"SASL_SSL\""
         ));
     }
-}
-
-fn endpoint(value: &Value) -> Read<Url> {
-    let wrong = "is not the address of a token server, expected https://host/path";
-    http_url(
-        value,
-        true,
-        wrong,
-        "may hold neither a user nor a fragment, expected client_id and client_secret",
-    )
 }

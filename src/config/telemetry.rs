@@ -1,9 +1,9 @@
 //! `[telemetry]`: the export of traces.
 
-use ::config::Value;
 use url::Url;
 
-use super::reader::{Read, Section, http_url, number, word};
+use super::reader::Section;
+use super::reader::values::{http_url, number, word};
 
 /// `[telemetry]` with an endpoint.
 #[derive(Debug, Clone)]
@@ -29,19 +29,13 @@ pub enum OtlpProtocol {
 pub(super) fn telemetry(mut section: Section<'_>) -> Option<Telemetry> {
     const PROTOCOLS: &[(&str, OtlpProtocol)] =
         &[("grpc", OtlpProtocol::Grpc), ("http/protobuf", OtlpProtocol::HttpProtobuf)];
-    let otlp_endpoint = section.optional("otlp_endpoint", false, endpoint);
+    let otlp_endpoint = section.optional("otlp_endpoint", |value| {
+        let wrong = "is not the address of a collector, expected http://host:4317 or https://…";
+        let misplaced = "may hold neither a user nor a query, expected them in OTEL_EXPORTER_OTLP_HEADERS";
+        http_url(value, false, wrong, misplaced)
+    });
     let otlp_protocol = section.get("otlp_protocol", "grpc", word(PROTOCOLS));
-    let sample_ratio = section.optional("sample_ratio", false, number(0.0, 1.0));
+    let sample_ratio = section.optional("sample_ratio", number(0.0, 1.0));
     section.close();
     Some(Telemetry { otlp_endpoint: otlp_endpoint?, otlp_protocol, sample_ratio })
-}
-
-fn endpoint(value: &Value) -> Read<Url> {
-    let wrong = "is not the address of a collector, expected http://host:4317 or https://…";
-    http_url(
-        value,
-        false,
-        wrong,
-        "may hold neither a user nor a query, expected them in OTEL_EXPORTER_OTLP_HEADERS",
-    )
 }

@@ -1,4 +1,7 @@
 use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
 
 use super::load::{Environment, Loaded, Mistakes, load};
 use super::show::show;
@@ -200,7 +203,7 @@ fn all_mistakes_are_reported_at_once_with_position_and_remedy() {
         "sources.North is not a source's name",
         "sources.North.secrets[0] is empty",
         r#"sources.North.signature = "maybe" is not one of "enforce", "warn", "off""#,
-        "surces is not a section, expected one of ingress, admin",
+        "surces is not a section, did you mean sources?",
     ] {
         let matching: Vec<&String> = found.iter().filter(|mistake| mistake.starts_with(expected)).collect();
         assert_eq!(matching.len(), 1, "{expected}\nin\n{}", found.join("\n"));

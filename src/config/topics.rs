@@ -1,15 +1,14 @@
 //! `[topics]`: names, keys, layout and settings of the topics.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use ::config::Value;
 
 use super::layout::{Layout, Rule};
-use super::pattern::{Pattern, is_glob};
-use super::reader::{Section, boolean, integer, not_empty, text};
-use super::setting::Origin;
-use super::source::Source;
+use super::reader::pattern::{Pattern, is_glob};
+use super::reader::values::{boolean, filled, integer, text};
+use super::reader::{Section, alike};
+use super::sources::Sources;
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::action::{Action, Kind, QUARANTINE};
 
@@ -70,8 +69,6 @@ pub struct Topic<'a> {
     /// The settings that it is created with.
     pub settings: TopicSettings,
 }
-
-type Sources = BTreeMap<Arc<str>, Arc<Source>>;
 
 impl Topics {
     /// Returns the full name of the topic of an action.
@@ -139,12 +136,12 @@ fn actions(sources: &Sources) -> BTreeMap<&str, &Action> {
 }
 
 /// Reads the section.
-pub(super) fn topics(mut section: Section<'_>) -> (Topics, Origin) {
+pub(super) fn topics(mut section: Section<'_>) -> Topics {
     let plain = |_: &str| false;
     let any = |_: &str, value: &str| Ok(value.to_owned());
     let prefix = section.get("prefix", "nexudus.", prefix);
     let topics = Topics {
-        key: section.get("key", "Id", |value| text(value).and_then(not_empty)),
+        key: section.get("key", "Id", filled),
         create: section.get("create", "true", boolean),
         are_known: false,
         general: TopicSettings {
@@ -158,9 +155,8 @@ pub(super) fn topics(mut section: Section<'_>) -> (Topics, Origin) {
         overrides: overrides(&mut section),
         prefix,
     };
-    let origin = section.origin().clone();
     section.close();
-    (topics, origin)
+    topics
 }
 
 const MAX_PARTITIONS: i32 = 10_000;
@@ -170,8 +166,8 @@ fn overrides(section: &mut Section<'_>) -> Vec<Override> {
     let mut overrides: Vec<Override> = section.each_below("overrides", |glob, mut section| {
         let pattern = Pattern::new(glob).map_err(|wrong| section.mistake(format_args!(" {wrong}"))).ok();
         let one = Override {
-            partitions: section.optional("partitions", false, count(MAX_PARTITIONS)),
-            replication_factor: section.optional("replication_factor", false, count(MAX_REPLICAS)),
+            partitions: section.optional("partitions", count(MAX_PARTITIONS)),
+            replication_factor: section.optional("replication_factor", count(MAX_REPLICAS)),
             config: section.map("config", |_| false, |_, value| Ok(value.to_owned())),
             pattern: pattern?,
         };
@@ -299,7 +295,7 @@ fn wrong_overrides(overrides: &[Override], names: &[&str]) -> Vec<String> {
         let glob = &one.pattern.text;
         let applies = |name: &&&str| one.applies_to(name);
         if !names.iter().chain([&QUARANTINE]).any(|name| one.applies_to(name)) {
-            let likeness = |name: &&&str| super::reader::alike(&name.to_lowercase(), &glob.to_lowercase());
+            let likeness = |name: &&&str| alike(&name.to_lowercase(), &glob.to_lowercase());
             let nearest = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
             let nearest = nearest.filter(|name| !is_glob(glob) && likeness(name) > 0.6);
             let meant = nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default();

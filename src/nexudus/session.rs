@@ -248,7 +248,6 @@ mod tests {
             public_url: "https://hooks.example.com".parse().unwrap(),
             pace,
             guardian: GuardianSettings { interval: Duration::ZERO, reenable: false },
-            files: Vec::new(),
         };
         Session::new(&config, Arc::new(Metrics::new(""))).unwrap()
     }

@@ -15,7 +15,6 @@ fn oauth(base: &str) -> OAuth {
         token_endpoint: format!("{base}/token").parse().unwrap(),
         client_id: "the client".to_owned(),
         client_secret: SECRET.into(),
-        client_secret_file: None,
         scope: Some("one two".to_owned()),
     }
 }

@@ -117,10 +117,10 @@ fn every_secret_may_be_in_a_file_that_is_watched() {
     };
     let (password, totp, token) =
         (file("password", "p w\n"), file("totp", "GEZDGNBVGY3TQOJQ\n"), file("token", "abc\r\n"));
-    let nexudus = section(&format!(
+    let config = configured(&format!(
         "public_url = \"https://h\"\nusername = \"u\"\npassword_file = {password:?}\ntotp_secret_file = {totp:?}"
     ));
-    assert_eq!(nexudus.files, [password, totp]);
+    assert_eq!(config.unwrap().files, [password, totp]);
     let nexudus = section(&format!("public_url = \"https://h\"\ntoken_file = {token:?}"));
     assert!(matches!(nexudus.credentials, Credentials::Token(token) if token.expose_secret() == "abc"));
 }

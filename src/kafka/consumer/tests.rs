@@ -23,7 +23,6 @@ fn settings(servers: &str) -> Kafka {
         bootstrap_servers: servers.to_owned(),
         confirm_timeout: SOON,
         properties: BTreeMap::from_iter(properties.map(property)),
-        files: Vec::new(),
         oauth: None,
     }
 }

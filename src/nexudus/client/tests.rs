@@ -22,7 +22,6 @@ fn nexudus(base: &str, credentials: Credentials) -> NexudusSettings {
             request_spacing: Duration::ZERO,
         },
         guardian: GuardianSettings { interval: Duration::ZERO, reenable: false },
-        files: Vec::new(),
     }
 }
 
