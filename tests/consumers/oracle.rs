@@ -14,6 +14,10 @@ const UPDATES: usize = 3;
 /// Events that the database refuses, and records without `Id`, of each kind.
 const POISON: i64 = 10;
 
+/// An action whose events are no state of a record, and their number.
+pub(crate) const SIGNAL: &str = "CoworkerCheckin";
+const SIGNALS: i64 = 400;
+
 /// The content of the table `records`: `updated_on`, `json` (both `None` for a deleted record) and number of applied events.
 pub(crate) type Rows = BTreeMap<(String, i64), (Option<String>, Option<String>, u64)>;
 
@@ -48,6 +52,9 @@ impl Workload {
                 format!(r#"{{"Id":{},"Name":"{REFUSED}","UpdatedOn":"2026-01-01T00:00:00Z"}}"#, RECORDS + id);
             all.poison(refused, "refused_by_database");
             all.poison(format!(r#"{{"UniqueId":"poison-{id}","Id":null}}"#), "invalid_record");
+        }
+        for id in 1..=SIGNALS {
+            all.deliveries.push((SIGNAL, record(SIGNAL, id, 0)));
         }
         let distinct = all.deliveries.len();
         assert!(distinct < deliveries, "no room for duplicates");

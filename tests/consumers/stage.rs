@@ -17,15 +17,18 @@ use tokio::runtime::Runtime;
 
 use crate::kafka::{Client, OwnBroker, free_port};
 use crate::member::Member;
-use crate::oracle::{REFUSED, Rows, Workload};
+use crate::oracle::{REFUSED, Rows, SIGNAL, Workload};
 use crate::{WITHIN, wait_until};
 
 const SECRET: &str = "consumers-secret";
 
-const ACTIONS: [&str; 6] =
-    ["BookingCreate", "BookingUpdate", "BookingDelete", "TeamCreated", "TeamUpdated", "TeamDeleted"];
+const ACTIONS: [&str; 7] =
+    ["BookingCreate", "BookingUpdate", "BookingDelete", "TeamCreated", "TeamUpdated", "TeamDeleted", SIGNAL];
 
 const PARTITIONS: i32 = 3;
+
+/// Messages without a value.
+const TOMBSTONES: usize = 30;
 
 /// Deliveries at the same time.
 const CONNECTIONS: usize = 16;
@@ -90,6 +93,17 @@ impl Stage {
         };
         let all = stream::iter(deliveries.iter().map(post)).buffer_unordered(CONNECTIONS);
         self.runtime.block_on(all.collect::<()>());
+    }
+
+    /// Publishes messages without a value, as a bridge does for compaction.
+    pub(crate) fn publish_tombstones(&self) {
+        let producer: FutureProducer = self.client.config().create().expect("a producer");
+        let topic = topic("BookingDelete");
+        for id in 0..TOMBSTONES {
+            let key = id.to_string();
+            let tombstone = FutureRecord::<str, [u8]>::to(&topic).key(&key);
+            self.runtime.block_on(producer.send(tombstone, ASK_WITHIN)).expect("published");
+        }
     }
 
     /// Publishes messages as only another producer could.
@@ -258,9 +272,11 @@ impl Consumers {
         });
     }
 
-    /// Ends the members, compares the database with the oracle, and returns how many duplicates they dropped.
-    pub(crate) fn stop_and_compare(mut self, stage: &Stage, workload: &Workload) -> u64 {
-        let duplicates = self.members.iter().filter_map(|member| member.counter("duplicates")).sum();
+    /// Ends the members, compares the database with the oracle, and returns how many duplicates they dropped, and how many
+    /// messages they skipped.
+    pub(crate) fn stop_and_compare(mut self, stage: &Stage, workload: &Workload) -> [u64; 2] {
+        let counts = ["duplicates", "skipped"]
+            .map(|name| self.members.iter().filter_map(|member| member.counter(name)).sum());
         for member in std::mem::take(&mut self.members) {
             member.stop();
         }
@@ -278,7 +294,7 @@ impl Consumers {
         }
         assert_eq!(rows.len(), workload.rows.len(), "{}", self.language);
         self.compare_dead_letters(stage, workload);
-        duplicates
+        counts
     }
 
     /// A new member finds nothing left to do.
@@ -286,11 +302,10 @@ impl Consumers {
         self.add_member(stage);
         self.wait_for_members(stage, 1);
         for log in std::mem::take(&mut self.members).into_iter().map(Member::stop) {
-            assert!(
-                log.contains("stopped applied=0 duplicates=0 dead_letters=0"),
-                "{}:\n{log}",
-                self.language
-            );
+            let line = log.lines().find(|line| line.contains("stopped ")).unwrap_or_default();
+            for count in ["applied=0", "duplicates=0", "skipped=0", "dead_letters=0"] {
+                assert!(line.split(' ').any(|word| word == count), "{}: no {count}:\n{log}", self.language);
+            }
         }
     }
 

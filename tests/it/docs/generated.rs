@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use super::page::{Page, pages, repository};
-use super::{settings, tables};
+use super::{CONSUMERS, settings, tables};
 
 const UPDATE: &str = "UPDATE_DOCS=1 cargo test --test it -- docs::generated";
 
@@ -45,6 +45,21 @@ fn generated_parts_match_the_code() {
             fs::write(&page.path, expected).expect("written");
         } else {
             assert!(page.text == expected, "{path}: the part {name:?} is stale, run `{UPDATE}`");
+        }
+    }
+}
+
+/// Each example consumer has a copy of entity and kind by `ce_type`.
+#[test]
+fn the_actions_of_the_example_consumers_match_the_catalogue() {
+    let actions = tables::consumer_actions();
+    for [_, folder] in CONSUMERS {
+        let path = repository().join("examples/consumers").join(folder).join("actions.json");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, &actions).expect("written");
+        } else {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            assert!(text == actions, "{} is stale, run `{UPDATE}`", path.display());
         }
     }
 }

@@ -15,14 +15,24 @@ fn the_readme_has_at_most_ten_kilobytes() {
     assert!(bytes <= 10_000, "README.md has {bytes} bytes");
 }
 
-/// Each example is complete by itself, so each has a copy of the tables that their README describes.
+/// Program and folder of the tables of each example consumer.
+const CONSUMERS: [[&str; 2]; 5] = [
+    ["python/consumer.py", "python"],
+    ["go/main.go", "go"],
+    ["java/src/main/java/NexudusConsumer.java", "java/src/main/resources"],
+    ["typescript/consumer.ts", "typescript"],
+    ["rust/src/main.rs", "rust"],
+];
+
+/// Each example is complete by itself, so each has a copy of the SQL that does the same work for all.
 #[test]
-fn the_example_consumers_have_the_same_tables() {
+fn the_example_consumers_have_the_same_tables_and_at_most_150_lines() {
     let consumers = page::repository().join("examples/consumers");
-    let schemas = ["python", "go", "java/src/main/resources", "typescript", "rust"].map(|directory| {
-        std::fs::read_to_string(consumers.join(directory).join("schema.sql")).expect("readable")
-    });
-    for schema in &schemas[1..] {
-        assert_eq!(*schema, schemas[0]);
+    let read = |path: &str| std::fs::read_to_string(consumers.join(path)).expect("readable");
+    for [program, tables] in CONSUMERS {
+        assert_eq!(read(&format!("{tables}/schema.sql")), read("python/schema.sql"), "{tables}");
+        let text = read(program);
+        assert!(text.lines().count() <= 150, "{program} has {} lines", text.lines().count());
+        assert!(text.contains("INSERT INTO changes (ce_id, entity, id, ce_time, json)"), "{program}");
     }
 }

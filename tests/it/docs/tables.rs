@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Arg, Command, CommandFactory as _};
-use nexudus_bridge::action::catalogue::ENTRIES;
+use nexudus_bridge::action::catalogue::{ENTRIES, Entry};
 use nexudus_bridge::action::{Actions, Kind};
 use nexudus_bridge::cli;
 use nexudus_bridge::metrics::{BrokerSample, Limits, Metrics, WebhookSeries};
@@ -178,6 +178,26 @@ pub(super) fn quarantine_reasons() -> String {
 }
 
 /// Every action of the catalogue, by entity.
+fn kind(entry: &Entry) -> &'static str {
+    match (entry.kind, entry.verb) {
+        (Kind::Signal, _) => "signal",
+        (Kind::Change, "deleted") => "delete",
+        (Kind::Change, _) => "change",
+    }
+}
+
+/// Entity and kind of each action by `ce_type`, as JSON with a line for each.
+pub(super) fn consumer_actions() -> String {
+    let lines: BTreeSet<String> = ENTRIES
+        .iter()
+        .map(|entry| {
+            let (name, entity, kind) = (entry.name, entry.entity, kind(entry));
+            format!(r#"  "com.nexudus.{name}": {{"entity": "{entity}", "kind": "{kind}"}}"#)
+        })
+        .collect();
+    format!("{{\n{}\n}}\n", Vec::from_iter(lines).join(",\n"))
+}
+
 pub(super) fn actions() -> String {
     let mut entities: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for entry in &ENTRIES {
@@ -189,11 +209,7 @@ pub(super) fn actions() -> String {
     );
     for (entity, entries) in entities {
         for entry in entries {
-            let kind = match (entry.kind, entry.verb) {
-                (Kind::Signal, _) => "signal",
-                (Kind::Change, "deleted") => "delete",
-                (Kind::Change, _) => "change",
-            };
+            let kind = kind(entry);
             let sample: serde_json::Value =
                 serde_json::from_str(payload(entry.name).expect("a sample")).expect("JSON");
             let key = ["Id", "UniqueId"].into_iter().find(|key| !sample[0][*key].is_null()).expect("a key");

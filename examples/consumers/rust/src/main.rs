@@ -1,17 +1,23 @@
-//! Keeps the newest state of Nexudus records in SQLite. `../README.md` describes the behaviour.
+//! Keeps the newest state of Nexudus records in SQLite. `../README.md` describes the behaviour; start with `apply` for your own.
 
-mod records;
-
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::{env, error::Error, time::Duration};
+use std::{env, error::Error, str::from_utf8, time::Duration};
 
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
-use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, ClientContext, Statistics, error::KafkaResult};
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, params};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{interval, sleep};
+
+/// Entity and kind of each action, by `ce_type`.
+type Actions = HashMap<String, HashMap<String, String>>;
+
+/// The name of the count, or the reason for a dead letter. The outer error ends the program: the database is out of order.
+type Outcome = rusqlite::Result<Result<&'static str, String>>;
 
 /// Receives the consumer lag from librdkafka's statistics.
 #[derive(Default)]
@@ -26,26 +32,43 @@ impl ClientContext for Group {
 
 impl ConsumerContext for Group {}
 
-/// Applies a message, with retries. The inner error is the reason for a dead letter; the outer one ends the program.
-async fn handle(
-    db: &mut Connection,
-    message: &BorrowedMessage<'_>,
-) -> rusqlite::Result<Result<bool, String>> {
-    let change = match records::parse(message) {
-        Ok(change) => change,
-        Err(reason) => return Ok(Err(reason.to_owned())),
+/// Applies an event in one transaction. Skips signals and tombstones of compaction.
+fn apply(db: &Connection, actions: &Actions, message: &BorrowedMessage<'_>) -> Outcome {
+    let attribute = |name| {
+        let header = message.headers()?.iter().find(|header| header.key == name)?;
+        from_utf8(header.value?).ok().filter(|value| !value.is_empty())
     };
+    let Some(value) = message.payload() else { return Ok(Ok("skipped")) };
+    let action = attribute("ce_type").and_then(|action| actions.get(action));
+    let (Some(action), Some(ce_id), Some(ce_time)) = (action, attribute("ce_id"), attribute("ce_time"))
+    else {
+        return Ok(Err("invalid_event: not a CloudEvent of a known action".to_owned()));
+    };
+    if action["kind"] == "signal" {
+        return Ok(Ok("skipped"));
+    }
+    let json = from_utf8(value).unwrap_or_default();
+    let Some(id) = serde_json::from_str(json).ok().and_then(|record: Value| record["Id"].as_i64()) else {
+        return Ok(Err("invalid_record: the value is not a JSON object with an integer Id".to_owned()));
+    };
+    let (ce_time, json) = (action["kind"] != "delete").then_some((ce_time, json)).unzip();
+    let insert = "INSERT INTO changes (ce_id, entity, id, ce_time, json) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let rows = db.execute(insert, params![ce_id, action["entity"], id, ce_time, json])?;
+    Ok(Ok(if rows > 0 { "applied" } else { "duplicates" }))
+}
+
+async fn retry(db: &Connection, actions: &Actions, message: &BorrowedMessage<'_>) -> Outcome {
     for pause in [100, 200, 400, 800] {
-        match records::apply(db, &change) {
-            Ok(is_new) => return Ok(Ok(is_new)),
+        match apply(db, actions, message) {
             Err(_) => sleep(Duration::from_millis(pause)).await,
+            outcome => return outcome,
         }
     }
-    match records::apply(db, &change) {
+    match apply(db, actions, message) {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
             Ok(Err(format!("refused_by_database: {error}")))
         }
-        result => result.map(Ok),
+        outcome => outcome,
     }
 }
 
@@ -74,48 +97,48 @@ fn setting(name: &str, default: &str) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let brokers = setting("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092");
-    let group = setting("KAFKA_GROUP", "nexudus-records");
     let topics = setting("KAFKA_TOPICS", "nexudus.BookingCreate,nexudus.BookingUpdate,nexudus.BookingDelete");
-    let mut db = Connection::open(setting("DATABASE", "records.db"))?;
-    db.execute_batch(records::SCHEMA)?;
+    let actions: Actions = serde_json::from_str(include_str!("../actions.json"))?;
+    let db = Connection::open(setting("DATABASE", "records.db"))?;
+    db.execute_batch(include_str!("../schema.sql"))?;
 
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers);
+    config.set("bootstrap.servers", setting("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"));
     let producer: FutureProducer = config.clone().set("enable.idempotence", "true").create()?;
-    config.set("group.id", &group).set("auto.offset.reset", "earliest").set("session.timeout.ms", "10000");
+    config.set("group.id", setting("KAFKA_GROUP", "nexudus-records"));
+    config.set("auto.offset.reset", "earliest").set("session.timeout.ms", "10000");
     // Commits in the background, at a rebalance and at the end, but only offsets that were stored after the work.
     config.set("enable.auto.offset.store", "false").set("auto.commit.interval.ms", "1000");
     config.set("statistics.interval.ms", "1000");
     let consumer: StreamConsumer<Group> = config.create_with_context(Group::default())?;
     consumer.subscribe(&topics.split(',').collect::<Vec<_>>())?;
 
-    let (mut applied, mut duplicates, mut rejected) = (0_u64, 0_u64, 0_u64);
+    let mut counts = [("applied", 0), ("duplicates", 0), ("skipped", 0), ("dead_letters", 0)];
+    let text = |counts: [(&str, u64); 4]| counts.map(|(name, count)| format!("{name}={count}")).join(" ");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut log = interval(Duration::from_secs(setting("LOG_SECONDS", "10").parse()?));
     loop {
         let message = tokio::select! {
             _ = terminate.recv() => break,
             _ = log.tick() => {
-                let lag = consumer.context().0.load(Relaxed);
-                eprintln!("progress applied={applied} duplicates={duplicates} dead_letters={rejected} lag={lag}");
+                eprintln!("progress {} lag={}", text(counts), consumer.context().0.load(Relaxed));
                 continue;
             }
             message = consumer.recv() => message,
         };
         let Ok(message) = message.inspect_err(|error| eprintln!("kafka: {error}")) else { continue };
-        match handle(&mut db, &message).await? {
-            Ok(true) => applied += 1,
-            Ok(false) => duplicates += 1,
+        let name = match retry(&db, &actions, &message).await? {
+            Ok(name) => name,
             Err(reason) => {
                 dead_letter(&producer, &message, &reason).await?;
-                rejected += 1;
+                "dead_letters"
             }
-        }
+        };
+        counts.iter_mut().filter(|(other, _)| *other == name).for_each(|(_, count)| *count += 1);
         // Fails where a rebalance took the partition away; its next member drops the event as a duplicate.
         consumer.store_offset_from_message(&message).unwrap_or_else(|error| eprintln!("kafka: {error}"));
     }
     drop(consumer); // commits what was stored and leaves the group
-    eprintln!("stopped applied={applied} duplicates={duplicates} dead_letters={rejected}");
+    eprintln!("stopped {}", text(counts));
     Ok(())
 }

@@ -1,10 +1,19 @@
 import static java.nio.charset.StandardCharsets.UTF_8;
 
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import io.cloudevents.CloudEvent;
+import io.cloudevents.kafka.KafkaMessageFactory;
+import java.io.IOException;
+import java.sql.Connection;
+import java.sql.DriverManager;
 import java.sql.SQLException;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -14,15 +23,80 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
-/** Keeps the newest state of Nexudus records in SQLite. ../README.md describes the behaviour. */
+/** Keeps the newest state of Nexudus records in SQLite. ../README.md describes the behaviour; start with apply for your own. */
 public final class NexudusConsumer {
     private static final Logger LOG = LoggerFactory.getLogger(NexudusConsumer.class);
     private static final int ATTEMPTS = 5, CONSTRAINT_VIOLATION = 19;
     private static final String TOPICS = "nexudus.BookingCreate,nexudus.BookingUpdate,nexudus.BookingDelete";
-    private static final String DEAD_LETTER_TOPIC = setting("DEAD_LETTER_TOPIC", "nexudus-records.dead-letters");
+    private static final ObjectMapper JSON = new ObjectMapper().enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS);
+    private static final String INSERT = "INSERT INTO changes (ce_id, entity, id, ce_time, json) VALUES (?, ?, ?, ?, ?)";
 
     private static volatile boolean stopping;
     private static volatile int status = 1; // 0 once everything is committed
+
+    /** The reason for a dead letter: cause and detail. */
+    private static final class Rejected extends Exception {
+        private Rejected(String reason) {
+            super(reason);
+        }
+    }
+
+    /** Applies an event in one transaction and returns the name of the count. Skips signals and tombstones of compaction. */
+    private static String apply(Connection db, JsonNode actions, ConsumerRecord<byte[], byte[]> message) throws Exception {
+        if (message.value() == null) return "skipped";
+        CloudEvent event;
+        JsonNode action;
+        try {
+            event = KafkaMessageFactory.createReader(message).toEvent(); // checks the required attributes
+            action = actions.required(event.getType());
+        } catch (RuntimeException error) {
+            throw new Rejected("invalid_event: not a CloudEvent of a known action");
+        }
+        var kind = action.get("kind").asText();
+        if (kind.equals("signal")) return "skipped";
+        JsonNode id = null;
+        try {
+            id = JSON.readTree(message.value()).get("Id");
+        } catch (IOException invalid) {} // its message would quote the record
+        if (id == null || !id.isIntegralNumber() || !id.canConvertToLong()) {
+            throw new Rejected("invalid_record: the value is not a JSON object with an integer Id");
+        }
+        boolean isDelete = kind.equals("delete");
+        try (var insert = db.prepareStatement(INSERT)) {
+            insert.setString(1, event.getId());
+            insert.setString(2, action.get("entity").asText());
+            insert.setLong(3, id.longValue());
+            insert.setString(4, isDelete ? null : new String(message.headers().lastHeader("ce_time").value(), UTF_8));
+            insert.setString(5, isDelete ? null : new String(message.value(), UTF_8));
+            return insert.executeUpdate() > 0 ? "applied" : "duplicates";
+        }
+    }
+
+    private static String retry(Connection db, JsonNode actions, ConsumerRecord<byte[], byte[]> message) throws Exception {
+        for (int attempt = 1; ; attempt++) {
+            try {
+                return apply(db, actions, message);
+            } catch (SQLException error) {
+                boolean isRefused = (error.getErrorCode() & 0xff) == CONSTRAINT_VIOLATION;
+                if (attempt < ATTEMPTS) Thread.sleep(50L << attempt);
+                else if (isRefused) throw new Rejected("refused_by_database: " + error.getMessage());
+                else throw error; // the database is out of order
+            }
+        }
+    }
+
+    /** Publishes a copy with its headers, the reason and the position, and waits for the acknowledgement. */
+    private static void deadLetter(KafkaProducer<byte[], byte[]> producer, ConsumerRecord<byte[], byte[]> message,
+            String reason) throws Exception {
+        var topic = setting("DEAD_LETTER_TOPIC", "nexudus-records.dead-letters");
+        var position = "%s/%d/%d".formatted(message.topic(), message.partition(), message.offset());
+        LOG.warn("dead letter: {}: {}", position, reason);
+        var parts = reason.split(": ", 2);
+        var letter = new ProducerRecord<>(topic, null, message.key(), message.value(), message.headers());
+        Map.of("cause", parts[0], "detail", parts[1], "position", position)
+                .forEach((name, value) -> letter.headers().add("dead-letter-" + name, value.getBytes(UTF_8)));
+        producer.send(letter).get();
+    }
 
     private static String setting(String name, String otherwise) {
         return System.getenv().getOrDefault(name, otherwise);
@@ -34,14 +108,16 @@ public final class NexudusConsumer {
             stopping = true;
             try {
                 main.join();
-            } catch (InterruptedException ignored) { // ends at once
-            }
+            } catch (InterruptedException ignored) {} // ends at once
             Runtime.getRuntime().halt(status); // the JVM's own status would be 143
         }));
+        var actions = JSON.readTree(NexudusConsumer.class.getResource("actions.json")); // entity and kind by ce_type
+        var db = DriverManager.getConnection("jdbc:sqlite:" + setting("DATABASE", "records.db"));
+        try (var schema = NexudusConsumer.class.getResourceAsStream("schema.sql")) {
+            db.createStatement().executeUpdate(new String(schema.readAllBytes(), UTF_8));
+        }
         var brokers = setting("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092");
-        var logEvery = Duration.ofSeconds(Long.parseLong(setting("LOG_SECONDS", "10")));
         var bytes = new ByteArrayDeserializer();
-        var records = new Records(setting("DATABASE", "records.db"));
         var producer = new KafkaProducer<>(Map.of("bootstrap.servers", brokers, "acks", "all"),
                 new ByteArraySerializer(), new ByteArraySerializer());
         // Each poll, each rebalance and close() commit the messages of the polls before, never those of the current one.
@@ -49,50 +125,26 @@ public final class NexudusConsumer {
                 "group.id", setting("KAFKA_GROUP", "nexudus-records"), "auto.offset.reset", "earliest",
                 "auto.commit.interval.ms", 1_000, "session.timeout.ms", 10_000, "max.poll.records", 100), bytes, bytes);
         consumer.subscribe(List.of(setting("KAFKA_TOPICS", TOPICS).split(",")));
-        long applied = 0, duplicates = 0, deadLetters = 0;
+        var counts = new TreeMap<>(Map.of("applied", 0, "duplicates", 0, "skipped", 0, "dead_letters", 0));
         var nextLog = Instant.now();
         while (!stopping) {
             if (Instant.now().isAfter(nextLog)) {
-                nextLog = Instant.now().plus(logEvery);
+                nextLog = Instant.now().plusSeconds(Long.parseLong(setting("LOG_SECONDS", "10")));
                 var lag = consumer.assignment().stream().mapToLong(p -> consumer.currentLag(p).orElse(0)).sum();
-                LOG.info("progress applied={} duplicates={} dead_letters={} lag={}", applied, duplicates, deadLetters, lag);
+                LOG.info("progress {} lag={}", counts.toString().replaceAll("[{,}]", ""), lag);
             }
             for (var message : consumer.poll(Duration.ofMillis(500))) { // an exception ends the program without a commit
+                String count = "dead_letters";
                 try {
-                    if (apply(records, Records.parse(message))) applied++;
-                    else duplicates++;
-                } catch (Records.Rejected reason) {
-                    deadLetter(producer, message, reason);
-                    deadLetters++;
+                    count = retry(db, actions, message);
+                } catch (Rejected reason) {
+                    deadLetter(producer, message, reason.getMessage());
                 }
+                counts.merge(count, 1, Integer::sum);
             }
         }
         consumer.close(); // commits and leaves the group
-        LOG.info("stopped applied={} duplicates={} dead_letters={}", applied, duplicates, deadLetters);
+        LOG.info("stopped {}", counts.toString().replaceAll("[{,}]", ""));
         status = 0;
-    }
-
-    private static boolean apply(Records records, Records.Change change) throws Exception {
-        for (int attempt = 1; ; attempt++) {
-            try {
-                return records.apply(change);
-            } catch (SQLException error) {
-                boolean refused = (error.getErrorCode() & 0xff) == CONSTRAINT_VIOLATION;
-                if (attempt < ATTEMPTS) Thread.sleep(50L << attempt);
-                else if (refused) throw new Records.Rejected("refused_by_database", error.getMessage());
-                else throw error; // the database is out of order
-            }
-        }
-    }
-
-    /** Publishes a copy with its headers, the reason and the position, and waits for the acknowledgement. */
-    private static void deadLetter(KafkaProducer<byte[], byte[]> producer, ConsumerRecord<byte[], byte[]> message,
-            Records.Rejected reason) throws Exception {
-        var position = "%s/%d/%d".formatted(message.topic(), message.partition(), message.offset());
-        LOG.warn("dead letter: {}: {}: {}", position, reason.cause, reason.getMessage());
-        var letter = new ProducerRecord<>(DEAD_LETTER_TOPIC, null, message.key(), message.value(), message.headers());
-        Map.of("cause", reason.cause, "detail", reason.getMessage(), "position", position)
-                .forEach((name, value) -> letter.headers().add("dead-letter-" + name, value.getBytes(UTF_8)));
-        producer.send(letter).get();
     }
 }
