@@ -50,52 +50,37 @@ const WEBHOOK: [&str; 3] = ["source", "action", "webhook_id"];
 
 impl ControlMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
+        let counters = |name, help, labels: &[&str]| vec(registry, IntCounterVec::new, name, help, labels);
+        let gauges = |name, help, labels: &[&str]| vec(registry, IntGaugeVec::new, name, help, labels);
+        let times = |name, help, labels: &[&str]| vec(registry, GaugeVec::new, name, help, labels);
         Self {
-            requests: vec(
-                registry,
-                IntCounterVec::new,
+            requests: counters(
                 "nexudus_requests_total",
                 "Requests to Nexudus's API, by operation and outcome.",
                 &["operation", "outcome"],
             ),
-            active: vec(
-                registry,
-                IntGaugeVec::new,
-                "webhook_active",
-                "1 while the webhook is enabled in Nexudus.",
-                &WEBHOOK,
-            ),
-            failures: vec(
-                registry,
-                IntGaugeVec::new,
+            active: gauges("webhook_active", "1 while the webhook is enabled in Nexudus.", &WEBHOOK),
+            failures: gauges(
                 "webhook_consecutive_failures",
                 "Failures of the webhook since its last success, as Nexudus counts them; Nexudus disables it at the tenth.",
                 &WEBHOOK,
             ),
-            last_trigger: vec(
-                registry,
-                GaugeVec::new,
+            last_trigger: times(
                 "webhook_last_trigger_timestamp_seconds",
                 "Last success of the webhook in Nexudus, as Unix time.",
                 &WEBHOOK,
             ),
-            reenabled: vec(
-                registry,
-                IntCounterVec::new,
+            reenabled: counters(
                 "webhook_reenabled_total",
                 "How often the guardian re-enabled a webhook that Nexudus had disabled.",
                 &["source", "action"],
             ),
-            missing: vec(
-                registry,
-                IntGaugeVec::new,
+            missing: gauges(
                 "webhooks_missing",
                 "Configured webhooks that Nexudus does not have.",
                 &["source"],
             ),
-            outages: vec(
-                registry,
-                GaugeVec::new,
+            outages: times(
                 "webhook_outage_started_timestamp_seconds",
                 "Last success of the webhook before Nexudus disabled it, until catch-up has read what was missed, as Unix time.",
                 &["source", "action"],

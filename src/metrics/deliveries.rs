@@ -1,22 +1,182 @@
 //! The series of deliveries by source and action.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
-use prometheus::{Gauge, IntCounter};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Registry,
+};
 
-use super::{Metrics, UNKNOWN};
+use super::{Metrics, UNKNOWN, one, unix_seconds, vec};
+use crate::action::Actions;
 use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
 use crate::signature::Form;
+
+/// From a fast local broker to the default confirm time-out and beyond.
+const BUCKETS_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The metrics of deliveries and their events.
+#[derive(Debug)]
+pub(super) struct DeliveryMetrics {
+    by_outcome: IntCounterVec,
+    events_confirmed: IntCounterVec,
+    last_confirmed: GaugeVec,
+    signature_matches: IntCounterVec,
+    signature_warnings: IntCounterVec,
+    quarantined: IntCounterVec,
+    redeliveries_suppressed: IntCounterVec,
+    delivery_duration: [Histogram; Outcome::ALL.len()],
+    confirm_duration: Histogram,
+}
+
+impl DeliveryMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let counters = |name, help, labels: &[&str]| vec(registry, IntCounterVec::new, name, help, labels);
+        let histogram = |opts| HistogramOpts::from(opts).buckets(BUCKETS_SECONDS.to_vec());
+        let name = "delivery_duration_seconds";
+        let help = "Time from a delivery's arrival to its answer, by outcome.";
+        let make = |opts, labels: &[&str]| HistogramVec::new(histogram(opts), labels);
+        let outcomes = vec(registry, make, name, help, &["outcome"]);
+        let name = "last_confirmed_timestamp_seconds";
+        let help = "Time of the last confirmed event, as Unix time.";
+        let last_confirmed = vec(registry, GaugeVec::new, name, help, &["source", "action"]);
+        Self {
+            by_outcome: counters(
+                "deliveries_total",
+                "Deliveries received, by source, action and outcome.",
+                &["source", "action", "outcome"],
+            ),
+            events_confirmed: counters(
+                "events_confirmed_total",
+                "Events that Kafka confirmed, without quarantined bodies.",
+                &["source", "action"],
+            ),
+            last_confirmed,
+            signature_matches: counters(
+                "signature_matches_total",
+                "Valid signatures, by the signed form of the body (raw, folded).",
+                &["source", "form"],
+            ),
+            signature_warnings: counters(
+                "signature_warnings_total",
+                "Deliveries accepted with a missing or invalid signature, because the source only warns.",
+                &["source", "reason"],
+            ),
+            quarantined: counters(
+                "quarantined_total",
+                "Bodies kept whole on the quarantine topic, by reason.",
+                &["source", "reason"],
+            ),
+            redeliveries_suppressed: counters(
+                "redeliveries_suppressed_total",
+                "Retries answered with the confirmation of an earlier attempt, whose answer Nexudus did not get.",
+                &["source", "action"],
+            ),
+            delivery_duration: Outcome::ALL.map(|outcome| outcomes.with_label_values(&[outcome.label()])),
+            confirm_duration: one(
+                registry,
+                "confirm_duration_seconds",
+                "Time from handing the events of a delivery to the producer until the last delivery report.",
+                |opts| Histogram::with_opts(histogram(opts)),
+            ),
+        }
+    }
+}
+
+impl Metrics {
+    /// The series of one source, those of its actions by action index.
+    pub fn source(&self, name: &str, actions: &Actions) -> SourceMetrics {
+        let names = actions.iter().map(|action| action.name().to_owned());
+        SourceMetrics {
+            actions: names.map(|action| (action, OnceLock::new())).collect(),
+            unknown: (UNKNOWN.to_owned(), OnceLock::new()),
+            matches: [Form::Raw, Form::Folded]
+                .map(|form| self.deliveries.signature_matches.with_label_values(&[name, form.label()])),
+            warnings: [SignatureWarning::Missing, SignatureWarning::Invalid].map(|warning| {
+                self.deliveries.signature_warnings.with_label_values(&[name, warning.label()])
+            }),
+            quarantined: QuarantineReason::ALL
+                .map(|reason| self.deliveries.quarantined.with_label_values(&[name, reason.label()])),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The series of a source's action; `None` for an action that it does not know.
+    pub fn pair<'a>(&self, source: &'a SourceMetrics, action_index: Option<usize>) -> &'a PairMetrics {
+        let (action, pair) =
+            action_index.map_or(&source.unknown, |action_index| &source.actions[action_index]);
+        pair.get_or_init(|| PairMetrics::new(self, &source.name, action))
+    }
+
+    /// Counts a delivery that was answered, or would have been if its client were still there.
+    pub fn answered(
+        &self,
+        source: &SourceMetrics,
+        action_index: Option<usize>,
+        outcome: Outcome,
+        duration: Duration,
+    ) {
+        let pair = self.pair(source, action_index);
+        match &pair.listed[outcome as usize] {
+            Some(counter) => counter.inc(),
+            None => {
+                let (source, action) = source.labels(action_index);
+                self.deliveries.by_outcome.with_label_values(&[source, action, outcome.label()]).inc();
+            }
+        }
+        self.deliveries.delivery_duration[outcome as usize].observe(duration.as_secs_f64());
+    }
+
+    /// Counts confirmed events of one action.
+    pub fn confirmed(&self, source: &SourceMetrics, action_index: Option<usize>, events: usize) {
+        let pair = self.pair(source, action_index);
+        pair.events_confirmed.inc_by(events as u64);
+        let action =
+            action_index.map_or(&source.unknown, |action_index| &source.actions[action_index]).0.as_str();
+        let gauge = pair
+            .last_confirmed
+            .get_or_init(|| self.deliveries.last_confirmed.with_label_values(&[&source.name, action]));
+        gauge.set(unix_seconds());
+    }
+
+    /// Counts a delivery that was answered with the confirmation of an earlier attempt.
+    pub fn redelivery_suppressed(&self, source: &SourceMetrics, action_index: Option<usize>) {
+        self.pair(source, action_index).suppressed.inc();
+    }
+
+    /// Notes how long a delivery's events took to be confirmed.
+    pub fn confirmation_took(&self, duration: Duration) {
+        self.deliveries.confirm_duration.observe(duration.as_secs_f64());
+    }
+
+    /// Returns the counts from which the health of the producer follows.
+    pub fn delivery_counts(&self) -> DeliveryCounts {
+        DeliveryCounts {
+            confirmed: self.deliveries.confirm_duration.get_sample_count(),
+            timed_out: self.deliveries.delivery_duration[Outcome::Timeout as usize].get_sample_count(),
+        }
+    }
+}
+
+/// Deliveries since the start, by the result of their events.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeliveryCounts {
+    /// Confirmed by the broker.
+    pub confirmed: u64,
+    /// Answered without a confirmation, which did not arrive in time.
+    pub timed_out: u64,
+}
 
 /// The series of one source.
 #[derive(Debug)]
 pub struct SourceMetrics {
-    pub(super) name: String,
-    pub(super) actions: Vec<(String, OnceLock<PairMetrics>)>,
-    pub(super) unknown: (String, OnceLock<PairMetrics>),
-    pub(super) matches: [IntCounter; 2],
-    pub(super) warnings: [IntCounter; 2],
-    pub(super) quarantined: [IntCounter; QuarantineReason::ALL.len()],
+    name: String,
+    actions: Vec<(String, OnceLock<PairMetrics>)>,
+    unknown: (String, OnceLock<PairMetrics>),
+    matches: [IntCounter; 2],
+    warnings: [IntCounter; 2],
+    quarantined: [IntCounter; QuarantineReason::ALL.len()],
 }
 
 impl SourceMetrics {
@@ -46,21 +206,22 @@ impl SourceMetrics {
 #[derive(Debug)]
 pub struct PairMetrics {
     /// Deliveries by outcome; `None` for an outcome that is listed once it has occurred.
-    pub(super) listed: [Option<IntCounter>; Outcome::ALL.len()],
-    pub(super) events_confirmed: IntCounter,
+    listed: [Option<IntCounter>; Outcome::ALL.len()],
+    events_confirmed: IntCounter,
     /// Exported from the first delivery on although it is rare: Prometheus has no rate of a series that begins with 1.
-    pub(super) suppressed: IntCounter,
-    pub(super) last_confirmed: OnceLock<Gauge>,
+    suppressed: IntCounter,
+    last_confirmed: OnceLock<Gauge>,
 }
 
 impl PairMetrics {
     pub(super) fn new(metrics: &Metrics, source: &str, action: &str) -> Self {
-        let counter =
-            |outcome: Outcome| metrics.deliveries.with_label_values(&[source, action, outcome.label()]);
+        let counter = |outcome: Outcome| {
+            metrics.deliveries.by_outcome.with_label_values(&[source, action, outcome.label()])
+        };
         Self {
             listed: Outcome::ALL.map(|outcome| is_listed(outcome, source, action).then(|| counter(outcome))),
-            events_confirmed: metrics.events_confirmed.with_label_values(&[source, action]),
-            suppressed: metrics.redeliveries_suppressed.with_label_values(&[source, action]),
+            events_confirmed: metrics.deliveries.events_confirmed.with_label_values(&[source, action]),
+            suppressed: metrics.deliveries.redeliveries_suppressed.with_label_values(&[source, action]),
             last_confirmed: OnceLock::new(),
         }
     }
@@ -97,10 +258,7 @@ fn is_listed(outcome: Outcome, source: &str, action: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::action::Actions;
 
     /// The outcomes of a source and action that a scrape has.
     fn exported(metrics: &Metrics, source: &str, action: &str) -> Vec<String> {
