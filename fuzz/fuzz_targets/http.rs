@@ -8,5 +8,7 @@
 mod body;
 #[path = "../../tests/invariants/http.rs"]
 mod http;
+#[path = "../../tests/invariants/request.rs"]
+mod request;
 
-libfuzzer_sys::fuzz_target!(|pieces: http::Pieces| http::nothing_but_signed_records_reaches_a_topic(&pieces));
+libfuzzer_sys::fuzz_target!(|pieces: request::Pieces| http::nothing_but_signed_records_reaches_a_topic(&pieces));

@@ -163,13 +163,7 @@ impl Scene {
                 let delay = Duration::from_millis(self.chance.u64(20..400));
                 self.network(&[0, 1, 2], |proxy| proxy.slow(delay), self.confirm_timeout);
             }
-            Fault::RollingRestart => {
-                for broker in 0..BROKERS {
-                    self.cluster.shut_down(broker);
-                    self.cluster.start_again(&[broker])?;
-                    self.wait_for("all replicas are in sync", Self::in_sync)?;
-                }
-            }
+            Fault::RollingRestart => self.restart_each_broker()?,
             Fault::TopicMadeAgain => {
                 let topic = self.topic(ASIDE);
                 self.client.delete_topic(&topic);
@@ -192,15 +186,7 @@ impl Scene {
                 pause(time);
                 self.cluster.start_again(&[leader])?;
             }
-            Fault::LogBlocked => {
-                self.bridge.log().block();
-                let leader = self.a_leader();
-                self.down(&[leader], time)?;
-                if self.chance.bool() {
-                    self.bridge.restart(); // its end must not wait for the log
-                }
-                self.bridge.log().go_on();
-            }
+            Fault::LogBlocked => self.block_log(time)?,
             Fault::LogFails => {
                 self.bridge.log().hang_up();
                 let leader = self.a_leader();
@@ -208,6 +194,26 @@ impl Scene {
                 self.bridge.restart(); // a closed pipe stays closed
             }
         }
+        Ok(())
+    }
+
+    fn restart_each_broker(&mut self) -> Result<(), String> {
+        for broker in 0..BROKERS {
+            self.cluster.shut_down(broker);
+            self.cluster.start_again(&[broker])?;
+            self.wait_for("all replicas are in sync", Self::in_sync)?;
+        }
+        Ok(())
+    }
+
+    fn block_log(&mut self, time: Duration) -> Result<(), String> {
+        self.bridge.log().block();
+        let leader = self.a_leader();
+        self.down(&[leader], time)?;
+        if self.chance.bool() {
+            self.bridge.restart(); // its end must not wait for the log
+        }
+        self.bridge.log().go_on();
         Ok(())
     }
 

@@ -8,5 +8,6 @@ mod config;
 mod decode;
 mod fold;
 mod http;
+mod request;
 mod route;
 mod topic;

@@ -27,6 +27,31 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         .await;
     assert_eq!(reply.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     let text = String::from_utf8(reply.body).expect("text");
+    has_every_metric(&text);
+    for (series, value) in [
+        (r#"deliveries_total{action="BookingCreate",outcome="confirmed",source="default"}"#, 1.0),
+        (r#"deliveries_total{action="BookingCreate",outcome="quarantined",source="default"}"#, 1.0),
+        (r#"deliveries_total{action="BookingCreate",outcome="missing_signature",source="default"}"#, 1.0),
+        (r#"deliveries_total{action="BookingCreate",outcome="confirmed",source="warns"}"#, 1.0),
+        (r#"events_confirmed_total{action="BookingCreate",source="default"}"#, 2.0),
+        (r#"quarantined_total{reason="not_json",source="default"}"#, 1.0),
+        (r#"delivery_duration_seconds_count{outcome="confirmed"}"#, 2.0),
+        ("confirm_duration_seconds_count", 3.0),
+        ("ready", 1.0),
+        ("in_flight_deliveries_limit", 4096.0),
+        ("in_flight_bytes_limit", 33_554_432.0),
+        ("redelivery_bytes_limit", 2048.0),
+        ("producer_queue_messages_limit", f64::INFINITY), // librdkafka takes 0 for no limit
+        ("producer_queue_bytes_limit", 51_200_000.0),
+        ("confirm_timeout_seconds", 10.0),
+    ] {
+        assert_eq!(bridge.metric(&format!("nexudus_bridge_{series}")).await, value, "{series}");
+    }
+    promtool(&text);
+}
+
+/// Asserts the type and the help text of each metric.
+fn has_every_metric(text: &str) {
     for (name, kind) in [
         ("deliveries_total", "counter"),
         ("events_confirmed_total", "counter"),
@@ -57,26 +82,6 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         assert!(text.contains(&format!("# HELP nexudus_bridge_{name} ")), "{name}");
     }
     assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"));
-    for (series, value) in [
-        (r#"deliveries_total{action="BookingCreate",outcome="confirmed",source="default"}"#, 1.0),
-        (r#"deliveries_total{action="BookingCreate",outcome="quarantined",source="default"}"#, 1.0),
-        (r#"deliveries_total{action="BookingCreate",outcome="missing_signature",source="default"}"#, 1.0),
-        (r#"deliveries_total{action="BookingCreate",outcome="confirmed",source="warns"}"#, 1.0),
-        (r#"events_confirmed_total{action="BookingCreate",source="default"}"#, 2.0),
-        (r#"quarantined_total{reason="not_json",source="default"}"#, 1.0),
-        (r#"delivery_duration_seconds_count{outcome="confirmed"}"#, 2.0),
-        ("confirm_duration_seconds_count", 3.0),
-        ("ready", 1.0),
-        ("in_flight_deliveries_limit", 4096.0),
-        ("in_flight_bytes_limit", 33_554_432.0),
-        ("redelivery_bytes_limit", 2048.0),
-        ("producer_queue_messages_limit", f64::INFINITY), // librdkafka takes 0 for no limit
-        ("producer_queue_bytes_limit", 51_200_000.0),
-        ("confirm_timeout_seconds", 10.0),
-    ] {
-        assert_eq!(bridge.metric(&format!("nexudus_bridge_{series}")).await, value, "{series}");
-    }
-    promtool(&text);
 }
 
 /// Prometheus's own judgement of the names, types and help texts.

@@ -2,6 +2,7 @@
 //! enables them again, and `catch-up` publishes the events that were lost.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -10,7 +11,7 @@ use nexudus_double::{Limits, Nexudus, Options, demo};
 use serde_json::Value;
 
 use crate::support::bridge::{PATIENCE, SECRET};
-use crate::support::kafka::{OwnBroker, free_port, pause};
+use crate::support::kafka::{Client, OwnBroker, free_port, pause};
 use crate::support::program::{Running, err, field, out, program};
 use crate::support::say;
 
@@ -54,24 +55,23 @@ fn wait_until(what: &str, within: Duration, condition: impl Fn() -> bool) {
     }
 }
 
-#[test]
-fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its_topic() {
-    let broker = OwnBroker::start();
+/// Nexudus two days ago, so that 30 hours later is not in the future. Its records are old.
+fn start_nexudus() -> Nexudus {
     let retry = Retry { limit: 10, shortest: Duration::from_millis(50), longest: Duration::from_millis(200) };
     let nexudus =
         Nexudus::start(Options { limits: Limits::NONE, retry, ..Options::default() }).expect("free ports");
     nexudus.populate(Some(SECRET));
-    // The story begins two days ago, so that 30 hours later is not in the future.
     nexudus.shift_clock(SignedDuration::from_hours(-48));
-    // What was there before is old.
     for entity in nexudus_bridge::catch_up::entities::all().map(|entity| entity.name) {
         for id in nexudus.ids(entity) {
             let long_ago = "\"2025-01-02T03:04:05Z\"";
             nexudus.change(entity, id, &[("CreatedOn", long_ago), ("UpdatedOn", long_ago)]).expect("there");
         }
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("bridge.toml");
+    nexudus
+}
+
+fn write_settings(file: &Path, broker: &OwnBroker, nexudus: &Nexudus) {
     let ingress = format!("127.0.0.1:{}", free_port());
     let settings = format!(
         "[ingress]\nlisten = {ingress:?}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -85,19 +85,29 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
         demo::EMAIL,
         demo::PASSWORD,
     );
-    std::fs::write(&file, settings).expect("written");
-    let command = |arguments: &[&str]| {
-        let mut program = program();
-        // The bridge is to refuse soon; a command on a busy machine may take its time.
-        program.env("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", "30s");
-        let output = program.args(arguments).arg("--config").arg(&file).output().expect("it runs");
-        assert!(output.status.success(), "{arguments:?}: {}{}", out(&output), err(&output));
-        out(&output)
-    };
+    std::fs::write(file, settings).expect("written");
+}
 
+/// Runs a command of the program and returns its output.
+fn command(file: &Path, arguments: &[&str]) -> String {
+    let mut program = program();
+    // The bridge is to refuse soon; a command on a busy machine may take its time.
+    program.env("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", "30s");
+    let output = program.args(arguments).arg("--config").arg(file).output().expect("it runs");
+    assert!(output.status.success(), "{arguments:?}: {}{}", out(&output), err(&output));
+    out(&output)
+}
+
+#[test]
+fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its_topic() {
+    let broker = OwnBroker::start();
+    let nexudus = start_nexudus();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("bridge.toml");
+    write_settings(&file, &broker, &nexudus);
     let bridge = Running::serve(&file);
     bridge.line_with("topics were created");
-    let applied = command(&["webhooks", "apply"]);
+    let applied = command(&file, &["webhooks", "apply"]);
     assert!(applied.contains("Applied: 89 created, 0 changed, 0 failed."), "{applied}");
 
     // An ordinary day.
@@ -111,28 +121,9 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     // Kafka dies. Ten failures later Nexudus has disabled the webhooks of these events.
     nexudus.shift_clock(SignedDuration::from_hours(1));
     broker.kill();
-    let (died, outage) = (Instant::now(), nexudus.now());
-    // Created and delivered before the outage, updated in it.
-    life.update("BookingUpdate", "Booking", delivered, "updated in the outage");
-    let lost = life.create("BookingCreate", "Booking");
-    life.update("TeamUpdated", "Team", nexudus.ids("Team")[0], "renamed");
-    let visitor = life.create("VisitorRegistered", "Visitor");
-    let off =
-        |action: i64| nexudus.webhooks().iter().any(|webhook| webhook.action == action && !webhook.active);
-    wait_until("webhooks are switched off", Duration::from_secs(120), || {
-        off(6) && off(7) && off(58) && off(42)
-    });
-    say(&format!("{:?} after Kafka's end Nexudus has disabled four webhooks", died.elapsed()));
-    nexudus.shift_clock(SignedDuration::from_hours(30));
-    say("30 hours pass by Nexudus's clock");
-    // Nexudus does not try to deliver these.
-    let silent = life.create("BookingCreate", "Booking");
-    nexudus.delete("Booking", booking).expect("there");
-    wait_until("the deletion is given up", Duration::from_secs(120), || off(8));
-    let checkin = nexudus.record("Visitor", visitor).expect("there").to_json();
-    nexudus.happened("VisitorNotification", LOCATION, checkin).expect("known");
-    wait_until("so is the signal", Duration::from_secs(120), || off(38) && nexudus.pending() == 0);
-    let status = command(&["webhooks", "status"]);
+    let outage = nexudus.now();
+    let Lost { booking: lost, silent } = live_through_outage(&mut life, booking, delivered);
+    let status = command(&file, &["webhooks", "status"]);
     assert!(status.contains("83 ok, 6 disabled; 0 of others."), "{status}");
 
     // Kafka returns, and so does everything else by itself.
@@ -147,36 +138,9 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     life.update("BookingUpdate", "Booking", lost, "after the outage");
     wait_until("new events are delivered", PATIENCE, || nexudus.pending() == 0);
 
-    // The lost events are read back. `last-trigger` would miss the update of the first hour: BookingUpdate's webhook has
-    // delivered an event since, and the outage is longer than the overlap.
-    let since = outage.to_string();
-    let dry: Value = serde_json::from_str(&command(&["catch-up", "--since", &since, "--dry-run", "--json"]))
-        .expect("JSON");
-    let told = command(&["catch-up", "--since", &since]);
-    say(&format!("$ nexudus-bridge catch-up --since {since}\n{told}"));
-    let published = |action: &str| {
-        let rows = dry["published"].as_array().expect("a list");
-        rows.iter().find(|row| row["action"] == action).and_then(|row| row["events"].as_u64()).unwrap_or(0)
-    };
-    let counts = ["BookingCreate", "BookingUpdate", "TeamUpdated", "VisitorRegistered"].map(published);
-    // The first booking was deleted, and the second was created before the outage.
-    assert_eq!((counts, dry["published"].as_array().map(Vec::len)), ([2, 2, 1, 1], Some(4)), "{dry}");
-    let unreadable: Vec<&str> =
-        dry["unreadable"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    for action in ["BookingDelete", "VisitorNotification", "CoworkerCheckin"] {
-        assert!(unreadable.contains(&action), "{action} is named: {unreadable:?}");
-    }
-
+    read_back(&file, &outage.to_string());
     let topics = broker.client();
-    for (action, versions) in &life.happened {
-        let messages = topics.read_to_end(&format!("nexudus.{action}"));
-        for (entity, id, record) in versions {
-            // What was changed again since is read back as it is now.
-            let now = nexudus.record(entity, *id).map(|record| record.to_json());
-            let whole = |value: &[u8]| value == record || now.as_deref() == Some(value);
-            assert!(messages.iter().any(|message| whole(&message.value)), "{action} {id} is on its topic");
-        }
-    }
+    every_record_is_on_its_topic(&life, &topics);
     let marked = |action: &str, id: i64| {
         let messages = topics.read_to_end(&format!("nexudus.{action}"));
         let of_record =
@@ -190,4 +154,68 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     bridge.signal("TERM");
     let (status, log) = bridge.ended(PATIENCE);
     assert!(status.success(), "{log}");
+}
+
+/// Bookings that were created in the outage.
+struct Lost {
+    booking: i64,
+    /// Created after Nexudus had disabled the webhook.
+    silent: i64,
+}
+
+/// Changes records until Nexudus has disabled six webhooks. `booking` is deleted, `delivered` updated.
+fn live_through_outage(life: &mut Life<'_>, booking: i64, delivered: i64) -> Lost {
+    let (nexudus, died) = (life.nexudus, Instant::now());
+    let within = Duration::from_secs(120);
+    let off =
+        |action: i64| nexudus.webhooks().iter().any(|webhook| webhook.action == action && !webhook.active);
+    life.update("BookingUpdate", "Booking", delivered, "updated in the outage");
+    let lost = life.create("BookingCreate", "Booking");
+    life.update("TeamUpdated", "Team", nexudus.ids("Team")[0], "renamed");
+    let visitor = life.create("VisitorRegistered", "Visitor");
+    wait_until("webhooks are switched off", within, || [6, 7, 58, 42].into_iter().all(off));
+    say(&format!("{:?} after Kafka's end Nexudus has disabled four webhooks", died.elapsed()));
+    nexudus.shift_clock(SignedDuration::from_hours(30));
+    say("30 hours pass by Nexudus's clock");
+    // Nexudus does not try to deliver these.
+    let silent = life.create("BookingCreate", "Booking");
+    nexudus.delete("Booking", booking).expect("there");
+    wait_until("the deletion is given up", within, || off(8));
+    let checkin = nexudus.record("Visitor", visitor).expect("there").to_json();
+    nexudus.happened("VisitorNotification", LOCATION, checkin).expect("known");
+    wait_until("so is the signal", within, || off(38) && nexudus.pending() == 0);
+    Lost { booking: lost, silent }
+}
+
+/// Reads the lost events back. `last-trigger` would miss the update of the first hour: the webhook of `BookingUpdate` has
+/// delivered an event since, and the outage is longer than the overlap.
+fn read_back(file: &Path, since: &str) {
+    let dry = command(file, &["catch-up", "--since", since, "--dry-run", "--json"]);
+    let dry: Value = serde_json::from_str(&dry).expect("JSON");
+    let printed = command(file, &["catch-up", "--since", since]);
+    say(&format!("$ nexudus-bridge catch-up --since {since}\n{printed}"));
+    let published = |action: &str| {
+        let rows = dry["published"].as_array().expect("a list");
+        rows.iter().find(|row| row["action"] == action).and_then(|row| row["events"].as_u64()).unwrap_or(0)
+    };
+    let counts = ["BookingCreate", "BookingUpdate", "TeamUpdated", "VisitorRegistered"].map(published);
+    // The first booking was deleted, and the second was created before the outage.
+    assert_eq!((counts, dry["published"].as_array().map(Vec::len)), ([2, 2, 1, 1], Some(4)), "{dry}");
+    let unreadable: Vec<&str> =
+        dry["unreadable"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    for action in ["BookingDelete", "VisitorNotification", "CoworkerCheckin"] {
+        assert!(unreadable.contains(&action), "{action} is named: {unreadable:?}");
+    }
+}
+
+fn every_record_is_on_its_topic(life: &Life<'_>, topics: &Client) {
+    for (action, versions) in &life.happened {
+        let messages = topics.read_to_end(&format!("nexudus.{action}"));
+        for (entity, id, record) in versions {
+            // A record that was changed again since is read back as it is now.
+            let now = life.nexudus.record(entity, *id).map(|record| record.to_json());
+            let whole = |value: &[u8]| value == record || now.as_deref() == Some(value);
+            assert!(messages.iter().any(|message| whole(&message.value)), "{action} {id} is on its topic");
+        }
+    }
 }

@@ -3,12 +3,10 @@
 use std::process::{Command, Output};
 
 use nexudus_bridge::kafka::embedded::RDKafkaRespErr;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::bridge::{PATIENCE, TestBridge, sign};
+use crate::support::bridge::{TestBridge, sign};
 use crate::support::kafka::{Client, Consumed, Pattern, Resource, free_port, plain, secured, unique};
-use crate::support::program::{Running, err, out, program};
+use crate::support::program::{err, out, program};
 
 /// Two bookings: escapes, spaces, zeros and non-ASCII text that must stay as they are.
 const BODY: &str =
@@ -50,6 +48,61 @@ fn lasting_headers(message: &Consumed) -> Vec<(String, Vec<u8>)> {
     lasting
 }
 
+/// `list` prints both messages, and filters them.
+fn lists(bridge: &TestBridge, slip: &String, garbage: &String) {
+    let table = ends(&quarantine(bridge, &["list"]), 0);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["RECEIVED", "SOURCE", "ACTION", "REASON", "BYTES", "PLACE"]);
+    let bytes = BODY.len().to_string();
+    assert_eq!(lines[1][1..], ["default", "BokingCreate", "unknown_action", &bytes, slip]);
+    assert_eq!(lines[2][1..], ["default", "BookingCreate", "not_json", "13", garbage]);
+    for (filters, places) in [
+        (&["--reason", "not_json"][..], vec![garbage]),
+        (&["--action", "bok*"], vec![slip]),
+        (&["--since", "1h", "--source", "default"], vec![slip, garbage]),
+        (&["--limit", "1"], vec![garbage]),
+        (&["--until", "2020-01-01"], vec![]),
+    ] {
+        let json = ends(&quarantine(bridge, &[&["list", "--json"], filters].concat()), 0);
+        let objects = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let mut listed: Vec<String> =
+            objects.map(|object| object["place"].as_str().expect("a place").to_owned()).collect();
+        let mut places: Vec<String> = places.into_iter().cloned().collect();
+        listed.sort();
+        places.sort();
+        assert_eq!(listed, places, "{filters:?}");
+    }
+}
+
+/// `show` prints a message without control characters, or its bytes.
+fn shows(bridge: &TestBridge, slip: &str, garbage: &str, trace: &str) {
+    let shown = ends(&quarantine(bridge, &["show", slip]), 0);
+    assert!(shown.ends_with(&format!("\n\n{BODY}\n")), "{shown}");
+    assert!(shown.contains("quarantine-reason") && shown.contains(trace), "{shown}");
+    assert_eq!(quarantine(bridge, &["show", "--raw", garbage]).stdout, b"\x1b[2Jnot json\x07");
+    let shown = ends(&quarantine(bridge, &["show", garbage]), 0);
+    assert!(!shown.contains('\u{1b}') && shown.contains("[2Jnot json"), "{shown:?}");
+    for (nowhere, said) in [("0@999", "no message at 0@999"), ("9@0", "no partition 9, it has 0 to 2")] {
+        let missing = quarantine(bridge, &["show", nowhere]);
+        ends(&missing, 1);
+        assert!(err(&missing).contains(said), "{}", err(&missing));
+    }
+}
+
+fn refuses_a_wrong_replay(bridge: &TestBridge) {
+    for (wrong, said) in [
+        (&["--as", "BookingCreate"][..], "--action"),
+        (&["--action", "BokingCreate", "--as", "BokingCreate"], "did you mean BookingCreate?"),
+        (&["--since", "yesterday"], "2026-01-02T03:04:05Z"),
+        (&["0@x"], "PARTITION@OFFSET"),
+        (&["--reason", "not_jsn"], "not_json"),
+    ] {
+        let refused = quarantine(bridge, &[&["replay"], wrong].concat());
+        ends(&refused, 2);
+        assert!(err(&refused).contains(said), "{wrong:?}: {}", err(&refused));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_byte_for_byte() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
@@ -65,52 +118,9 @@ async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_b
     };
     let (slip, garbage) = (place("unknown_action"), place("not_json"));
 
-    let table = ends(&quarantine(&bridge, &["list"]), 0);
-    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["RECEIVED", "SOURCE", "ACTION", "REASON", "BYTES", "PLACE"]);
-    let bytes = BODY.len().to_string();
-    assert_eq!(lines[1][1..], ["default", "BokingCreate", "unknown_action", &bytes, &slip]);
-    assert_eq!(lines[2][1..], ["default", "BookingCreate", "not_json", "13", &garbage]);
-    for (filters, places) in [
-        (&["--reason", "not_json"][..], vec![&garbage]),
-        (&["--action", "bok*"], vec![&slip]),
-        (&["--since", "1h", "--source", "default"], vec![&slip, &garbage]),
-        (&["--limit", "1"], vec![&garbage]),
-        (&["--until", "2020-01-01"], vec![]),
-    ] {
-        let json = ends(&quarantine(&bridge, &[&["list", "--json"], filters].concat()), 0);
-        let objects = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
-        let mut listed: Vec<String> =
-            objects.map(|object| object["place"].as_str().expect("a place").to_owned()).collect();
-        let mut places: Vec<String> = places.into_iter().cloned().collect();
-        listed.sort();
-        places.sort();
-        assert_eq!(listed, places, "{filters:?}");
-    }
-
-    let shown = ends(&quarantine(&bridge, &["show", &slip]), 0);
-    assert!(shown.ends_with(&format!("\n\n{BODY}\n")), "{shown}");
-    assert!(shown.contains("quarantine-reason") && shown.contains(trace), "{shown}");
-    assert_eq!(quarantine(&bridge, &["show", "--raw", &garbage]).stdout, b"\x1b[2Jnot json\x07");
-    let shown = ends(&quarantine(&bridge, &["show", &garbage]), 0);
-    assert!(!shown.contains('\u{1b}') && shown.contains("[2Jnot json"), "{shown:?}");
-    for (nowhere, said) in [("0@999", "no message at 0@999"), ("9@0", "no partition 9, it has 0 to 2")] {
-        let missing = quarantine(&bridge, &["show", nowhere]);
-        ends(&missing, 1);
-        assert!(err(&missing).contains(said), "{}", err(&missing));
-    }
-
-    for (wrong, said) in [
-        (&["--as", "BookingCreate"][..], "--action"),
-        (&["--action", "BokingCreate", "--as", "BokingCreate"], "did you mean BookingCreate?"),
-        (&["--since", "yesterday"], "2026-01-02T03:04:05Z"),
-        (&["0@x"], "PARTITION@OFFSET"),
-        (&["--reason", "not_jsn"], "not_json"),
-    ] {
-        let refused = quarantine(&bridge, &[&["replay"], wrong].concat());
-        ends(&refused, 2);
-        assert!(err(&refused).contains(said), "{wrong:?}: {}", err(&refused));
-    }
+    lists(&bridge, &slip, &garbage);
+    shows(&bridge, &slip, &garbage, trace);
+    refuses_a_wrong_replay(&bridge);
     let corrected = ["replay", "--action", "bokingcreate", "--as", "bookingcreate"];
     let dry = quarantine(&bridge, &[&corrected[..], &["--dry-run"]].concat());
     assert!(err(&dry).contains("no earlier run is remembered"), "{}", err(&dry));
@@ -219,95 +229,6 @@ async fn a_topic_that_refuses_three_events_in_a_row_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
-    let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
-    for topic in ["quarantine", "NewThing"] {
-        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]); // none for Stuck: known as such after five seconds
-    }
-    let bridge = TestBridge::on(plain().bootstrap(), kafka, prefix.clone(), &[]).await;
-    for (number, action) in ["NewThing", "NewThing", "Stuck", "NewThing", "NewThing"].iter().enumerate() {
-        bridge.deliver(action, format!(r#"{{"Id":{number}}}"#)).await.events("quarantined");
-    }
-    let replay =
-        |arguments: &[&str]| command(plain().bootstrap(), &prefix, &[&["replay"], arguments].concat());
-    let killed = Running::start(&mut replay(&[]));
-    killed.line_with("replayed  0@1");
-    killed.signal("KILL");
-    killed.ended(PATIENCE);
-    let second = ends(&replay(&[]).output().expect("it runs"), 1);
-    assert!(
-        second.contains("2 replayed (2 events), 0 skipped, 1 failed, 2 replayed by earlier runs"),
-        "{second}"
-    );
-    let values = |expected| -> Vec<String> {
-        let messages = bridge.topic("NewThing", expected).into_iter();
-        messages.map(|message| String::from_utf8(message.value).expect("text")).collect()
-    };
-    assert_eq!(values(4), [r#"{"Id":0}"#, r#"{"Id":1}"#, r#"{"Id":3}"#, r#"{"Id":4}"#]);
-
-    let interrupted = Running::start(&mut replay(&["--again"]));
-    interrupted.line_with("replayed  0@1");
-    interrupted.signal("INT");
-    let (status, said) = interrupted.ended(PATIENCE);
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("interrupted") && said.contains("2 replayed (2 events), 0 skipped, 1 failed"),
-        "{said}"
-    );
-    assert_eq!(values(6)[4..], [r#"{"Id":0}"#, r#"{"Id":1}"#]);
-    assert!(!bridge.kafka().topics().contains(&format!("{prefix}Stuck")));
-}
-
-/// Commits that everything in these ranges was replayed, as an earlier run would have.
-fn commit_progress(topic: &str, metadata: &str) {
-    let mut config = plain().client().config().clone();
-    config.set("group.id", "nexudus-bridge-quarantine-replay");
-    let consumer: BaseConsumer = config.create().expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(0)).expect("valid");
-    list.find_partition(topic, 0).expect("just added").set_metadata(metadata);
-    consumer.commit(&list, CommitMode::Sync).expect("committed");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_warns_before_kafka_can_remember_no_more_gaps_and_says_what_it_forgot() {
-    let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
-    for topic in ["quarantine", "NewThing"] {
-        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]);
-    }
-    let bridge = TestBridge::on(plain().bootstrap(), kafka, prefix.clone(), &[]).await;
-    for body in ["no JSON", r#"{"Id":1}"#, r#"{"Id":2}"#] {
-        bridge.deliver("NewThing", body).await.events("quarantined");
-    }
-    let replay = |place: &str| {
-        let mut command = command(plain().bootstrap(), &prefix, &["replay", "--again", place]);
-        let output = command.output().expect("it runs");
-        assert!(ends(&output, 0).contains("1 replayed"), "{}", out(&output));
-        err(&output)
-    };
-    let gaps = |count: i64| {
-        let offsets: Vec<String> = (0..count).map(|n| (1_000_001 + 2 * n).to_string()).collect();
-        offsets.join(",")
-    };
-    assert_eq!(replay("0@1"), "", "there is room");
-    // 8 bytes a gap: over 90 % of the 4,000 bytes.
-    commit_progress(&format!("{prefix}quarantine"), &gaps(460));
-    let said = replay("0@1");
-    assert!(
-        said.contains("warning: partition 0 has 461 gaps between replayed messages, nearly as many as"),
-        "{said}"
-    );
-    assert!(!said.contains("cannot be remembered"), "{said}");
-    commit_progress(&format!("{prefix}quarantine"), &gaps(500));
-    let said = replay("0@2");
-    assert!(
-        said.contains("note: 1 replayed message cannot be remembered, as there are too many gaps"),
-        "{said}"
-    );
-    assert!(said.contains("the next run replays what it chooses of them again, with the same ids"), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_topic_refused_for_good_is_replayed_once_it_takes_it() {
     let bridge = TestBridge::on_apache(&[], &[]).await;
     let topic = bridge.name_of("BookingCreate");
@@ -398,6 +319,8 @@ async fn a_cluster_that_confirms_nothing_ends_the_replay_early_and_all_is_left_f
         assert_eq!(bridge.topic(action, events).len(), events);
     }
 }
+
+mod progress;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_right_on_the_group_is_named_before_anything_is_published() {

@@ -126,25 +126,7 @@ fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
     }
     for restart in [Restart::InOrder, Restart::Killed] {
         for replica in &mut replicas {
-            let (failed, passed_on) = (failed(&stage), nginx.passed_on());
-            stage.fault_begins(restart.name(), false);
-            happen(restart, replica);
-            pause(CALM);
-            stage.fault_is_over();
-            let (failed, passed_on) = (self::failed(&stage) - failed, nginx.passed_on() - passed_on);
-            let name = restart.name();
-            say(&format!(
-                "replicas: {name}: {failed} attempts failed, {passed_on} went to the other replica"
-            ));
-            if replica.version() != env!("CARGO_PKG_VERSION") {
-                broken.push(format!("{name}: it came back as version {}", replica.version()));
-            }
-            if restart == Restart::InOrder && failed > 0 {
-                broken.push(format!("{name}: {failed} attempts failed"));
-            }
-            if passed_on == 0 {
-                broken.push(format!("{name}: nginx had nothing to do, so nothing was proved"));
-            }
+            broken.extend(outlive(restart, replica, &nginx, &stage));
         }
     }
     stage.end();
@@ -169,6 +151,29 @@ fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
         broken.push(format!("{} deliveries were given up", report.seen.given_up));
     }
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
+}
+
+/// Restarts one replica under load; returns broken promises.
+fn outlive(restart: Restart, replica: &mut Replica, nginx: &Nginx, stage: &Stage) -> Vec<String> {
+    let mut broken = Vec::new();
+    let (failed_before, passed_on_before) = (failed(stage), nginx.passed_on());
+    stage.fault_begins(restart.name(), false);
+    happen(restart, replica);
+    pause(CALM);
+    stage.fault_is_over();
+    let (failed, passed_on) = (failed(stage) - failed_before, nginx.passed_on() - passed_on_before);
+    let name = restart.name();
+    say(&format!("replicas: {name}: {failed} attempts failed, {passed_on} went to the other replica"));
+    if replica.version() != env!("CARGO_PKG_VERSION") {
+        broken.push(format!("{name}: it came back as version {}", replica.version()));
+    }
+    if restart == Restart::InOrder && failed > 0 {
+        broken.push(format!("{name}: {failed} attempts failed"));
+    }
+    if passed_on == 0 {
+        broken.push(format!("{name}: nginx had nothing to do, so nothing was proved"));
+    }
+    broken
 }
 
 /// Each replica's share of the deliveries while both are there.

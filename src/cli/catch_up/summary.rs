@@ -38,37 +38,9 @@ pub(super) fn complain(summary: &Summary, command: impl FnOnce(&[String]) -> Str
 /// # Errors
 /// Standard output cannot be written.
 pub(super) fn print(out: &mut Output, summary: &Summary) -> io::Result<()> {
-    let Summary {
-        run_id,
-        dry_run,
-        published,
-        uncovered,
-        unplaced,
-        elsewhere,
-        outside,
-        gone,
-        failed,
-        unreadable,
-        unknown_since,
-        ..
-    } = summary;
-    if !published.is_empty() {
-        let mut table = Table::new(["SOURCE", "ACTION", "EVENTS"]);
-        table.align_right(2);
-        for Published { source, action, events } in published {
-            table.row([source.clone(), action.clone(), grouped(*events as u64)]);
-        }
-        writeln!(out, "{table}")?;
-    }
-    let total: usize = published.iter().map(|published| published.events).sum();
-    let verb = if *dry_run { "Would publish" } else { "Published" };
-    let events = if total == 1 { "event" } else { "events" };
-    let mark = if *dry_run { String::new() } else { format!(", marked ce_nexuduscatchup: {run_id}") };
-    let line = format!("{verb} {} {events}{mark}", grouped(total as u64));
-    writeln!(out, "{}", styled(if *dry_run { HEADING } else { ADDED }, line))?;
-    if total > 0 && !*dry_run {
-        writeln!(out, "Running it again publishes the same events again, with the same ids")?;
-    }
+    let Summary { uncovered, unplaced, elsewhere, outside, gone, failed, unreadable, unknown_since, .. } =
+        summary;
+    print_published(out, summary)?;
     for (what, kinds) in [
         ("changed, but no source wants the action for that change", uncovered),
         ("have no location that can be read", unplaced),
@@ -111,6 +83,28 @@ pub(super) fn print(out: &mut Output, summary: &Summary) -> io::Result<()> {
             out,
             "Not readable: {count} wanted actions for deletions, signals and transitions: {names}"
         )?;
+    }
+    Ok(())
+}
+
+fn print_published(out: &mut Output, summary: &Summary) -> io::Result<()> {
+    let Summary { run_id, dry_run, published, .. } = summary;
+    if !published.is_empty() {
+        let mut table = Table::new(["SOURCE", "ACTION", "EVENTS"]);
+        table.align_right(2);
+        for Published { source, action, events } in published {
+            table.row([source.clone(), action.clone(), grouped(*events as u64)]);
+        }
+        writeln!(out, "{table}")?;
+    }
+    let total: usize = published.iter().map(|published| published.events).sum();
+    let verb = if *dry_run { "Would publish" } else { "Published" };
+    let events = if total == 1 { "event" } else { "events" };
+    let mark = if *dry_run { String::new() } else { format!(", marked ce_nexuduscatchup: {run_id}") };
+    let line = format!("{verb} {} {events}{mark}", grouped(total as u64));
+    writeln!(out, "{}", styled(if *dry_run { HEADING } else { ADDED }, line))?;
+    if total > 0 && !*dry_run {
+        writeln!(out, "Running it again publishes the same events again, with the same ids")?;
     }
     Ok(())
 }

@@ -1,0 +1,98 @@
+//! The progress of replays: an interrupted one is continued, and Kafka remembers a bounded number of gaps.
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{command, ends};
+use crate::support::bridge::{PATIENCE, TestBridge};
+use crate::support::kafka::{plain, unique};
+use crate::support::program::{Running, err, out};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
+    let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
+    for topic in ["quarantine", "NewThing"] {
+        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]); // none for Stuck: known as such after five seconds
+    }
+    let bridge = TestBridge::on(plain().bootstrap(), kafka, prefix.clone(), &[]).await;
+    for (number, action) in ["NewThing", "NewThing", "Stuck", "NewThing", "NewThing"].iter().enumerate() {
+        bridge.deliver(action, format!(r#"{{"Id":{number}}}"#)).await.events("quarantined");
+    }
+    let replay =
+        |arguments: &[&str]| command(plain().bootstrap(), &prefix, &[&["replay"], arguments].concat());
+    let killed = Running::start(&mut replay(&[]));
+    killed.line_with("replayed  0@1");
+    killed.signal("KILL");
+    killed.ended(PATIENCE);
+    let second = ends(&replay(&[]).output().expect("it runs"), 1);
+    assert!(
+        second.contains("2 replayed (2 events), 0 skipped, 1 failed, 2 replayed by earlier runs"),
+        "{second}"
+    );
+    let values = |expected| -> Vec<String> {
+        let messages = bridge.topic("NewThing", expected).into_iter();
+        messages.map(|message| String::from_utf8(message.value).expect("text")).collect()
+    };
+    assert_eq!(values(4), [r#"{"Id":0}"#, r#"{"Id":1}"#, r#"{"Id":3}"#, r#"{"Id":4}"#]);
+
+    let interrupted = Running::start(&mut replay(&["--again"]));
+    interrupted.line_with("replayed  0@1");
+    interrupted.signal("INT");
+    let (status, said) = interrupted.ended(PATIENCE);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("interrupted") && said.contains("2 replayed (2 events), 0 skipped, 1 failed"),
+        "{said}"
+    );
+    assert_eq!(values(6)[4..], [r#"{"Id":0}"#, r#"{"Id":1}"#]);
+    assert!(!bridge.kafka().topics().contains(&format!("{prefix}Stuck")));
+}
+
+/// Commits that everything in these ranges was replayed, as an earlier run would have.
+fn commit_progress(topic: &str, metadata: &str) {
+    let mut config = plain().client().config().clone();
+    config.set("group.id", "nexudus-bridge-quarantine-replay");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(0)).expect("valid");
+    list.find_partition(topic, 0).expect("just added").set_metadata(metadata);
+    consumer.commit(&list, CommitMode::Sync).expect("committed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_warns_before_kafka_can_remember_no_more_gaps_and_says_what_it_forgot() {
+    let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
+    for topic in ["quarantine", "NewThing"] {
+        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]);
+    }
+    let bridge = TestBridge::on(plain().bootstrap(), kafka, prefix.clone(), &[]).await;
+    for body in ["no JSON", r#"{"Id":1}"#, r#"{"Id":2}"#] {
+        bridge.deliver("NewThing", body).await.events("quarantined");
+    }
+    let replay = |place: &str| {
+        let mut command = command(plain().bootstrap(), &prefix, &["replay", "--again", place]);
+        let output = command.output().expect("it runs");
+        assert!(ends(&output, 0).contains("1 replayed"), "{}", out(&output));
+        err(&output)
+    };
+    let gaps = |count: i64| {
+        let offsets: Vec<String> = (0..count).map(|n| (1_000_001 + 2 * n).to_string()).collect();
+        offsets.join(",")
+    };
+    assert_eq!(replay("0@1"), "", "there is room");
+    // 8 bytes a gap: over 90 % of the 4,000 bytes.
+    commit_progress(&format!("{prefix}quarantine"), &gaps(460));
+    let said = replay("0@1");
+    assert!(
+        said.contains("warning: partition 0 has 461 gaps between replayed messages, nearly as many as"),
+        "{said}"
+    );
+    assert!(!said.contains("cannot be remembered"), "{said}");
+    commit_progress(&format!("{prefix}quarantine"), &gaps(500));
+    let said = replay("0@2");
+    assert!(
+        said.contains("note: 1 replayed message cannot be remembered, as there are too many gaps"),
+        "{said}"
+    );
+    assert!(said.contains("the next run replays what it chooses of them again, with the same ids"), "{said}");
+}
