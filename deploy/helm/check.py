@@ -29,7 +29,6 @@ def closed(schema):
     if not isinstance(schema, dict):
         return schema
     schema = {name: closed(value) for name, value in schema.items()}
-    # A property named "properties" is a schema itself, so its value has no types of properties.
     if schema.get("type") == "object" and "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
         schema.setdefault("additionalProperties", False)
     return schema
@@ -184,7 +183,10 @@ def config(program, documents):
 def main():
     what, argument, file, *definitions = sys.argv[1:]
     documents = [document for document in yaml.safe_load_all(Path(file).read_text()) if document]
-    {"objects": objects, "config": config, "rules": rules}[what](argument, documents, *[definitions] * (what == "objects"))
+    if what == "objects":
+        objects(argument, documents, definitions)
+    else:
+        {"config": config, "rules": rules}[what](argument, documents)
 
 
 main()
