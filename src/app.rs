@@ -4,8 +4,11 @@
 //! [`App::run`] serves until a stop is requested. Then the bridge is not ready, and accepts for `shutdown_delay`. After that it
 //! refuses connections, confirms the deliveries in flight within `shutdown_grace`, and flushes the producer.
 
+pub mod dev;
 pub mod embedded;
+pub mod open_files;
 pub mod reload;
+pub mod signals;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -86,7 +89,7 @@ pub enum BuildError {
     Token(#[from] TokenError),
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// All deliveries in flight were settled.
@@ -312,11 +315,11 @@ fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAd
     Ok((listener, bound))
 }
 
-/// As the standard library does, but for the backlog, of which that has 128: what comes beyond it in one moment would be
-/// dropped and come again after a second.
+/// Listens as the standard library does, but with a longer accept queue. That of the standard library has 128 entries, and
+/// a connection that does not fit is dropped and repeated after a second.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Else a restart would find the port taken by the connections of its predecessor.
+    // Without this option, connections of the former process would keep the port.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()

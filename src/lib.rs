@@ -14,17 +14,19 @@
 //!
 //! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
 //! bridge says, [`recent`] the latest setbacks and events, [`app`] starts and stops it all, [`quarantine`] reads and publishes kept
-//! messages, [`sender`] acts as Nexudus does, [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers,
+//! messages, [`sender`] acts as Nexudus does, [`tail`], [`asyncapi`] and [`demo`] are behind the commands of these names, [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers,
 //! [`back_off`] is the time between attempts, [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
 //! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
 
 pub mod action;
 pub mod app;
+pub mod asyncapi;
 pub mod back_off;
 pub mod catch_up;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+pub mod demo;
 pub mod event;
 pub mod http;
 pub mod kafka;
@@ -38,6 +40,7 @@ pub mod quarantine;
 pub mod recent;
 pub mod sender;
 pub mod signature;
+pub mod tail;
 pub mod telemetry;
 pub mod token;
 pub mod vital;

@@ -9,6 +9,8 @@
 //! Invariant: neither a secret nor an expected signature leaves this module in `Debug`, an error or a
 //! log. `tests/data/signature-vectors.json` holds what real .NET computes.
 
+pub mod verdict;
+
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};

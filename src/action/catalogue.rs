@@ -5,10 +5,12 @@
 //! documentation show to people, empty where they have none. [`Kind`] says whether byte-equal records are copies of
 //! one event. Source: Nexudus's API pages and help-centre articles on webhooks.
 
+use serde::{Serialize, Serializer};
+
 use super::Kind::{self, Change, Signal};
 
 /// One action of the catalogue.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The number in Nexudus's enum.
     pub id: u16,
@@ -21,15 +23,21 @@ pub struct Entry {
     /// Whether byte-equal records of this action are copies of one event.
     pub kind: Kind,
     /// The label in the help centre; empty without one.
+    #[serde(serialize_with = "text_or_null")]
     pub display: &'static str,
     /// The label in the older documentation; empty without one.
+    #[serde(rename = "legacy_display", serialize_with = "text_or_null")]
     pub legacy: &'static str,
     /// The path of the records in Nexudus's API.
     pub api_path: &'static str,
 }
 
+fn text_or_null<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(text).filter(|text| !text.is_empty()).serialize(serializer)
+}
+
 impl Entry {
-    /// Whether the API still has the record when nobody received the event: it tells of a new or changed record.
+    /// Returns true if the record can be read over the API later: the action is about a new or changed record.
     pub fn is_readable(&self) -> bool {
         matches!(self.verb, "created" | "registered" | "updated")
     }

@@ -11,12 +11,17 @@ pub mod schema;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::Serialize;
+use strum::IntoStaticStr;
+
 use self::catalogue::{ENTRIES, Entry};
 
 /// Whether byte-equal records of an action are copies of one event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, IntoStaticStr)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Kind {
-    /// The record is the state of an entity: byte-equal records say the same, so an id can be made of the bytes.
+    /// The record is the state of an entity: byte-equal records are copies, so the id follows from the bytes.
     Change,
     /// Something happened (again): two real events can carry the same record, so each event gets an id of its own.
     Signal,

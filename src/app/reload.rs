@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::vital::{Part, Vital};
 use crate::webhooks::guardian::Guardian;
 
-/// How often the files of secrets and the certificate are read, and how soon a failed reload is tried again.
+/// Interval at which the files of secrets and the certificate are read, and a failed reload is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The properties that a running client takes over; its name and password for PLAIN and SCRAM.
@@ -40,15 +40,15 @@ pub struct Reloader {
     topics: Weak<Preparation>,
     guardian: Arc<Guardian>,
     certificate: Option<Arc<Certificate>>,
-    /// Why the certificate in its files is not in force.
+    /// The reason why the certificate in its files is not in force.
     certificate_mistake: Option<String>,
-    /// In force.
+    /// The settings in force.
     config: Config,
-    /// As they were when last read, in force or not.
+    /// The settings that were read last, in force or not.
     settings: Vec<Setting>,
     properties: BTreeMap<String, Property>,
     files: Contents,
-    /// Why the configuration that was read last is not in force; empty when it is.
+    /// The mistakes of the configuration that was read last; empty if it is in force.
     mistakes: Vec<String>,
     vital: Vital,
     _part: Part,
@@ -57,7 +57,7 @@ pub struct Reloader {
 /// The content of files, as a hash; `None` for a file that cannot be read.
 type Contents = BTreeMap<PathBuf, Option<u64>>;
 
-/// Why a configuration is read.
+/// The cause of a reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Asked,
@@ -66,7 +66,7 @@ enum Cause {
 }
 
 impl Reloader {
-    /// For a bridge that runs with the configuration as it was read.
+    /// Makes one for a bridge that runs with the configuration as it was read.
     pub fn new(app: &App) -> Self {
         Self {
             bridge: Arc::downgrade(&app.bridge),
@@ -86,7 +86,7 @@ impl Reloader {
         }
     }
 
-    /// Renews the certificate, and reloads what `load` reads whenever `asked` is done or a file has changed; never ends.
+    /// Renews the certificate, and reloads what `load` reads when `asked` completes or a file has changed. Never ends.
     pub async fn run(
         mut self,
         load: impl Fn() -> Result<Loaded, Mistakes> + Send + Sync + 'static,
@@ -156,7 +156,7 @@ impl Reloader {
         }
     }
 
-    /// Takes over what may change, or keeps what there was. `seen` is the content of the files before they were read.
+    /// Applies what may change, or keeps everything. `seen` is the content of the files before they were read.
     fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents, cause: Cause) {
         let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.topics.upgrade());
         let (Some(bridge), Some(producer), Some(topics)) = alive else { return };
@@ -262,7 +262,7 @@ impl Reloader {
     }
 }
 
-/// Which credentials for Kafka a reload takes over.
+/// The credentials for Kafka that a reload applies.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
     /// `[kafka.oauth]`, where it was there before and is now.

@@ -7,7 +7,7 @@
 
 use crate::action::catalogue::{ENTRIES, Entry};
 
-/// Where a record's location is.
+/// The field that holds the location of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocationField {
     /// In this field.
@@ -27,7 +27,7 @@ pub enum LocationField {
 pub struct Entity {
     /// Its name, as the API's filters have it.
     pub name: &'static str,
-    /// Where a record's location is.
+    /// The field with the location.
     pub location: LocationField,
 }
 
@@ -104,7 +104,7 @@ impl Entity {
     }
 
     /// Whether this is the action of a new or changed record.
-    pub fn told_by(&self, action: &Entry) -> bool {
+    pub fn is_changed_by(&self, action: &Entry) -> bool {
         [self.created(), self.updated()].contains(&Some(action))
     }
 
@@ -144,8 +144,8 @@ mod tests {
         let entries: Vec<&Entry> = entries.collect();
         assert!(entries.iter().all(|entry| entry.kind == Kind::Change));
         let verbs = ["created", "registered", "updated"];
-        let told = ENTRIES.iter().filter(|entry| verbs.contains(&entry.verb));
-        assert_eq!((entries.len(), told.count()), (46, 46));
+        let changes = ENTRIES.iter().filter(|entry| verbs.contains(&entry.verb));
+        assert_eq!((entries.len(), changes.count()), (46, 46));
         for entity in all() {
             if let Of(_, kind) | FieldOrOf(_, _, kind) = entity.location {
                 let (_, parent) = entity.parent().unwrap();

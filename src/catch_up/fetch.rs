@@ -14,7 +14,7 @@ pub enum Fetched {
     Whole(Bytes, Record),
     /// It was deleted.
     Gone,
-    /// It is there, or may be, and yet Nexudus does not give it. Others can be read all the same.
+    /// Nexudus does not return it, although it exists or may exist. Other records can be read.
     Unreadable(ApiError),
 }
 
@@ -34,7 +34,7 @@ pub async fn fetch(client: &Client, entity: &Entity, id: i64) -> Result<Fetched,
         Err(error) if matches!(error.kind, ErrorKind::Refused { .. } | ErrorKind::Unavailable(_)) => error,
         Err(error) => return Err(error),
     };
-    // For a deleted record the API answers 404 or 500; only a second request tells a 500 from an error.
+    // For a deleted record the API answers 404 or 500; only a second request distinguishes the 500 from an error.
     let path = format!("{}/", entity.path());
     let query = [("id", format!("[{id}]"))];
     match client.get::<Vec<Record>>(&Call::read("read", &path, &query, role)).await {

@@ -47,8 +47,8 @@ pub struct Summary {
     pub unknown_since: Vec<String>,
     /// The reason why the run ended early.
     pub error: Option<String>,
-    /// Where to go on, as the values of `--since`; none when all is done. Nothing is done by a dry run that broke: it begins
-    /// again where it began.
+    /// The values of `--since` that continue the run; none when all is done. A dry run that ended early begins again at its
+    /// beginning.
     pub go_on_since: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ pub struct Published {
     pub source: String,
     /// The action's name.
     pub action: String,
-    /// How many.
+    /// Their number.
     pub events: usize,
 }
 
@@ -122,13 +122,13 @@ impl<'a> Run<'a> {
         Self { client, window, replayer, id: id.into(), locations, refusals, published, summary }
     }
 
-    /// Publishes all candidates, in their order, until all are done or `stop` is, and tells of each that is done. What came
-    /// of it.
+    /// Publishes all candidates in their order, until all are done or `stop` completes. Calls `done` after each. Returns the
+    /// result.
     pub async fn all(
         mut self,
         candidates: &[Candidate],
         stop: impl Future<Output = ()>,
-        told: impl Fn(),
+        done: impl Fn(),
     ) -> Summary {
         let mut stop = pin!(stop);
         let mut left = Vec::new();
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
                     break;
                 }
             }
-            told();
+            done();
         }
         let Self { window, published, mut summary, .. } = self;
         if let Some(first) = left.first() {

@@ -4,12 +4,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::entities::{self, Entity};
 use super::location;
+use super::since::Subset;
 use super::window::{Times, Window};
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client, ErrorKind};
 
-/// How much earlier than asked the API is asked: it does not say in which time zone its filter counts.
+/// How much earlier than the window the API is asked: the time zone of its filter is not documented.
 const ZONES: SignedDuration = SignedDuration::from_hours(24);
 
 /// A record that may be of interest.
@@ -27,7 +28,7 @@ pub struct Candidate {
     pub first_change: Timestamp,
 }
 
-/// Why there is no survey.
+/// Why the records cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
     /// There are more records than allowed.
@@ -37,7 +38,7 @@ pub enum SurveyError {
     TooMany {
         /// The kind of records.
         entity: &'static str,
-        /// How many of them there are.
+        /// Their number.
         total: usize,
         /// The bound on all kinds together.
         most: usize,
@@ -60,21 +61,21 @@ fn advice(error: &ApiError) -> &'static str {
     }
 }
 
-/// Finds the records of these kinds that have changed in the window, ordered by the time of their first change in it. Calls
+/// Finds the records of the subset that have changed in the window, ordered by the time of their first change in it. Calls
 /// `listing` with each kind before it is listed.
 ///
 /// # Errors
 /// [`SurveyError`]: nothing was published yet.
 pub async fn survey(
     client: &Client,
-    kinds: &[&'static Entity],
+    subset: &Subset,
     window: &Window,
     most: usize,
     listing: impl Fn(&'static str),
 ) -> Result<Vec<Candidate>, SurveyError> {
     let mut found = Vec::new();
     let mut left = most;
-    for entity in entities::all().filter(|entity| kinds.is_empty() || kinds.contains(entity)) {
+    for entity in entities::all().filter(|entity| subset.has_entity(Some(entity))) {
         let Some(begin) = window.begin(entity) else { continue };
         let api = |error| SurveyError::Api { entity: entity.name, error };
         let filter = format!("from_{}_UpdatedOn", entity.name);

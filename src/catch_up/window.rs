@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entities::{self, Entity};
-use super::since::{Beginnings, Since};
+use super::since::{Beginnings, Since, Subset};
 use crate::action::Action;
 use crate::action::catalogue::Entry;
 use crate::config::{Config, Source};
@@ -25,10 +25,10 @@ pub struct Window {
     until: Option<Timestamp>,
     /// Whether every wanted action that can be read back has a window.
     complete: bool,
-    /// Wanted actions that tell of created or updated records, but whose beginning nobody knows. As `SOURCE/ACTION`.
+    /// Wanted actions for created or updated records whose beginning is unknown, as `SOURCE/ACTION`.
     pub unknown: Vec<String>,
-    /// Wanted actions that leave nothing to be read: deletions, signals, mere transitions, and what the catalogue does
-    /// not know. By name, each once.
+    /// Names of wanted actions whose events cannot be read back: deletions, signals, transitions, and actions outside the
+    /// catalogue.
     pub unreadable: Vec<String>,
 }
 
@@ -73,23 +73,19 @@ pub enum Meaning {
 }
 
 impl Window {
-    /// The windows of these sources (none: all) and kinds of records (none: all). With [`Since::LastTrigger`],
-    /// `comparison` is what there is in Nexudus. Each begins with a whole second: records that are read can have lost the
-    /// fraction of theirs.
+    /// Returns the windows of a subset. With [`Since::LastTrigger`], `comparison` has the webhooks in Nexudus. Each
+    /// begins with a whole second: a record that is read can lack the fraction of its time.
     pub fn new(
         config: &Config,
-        (sources, kinds): (&[String], &[&'static Entity]),
+        subset: &Subset,
         since: &Beginnings,
         until: Option<Timestamp>,
         comparison: Option<&Comparison>,
     ) -> Self {
-        let named =
-            |source: &&Arc<Source>| sources.is_empty() || sources.iter().any(|name| **name == *source.name);
         let sources: Vec<Arc<Source>> = config
             .sources
             .values()
-            .filter(named)
-            .filter(|source| source.business_id.is_some())
+            .filter(|source| subset.has_source(&source.name) && source.business_id.is_some())
             .cloned()
             .collect();
         let (unknown, unreadable) = Default::default();
@@ -99,11 +95,11 @@ impl Window {
                 let action = source.actions.get(action_index);
                 let entry = Action::known(action.name());
                 let entity = entry.and_then(|entry| entities::named(entry.entity));
-                if !kinds.is_empty() && !entity.is_some_and(|entity| kinds.contains(&entity)) {
+                if !subset.has_entity(entity) {
                     continue;
                 }
-                let tells = entity.zip(entry).is_some_and(|(entity, entry)| entity.told_by(entry));
-                if !tells {
+                let is_change = entity.zip(entry).is_some_and(|(entity, entry)| entity.is_changed_by(entry));
+                if !is_change {
                     window.unreadable.push(action.name().to_owned());
                     continue;
                 }
@@ -138,13 +134,13 @@ impl Window {
         self
     }
 
-    /// What gives the same windows again, whatever webhooks tell by then.
+    /// Returns beginnings that give the same windows again, whatever the webhooks in Nexudus are by then.
     pub fn beginnings(&self) -> Beginnings {
         let mut shared: BTreeMap<Timestamp, usize> = BTreeMap::new();
         for begin in self.since.values() {
             *shared.entry(*begin).or_default() += 1;
         }
-        // What most have in common is said once, unless that would give a window to actions that have none.
+        // The most frequent beginning becomes that of all, unless that would give a window to actions that have none.
         let most = shared.into_iter().max_by_key(|(_, actions)| *actions).map(|(begin, _)| begin);
         let all = most.filter(|_| self.complete);
         let own = self.since.iter().filter(|(_, begin)| all != Some(**begin));
@@ -152,7 +148,7 @@ impl Window {
             let source = self.sources.iter().find(|source| source.name == *name)?;
             Some(((name.to_string(), source.actions.get(*action_index).name().to_owned()), *begin))
         });
-        Beginnings { all: all.map(Since::At), named: named.collect() }
+        Beginnings { all: all.map(Since::At), named: named.collect(), before_outages: None }
     }
 
     /// Whether this action of this source has a window.
@@ -179,7 +175,7 @@ impl Window {
     pub fn asks_for(&self, entity: &Entity) -> bool {
         let wants = |source: &Arc<Source>| {
             let mut names = source.wanted.iter().map(|&action_index| source.actions.get(action_index).name());
-            names.any(|name| Action::known(name).is_some_and(|entry| entity.told_by(entry)))
+            names.any(|name| Action::known(name).is_some_and(|entry| entity.is_changed_by(entry)))
         };
         self.sources.iter().any(wants)
     }
@@ -193,23 +189,21 @@ impl Window {
     ///
     /// # Errors
     /// The text of the mistake.
-    pub fn check(&self, since: &Beginnings, entities: &[&Entity]) -> Result<(), String> {
+    pub fn check(&self, since: &Beginnings, subset: &Subset) -> Result<(), String> {
         for (source, action) in since.named.keys() {
             if !self.has(source, action) {
                 return Err(format!(
-                    "--since {source}/{action}: no source that is asked for is called so and wants that action, or it tells of no \
-                     created or updated record that is asked for"
+                    "--since {source}/{action}: no chosen source of this name wants this action, or it is not about created or \
+                     updated records of a chosen kind"
                 ));
             }
         }
-        for entity in entities {
+        for entity in &subset.entities {
             if !self.asks_for(entity) {
                 let actions = [entity.created(), entity.updated()].into_iter().flatten();
                 let actions: Vec<&str> = actions.map(|entry| entry.name).collect();
                 let (name, actions) = (entity.name, actions.join(" or "));
-                return Err(format!(
-                    "no source that is asked for wants {actions}, which tell of {name} records"
-                ));
+                return Err(format!("no chosen source wants {actions}, the actions of {name} records"));
             }
         }
         match (self.earliest(), self.until) {
@@ -217,7 +211,7 @@ impl Window {
                 Err(format!("--until {until} lies before the beginning, {begin}"))
             }
             (None, _) if !self.unknown.is_empty() => Err(format!(
-                "there is no webhook that would tell since when events are missing; expected --since with a time. It is about {}",
+                "no webhook shows since when events are missing; expected --since with a time for {}",
                 self.unknown.join(", ")
             )),
             _ => Ok(()),

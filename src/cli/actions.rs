@@ -4,14 +4,15 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::Configuration;
 use super::output::{self, Output, Table, Usage};
 use crate::action::catalogue::{ENTRIES, Entry};
-use crate::action::{Action, Actions, Kind};
-use crate::config::{Config, Topics};
+use crate::action::{Action, Actions};
+use crate::config::Topics;
 
 /// The arguments of `actions`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Print a JSON array
     #[arg(long)]
     json: bool,
@@ -21,7 +22,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
     let mut out = Output::stdout();
     // The mistakes of a configuration can lead here, to look up a name.
     let topics = configuration().map(|config| config.topics);
@@ -62,14 +63,18 @@ pub(super) fn meant(action: &str, actions: &Actions) -> String {
     actions.nearest(action).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
 }
 
+/// Returns the nearest name as a question, else the advice.
+pub(super) fn question(nearest: Option<&str>, advice: &str) -> String {
+    nearest.map_or_else(|| advice.to_owned(), |name| format!("did you mean {name}?"))
+}
+
 fn table(topics: Option<&Topics>) -> Table {
-    let columns = ["ID", "NAME", "ENTITY", "VERB", "KIND", "TOPIC", "HELP-CENTRE LABEL", "OLDER LABEL"];
+    let columns = [">ID", "NAME", "ENTITY", "VERB", "KIND", "TOPIC", "HELP-CENTRE LABEL", "OLDER LABEL"];
     let mut table = Table::new(columns);
-    table.align_right(0);
     for entry in &ENTRIES {
         let Entry { id, name, entity, verb, kind, display, legacy, .. } = entry;
         let (id, topic) = (id.to_string(), topic(entry, topics).unwrap_or_else(|| "-".to_owned()));
-        table.row([&id, *name, entity, verb, label(*kind), &topic, display, legacy].map(str::to_owned));
+        table.row([&id, *name, entity, verb, <&str>::from(kind), &topic, display, legacy].map(str::to_owned));
     }
     table
 }
@@ -79,41 +84,16 @@ fn topic(entry: &'static Entry, topics: Option<&Topics>) -> Option<String> {
     topics.map(|topics| topics.topic_of(&Action::Known(entry)))
 }
 
-/// One action, under the names that the API and its documentation use.
 #[derive(Serialize)]
 struct Row {
-    id: u16,
-    name: &'static str,
-    entity: &'static str,
-    verb: &'static str,
-    kind: &'static str,
+    #[serde(flatten)]
+    entry: &'static Entry,
     topic: Option<String>,
-    display: Option<&'static str>,
-    legacy_display: Option<&'static str>,
-    api_path: &'static str,
 }
 
 fn json(topics: Option<&Topics>) -> serde_json::Result<String> {
-    let given = |label: &'static str| Some(label).filter(|label| !label.is_empty());
-    let row = |entry: &'static Entry| Row {
-        id: entry.id,
-        name: entry.name,
-        entity: entry.entity,
-        verb: entry.verb,
-        kind: label(entry.kind),
-        topic: topic(entry, topics),
-        display: given(entry.display),
-        legacy_display: given(entry.legacy),
-        api_path: entry.api_path,
-    };
+    let row = |entry| Row { entry, topic: topic(entry, topics) };
     serde_json::to_string_pretty(&ENTRIES.iter().map(row).collect::<Vec<_>>())
-}
-
-fn label(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Change => "change",
-        Kind::Signal => "signal",
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
-//! `catch-up`: reads what changed in Nexudus while webhooks were off, and publishes it, marked.
+//! `catch-up`: reads the records that changed in Nexudus during an outage of webhooks, and publishes them with a mark.
 
-mod outages;
 mod summary;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,24 +9,23 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
-use self::outages::Bridge;
-use super::client::control;
+use super::client::{admin_url, control};
 use super::dev::program;
 use super::moment::moment;
 use super::output::{self, Output, Usage};
-use super::serve::Signals;
-use super::waits::Progress;
+use super::waits::WaitLines;
 use crate::action::Action;
 use crate::app::BuildError;
+use crate::app::signals::Signals;
+use crate::catch_up::bridge::RunningBridge;
 use crate::catch_up::entities::{self, Entity};
 use crate::catch_up::run::{Broken, Run};
-use crate::catch_up::since::{Beginnings, Since};
+use crate::catch_up::since::{Beginning, Beginnings, Since, Subset};
 use crate::catch_up::survey::survey;
 use crate::catch_up::window::Window;
-use crate::config::Config;
-use crate::config::duration;
+use crate::config::{Config, duration};
 use crate::delivery::replay::Replayer;
-use crate::outage::OVERLAP;
+use crate::outage::{Outage, Report};
 use crate::webhooks::{Account, AccountError};
 
 #[derive(Debug, clap::Args)]
@@ -82,32 +79,23 @@ pub(super) struct Args {
     bridge: Option<String>,
 }
 
-/// `--max-records`, where it is not given.
+/// Default of `--max-records`.
 const MAX_RECORDS: usize = 10_000;
 
-#[derive(Debug, Clone)]
-enum Beginning {
-    At(Timestamp),
-    LastTrigger,
-    LastOutage,
-    Of { source: String, action: String, time: Timestamp },
-}
-
 fn beginning(text: &str) -> Result<Beginning, String> {
-    if text == Beginnings::LAST_TRIGGER {
-        return Ok(Beginning::LastTrigger);
+    match (text, text.split_once('=')) {
+        (Beginnings::LAST_TRIGGER, _) => Ok(Beginning::LastTrigger),
+        (Beginnings::LAST_OUTAGE, _) => Ok(Beginning::LastOutage),
+        (_, None) => match moment(text) {
+            Ok(time) => Ok(Beginning::At(time)),
+            Err(expected) => Err(format!("{expected}, last-outage or last-trigger")),
+        },
+        (_, Some((name, time))) => {
+            let (source, action) = name.split_once('/').ok_or("expected SOURCE/ACTION before the =")?;
+            let action = Action::known(action).map_or(action, |entry| entry.name).to_owned();
+            Ok(Beginning::Of { source: source.to_owned(), action, time: moment(time)? })
+        }
     }
-    if text == Beginnings::LAST_OUTAGE {
-        return Ok(Beginning::LastOutage);
-    }
-    let Some((name, time)) = text.split_once('=') else {
-        return moment(text)
-            .map(Beginning::At)
-            .map_err(|wrong| format!("{wrong}, last-outage or last-trigger"));
-    };
-    let (source, action) = name.split_once('/').ok_or("expected SOURCE/ACTION before the =")?;
-    let action = Action::known(action).map_or(action, |entry| entry.name).to_owned();
-    Ok(Beginning::Of { source: source.to_owned(), action, time: moment(time)? })
 }
 
 fn kind(text: &str) -> Result<&'static Entity, String> {
@@ -119,109 +107,54 @@ fn kind(text: &str) -> Result<&'static Entity, String> {
 }
 
 impl Args {
-    /// All of `--since`, with `--overlap`.
-    fn beginnings(&self) -> Result<Beginnings, Usage> {
-        let mut told = Beginnings { all: None, named: BTreeMap::new() };
-        for beginning in &self.since {
-            let again = match beginning {
-                Beginning::At(time) => told.all.replace(Since::At(*time)).is_some(),
-                Beginning::LastTrigger => {
-                    told.all.replace(Since::LastTrigger(self.overlap.unwrap_or(OVERLAP))).is_some()
-                }
-                Beginning::LastOutage => false, // the bridge tells
-                Beginning::Of { source, action, time } => {
-                    told.named.insert((source.clone(), action.clone()), *time).is_some()
-                }
-            };
-            if again {
-                return Err(Usage::new(
-                    "--since is said twice for the same; expected one T for all and one for each SOURCE/ACTION",
-                ));
-            }
-        }
-        let all = told.all.and_then(|since| if let Since::At(time) = since { Some(time) } else { None });
-        let now = Timestamp::now();
-        if let Some(future) = all.iter().chain(told.named.values()).find(|time| **time > now) {
-            return Err(Usage::new(format!("--since {future} lies in the future; it is {now:.0} now")));
-        }
-        if self.overlap.is_some()
-            && !self.asks_for_outages()
-            && !matches!(told.all, Some(Since::LastTrigger(_)))
-        {
-            return Err(Usage::new("--overlap goes with --since last-outage and last-trigger only"));
-        }
-        Ok(told)
-    }
-
-    /// Whether the running bridge tells beginnings.
-    fn asks_for_outages(&self) -> bool {
-        self.since.iter().any(|beginning| matches!(beginning, Beginning::LastOutage))
-    }
-
-    /// The command for the same run from these beginnings on, as a shell takes it.
+    /// Returns the command for the same run from these beginnings on, as a shell takes it.
     fn command(&self, file: Option<&Path>, since: &[String]) -> String {
-        let mut words = vec!["catch-up".to_owned()];
-        let mut say = |name: &str, value: String| words.extend([name.to_owned(), value]);
-        for since in since {
-            say("--since", since.clone());
-        }
-        if since.is_empty() {
-            say("--since", Beginnings::LAST_OUTAGE.to_owned());
-        }
-        if let Some(bridge) = &self.bridge {
-            say("--bridge", bridge.clone());
-        }
-        if let Some(overlap) = self.overlap.filter(|_| since.iter().any(|it| it == Beginnings::LAST_TRIGGER))
-        {
-            say("--overlap", duration::show(overlap));
-        }
-        if let Some(until) = self.until {
-            say("--until", until.to_string());
-        }
-        for source in &self.source {
-            say("--source", source.clone());
-        }
-        for entity in &self.entity {
-            say("--entity", entity.name.to_owned());
-        }
-        if self.max_records != MAX_RECORDS {
-            say("--max-records", self.max_records.to_string());
-        }
-        if let Some(file) = file {
-            say("--config", file.display().to_string());
-        }
+        let overlap = self.overlap.filter(|_| since.iter().any(|since| since == Beginnings::LAST_TRIGGER));
+        let max_records = Some(self.max_records).filter(|max_records| *max_records != MAX_RECORDS);
+        let options = since.iter().map(|since| ("--since", since.clone()));
+        let options = options
+            .chain(self.bridge.iter().map(|bridge| ("--bridge", bridge.clone())))
+            .chain(overlap.map(|overlap| ("--overlap", duration::show(overlap))))
+            .chain(self.until.map(|until| ("--until", until.to_string())))
+            .chain(self.source.iter().map(|source| ("--source", source.clone())))
+            .chain(self.entity.iter().map(|entity| ("--entity", entity.name.to_owned())))
+            .chain(max_records.map(|max_records| ("--max-records", max_records.to_string())))
+            .chain(file.map(|file| ("--config", file.display().to_string())));
+        let mut words: Vec<String> = options.flat_map(|(name, value)| [name.to_owned(), value]).collect();
         let flags = [(self.dry_run, "--dry-run"), (self.json, "--json")];
-        words.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
+        words.extend(flags.into_iter().filter(|(is_on, _)| *is_on).map(|(_, flag)| flag.to_owned()));
         let words = shlex::try_join(words.iter().map(String::as_str)).expect("no argument holds a NUL");
-        format!("{} {words}", program())
+        format!("{} catch-up {words}", program())
     }
 }
 
 /// Returns exit code 0 when everything that can be read back is published; 1 if an event is left, or a wanted action
 /// could not be read because its beginning is unknown.
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut told = args.beginnings()?;
+    let mut beginnings = Beginnings::new(&args.since, args.overlap).map_err(Usage::new)?;
+    let subset = Subset { sources: args.source.clone(), entities: args.entity.clone() };
     let config = control(file)?;
-    let lines = Progress::default();
+    let lines = WaitLines::default();
     let account = lines.account(&config)?;
-    let (bridge, begun) = (Bridge::new(args.bridge.as_deref(), &config), Timestamp::now());
-    if args.asks_for_outages() {
+    let bridge = RunningBridge::new(args.bridge.as_ref().unwrap_or(&admin_url(&config)), &config);
+    let (started, from_outages) = (Timestamp::now(), beginnings.before_outages.is_some());
+    if from_outages {
         let report = bridge.report().await?;
-        outages::tell(&bridge, &report, &args);
-        outages::add(&mut told, &args, &report.outages);
+        print_outages(&bridge, &report, &subset);
+        beginnings.add(&report.outages, &subset);
     }
     let mut signals = Signals::listen()?;
-    let window = unless_stopped(&mut signals, window(&config, &account, &args, &told)).await;
-    let window = match window {
+    let window = window(&config, &account, &subset, &beginnings, args.until);
+    let window = match unless_interrupted(&mut signals, window).await {
         Ok(window) => window,
-        Err(error) => return nothing(error, || args.command(file, &told.arguments())),
+        Err(error) => return nothing(error, || args.command(file, &beginnings.arguments())),
     };
-    let bar = lines.add(progress());
+    let bar = lines.add(output::spinner());
     let listing = async {
-        let told = |kind| bar.set_message(format!("listing {kind}"));
-        Ok(survey(account.client(), &args.entity, &window, args.max_records, told).await?)
+        let listing = |kind| bar.set_message(format!("listing {kind}"));
+        Ok(survey(account.client(), &subset, &window, args.max_records, listing).await?)
     };
-    let candidates = match unless_stopped(&mut signals, listing).await {
+    let candidates = match unless_interrupted(&mut signals, listing).await {
         Ok(candidates) => candidates,
         Err(error) => {
             bar.finish_and_clear();
@@ -229,44 +162,49 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         }
     };
     let replayer = if args.dry_run { None } else { Some(Replayer::new(&config).map_err(BuildError::Kafka)?) };
-    count(&bar, candidates.len());
+    show_count(&bar, candidates.len());
     let run = Run::new(account.client(), window.clone(), replayer.as_ref());
     let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
 
     let mut out = Output::stdout();
-    if args.json {
-        out.json(&summary);
-    } else {
-        summary::print(&mut out, &summary)?;
+    match args.json {
+        true => out.json(&summary),
+        false => summary::print(&mut out, &summary),
     }
-    summary::complain(&summary, |since| args.command(file, since));
+    summary::print_failures(&summary, |since| args.command(file, since));
     let done = summary.error.is_none() && summary.failed.is_empty() && summary.unknown_since.is_empty();
     if done && !args.dry_run {
-        outages::report_covered(&bridge, &window, &args, args.until.unwrap_or(begun)).await;
+        let covered = bridge.cover(&window, &subset, from_outages, args.until.unwrap_or(started)).await;
+        // A run that began elsewhere does not need a running bridge.
+        if let Some(error) = covered.err().filter(|_| from_outages) {
+            output::warning(format_args!(
+                "cannot report to the bridge at {} that its outages are covered: {error}",
+                bridge.url
+            ));
+        }
     }
-    out.end(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    out.end(output::exit(done))
 }
 
-/// The windows, once Nexudus has said what they need.
 async fn window(
     config: &Config,
     account: &Account,
-    args: &Args,
+    subset: &Subset,
     since: &Beginnings,
+    until: Option<Timestamp>,
 ) -> anyhow::Result<Window> {
-    account.check_locations(&args.source).await?;
+    account.check_locations(&subset.sources).await?;
     let comparison = match since.all {
         Some(Since::LastTrigger(_)) => Some(account.look().await.map_err(AccountError::from)?.comparison),
         _ => None,
     };
-    let window = Window::new(config, (&args.source, &args.entity), since, args.until, comparison.as_ref());
-    window.check(since, &args.entity).map_err(Usage::new)?;
+    let window = Window::new(config, subset, since, until, comparison.as_ref());
+    window.check(since, subset).map_err(Usage::new)?;
     Ok(window)
 }
 
-/// `work`, unless somebody wants it to end.
-async fn unless_stopped<T>(
+async fn unless_interrupted<T>(
     signals: &mut Signals,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
@@ -277,7 +215,7 @@ async fn unless_stopped<T>(
     }
 }
 
-/// The end of a run that broke before it published anything. `again` is the command that begins where it began.
+/// Ends a run that failed before it published anything. `again` is the command that begins where it began.
 fn nothing(error: anyhow::Error, again: impl FnOnce() -> String) -> anyhow::Result<ExitCode> {
     if super::is_usage(&error) {
         return Err(error);
@@ -287,18 +225,23 @@ fn nothing(error: anyhow::Error, again: impl FnOnce() -> String) -> anyhow::Resu
     Ok(ExitCode::FAILURE)
 }
 
-/// What is going on, on standard error, if that is a terminal.
-fn progress() -> ProgressBar {
-    if !output::is_stderr_terminal() {
-        return ProgressBar::hidden();
+/// Prints the outages that cannot be read back, and if there is none at all, since when the bridge watches.
+fn print_outages(bridge: &RunningBridge, report: &Report, subset: &Subset) {
+    let outages: Vec<&Outage> = report.outages.iter().filter(|outage| subset.has(outage)).collect();
+    for Outage { source, action, since, .. } in outages.iter().filter(|outage| !outage.readable) {
+        output::warning(format_args!(
+            "events of {source}/{action} are missing since {since} and cannot be read back"
+        ));
     }
-    let bar = ProgressBar::new_spinner();
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
+    if outages.is_empty() {
+        output::note(format_args!(
+            "the bridge at {} has seen no outage since it started at {:.0}, or all of them are covered",
+            bridge.url, report.started
+        ));
+    }
 }
 
-/// From now on so many records are counted.
-fn count(bar: &ProgressBar, records: usize) {
+fn show_count(bar: &ProgressBar, records: usize) {
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records  {eta} left");
     bar.set_style(style.expect("the template is right"));
     bar.set_length(records as u64);
@@ -338,7 +281,7 @@ mod tests {
             "--json",
         ];
         let args = Command::parse_from(words).args;
-        let begun = args.beginnings().unwrap().arguments();
+        let begun = Beginnings::new(&args.since, args.overlap).unwrap().arguments();
         let rest = "--until 2026-03-09T00:00:00Z --source north --source default --entity Team --max-records 7 \
                     --config 'it'\\''s here/bridge.toml' --dry-run --json";
         for (since, told) in [

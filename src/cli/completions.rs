@@ -9,7 +9,7 @@ use super::output::Output;
 
 /// The arguments of `completions`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The shell
     shell: Shell,
 }
@@ -18,7 +18,7 @@ pub struct Args {
 ///
 /// # Errors
 /// Standard output cannot be written.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut out = Output::stdout();
     out.bytes(script(args.shell).as_bytes());
     out.end(ExitCode::SUCCESS)

@@ -35,16 +35,12 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     let mut out = Output::stdout();
     if args.json {
         out.json(&document(&shown, &answer));
-        return out.end(if answer.is_ok_and(|(ready, _)| ready) {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+        return out.end(output::exit(answer.is_ok_and(|(ready, _)| ready)));
     }
     let (ready, body) = answer?;
     let state = if ready { "ready" } else { "not ready" };
     output::message(format_args!("{state}: {}", one_line(body.as_bytes())));
-    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(output::exit(ready))
 }
 
 /// Asks for readiness; gives whether the bridge is ready, and its answer.
@@ -58,7 +54,7 @@ async fn ask(url: Url, shown: &str) -> anyhow::Result<(bool, String)> {
 
 fn document(url: &str, answer: &anyhow::Result<(bool, String)>) -> Value {
     let (ready, body, error) = match answer {
-        // What is not JSON, as of a proxy in between, stays text.
+        // An answer that is not JSON, such as that of a proxy, stays text.
         Ok((ready, body)) => (*ready, serde_json::from_str(body).unwrap_or_else(|_| json!(body)), None),
         Err(error) => (false, Value::Null, Some(format!("{error:#}"))),
     };

@@ -18,103 +18,42 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Other", &["sign", "verify", "completions", "man", "help"]),
 ];
 
-/// Examples by command. Those of `catch-up` are beside its options.
-const EXAMPLES: [(&str, [&str; 2]); 23] = [
-    ("serve", ["serve", "serve --config /etc/nexudus-bridge/nexudus-bridge.toml"]),
-    ("config check", ["config check", "config check --json --config nexudus-bridge.toml"]),
-    ("config show", ["config show", "config show --json --config nexudus-bridge.toml"]),
-    ("health", ["health", "health --url http://127.0.0.1:9464"]),
-    ("dev", ["dev", "dev --port 8090 --kafka-port 9093"]),
-    ("demo", ["demo", "demo --config nexudus-bridge.toml"]),
-    ("send", ["send BookingCreate", "send all --count 10000 --concurrency 64 --retry"]),
-    ("sample", ["sample BookingCreate", "sample all --signed --json"]),
-    ("tail", ["tail 'Booking*' --from beginning", "tail --json --since 2h --source north"]),
-    ("actions", ["actions", "actions --json"]),
-    ("schema", ["schema BookingCreate", "schema all"]),
-    ("asyncapi", ["asyncapi", "asyncapi --config nexudus-bridge.toml"]),
-    ("webhooks plan", ["webhooks plan", "webhooks plan --source north --detailed-exitcode"]),
-    ("webhooks apply", ["webhooks apply", "webhooks apply --yes --json"]),
-    ("webhooks status", ["webhooks status", "webhooks status --detailed-exitcode --json"]),
-    ("webhooks enable", ["webhooks enable", "webhooks enable BookingCreate BookingUpdate"]),
-    ("topics plan", ["topics plan", "topics plan --detailed-exitcode --json"]),
-    ("topics apply", ["topics apply", "topics apply --config nexudus-bridge.toml"]),
-    ("quarantine list", ["quarantine list --since 2days", "quarantine list --reason unknown_action --json"]),
-    ("quarantine show", ["quarantine show 2@17", "quarantine show 2@17 --raw"]),
-    (
-        "quarantine replay",
-        ["quarantine replay --dry-run", "quarantine replay --action BokingCreate --as BookingCreate"],
-    ),
-    ("sign", ["sign --secret-file secret.txt body.json", "sign --source north body.json"]),
-    (
-        "verify",
-        [
-            "verify --signature 0A1B…EF body.json",
-            "verify --secret-file secret.txt --json --signature 0A1B…EF body.json",
-        ],
-    ),
-];
+/// Examples, one a line. Each begins with the command that it belongs to. Those of `catch-up` are beside its options.
+const EXAMPLES: &str = include_str!("help/examples.txt");
 
-/// Examples of commands whose lines are no commands alone.
-const SCRIPTS: [(&str, [&str; 2]); 2] = [
-    (
-        "completions",
-        [
-            "completions bash > ~/.local/share/bash-completion/completions/nexudus-bridge",
-            "completions fish > ~/.config/fish/completions/nexudus-bridge.fish",
-        ],
-    ),
-    ("man", ["man /usr/local/share/man/man1", "man ."]),
-];
-
-const SERVE: &str = "\
-Configuration: the first of these files that exists; environment variables NEXUDUS_BRIDGE__SECTION__KEY override it
-  --config FILE
-  $NEXUDUS_BRIDGE_CONFIG
-  ./nexudus-bridge.toml
-  /etc/nexudus-bridge/nexudus-bridge.toml
-
-Signals
-  SIGTERM, SIGINT  graceful shutdown: deliveries in flight are confirmed first; a second signal ends the bridge at once
-  SIGHUP           reload the configuration, secrets and certificates without interrupting deliveries
-
-Exit codes
-  0  graceful shutdown
-  1  failed, or stopped before every delivery in flight was confirmed
-  2  wrong usage or configuration";
+const SERVE: &str = include_str!("help/serve.txt");
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 with --detailed-exitcode: differences found";
 
 /// Returns the command line with its help. Parsing, completion scripts, man pages and `docs/cli.md` use it.
 pub fn command() -> Command {
-    let mut command = Cli::command();
-    for (path, examples) in EXAMPLES.iter().chain(&SCRIPTS) {
-        let (first, second) = path.split_once(' ').unwrap_or((path, ""));
-        let add = |command: Command| with_examples(command, examples);
-        command = command.mut_subcommand(first, |command| match second {
-            "" => add(command),
-            second => command.mut_subcommand(second, add),
-        });
-    }
+    let command = Cli::command();
     let template = template(&command);
+    let command = command.mut_subcommands(|command| match command.has_subcommands() {
+        true => {
+            let parent = format!("{} ", command.get_name());
+            command.mut_subcommands(|command| with_examples(command, &parent))
+        }
+        false => with_examples(command, ""),
+    });
     command.help_template(template).after_help(EXIT_CODES)
 }
 
-fn with_examples(command: Command, examples: &[&str]) -> Command {
-    let mut help = String::from("Examples:");
-    for example in examples {
-        help.push_str(&format!("\n  nexudus-bridge {example}"));
+fn with_examples(command: Command, parent: &str) -> Command {
+    let path = format!("{parent}{} ", command.get_name());
+    let examples = EXAMPLES.lines().filter(|line| format!("{line} ").starts_with(&path));
+    let examples: String = examples.map(|example| format!("\n  nexudus-bridge {example}")).collect();
+    if examples.is_empty() {
+        return command;
     }
+    let help = format!("Examples:{examples}");
     let more = match command.get_name() {
         "serve" => Some(SERVE.to_owned()),
         _ => command.get_after_help().map(ToString::to_string),
     };
-    let long = more.map(|more| format!("{more}\n\n{help}"));
-    let command = command.after_help(help);
-    match long {
-        Some(long) => command.after_long_help(long),
-        None => command,
-    }
+    let long = more.map_or_else(|| help.clone(), |more| format!("{more}\n\n{help}"));
+    command.after_help(help).after_long_help(long)
 }
 
 /// The program's help with its commands in groups.

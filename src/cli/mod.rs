@@ -3,11 +3,10 @@
 //! Exit codes: 0 done; 1 failed; 2 usage or configuration error. Data goes to standard output, everything else to
 //! standard error.
 
-pub mod actions;
-mod asyncapi;
+mod actions;
 mod catch_up;
 mod client;
-pub mod completions;
+mod completions;
 mod config;
 mod demo;
 mod dev;
@@ -15,17 +14,16 @@ mod health;
 mod help;
 mod man;
 mod moment;
-mod open_files;
 pub mod output;
 mod quarantine;
 mod sample;
 mod schema;
-pub mod send;
+mod send;
 mod serve;
-pub mod sign;
-pub mod tail;
+mod sign;
+mod tail;
 mod topics;
-pub mod verify;
+mod verify;
 mod waits;
 mod webhooks;
 
@@ -39,13 +37,11 @@ use anyhow::Context as _;
 use clap::{FromArgMatches as _, Parser, Subcommand};
 
 pub use self::help::command;
-use crate::app::BuildError;
-use crate::config::load::{self, Environment, Loaded, Mistakes};
-use crate::kafka::settings::{check_property, library_version};
+use crate::app::{BuildError, dev as dev_configuration};
+use crate::config::Config;
+use crate::config::load::{Loaded, Mistakes, process_environment};
+use crate::kafka::settings::library_version;
 use crate::webhooks::AccountError;
-
-/// The shared secret of `dev` and `demo`, where the environment sets no other. Known to everybody, hence loopback only.
-pub const DEV_SECRET: &str = "nexudus-bridge-dev-secret-not-for-production";
 
 /// Maximum time that the end of the bridge waits for standard error to take the reason: a pipe that nobody reads must not
 /// keep its supervisor from starting it again.
@@ -109,6 +105,11 @@ enum Command {
     Man(man::Args),
 }
 
+/// Loads the configuration, for the commands that need it only sometimes.
+trait Configuration: FnOnce() -> anyhow::Result<Config> {}
+
+impl<F: FnOnce() -> anyhow::Result<Config>> Configuration for F {}
+
 /// Parses the arguments, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
@@ -165,7 +166,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(&args, configured),
         Command::Actions(args) => actions::run(&args, configuration),
         Command::Schema(args) => schema::run(&args),
-        Command::Asyncapi => asyncapi::run(configuration),
+        Command::Asyncapi => schema::run_asyncapi(configuration),
         Command::Topics(command) => topics::run(command, file).await,
         Command::Webhooks(command) => webhooks::run(command, file).await,
         Command::CatchUp(args) => catch_up::run(args, file).await,
@@ -185,11 +186,7 @@ fn version() -> String {
 
 /// The configuration of the process's environment.
 fn loaded(file: Option<&Path>) -> Result<Loaded, Mistakes> {
-    loaded_from(file, &load::process_environment())
-}
-
-fn loaded_from(file: Option<&Path>, environment: &Environment) -> Result<Loaded, Mistakes> {
-    load::load(load::find(file, environment).as_deref(), environment, check_property)
+    dev_configuration::loaded(file, &process_environment())
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {

@@ -9,7 +9,7 @@ use crate::config::duration;
 /// A moment: RFC 3339, a date or a time without a zone (both in UTC), or how long ago.
 ///
 /// # Errors
-/// What would be right.
+/// The expected forms.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     moment_at(text, Timestamp::now())
 }

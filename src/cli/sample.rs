@@ -6,12 +6,12 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::Configuration;
 use super::actions::chosen;
 use super::output::Output;
 use super::sign::SecretArgs;
-use crate::config::Config;
 use crate::sender::payloads::{payload, wire_body};
-use crate::signature::{HEADER, SigningKey};
+use crate::signature::HEADER;
 
 /// The arguments of `sample`.
 #[derive(Debug, clap::Args)]
@@ -42,10 +42,7 @@ struct Sample<'a> {
 ///
 /// # Errors
 /// [`super::output::Usage`] for an action outside the catalogue, or a secret that is missing; otherwise the system's.
-pub(super) fn run(
-    args: &Args,
-    configuration: impl FnOnce() -> anyhow::Result<Config>,
-) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
     let entries = chosen(&args.action)?;
     let keys = if args.signed { args.secret.keys(configuration)? } else { Vec::new() };
     let mut out = Output::stdout();
@@ -53,28 +50,15 @@ pub(super) fn run(
         let fixture =
             payload(entry.name).with_context(|| format!("there is no payload for {}", entry.name))?;
         let body = String::from_utf8(wire_body(fixture))?;
-        print(&mut out, entry.name, &body, keys.first(), args.json)?;
+        let signature = keys.first().map(|key| key.sign(body.as_bytes()));
+        let signature = signature.as_deref();
+        if args.json {
+            let [record] = serde_json::from_str::<[&RawValue; 1]>(&body)?;
+            out.json(&Sample { action: entry.name, body: &body, signature, record });
+        } else {
+            signature.iter().for_each(|signature| out.line(format_args!("{HEADER}: {signature}")));
+            out.json_text(&body);
+        }
     }
     out.end(ExitCode::SUCCESS)
-}
-
-fn print(
-    out: &mut Output,
-    action: &'static str,
-    body: &str,
-    key: Option<&SigningKey>,
-    json: bool,
-) -> anyhow::Result<()> {
-    let signature = key.map(|key| key.sign(body.as_bytes()));
-    if json {
-        let [record] = serde_json::from_str::<[&RawValue; 1]>(body)?;
-        let sample = Sample { action, body, signature: signature.as_deref(), record };
-        out.json(&sample);
-        return Ok(());
-    }
-    if let Some(signature) = signature {
-        out.line(format_args!("{HEADER}: {signature}"));
-    }
-    out.json_text(body);
-    Ok(())
 }

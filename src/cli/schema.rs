@@ -1,10 +1,12 @@
-//! `schema`: the JSON Schema of an action's record.
+//! `schema` and `asyncapi`: the JSON Schema of an action's record, and the AsyncAPI document of all topics.
 
 use std::process::ExitCode;
 
+use super::Configuration;
 use super::actions::chosen;
 use super::output::Output;
 use crate::action::schema;
+use crate::asyncapi;
 
 /// The arguments of `schema`.
 #[derive(Debug, clap::Args)]
@@ -23,5 +25,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         [entry] => out.json_text(&serde_json::to_string_pretty(&schema::of(entry))?),
         entries => entries.iter().for_each(|entry| out.json(&schema::of(entry))),
     }
+    out.end(ExitCode::SUCCESS)
+}
+
+/// Runs `asyncapi`.
+pub(super) fn run_asyncapi(configuration: impl Configuration) -> anyhow::Result<ExitCode> {
+    let mut out = Output::stdout();
+    out.json_text(&serde_json::to_string_pretty(&asyncapi::document(&configuration()?))?);
     out.end(ExitCode::SUCCESS)
 }

@@ -1,34 +1,32 @@
 //! `send`: acts as Nexudus does. Builds or reads bodies, signs them as .NET would, posts them and times the answers.
 
 use std::fmt;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anstyle::Style;
 use indicatif::{ProgressState, ProgressStyle};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Value, json};
 
-use super::actions::meant;
+use super::Configuration;
 use super::dev::program;
 use super::output::{
     self, ADDED, ERROR, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, one_line, progress, styled,
 };
 use super::sign::{given_key, read_body, secret, source_of};
-use crate::action::catalogue::ENTRIES;
-use crate::action::{Action, Actions};
-use crate::config::{Config, Source};
-use crate::sender::delivery::{Delivery, Target};
-use crate::sender::load::{self, Done, Plan, Summary};
-use crate::sender::payloads::{Template, payload, wire_body};
-use crate::sender::post::{Answer, NO_CONNECTION, Poster, Receipt, Retry};
+use crate::action::Actions;
+use crate::config::Source;
+use crate::sender::bodies::Bodies;
+use crate::sender::delivery::Target;
+use crate::sender::load::{self, Load, QUANTILES, Sent, Summary};
+use crate::sender::post::{Answer, NO_CONNECTION, Poster, Retry};
 use crate::signature::SigningKey;
 
 /// The arguments of `send`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Name or number of the action; `all` for one delivery of each
     action: String,
     /// File with the body, sent byte for byte; - for standard input [default: an invented record of the action]
@@ -66,30 +64,23 @@ pub struct Args {
     json: bool,
 }
 
-/// Sends, and prints what came of it. Exit code 0 if the bridge answered every delivery 2xx.
+/// Sends, and prints the result. Exit code 0 if the bridge answered every delivery 2xx.
 ///
 /// # Errors
 /// [`Usage`] for an action without a payload, or an address that is none; otherwise the configuration's or the system's.
-pub async fn run(
-    args: Args,
-    configuration: impl FnOnce() -> anyhow::Result<Config>,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
     send(args, configuration, Output::stdout()).await
 }
 
-async fn send(
-    args: Args,
-    configuration: impl FnOnce() -> anyhow::Result<Config>,
-    mut out: Output,
-) -> anyhow::Result<ExitCode> {
+async fn send(args: Args, configuration: impl Configuration, mut out: Output) -> anyhow::Result<ExitCode> {
     let access = Access::of(&args, configuration)?;
-    let bodies = Bodies::of(&args, &access.actions)?;
+    let bodies = bodies(&args, &access.actions)?;
     let target = Target::parse(&args.url, access.token)
         .map_err(|error| Usage::new(format!("{error} (from --url)")))?;
     let retry = if args.retry { Retry::NEXUDUS } else { Retry::NEVER };
     let poster = Poster::new(target, retry, args.concurrency.get())?;
     let count = args.count.unwrap_or(bodies.list.len() as u64);
-    let plan = Plan { count, concurrency: args.concurrency, rate: args.rate };
+    let plan = Load { count, concurrency: args.concurrency, rate: args.rate };
     let bar = progress(count, style());
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -99,7 +90,7 @@ async fn send(
     let mut only = None;
     let (source, key, key_from) = (Arc::from(args.source), access.key, access.key_from);
     let make = move |number| bodies.delivery(number, &source, key.as_ref());
-    let seen = |done: &Done| {
+    let seen = |done: &Sent| {
         bar.inc(1);
         if count == 1 {
             only = Some(done.answer.clone());
@@ -108,9 +99,9 @@ async fn send(
     let summary = load::run(&poster, plan, make, interrupted, seen).await;
     bar.finish_and_clear();
     match (&only, args.json) {
-        (_, true) => out.json(&document(&summary, only.as_ref())),
-        (Some(answer), false) => print_one(&mut out, answer)?,
-        (None, false) => print_summary(&mut out, &summary, count)?,
+        (_, true) => out.json(&summary.document(only.as_ref())),
+        (Some(answer), false) => out.block(text_of_one(answer)),
+        (None, false) => out.block(text_of_all(&summary, count)),
     }
     if summary.answers.keys().any(|kind| kind.starts_with("401")) {
         output::hint(format_args!("the signature was made with {key_from}"));
@@ -121,21 +112,21 @@ async fn send(
             program()
         ));
     }
-    out.end(if summary.accepted == count { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    out.end(output::exit(summary.accepted == count))
 }
 
-/// What the bridge asks a sender for.
+/// Credentials for the bridge, and the actions of the source.
 struct Access {
     key: Option<SigningKey>,
-    /// Where the key is from, for people.
+    /// Origin of the key, as text.
     key_from: String,
     token: Option<String>,
     actions: Actions,
 }
 
 impl Access {
-    /// From the arguments; from the configuration what they do not give. A secret as an argument makes it superfluous.
-    fn of(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<Self> {
+    /// Reads the arguments. Loads the configuration only if they have no secret.
+    fn of(args: &Args, configuration: impl Configuration) -> anyhow::Result<Self> {
         let token = args.token.as_ref().map(|token| token.expose_secret().to_owned());
         if let Some(key) = given_key(args.secret.as_ref(), args.secret_file.as_deref())? {
             let key_from = if args.secret.is_some() { "--secret" } else { "--secret-file" }.to_owned();
@@ -153,51 +144,11 @@ impl Access {
     }
 }
 
-/// What is sent: one action's body, or every action's in turn.
-struct Bodies {
-    list: Vec<(Arc<str>, Template)>,
-}
-
-impl Bodies {
-    fn of(args: &Args, actions: &Actions) -> anyhow::Result<Self> {
-        let given =
-            args.payload.as_deref().map(|file| read_body(Some(file)).map(Template::new)).transpose()?;
-        if args.action.eq_ignore_ascii_case("all") {
-            let own = |name: &str| payload(name).map(|fixture| Template::new(wire_body(fixture)));
-            let body = |name: &'static str| Some((Arc::from(name), given.clone().or_else(|| own(name))?));
-            return Ok(Self { list: ENTRIES.iter().filter_map(|entry| body(entry.name)).collect() });
-        }
-        let known = actions.find(&args.action).map(|place| actions.get(place));
-        let name = known.map_or(args.action.as_str(), Action::name);
-        let template = match (given, payload(name)) {
-            (Some(given), _) => given,
-            (None, Some(fixture)) => Template::new(wire_body(fixture)),
-            (None, None) => return Err(no_payload(&args.action, known.is_some(), actions).into()),
-        };
-        if known.is_none() {
-            let meant = meant(&args.action, actions);
-            output::note(format_args!(
-                "{name:?} is in neither the catalogue nor extra_actions{meant}; the bridge will keep it on the quarantine topic"
-            ));
-        }
-        Ok(Self { list: vec![(name.into(), template)] })
-    }
-
-    fn delivery(&self, number: u64, source: &Arc<str>, key: Option<&SigningKey>) -> Delivery {
-        let kinds = self.list.len() as u64;
-        let (action, template) = &self.list[(number % kinds) as usize];
-        Delivery::new(Arc::clone(source), Arc::clone(action), template.copy(number / kinds), key)
-    }
-}
-
-fn no_payload(action: &str, known: bool, actions: &Actions) -> Usage {
-    Usage::new(match known {
-        true => format!("there is no invented record for {action:?}, expected --payload FILE with it"),
-        false => format!(
-            "{action:?} is not an action of the catalogue{}, expected --payload FILE to send it all the same",
-            meant(action, actions)
-        ),
-    })
+fn bodies(args: &Args, actions: &Actions) -> anyhow::Result<Bodies> {
+    let given = args.payload.as_deref().map(|file| read_body(Some(file))).transpose()?;
+    let bodies = Bodies::new(&args.action, given, actions).map_err(Usage::new)?;
+    bodies.note.iter().for_each(output::note);
+    Ok(bodies)
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -205,7 +156,6 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "expected a number of deliveries a second, above 0".to_owned())
 }
 
-/// How the bar looks.
 fn style() -> ProgressStyle {
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len}  {rate}  {eta} left");
     let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
@@ -214,7 +164,8 @@ fn style() -> ProgressStyle {
     style.expect("the template is right").with_key("rate", rate)
 }
 
-fn print_one(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
+/// Returns the result of the only delivery.
+fn text_of_one(answer: &Answer) -> String {
     let took = match answer.attempts {
         1 => duration(answer.latency),
         attempts => format!("{}, attempt {attempts}", duration(answer.latency)),
@@ -223,93 +174,57 @@ fn print_one(out: &mut impl Write, answer: &Answer) -> std::io::Result<()> {
         Ok(receipt) => receipt,
         Err(refusal) => {
             let refusal = one_line(refusal.to_string().as_bytes());
-            return writeln!(out, "{}: {refusal} ({took})", styled(ERROR, "not confirmed"));
+            return format!("{}: {refusal} ({took})", styled(ERROR, "not confirmed"));
         }
     };
-    writeln!(out, "{} in {took}", styled(status_style(receipt), one_line(receipt.status.as_bytes())))?;
+    let status = styled(style_of(&receipt.status), one_line(receipt.status.as_bytes()));
+    let mut text = format!("{status} in {took}");
     for event in &receipt.events {
         let [topic, id] = [&event.topic, &event.id].map(|text| one_line(text.as_bytes()));
-        let place = format!("{topic} partition {} offset {}", event.partition, event.offset);
-        writeln!(out, "  {}  {}", styled(HEADING, place), styled(FAINT, format!("id {id}")))?;
+        let position = format!("{topic} partition {} offset {}", event.partition, event.offset);
+        text.push_str(&format!("\n  {}  {}", styled(HEADING, position), styled(FAINT, format!("id {id}"))));
     }
-    Ok(())
+    text
 }
 
-fn status_style(receipt: &Receipt) -> anstyle::Style {
-    if receipt.status == "confirmed" { ADDED } else { WARNING }
+/// Returns the style of the status of a 2xx answer.
+fn style_of(status: &str) -> Style {
+    if status == "confirmed" { ADDED } else { WARNING }
 }
 
-fn print_summary(out: &mut impl Write, summary: &Summary, count: u64) -> std::io::Result<()> {
-    let Summary { deliveries, events, attempts, elapsed, .. } = *summary;
-    if deliveries < count {
-        writeln!(
-            out,
-            "{} after {} of {} deliveries",
-            styled(WARNING, "interrupted"),
-            grouped(deliveries),
-            grouped(count)
-        )?;
+/// Returns the result of several deliveries.
+fn text_of_all(summary: &Summary, count: u64) -> String {
+    let deliveries = grouped(summary.deliveries);
+    let mut lines = Vec::new();
+    if summary.deliveries < count {
+        let interrupted = styled(WARNING, "interrupted");
+        lines.push(format!("{interrupted} after {deliveries} of {} deliveries", grouped(count)));
     }
-    let retries = attempts.saturating_sub(deliveries);
-    writeln!(
-        out,
-        "{} deliveries in {}, {}/s; {} events confirmed{}",
-        styled(HEADING, grouped(deliveries)),
-        duration(elapsed),
-        grouped(summary.rate().round() as u64),
-        grouped(events),
-        if retries > 0 { format!("; {} retries", grouped(retries)) } else { String::new() },
-    )?;
+    let (elapsed, rate) = (duration(summary.elapsed), grouped(summary.rate().round() as u64));
+    let (deliveries, events) = (styled(HEADING, deliveries), grouped(summary.events));
+    let retries = match summary.attempts.saturating_sub(summary.deliveries) {
+        0 => String::new(),
+        retries => format!("; {} retries", grouped(retries)),
+    };
+    lines.push(format!("{deliveries} deliveries in {elapsed}, {rate}/s; {events} events confirmed{retries}"));
     if summary.accepted > 0 {
-        let [p50, p90, p99, max] =
+        let quantiles =
             QUANTILES.map(|(name, quantile)| format!("{name} {}", duration(summary.quantile(quantile))));
-        writeln!(out, "  latency  {p50}  {p90}  {p99}  {max}")?;
+        lines.push(format!("  latency  {}", quantiles.join("  ")));
     }
     if let Some((longest, at)) = summary.longest {
-        writeln!(
-            out,
-            "  {}",
-            styled(FAINT, format!("longest  {} at {} from the start", duration(longest), duration(at)))
-        )?;
+        let longest = format!("longest  {} at {} from the start", duration(longest), duration(at));
+        lines.push(format!("  {}", styled(FAINT, longest)));
     }
     for (kind, tally) in &summary.answers {
-        let style = if tally.accepted { if kind == "confirmed" { ADDED } else { WARNING } } else { ERROR };
-        writeln!(out, "  {:>9}  {}", grouped(tally.count), styled(style, one_line(kind.as_bytes())))?;
-        if let Some(example) = &tally.example {
-            writeln!(
-                out,
-                "             {}",
-                styled(FAINT, format!("such as {}", one_line(example.as_bytes())))
-            )?;
-        }
+        let style = if tally.accepted { style_of(kind) } else { ERROR };
+        lines.push(format!("  {:>9}  {}", grouped(tally.count), styled(style, one_line(kind.as_bytes()))));
+        let example = tally.example.as_ref().map(|example| one_line(example.as_bytes()));
+        lines.extend(
+            example.map(|example| format!("{:13}{}", "", styled(FAINT, format!("such as {example}")))),
+        );
     }
-    Ok(())
-}
-
-/// The latencies that are told.
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
-
-fn document(summary: &Summary, only: Option<&Answer>) -> Value {
-    let latency = |(name, quantile): (&str, f64)| {
-        let seconds = (summary.accepted > 0).then(|| summary.quantile(quantile).as_secs_f64());
-        (name.to_owned(), json!(seconds))
-    };
-    let answer = |(kind, tally): (&String, &load::Tally)| json!({"answer": kind, "count": tally.count, "accepted": tally.accepted, "example": tally.example});
-    let event = |event: &crate::sender::post::Confirmed| json!({"id": event.id, "topic": event.topic, "partition": event.partition, "offset": event.offset});
-    let mut document = json!({
-        "deliveries": summary.deliveries,
-        "accepted": summary.accepted,
-        "events": summary.events,
-        "attempts": summary.attempts,
-        "elapsed_seconds": summary.elapsed.as_secs_f64(),
-        "deliveries_per_second": summary.rate(),
-        "latency_seconds": Value::Object(QUANTILES.into_iter().map(latency).collect()),
-        "answers": summary.answers.iter().map(answer).collect::<Vec<_>>(),
-    });
-    if let Some(Ok(receipt)) = only.map(|answer| &answer.result) {
-        document["confirmed"] = receipt.events.iter().map(event).collect();
-    }
-    document
+    lines.join("\n")
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
-use super::{loaded, open_files};
+use super::loaded;
 use crate::app::reload::Reloader;
-use crate::app::{App, Ended};
+use crate::app::signals::{Signals, until_signal};
+use crate::app::{App, open_files};
 use crate::config::load;
 use crate::kafka::settings::check_property;
 use crate::telemetry::log;
@@ -40,50 +40,4 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let code = until_signal(app, signals).await;
     reloading.abort();
     Ok(code)
-}
-
-/// SIGTERM and SIGINT.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    last: Option<Instant>,
-}
-
-/// A second signal so soon is the first one's echo: some supervisors signal a process and its group.
-const ECHO: Duration = Duration::from_millis(300);
-
-impl Signals {
-    /// Catches both from now on. SIGXFSZ too, which would end the process where the log file reaches a size limit.
-    pub(super) fn listen() -> anyhow::Result<Self> {
-        drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?); // caught until the end
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            last: None,
-        })
-    }
-
-    /// Waits for either.
-    pub(super) async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
-            if self.last.is_none_or(|last| last.elapsed() > ECHO) {
-                self.last = Some(Instant::now());
-                return;
-            }
-        }
-    }
-}
-
-/// Serves until a signal, and stops in order unless a second one comes.
-pub(super) async fn until_signal(app: App, signals: Signals) -> ExitCode {
-    let signals = tokio::sync::Mutex::new(signals);
-    let next = async || signals.lock().await.next().await;
-    match app.run(next(), next()).await {
-        Ended::Drained => ExitCode::SUCCESS,
-        Ended::Left(_) | Ended::Failed => ExitCode::FAILURE,
-    }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::Configuration;
 use super::output::{self, Output, Usage};
 use crate::config::{Config, SecretFile, Source};
 use crate::signature::SigningKey;
 
 /// The arguments of `sign`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     secret: SecretArgs,
     /// File with the body; standard input if absent or -
@@ -23,10 +24,10 @@ pub struct Args {
     file: Option<PathBuf>,
 }
 
-/// Which shared secret to use: one that is given, else those of a source of the configuration.
+/// The shared secret: the given one, else those of a source of the configuration.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
-pub struct SecretArgs {
+pub(super) struct SecretArgs {
     /// Shared secret; other users of this machine can read it, so prefer --secret-file
     #[arg(long, value_name = "SECRET", value_parser = secret)]
     secret: Option<SecretString>,
@@ -42,7 +43,7 @@ pub struct SecretArgs {
 ///
 /// # Errors
 /// [`Usage`] if there is no secret; otherwise the configuration's or the system's.
-pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
     let keys = args.secret.keys(configuration)?;
     let body = read_body(args.file.as_deref())?;
     let signature = keys[0].sign(&body); // during a rotation, the first is the current one
@@ -53,10 +54,7 @@ pub fn run(args: &Args, configuration: impl FnOnce() -> anyhow::Result<Config>) 
 
 impl SecretArgs {
     /// The keys that the arguments name; at least one.
-    pub(super) fn keys(
-        &self,
-        configuration: impl FnOnce() -> anyhow::Result<Config>,
-    ) -> anyhow::Result<Vec<SigningKey>> {
+    pub(super) fn keys(&self, configuration: impl Configuration) -> anyhow::Result<Vec<SigningKey>> {
         if let Some(key) = given_key(self.secret.as_ref(), self.secret_file.as_deref())? {
             return Ok(vec![key]);
         }

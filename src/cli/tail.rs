@@ -3,7 +3,6 @@
 //! For people one line an event, shortened to the terminal; with `--json` one object an event, complete, the record
 //! embedded in its own text. Reading joins no group and commits nothing.
 
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,21 +10,20 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::ValueEnum;
 use console::{measure_text_width, truncate_str};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
+use super::Configuration;
 use super::moment::moment;
 use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
-use crate::action::{Action, Actions, QUARANTINE};
-use crate::config::{Config, Topics, brokers};
-use crate::event::{TOMBSTONE, action_name, source_name};
+use crate::action::{Actions, QUARANTINE};
+use crate::config::{Config, brokers};
+use crate::event::TOMBSTONE;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
-
-pub(super) mod json;
+use crate::tail::{Chosen, Filter, action_of, json, without_prefix};
 
 /// The arguments of `tail`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Names, numbers or globs such as 'Booking*' of actions, names or globs of topics without the prefix, or `quarantine`
     /// [default: all]
     action: Vec<String>,
@@ -35,8 +33,12 @@ pub struct Args {
     /// Time of the first event: 2026-01-02T03:04:05Z, 2026-01-02 (UTC), or a duration before now: 90m, 2days
     #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "from")]
     since: Option<Timestamp>,
-    #[command(flatten)]
-    filter: Filter,
+    /// Only events of this source; repeatable
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Only events with this key, the record's Id; repeatable
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
     /// Print one JSON object per event, complete
     #[arg(long)]
     json: bool,
@@ -56,43 +58,18 @@ enum Begin {
     End,
 }
 
-/// Which events of the chosen topics are printed.
-#[derive(Debug, Default, clap::Args)]
-struct Filter {
-    /// Only events of this source; repeatable
-    #[arg(long, value_name = "NAME")]
-    source: Vec<String>,
-    /// Only events with this key, the record's Id; repeatable
-    #[arg(long, value_name = "KEY")]
-    key: Vec<String>,
-}
-
-impl Filter {
-    fn takes(&self, message: &Message) -> bool {
-        let source = message.header("ce_source");
-        let source =
-            source.and_then(|source| source_name(std::str::from_utf8(source).ok()?)).map(str::as_bytes);
-        let is_one_of =
-            |names: &[String], value: Option<&[u8]>| names.iter().any(|name| Some(name.as_bytes()) == value);
-        (self.source.is_empty() || is_one_of(&self.source, source))
-            && (self.key.is_empty() || is_one_of(&self.key, message.key.as_deref()))
-    }
-}
-
 /// Prints until Ctrl-C, `--count`, or the end of whoever reads standard output; all of them are exit code 0.
 ///
 /// # Errors
 /// [`Usage`] for a pattern that is none; the configuration's; Kafka's, where waiting would not help.
-pub async fn run(
-    args: Args,
-    configuration: impl FnOnce() -> anyhow::Result<Config>,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
     let config = configuration()?;
     let Config { mut kafka, topics, sources, .. } = config;
     kafka.bootstrap_servers = args.bootstrap.unwrap_or(kafka.bootstrap_servers);
     let lists: Vec<&Actions> = sources.values().map(|source| &source.actions).collect();
-    let chosen = Arc::new(Chosen::new(&args.action, &topics, &lists)?);
-    for hint in args.action.iter().filter_map(|name| hint(name, &lists, &chosen)) {
+    let chosen = Arc::new(Chosen::new(&args.action, &topics, &lists).map_err(Usage::new)?);
+    let filter = Filter { sources: args.source, keys: args.key };
+    for hint in args.action.iter().filter_map(|name| chosen.hint(name, &lists)) {
         output::note(hint);
     }
     let prefix = topics.prefix;
@@ -132,7 +109,7 @@ pub async fn run(
             _ = &mut interrupted => break,
         };
         let message = message.context("a reader without an end has ended")?;
-        if !chosen.has(&message) || !args.filter.takes(&message) {
+        if !chosen.has(&message) || !filter.accepts(&message) {
             continue;
         }
         if args.json {
@@ -143,79 +120,6 @@ pub async fn run(
         left -= 1;
     }
     out.end(ExitCode::SUCCESS)
-}
-
-/// The topics and events that the arguments choose.
-struct Chosen {
-    names: GlobSet,
-    prefix: String,
-    /// The topics of the layout, without the prefix.
-    layout: BTreeSet<String>,
-    /// Those with a chosen action.
-    with_action: BTreeSet<String>,
-}
-
-impl Chosen {
-    fn new(given: &[String], topics: &Topics, lists: &[&Actions]) -> anyhow::Result<Self> {
-        let names = patterns(given)?;
-        let actions = || lists.iter().flat_map(|actions| actions.iter());
-        let topic = |action: &Action| topics.layout.topic(action);
-        Ok(Self {
-            layout: actions().map(topic).collect(),
-            with_action: actions().filter(|action| names.is_match(action.name())).map(topic).collect(),
-            prefix: topics.prefix.clone(),
-            names,
-        })
-    }
-
-    fn has_topic(&self, topic: &str) -> bool {
-        name_of(topic, &self.prefix)
-            .is_some_and(|name| self.names.is_match(name) || self.with_action.contains(name))
-    }
-
-    /// Whether an event is chosen by its topic's name or by its action.
-    fn has(&self, message: &Message) -> bool {
-        let topic = name_of(&message.topic, &self.prefix);
-        let action = action_of(message);
-        topic.is_some_and(|name| self.names.is_match(name))
-            || action.is_some_and(|name| self.names.is_match(name))
-    }
-}
-
-/// The action of an event.
-fn action_of(message: &Message) -> Option<&str> {
-    action_name(std::str::from_utf8(message.header("ce_type")?).ok()?)
-}
-
-/// The part of a topic's name behind the prefix; none for other topics, and for Kafka's own.
-fn name_of<'a>(topic: &'a str, prefix: &str) -> Option<&'a str> {
-    topic.strip_prefix(prefix).filter(|_| !topic.starts_with("__"))
-}
-
-/// All of them, where none is given. A number stands for the action's name.
-pub(super) fn patterns(given: &[String]) -> anyhow::Result<GlobSet> {
-    let mut set = GlobSetBuilder::new();
-    let all = ["*".to_owned()];
-    for pattern in if given.is_empty() { &all } else { given } {
-        let pattern = Action::known(pattern).map_or(pattern.as_str(), |entry| entry.name);
-        let glob = GlobBuilder::new(pattern).case_insensitive(true).build();
-        set.add(glob.map_err(|error| Usage::new(format!("{pattern:?} is not a pattern: {}", error.kind())))?);
-    }
-    Ok(set.build()?)
-}
-
-/// What to say of a name that no list has. Its topic may still be there, or come.
-fn hint(name: &str, lists: &[&Actions], chosen: &Chosen) -> Option<String> {
-    let plain = !name.contains(['*', '?', '[', '{']);
-    let known = name.eq_ignore_ascii_case(QUARANTINE)
-        || lists.iter().any(|actions| actions.find(name).is_some())
-        || chosen.layout.iter().any(|topic| topic.eq_ignore_ascii_case(name));
-    if known || !plain {
-        return None;
-    }
-    let nearest = lists.iter().find_map(|actions| actions.nearest(name));
-    let meant = nearest.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-    Some(format!("{name:?} is not an action of the catalogue or the configuration{meant}"))
 }
 
 /// Makes lines for people.
@@ -229,7 +133,7 @@ impl Lines {
     /// Time, action, key, position and id, then as much of the value as fits. The position names a topic that has not the
     /// name of the action.
     fn line(&self, message: &Message) -> String {
-        let topic = name_of(&message.topic, &self.prefix).unwrap_or(&message.topic);
+        let topic = without_prefix(&message.topic, &self.prefix).unwrap_or(&message.topic);
         let action = action_of(message).filter(|_| topic != QUARANTINE);
         let shared =
             if action.is_some_and(|action| action != topic) { format!("{topic} ") } else { String::new() };
@@ -239,9 +143,13 @@ impl Lines {
         let id = message.header("ce_id").map(one_line);
         let shown = |id: String| if self.width.is_some() { short(&id) } else { id };
         let id = id.map(|id| format!("  id {}", shown(id))).unwrap_or_default();
-        let place = format!("{shared}{}@{}{id}", message.partition, message.offset);
-        let mut line =
-            format!("{}  {}  {key}  {}", styled(FAINT, time), styled(HEADING, action), styled(FAINT, place));
+        let position = format!("{shared}{}@{}{id}", message.partition, message.offset);
+        let mut line = format!(
+            "{}  {}  {key}  {}",
+            styled(FAINT, time),
+            styled(HEADING, action),
+            styled(FAINT, position)
+        );
         for mark in marks(message) {
             line.push_str("  ");
             line.push_str(&styled(WARNING, mark));
@@ -256,7 +164,7 @@ impl Lines {
     }
 }
 
-/// With less room than this a value says nothing.
+/// Minimum width of a value; with less room it is left out.
 const MIN_VALUE_COLUMNS: usize = 8;
 
 /// Remarks on an event: the reason of its quarantine, its signature that was not right, and its being a tombstone.

@@ -4,14 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
 
 use super::client::configuration;
 use super::loaded;
 use super::output::{self, ADDED, Output, WARNING, styled};
 use crate::config::TopicSettings;
 use crate::kafka::contact::reach;
-use crate::kafka::topic::Wanted;
 use crate::kafka::topics::{Difference, Plan, Topics};
 
 #[derive(Debug, Subcommand)]
@@ -43,7 +41,7 @@ pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result
     let plan = topics.plan().await?;
     let mut out = Output::stdout();
     match command {
-        Command::Plan { json: true, .. } => out.json(&document(&plan)),
+        Command::Plan { json: true, .. } => out.json(&plan),
         _ => print(&mut out, &plan),
     }
     let code = match command {
@@ -61,7 +59,7 @@ async fn apply(out: &mut Output, topics: &Topics, plan: &Plan) -> anyhow::Result
     }
     let created = plan.create.len() - failed.len();
     out.line(format_args!("Applied: {created} created, {} failed.", failed.len()));
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(output::exit(failed.is_empty()))
 }
 
 fn print(out: &mut Output, plan: &Plan) {
@@ -85,25 +83,6 @@ fn print(out: &mut Output, plan: &Plan) {
     differing.dedup();
     let (create, differ) = (plan.create.len(), differing.len());
     out.line(format_args!("Plan: {create} to create, {differ} differ, {} unchanged.", plan.unchanged));
-}
-
-fn document(plan: &Plan) -> Value {
-    let number = |number: i32| Some(number).filter(|number| *number > 0);
-    let create = |Wanted { name, settings }: &Wanted| {
-        json!({
-            "topic": name,
-            "partitions": number(settings.partitions),
-            "replication_factor": number(settings.replication_factor),
-            "config": settings.config,
-        })
-    };
-    let difference = |Difference { topic, field, have, want }: &Difference| json!({"topic": topic, "field": field, "have": have, "want": want});
-    json!({
-        "create": plan.create.iter().map(create).collect::<Vec<_>>(),
-        "differences": plan.differences.iter().map(difference).collect::<Vec<_>>(),
-        "unchanged": plan.unchanged,
-        "warnings": plan.warnings,
-    })
 }
 
 fn settings(TopicSettings { partitions, replication_factor, config }: &TopicSettings) -> String {

@@ -3,7 +3,6 @@
 //! On a terminal it is a line that goes away when the wait ends; elsewhere each wait is a line of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
@@ -16,9 +15,9 @@ use crate::webhooks::{Account, AccountError};
 
 /// The lines of progress of one command, one below the other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress(MultiProgress);
+pub(super) struct WaitLines(MultiProgress);
 
-impl Progress {
+impl WaitLines {
     /// Adds a bar, unless it is hidden.
     pub(super) fn add(&self, bar: ProgressBar) -> ProgressBar {
         if bar.is_hidden() { bar } else { self.0.add(bar) }
@@ -46,14 +45,14 @@ impl Progress {
 
 fn show(wait: &Wait, lines: &MultiProgress) -> Option<ProgressBar> {
     let (length, reason) = (duration(wait.duration), one_line(wait.reason.as_bytes()));
-    if !output::is_stderr_terminal() {
+    let line = output::spinner();
+    if line.is_hidden() {
         output::message(styled(FAINT, format_args!("waiting {length} for {reason}")));
         return None;
     }
     let style = ProgressStyle::with_template("{spinner} waiting {elapsed} of {prefix} for {wide_msg}");
-    let line = lines.add(ProgressBar::new_spinner().with_style(style.expect("the template is right")));
+    let line = lines.add(line.with_style(style.expect("the template is right")));
     line.set_prefix(length);
     line.set_message(reason);
-    line.enable_steady_tick(Duration::from_millis(200));
     Some(line)
 }

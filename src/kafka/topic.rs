@@ -3,6 +3,8 @@
 use std::fmt;
 
 use rdkafka::types::RDKafkaErrorCode;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::config::TopicSettings;
 
@@ -13,6 +15,21 @@ pub struct Wanted {
     pub name: String,
     /// The settings that it is created with.
     pub settings: TopicSettings,
+}
+
+/// Numbers that the broker chooses are null.
+impl Serialize for Wanted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let TopicSettings { partitions, replication_factor, config } = &self.settings;
+        let number = |number: &i32| Some(*number).filter(|number| *number > 0);
+        let fields = json!({
+            "topic": self.name,
+            "partitions": number(partitions),
+            "replication_factor": number(replication_factor),
+            "config": config,
+        });
+        fields.serialize(serializer)
+    }
 }
 
 /// A topic that could not be created.

@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifie
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{FutureProducer, Producer as _};
+use serde::Serialize;
 
 use super::context::Context;
 use super::creation;
@@ -29,7 +30,7 @@ const EMBEDDED_CLUSTER: &str = "mockCluster";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A difference between an existing topic and the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// The topic.
     pub topic: String,
@@ -42,7 +43,7 @@ pub struct Difference {
 }
 
 /// The comparison of configuration and cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// Missing topics.
     pub create: Vec<Wanted>,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
 use crate::kafka::consumer::Selection;
 
 /// Position of a message on its topic: `PARTITION@OFFSET`.
@@ -18,6 +20,17 @@ pub struct Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.partition, self.offset)
+    }
+}
+
+/// `place` holds the text, beside the numbers.
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Position", 3)?;
+        fields.serialize_field("place", &self.to_string())?;
+        fields.serialize_field("partition", &self.partition)?;
+        fields.serialize_field("offset", &self.offset)?;
+        fields.end()
     }
 }
 
@@ -69,7 +82,7 @@ mod tests {
     fn positions_are_read_from_the_first_of_each_partition() {
         let positions: Vec<Position> =
             ["2@17", "0@3", "2@5"].iter().map(|text| text.parse().unwrap()).collect();
-        let Selection::From { topic, offsets } = selection("q", &positions) else { panic!("of places") };
+        let Selection::From { topic, offsets } = selection("q", &positions) else { panic!("of positions") };
         assert_eq!((topic.as_str(), offsets), ("q", BTreeMap::from([(0, 3), (2, 5)])));
         assert!(matches!(selection("q", &[]), Selection::Named(topics) if topics == ["q"]));
     }

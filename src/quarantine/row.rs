@@ -11,12 +11,8 @@ use crate::kafka::consumer::Message;
 #[derive(Debug, Default, Serialize)]
 pub struct Row {
     /// Its position.
-    #[serde(serialize_with = "text")]
-    pub place: Position,
-    /// Its partition.
-    pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
+    #[serde(flatten)]
+    pub position: Position,
     /// When the delivery was received; else when the message was made.
     #[serde(serialize_with = "millis")]
     pub received: Option<Timestamp>,
@@ -40,11 +36,8 @@ impl Row {
         let header = |name: &str| Some(std::str::from_utf8(message.header(name)?).ok()?.to_owned());
         let received = header("ce_nexudusreceived").and_then(|time| time.parse().ok()).or(message.timestamp);
         let source = header("ce_source");
-        let (partition, offset) = (message.partition, message.offset);
         Self {
-            place: Position { partition, offset },
-            partition,
-            offset,
+            position: Position { partition: message.partition, offset: message.offset },
             received,
             source: source.and_then(|source| Some(source_name(&source)?.to_owned())),
             action: header("nexudus-action"),
@@ -59,10 +52,6 @@ impl Row {
 /// Returns the text of a time: RFC 3339 with milliseconds.
 pub fn shown(time: Timestamp) -> String {
     format!("{time:.3}")
-}
-
-fn text<S: Serializer>(place: &Position, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(place)
 }
 
 fn millis<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -24,7 +24,7 @@ pub struct Delivery {
     pub signature: Option<String>,
 }
 
-/// Where deliveries go: the bridge's base address, and the secret part of its URLs if it asks for one.
+/// The base address of a bridge, and the token of its URLs if it requires one.
 #[derive(Clone)]
 pub struct Target {
     base: Url,

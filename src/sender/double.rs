@@ -1,4 +1,4 @@
-//! A stand-in for the bridge in the tests of the sender: it answers whatever the test says.
+//! A stand-in for the bridge in the tests of the sender: the test chooses the answers.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -19,41 +20,44 @@ use tokio::time::Instant;
 use super::delivery::Delivery;
 use super::post::{Answer, Poster};
 
-/// Latencies are counted as this much at most: an hour.
+/// Maximum latency that is recorded: an hour.
 const LONGEST_LATENCY_MICROS: u64 = 3_600_000_000;
 
-/// How much is to be sent, and how fast.
+/// The quantiles of the latency that are reported.
+pub const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)];
+
+/// The number of deliveries, and their rate.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// How many deliveries.
+pub struct Load {
+    /// Number of deliveries.
     pub count: u64,
-    /// How many of them may be on their way at once.
+    /// Maximum number of deliveries in flight.
     pub concurrency: NonZeroUsize,
-    /// How many are due a second; none: as fast as the answers come.
+    /// Number that is due each second; none: as fast as the answers come.
     pub rate: Option<f64>,
 }
 
 /// One delivery and its result.
 #[derive(Debug)]
-pub struct Done {
+pub struct Sent {
     /// Its number, from 0.
     pub number: u64,
     /// The sent delivery.
     pub delivery: Delivery,
-    /// What came back. With a rate, the latency counts from when the delivery was due.
+    /// The answer. With a rate, the latency counts from when the delivery was due.
     pub answer: Answer,
 }
 
 /// The summary of all deliveries.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// How many deliveries are done.
+    /// Number of deliveries.
     pub deliveries: u64,
-    /// How many of them were answered 2xx by the bridge.
+    /// Number of deliveries that the bridge answered 2xx.
     pub accepted: u64,
-    /// How many events those confirmed, on the quarantine topic or their own.
+    /// Number of confirmed events, on the quarantine topic or their own.
     pub events: u64,
-    /// How many POSTs it took, retries included.
+    /// Number of POSTs, retries included.
     pub attempts: u64,
     /// By kind of answer.
     pub answers: BTreeMap<String, Tally>,
@@ -61,14 +65,14 @@ pub struct Summary {
     pub latency: Histogram<u64>,
     /// The longest latency of all, 2xx or not, and when it ended, counted from the start.
     pub longest: Option<(Duration, Duration)>,
-    /// How long it all took.
+    /// Time from the first delivery to the last answer.
     pub elapsed: Duration,
 }
 
 /// One kind of answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many.
+    /// Number of answers.
     pub count: u64,
     /// Whether all answers were 2xx.
     pub accepted: bool,
@@ -76,14 +80,14 @@ pub struct Tally {
     pub example: Option<String>,
 }
 
-/// Sends deliveries until all are done or `stop` is; `make` gives the delivery of a number, `seen` hears of each result
-/// in the order of arrival. What is on its way at `stop` is given up and not counted.
+/// Sends deliveries until all are done or `stop` completes. `make` makes the delivery of a number. `seen` is called with each
+/// result in the order of arrival. Deliveries in flight at `stop` are cancelled and not counted.
 pub async fn run(
     poster: &Poster,
-    plan: Plan,
+    plan: Load,
     make: impl Fn(u64) -> Delivery + Send + Sync + 'static,
     stop: impl Future<Output = ()>,
-    mut seen: impl FnMut(&Done),
+    mut seen: impl FnMut(&Sent),
 ) -> Summary {
     /// So that a slow collector slows the workers down, and no result waits in memory.
     const RESULTS: usize = 1024;
@@ -113,14 +117,14 @@ pub async fn run(
 
 struct Work<M> {
     poster: Poster,
-    plan: Plan,
+    plan: Load,
     make: M,
     begun: Instant,
     next: AtomicU64,
 }
 
 impl<M: Fn(u64) -> Delivery> Work<M> {
-    async fn until_done(self: Arc<Self>, report: mpsc::Sender<Done>) {
+    async fn until_done(self: Arc<Self>, report: mpsc::Sender<Sent>) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.plan.count {
@@ -130,13 +134,13 @@ impl<M: Fn(u64) -> Delivery> Work<M> {
             let late = self.wait_until_due(number).await;
             let mut answer = self.poster.post(&delivery).await;
             answer.latency += late;
-            if report.send(Done { number, delivery, answer }).await.is_err() {
+            if report.send(Sent { number, delivery, answer }).await.is_err() {
                 return; // nobody counts any more
             }
         }
     }
 
-    /// Waits for a delivery's time and says by how much it was missed.
+    /// Waits until a delivery is due. Returns the delay if that time has passed already.
     async fn wait_until_due(&self, number: u64) -> Duration {
         let Some(rate) = self.plan.rate else { return Duration::ZERO };
         let due = self.begun + Duration::try_from_secs_f64(number as f64 / rate).unwrap_or(Duration::MAX / 4);
@@ -173,7 +177,30 @@ impl Summary {
         Duration::from_micros(self.latency.value_at_quantile(quantile))
     }
 
-    fn count(&mut self, done: &Done, at: Duration) {
+    /// Returns the summary as JSON, with the events of the one delivery if there was only one.
+    pub fn document(&self, only: Option<&Answer>) -> Value {
+        let latency = |(name, quantile): (&str, f64)| {
+            let seconds = (self.accepted > 0).then(|| self.quantile(quantile).as_secs_f64());
+            (name.to_owned(), json!(seconds))
+        };
+        let answer = |(kind, tally): (&String, &Tally)| json!({"answer": kind, "count": tally.count, "accepted": tally.accepted, "example": tally.example});
+        let mut document = json!({
+            "deliveries": self.deliveries,
+            "accepted": self.accepted,
+            "events": self.events,
+            "attempts": self.attempts,
+            "elapsed_seconds": self.elapsed.as_secs_f64(),
+            "deliveries_per_second": self.rate(),
+            "latency_seconds": Value::Object(QUANTILES.into_iter().map(latency).collect()),
+            "answers": self.answers.iter().map(answer).collect::<Vec<_>>(),
+        });
+        if let Some(Ok(receipt)) = only.map(|answer| &answer.result) {
+            document["confirmed"] = json!(receipt.events);
+        }
+        document
+    }
+
+    fn count(&mut self, done: &Sent, at: Duration) {
         let answer = &done.answer;
         self.deliveries += 1;
         self.attempts += u64::from(answer.attempts);

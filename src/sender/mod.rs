@@ -1,8 +1,9 @@
 //! The sender: acts as Nexudus does, for `send`, `demo` and the tests.
 //!
 //! In reading order: [`payloads`] has a body for every action, [`delivery`] signs one and knows its URL, [`post`] sends
-//! it and tries again as Nexudus does, [`load`] sends many at once and measures.
+//! it and tries again as Nexudus does, [`bodies`] has the bodies to send, [`load`] sends many at once and measures.
 
+pub mod bodies;
 pub mod delivery;
 #[cfg(test)]
 pub(crate) mod double;

@@ -92,10 +92,10 @@ impl Template {
         }
         let mut copy = Vec::with_capacity(self.body.len() + self.ids.len());
         let mut rest = 0;
-        for (place, id) in &self.ids {
-            copy.extend_from_slice(&self.body[rest..place.start]);
+        for (range, id) in &self.ids {
+            copy.extend_from_slice(&self.body[rest..range.start]);
             copy.extend_from_slice(id.wrapping_add(n).to_string().as_bytes());
-            rest = place.end;
+            rest = range.end;
         }
         copy.extend_from_slice(&self.body[rest..]);
         copy.into()
@@ -132,7 +132,7 @@ fn find_ids(body: &[u8]) -> Vec<(Range<usize>, u64)> {
     ids
 }
 
-/// The places of JSON's tokens: strings with their quotes, single marks, and runs of anything else (numbers, words).
+/// The ranges of JSON's tokens: strings with their quotes, single marks, and runs of anything else (numbers, words).
 /// Does not check that the text is JSON; on other text the tokens are still all of it but the white space.
 struct Tokens<'a> {
     text: &'a [u8],

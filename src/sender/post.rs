@@ -8,33 +8,33 @@ use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, Method, Request};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::delivery::{Delivery, Target};
 use crate::back_off::BackOff;
 use crate::outgoing::BodyError;
 use crate::{outgoing, signature};
 
-/// How long one attempt may take. The bridge answers within its `confirm_timeout`, 10 s by default.
+/// Maximum time of an attempt. The bridge answers within its `confirm_timeout`, 10 s by default.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a connection may take to be made.
+/// Maximum time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The most that is read of an answer; the bridge's are some hundred bytes an event.
+/// Maximum size of an answer; those of the bridge have some hundred bytes for each event.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Longest wait that a `Retry-After` can cause.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How often, and after which waits, a delivery that was not answered 2xx is posted again.
+/// The retries of a delivery that was not answered 2xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// How many attempts may follow the first.
+    /// Maximum number of attempts after the first.
     pub limit: u32,
-    /// The wait before the first of them; each wait is twice the last one,
+    /// The wait before the first retry. Each wait is twice the last one.
     pub shortest: Duration,
-    /// up to this.
+    /// Maximum wait.
     pub longest: Duration,
 }
 
@@ -51,9 +51,9 @@ pub struct Poster {
 pub struct Answer {
     /// The bridge's confirmation, or why there is none.
     pub result: Result<Receipt, PostFailure>,
-    /// How long the last attempt took, from the first byte sent to the last one read.
+    /// Time of the last attempt, from the first byte sent to the last one read.
     pub latency: Duration,
-    /// How many attempts were made, the first included.
+    /// Number of attempts, the first included.
     pub attempts: u32,
 }
 
@@ -64,12 +64,12 @@ pub struct Receipt {
     pub status: String,
     /// The position of each event.
     #[serde(default)]
-    pub events: Vec<Confirmed>,
+    pub events: Vec<ConfirmedEvent>,
 }
 
 /// A confirmed event.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Confirmed {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmedEvent {
     /// Its `ce_id`.
     pub id: String,
     /// The topic's name.
@@ -203,7 +203,7 @@ impl Poster {
         }
     }
 
-    /// The same request for every attempt: Nexudus's retries carry nothing that tells them from the first.
+    /// Makes the request for every attempt. As with Nexudus, a retry equals the first attempt.
     fn request(&self, delivery: &Delivery) -> Result<Request, PostFailure> {
         let url = self.target.url(&delivery.source, &delivery.action);
         let mut request = Request::new(Method::POST, url);
@@ -254,7 +254,7 @@ impl Poster {
     }
 }
 
-/// A problem document (RFC 9457), or what can be said without one.
+/// Reads a problem document (RFC 9457), else the status alone.
 fn problem(status: reqwest::StatusCode, body: &[u8]) -> PostFailure {
     #[derive(Default, Deserialize)]
     #[serde(default)]

@@ -1,9 +1,10 @@
-//! The account in Nexudus: the configuration's wishes and the API's answers in one place.
+//! The account in Nexudus: compares its webhooks with the configuration, and checks its locations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::observed::{Observed, WEBHOOKS};
 use super::plan::Comparison;
@@ -90,6 +91,21 @@ pub enum AccountError {
     /// A request to Nexudus has failed.
     #[error(transparent)]
     Api(#[from] ApiError),
+}
+
+impl Look {
+    /// Returns the plan as JSON.
+    pub fn document(&self) -> Value {
+        let comparison = &self.comparison;
+        json!({
+            "changes": comparison.changes(),
+            "duplicates": comparison.duplicates(),
+            "unchanged": comparison.unchanged(),
+            "unwanted": comparison.unwanted,
+            "others": comparison.others,
+            "unknown_actions": self.unknown_actions,
+        })
+    }
 }
 
 impl AccountError {
@@ -185,7 +201,7 @@ impl Account {
         for pair in &comparison.pairs {
             if pair.wanted.action_id.is_none() {
                 warnings.push(format!(
-                    "source {}: Nexudus has told no number for the action {}, so no webhook can be made for it",
+                    "source {}: Nexudus gives no number for the action {}, so no webhook can be made for it",
                     pair.wanted.source.name,
                     pair.wanted.action()
                 ));

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::json;
+use url::Url;
 
 use super::account::Account;
 use super::observed::{Observed, WEBHOOKS, address};
 use super::plan::{Comparison, Pair, differences};
 use super::redact;
 use super::wanted::Wanted;
+use crate::config::{SignaturePolicy, Source};
 use crate::nexudus::client::{ATTEMPTS, Call, Client};
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, ErrorKind};
+use crate::outgoing::is_loopback;
 
 /// The differences to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,27 @@ pub struct Applied {
     pub updated: Vec<Done>,
     /// The failures.
     pub failed: Vec<Failure>,
+}
+
+impl Applied {
+    /// Returns the sources that check signatures, had no webhook before, and have one since this run: somebody has to type
+    /// their shared secrets in Nexudus. None if Nexudus reaches the bridge on loopback: then it is a double, which knows
+    /// the secrets.
+    pub fn new_sources<'a>(&self, comparison: &'a Comparison, public_url: &Url) -> Vec<&'a str> {
+        let pairs = &comparison.pairs;
+        let is_new = |source: &Source| {
+            let mut own = pairs.iter().filter(|pair| pair.wanted.source.name == source.name);
+            self.created.iter().any(|done| *done.source == *source.name)
+                && own.all(|pair| pair.found.is_none())
+        };
+        let sources = pairs.iter().map(|pair| &*pair.wanted.source);
+        let sources = sources.filter(|source| {
+            source.policy != SignaturePolicy::Off && !is_loopback(public_url) && is_new(source)
+        });
+        let mut names: Vec<&str> = sources.map(|source| &*source.name).collect();
+        names.dedup();
+        names
+    }
 }
 
 /// A record that was written.
@@ -61,14 +85,14 @@ pub struct Failure {
     pub error: String,
 }
 
-/// Why one record was not written.
+/// The reason why a record was not written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
-    /// Nexudus did not do it.
+    /// The request has failed.
     #[error("{0}")]
     Api(#[from] ApiError),
     /// The number of the action is unknown.
-    #[error("Nexudus has told no number for this action")]
+    #[error("Nexudus gives no number for this action")]
     NoNumber,
     /// An update would have to leave out `Action`.
     #[error(
@@ -300,7 +324,7 @@ fn changed_since(now: &Comparison, before: &Pair, scope: Scope) -> Option<String
 }
 
 impl Done {
-    /// It was written, and yet it is not as it should be.
+    /// It still differs after the write.
     fn failed(self, error: String) -> Failure {
         let Self { source, action, webhook_id } = self;
         Failure { source, action, webhook_id: Some(webhook_id), error }

@@ -1,6 +1,6 @@
 //! The guardian: watches the webhooks while the bridge serves, and re-enables those that Nexudus disabled.
 //!
-//! Nexudus disables a webhook after ten failures in a row and tells nobody. The guardian looks at start, at its interval, and as
+//! Nexudus disables a webhook after ten failures in a row and notifies nobody. The guardian looks at start, at its interval, and as
 //! soon as the bridge is ready again. It re-enables a webhook only while the bridge is ready, and only if Nexudus disabled it: it
 //! has ten failures, or had nine at the last look and was active. Everything else was disabled by a person. The wait before the
 //! next attempt grows while a webhook fails again without a success between. A webhook counts as re-enabled once a look shows it
@@ -32,13 +32,13 @@ use crate::nexudus::{ApiError, time};
 use crate::outage::{AccountKey, Outages};
 use crate::telemetry::limit::LogOnChange;
 
-/// The longest distance between two tries: for a webhook that fails again and again, and for an account that refuses us.
+/// Maximum wait between two attempts, for a webhook that keeps failing and for an account that refuses the bridge.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Interval of the checks whether the bridge has become ready.
 const READINESS: Duration = Duration::from_millis(250);
 
-/// How long the same failure stays out of the log after it was written.
+/// Minimum time between two log lines about the same failure.
 const REPEAT: Duration = Duration::from_secs(600);
 
 /// Interval of the requests for Nexudus's actions.
@@ -120,10 +120,10 @@ struct Watcher {
     next_actions: Instant,
     /// Unknown actions and warnings that were logged.
     logged_warnings: BTreeSet<String>,
-    /// That the webhooks cannot be seen, and that they cannot be written.
+    /// The lasting failures to read and to write webhooks.
     unseen: Trouble,
     unwritten: Trouble,
-    /// Nothing is written before.
+    /// Time before which nothing is written.
     write_after: Instant,
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -30,7 +30,7 @@ pub struct Comparison {
 pub struct Pair {
     /// The wanted webhook.
     pub wanted: Wanted,
-    /// What there is.
+    /// Its record, if it exists.
     pub found: Option<Observed>,
     /// Further active records of the same source, action and location. Each of them delivers every event once more.
     pub duplicates: Vec<i64>,
@@ -50,7 +50,7 @@ pub struct Duplicates {
 /// A webhook of this bridge that is not wanted.
 #[derive(Debug, Clone)]
 pub struct Unwanted {
-    /// What there is.
+    /// Its record.
     pub found: Observed,
     /// The source in its URL.
     pub source: String,
@@ -83,7 +83,7 @@ pub struct Change {
     pub another_token: bool,
 }
 
-/// How a change is written.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Op {
@@ -167,12 +167,34 @@ impl Comparison {
         self.pairs.iter().filter_map(Pair::duplicated).collect()
     }
 
+    /// Returns the wanted webhooks of these actions, by name or number; of all if the list is empty.
+    ///
+    /// # Errors
+    /// No webhook is wanted for an action: the text of the mistake.
+    pub fn choose(mut self, actions: &[String]) -> Result<Vec<Pair>, String> {
+        for action in actions {
+            if !self.pairs.iter().any(|pair| pair.is_for(action)) {
+                let mut nearest =
+                    self.pairs.iter().filter_map(|pair| pair.wanted.source.actions.nearest(action));
+                let nearest =
+                    nearest.find(|name| self.pairs.iter().any(|pair| pair.wanted.action() == *name));
+                let hint = nearest.map_or_else(
+                    || "`webhooks status` lists them".to_owned(),
+                    |name| format!("did you mean {name}?"),
+                );
+                return Err(format!("no webhook of the action {action:?} is asked for; {hint}"));
+            }
+        }
+        self.pairs.retain(|pair| actions.is_empty() || actions.iter().any(|action| pair.is_for(action)));
+        Ok(self.pairs)
+    }
+
     /// Whether there is a difference to write or a duplicate to delete.
     pub fn is_pending(&self) -> bool {
         self.pairs.iter().any(|pair| pair.change().is_some() || !pair.duplicates.is_empty())
     }
 
-    /// How many webhooks are as they should be.
+    /// Returns the number of webhooks without a difference.
     pub fn unchanged(&self) -> usize {
         self.pairs.iter().filter(|pair| pair.change().is_none()).count()
     }
@@ -270,8 +292,8 @@ impl fmt::Display for Change {
             Op::Create => write!(f, "+ {source} {action} {url}"),
             Op::Update => {
                 write!(f, "~ {source} {action} {}", webhook_id.unwrap_or_default())?;
-                for (place, (name, [old, new])) in fields.iter().enumerate() {
-                    let comma = if place > 0 { "," } else { "" };
+                for (index, (name, [old, new])) in fields.iter().enumerate() {
+                    let comma = if index > 0 { "," } else { "" };
                     let note = if *name == "URL" && *another_token { " (another token)" } else { "" };
                     write!(f, "{comma} {name}: {} -> {}{note}", plain(old), plain(new))?;
                 }
@@ -286,6 +308,24 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
         other => other.to_string(),
+    }
+}
+
+impl Pair {
+    fn is_for(&self, action: &str) -> bool {
+        self.wanted.source.actions.find(action) == Some(self.wanted.action_index)
+    }
+}
+
+impl Serialize for Unwanted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { source, action, found, reason } = self;
+        let (business_id, webhook_id, url) = (found.business_id, found.id, found.url.to_string());
+        let fields = json!({
+            "source": source, "action": action, "business_id": business_id, "webhook_id": webhook_id, "url": url,
+            "reason": reason,
+        });
+        fields.serialize(serializer)
     }
 }
 

@@ -65,7 +65,7 @@ impl fmt::Debug for WebhookUrl {
     }
 }
 
-/// `text` with the value of every `token=` in it hidden, whatever is around.
+/// Returns `text` with the value of every `token=` hidden.
 pub fn tokens(text: &str) -> String {
     const KEY_AND_SIGN: &str = "token=";
     let lower = text.to_ascii_lowercase();

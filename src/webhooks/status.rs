@@ -51,7 +51,7 @@ pub struct Row {
     pub business_id: Option<i64>,
     /// The id of the record; `None` if it is missing.
     pub webhook_id: Option<i64>,
-    /// How it does.
+    /// Its state.
     pub state: State,
     /// Whether it is active; `None` if it is missing.
     pub active: Option<bool>,
@@ -96,6 +96,16 @@ pub fn rows(comparison: &Comparison) -> Vec<Row> {
     let mut rows: Vec<Row> = wanted.chain(unwanted).collect();
     rows.sort_by_key(|row| row.state); // stable
     rows
+}
+
+/// Returns the number of webhooks in each state, in words. `Ok` comes first, states without a webhook are left out.
+pub fn summary(rows: &[Row], others: usize) -> String {
+    let count = |state| rows.iter().filter(|row| row.state == state).count();
+    let mut text = format!("{} {}", count(State::Ok), State::Ok.label());
+    for state in State::ALL.into_iter().filter(|&state| state != State::Ok && count(state) > 0) {
+        text.push_str(&format!(", {} {}", count(state), state.label()));
+    }
+    format!("{text}; {others} of others.")
 }
 
 /// Returns the state of a wanted webhook.

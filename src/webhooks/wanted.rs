@@ -1,4 +1,4 @@
-//! Which webhooks there should be: for every source with a location, one for each of its actions.
+//! The wanted webhooks: for every source with a location, one for each of its actions.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::config::{Config, NexudusSettings, Source};
 /// A webhook that the configuration asks for.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Whose deliveries these are.
+    /// The source of its deliveries.
     pub source: Arc<Source>,
     /// The index of its action among those of the source.
     pub action_index: usize,

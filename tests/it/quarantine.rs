@@ -52,7 +52,7 @@ fn lasting_headers(message: &Consumed) -> Vec<(String, Vec<u8>)> {
 fn lists(bridge: &TestBridge, slip: &String, garbage: &String) {
     let table = ends(&quarantine(bridge, &["list"]), 0);
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["RECEIVED", "SOURCE", "ACTION", "REASON", "BYTES", "PLACE"]);
+    assert_eq!(lines[0], ["RECEIVED", "SOURCE", "ACTION", "REASON", "BYTES", "POSITION"]);
     let bytes = BODY.len().to_string();
     assert_eq!(lines[1][1..], ["default", "BokingCreate", "unknown_action", &bytes, slip]);
     assert_eq!(lines[2][1..], ["default", "BookingCreate", "not_json", "13", garbage]);

@@ -390,7 +390,7 @@ fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_numb
     );
     tenant.nexudus.remove_webhook(tenant.webhook("/DeskBooked"));
     let applied = tenant.json(&["webhooks", "apply"], 1);
-    assert_eq!(applied["failed"][0]["error"], "Nexudus has told no number for this action");
+    assert_eq!(applied["failed"][0]["error"], "Nexudus gives no number for this action");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn since(actions: &[&str], from: &str, until: Option<&str>) -> Window {
-    Window::new(&config(actions, ""), (&[], &[]), &Since::At(at(from)).into(), until.map(at), None)
+    Window::new(&config(actions, ""), &Subset::default(), &Since::At(at(from)).into(), until.map(at), None)
 }
 
 /// A window in which each action of `default` begins at its own moment, as its webhook tells; `-`: no such webhook.
@@ -57,7 +57,7 @@ fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> Window {
         });
     let wanted = wanted(&config, nexudus, &[], &BTreeMap::new());
     let comparison = Comparison::new(&config, &nexudus.public_url, wanted, records.collect());
-    Window::new(&config, (&[], &[]), &Since::LastTrigger(overlap).into(), None, Some(&comparison))
+    Window::new(&config, &Subset::default(), &Since::LastTrigger(overlap).into(), None, Some(&comparison))
 }
 
 /// Judges a record for `default`: the names of the actions of its events, else `uncovered` or `outside`.
@@ -171,8 +171,8 @@ fn a_resumed_run_publishes_every_event_that_is_left_and_none_under_another_actio
         let named = all.iter().zip(&begins);
         let named =
             named.map(|(action, begin)| (("default".to_owned(), (*action).to_owned()), *begin)).collect();
-        let since = Beginnings { all: None, named };
-        let whole = Window::new(&config(&all, ""), (&[], &[]), &since, None, None);
+        let since = Beginnings { named, ..Beginnings::default() };
+        let whole = Window::new(&config(&all, ""), &Subset::default(), &since, None, None);
         let record = |_| {
             let times = minutes(&mut state, 2);
             Times { created_on: times.iter().min().copied(), updated_on: times.iter().max().copied() }
@@ -250,7 +250,8 @@ fn several_sources_of_a_location_are_judged_each_for_itself() {
                 [sources.nowhere]\nsecrets = [\"s\"]\n";
     let config = config(&["BookingCreate", "TeamCreated"], more);
     let window = |sources: &[String], kinds: &[&'static Entity]| {
-        Window::new(&config, (sources, kinds), &Since::At(at("10")).into(), None, None)
+        let subset = Subset { sources: sources.to_vec(), entities: kinds.to_vec() };
+        Window::new(&config, &subset, &Since::At(at("10")).into(), None, None)
     };
     let all = window(&[], &[]);
     let meanings = |window: &Window, business_id: i64, entity: &str| -> Vec<String> {
@@ -289,7 +290,13 @@ fn an_action_that_is_named_has_a_window_of_its_own_and_the_others_that_of_all_or
     let config = config(&["BookingCreate", "BookingUpdate"], more);
     let named = [(("default".to_owned(), "BookingCreate".to_owned()), at("11:00:00.5"))];
     let window = |all: Option<Since>| {
-        Window::new(&config, (&[], &[]), &Beginnings { all, named: named.clone().into() }, None, None)
+        Window::new(
+            &config,
+            &Subset::default(),
+            &Beginnings { all, named: named.clone().into(), before_outages: None },
+            None,
+            None,
+        )
     };
     let both = window(Some(Since::At(at("10"))));
     for (created, updated, expected) in [
@@ -331,7 +338,7 @@ fn the_printed_values_of_since_give_the_same_windows_again() {
             .copied()
             .filter(|it| window.sources[0].wanted.contains(&window.sources[0].actions.find(it).unwrap()))
             .collect();
-        let again = Window::new(&config(&wanted, ""), (&[], &[]), &window.beginnings(), None, None);
+        let again = Window::new(&config(&wanted, ""), &Subset::default(), &window.beginnings(), None, None);
         assert_eq!(again.since, window.since);
     }
 }

@@ -1,23 +1,22 @@
 //! The result of a run for people: events by action, records that were left out, failures.
 
-use std::io::{self, Write as _};
-
 use crate::catch_up::run::{Failed, Published, Summary};
-use crate::cli::output::{self, ADDED, ERROR, HEADING, Output, Table, WARNING, grouped, styled};
+use crate::cli::output::{self, ADDED, ERROR, HEADING, Output, Table, WARNING, grouped, plural, styled};
 
 /// Maximum number of failures that are printed one by one.
 const FAILURES_SHOWN: usize = 20;
 
-/// Maximum number of actions that are printed by name, where their names are not the point.
+/// Maximum number of unreadable actions that are printed by name.
 const NAMES_SHOWN: usize = 5;
 
 /// Prints failures on standard error, and the command that resumes the run.
-pub(super) fn complain(summary: &Summary, command: impl FnOnce(&[String]) -> String) {
+pub(super) fn print_failures(summary: &Summary, command: impl FnOnce(&[String]) -> String) {
     for Failed { entity, id, event, error } in summary.failed.iter().take(FAILURES_SHOWN) {
         let event = event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
         output::failed(format_args!("{entity} {id}{event}: {error}"));
     }
-    if let Some(more) = summary.failed.len().checked_sub(FAILURES_SHOWN).filter(|more| *more > 0) {
+    let more = summary.failed.len().saturating_sub(FAILURES_SHOWN);
+    if more > 0 {
         output::failed(format_args!("{} more", grouped(more as u64)));
     }
     if let Some(error) = &summary.error {
@@ -34,77 +33,61 @@ pub(super) fn complain(summary: &Summary, command: impl FnOnce(&[String]) -> Str
 }
 
 /// Prints the result of a run.
-///
-/// # Errors
-/// Standard output cannot be written.
-pub(super) fn print(out: &mut Output, summary: &Summary) -> io::Result<()> {
-    let Summary { uncovered, unplaced, elsewhere, outside, gone, failed, unreadable, unknown_since, .. } =
-        summary;
-    print_published(out, summary)?;
-    for (what, kinds) in [
-        ("changed, but no source wants the action for that change", uncovered),
-        ("have no location that can be read", unplaced),
+pub(super) fn print(out: &mut Output, summary: &Summary) {
+    let total: usize = summary.published.iter().map(|published| published.events).sum();
+    let events = plural(total as u64, "event");
+    if total > 0 {
+        let mut table = Table::new(["SOURCE", "ACTION", ">EVENTS"]);
+        for Published { source, action, events } in &summary.published {
+            table.row([source.clone(), action.clone(), grouped(*events as u64)]);
+        }
+        out.block(table);
+    }
+    if summary.dry_run {
+        out.line(styled(HEADING, format!("Would publish {events}")));
+    } else {
+        let line = format!("Published {events}, marked ce_nexuduscatchup: {}", summary.run_id);
+        out.line(styled(ADDED, line));
+        if total > 0 {
+            out.line("Running it again publishes the same events again, with the same ids");
+        }
+    }
+    for (reason, kinds) in [
+        ("changed, but no source wants the action for that change", &summary.uncovered),
+        ("have no location that can be read", &summary.unplaced),
     ] {
         if !kinds.is_empty() {
             let kinds: Vec<String> = kinds.iter().map(|(kind, number)| format!("{number} {kind}")).collect();
-            writeln!(out, "{}", styled(WARNING, format!("Left out: {} {what}", kinds.join(", "))))?;
+            out.line(styled(WARNING, format!("Left out: {} {reason}", kinds.join(", "))));
         }
     }
-    for (number, what) in [
-        (*elsewhere, "of other locations: no source of this run has their business_id"),
-        (*outside, "without a change in the window of a wanted action"),
-        (*gone, "deleted since they were listed"),
+    for (number, reason) in [
+        (summary.elsewhere, "of other locations: no source of this run has their business_id"),
+        (summary.outside, "without a change in the window of a wanted action"),
+        (summary.gone, "deleted since they were listed"),
     ] {
         if number > 0 {
-            let records = if number == 1 { "record" } else { "records" };
-            writeln!(out, "Left out: {} {records} {what}", grouped(number as u64))?;
+            out.line(format_args!("Left out: {} {reason}", plural(number as u64, "record")));
         }
     }
-    if !failed.is_empty() {
-        let line = format!("Failed: {}", grouped(failed.len() as u64));
-        writeln!(out, "{}", styled(ERROR, line))?;
+    if !summary.failed.is_empty() {
+        out.line(styled(ERROR, format!("Failed: {}", grouped(summary.failed.len() as u64))));
     }
-    if !unknown_since.is_empty() {
+    if !summary.unknown_since.is_empty() {
         let line = format!(
             "Not read, since no webhook gives a beginning: {}; give one with --since SOURCE/ACTION=TIME for each",
-            unknown_since.join(", ")
+            summary.unknown_since.join(", ")
         );
-        writeln!(out, "{}", styled(ERROR, line))?;
+        out.line(styled(ERROR, line));
     }
-    if !unreadable.is_empty() {
-        let names = match unreadable.split_at_checked(NAMES_SHOWN) {
-            Some((first, rest)) if !rest.is_empty() => {
-                format!("{} and {} more (--json lists all)", first.join(", "), rest.len())
-            }
-            _ => unreadable.join(", "),
-        };
-        let count = unreadable.len();
-        writeln!(
-            out,
-            "Not readable: {count} wanted actions for deletions, signals and transitions: {names}"
-        )?;
-    }
-    Ok(())
-}
-
-fn print_published(out: &mut Output, summary: &Summary) -> io::Result<()> {
-    let Summary { run_id, dry_run, published, .. } = summary;
-    if !published.is_empty() {
-        let mut table = Table::new(["SOURCE", "ACTION", "EVENTS"]);
-        table.align_right(2);
-        for Published { source, action, events } in published {
-            table.row([source.clone(), action.clone(), grouped(*events as u64)]);
+    let count = summary.unreadable.len();
+    if count > 0 {
+        let mut names = summary.unreadable.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        if count > NAMES_SHOWN {
+            names.push_str(&format!(" and {} more (--json lists all)", count - NAMES_SHOWN));
         }
-        writeln!(out, "{table}")?;
+        out.line(format_args!(
+            "Not readable: {count} wanted actions for deletions, signals and transitions: {names}"
+        ));
     }
-    let total: usize = published.iter().map(|published| published.events).sum();
-    let verb = if *dry_run { "Would publish" } else { "Published" };
-    let events = if total == 1 { "event" } else { "events" };
-    let mark = if *dry_run { String::new() } else { format!(", marked ce_nexuduscatchup: {run_id}") };
-    let line = format!("{verb} {} {events}{mark}", grouped(total as u64));
-    writeln!(out, "{}", styled(if *dry_run { HEADING } else { ADDED }, line))?;
-    if total > 0 && !*dry_run {
-        writeln!(out, "Running it again publishes the same events again, with the same ids")?;
-    }
-    Ok(())
 }

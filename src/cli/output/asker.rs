@@ -53,15 +53,19 @@ impl Asker {
         self.write(&format!("{text}\n"))
     }
 
-    /// Asks a question. Everything but `y` or `yes` means no.
+    /// Asks whether to write. Everything but `y` or `yes` means no.
     ///
     /// # Errors
     /// The terminal cannot be read or written.
-    pub fn agrees(&mut self, question: impl fmt::Display) -> io::Result<bool> {
+    pub fn confirms(&mut self, question: impl fmt::Display) -> io::Result<bool> {
         self.write(&format!("{question} [y/N] "))?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
-        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        let confirms = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+        if !confirms {
+            self.show("Nothing was written.")?;
+        }
+        Ok(confirms)
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {

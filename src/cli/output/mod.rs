@@ -1,9 +1,9 @@
-//! How commands print: standard output, messages on standard error, tables, styles, numbers and times.
+//! Output of commands: standard output, messages on standard error, tables, styles, numbers and times.
 //!
 //! [`Output`] is the only way to standard output, and [`error`], [`warning`] and their kind are the only way to standard
 //! error. Neither can break a command off, so a command that changes something finishes whatever happens to its output. Both
 //! clean what they print (see `clean`) and drop styles where nobody wants them (pipes, `NO_COLOR`). A style is never the
-//! only sign of something: the words say it too.
+//! only sign of something: the words are enough.
 
 mod asker;
 pub(super) mod clean;
@@ -31,8 +31,6 @@ pub struct Output {
     stream: Box<dyn Write + Send>,
     styles: bool,
     is_terminal: bool,
-    /// The beginning of a line; lines are cleaned as a whole.
-    line: Vec<u8>,
     failure: Option<io::Error>,
 }
 
@@ -42,13 +40,13 @@ impl Output {
         let stdout = io::stdout();
         let styles = AutoStream::choice(&stdout) != ColorChoice::Never;
         let is_terminal = stdout.is_terminal();
-        Self { stream: Box::new(stdout), styles, is_terminal, line: Vec::new(), failure: None }
+        Self { stream: Box::new(stdout), styles, is_terminal, failure: None }
     }
 
     /// Another stream, which is no terminal.
     #[cfg(test)]
     pub(in crate::cli) fn to(stream: Box<dyn Write + Send>) -> Self {
-        Self { stream, styles: false, is_terminal: false, line: Vec::new(), failure: None }
+        Self { stream, styles: false, is_terminal: false, failure: None }
     }
 
     /// Prints one line; line breaks in `text` become spaces.
@@ -59,7 +57,7 @@ impl Output {
 
     /// Prints lines, and a line break behind the last.
     pub fn block(&mut self, text: impl fmt::Display) {
-        writeln!(self, "{text}").expect("an output takes all");
+        self.bytes(clean::lines(&format!("{text}\n"), self.styles).as_bytes());
     }
 
     /// Prints one JSON document on a line of its own.
@@ -92,36 +90,13 @@ impl Output {
     ///
     /// # Errors
     /// Standard output could not be written.
-    pub fn end(mut self, code: ExitCode) -> anyhow::Result<ExitCode> {
-        self.print_line();
+    pub fn end(self, code: ExitCode) -> anyhow::Result<ExitCode> {
         match self.failure {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("cannot write to standard output")
             }
             _ => Ok(code),
         }
-    }
-
-    fn print_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
-        let clean = clean::lines(&String::from_utf8_lossy(&line), self.styles);
-        self.bytes(clean.as_bytes());
-    }
-}
-
-/// Cleans and prints whole lines. Never fails.
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.line.extend_from_slice(bytes);
-        if bytes.contains(&b'\n') {
-            self.print_line();
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.print_line();
-        Ok(())
     }
 }
 
@@ -188,15 +163,15 @@ pub fn columns() -> Option<usize> {
     columns.filter(|_| is_stdout_terminal())
 }
 
-/// Headings, and what a line is about.
+/// Headings, and the subject of a line.
 pub const HEADING: Style = Style::new().bold();
-/// What has failed.
+/// Failures.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// What deserves a look.
+/// Warnings.
 pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-/// What is as it should be, or new.
+/// Successes and additions.
 pub const ADDED: Style = AnsiColor::Green.on_default();
-/// What is there for completeness.
+/// Details.
 pub const FAINT: Style = Style::new().dimmed();
 
 /// A mistake in the arguments that only the command itself could see. Ends with exit code 2, as clap's own do.
@@ -215,22 +190,18 @@ impl Usage {
 pub struct Table(comfy_table::Table);
 
 impl Table {
-    /// A table with this heading.
+    /// Makes a table with this heading. A `>` aligns a column to the right, for numbers.
     pub fn new<const N: usize>(heading: [&str; N]) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(heading);
-        for column in table.column_iter_mut() {
+        table.set_header(heading.map(|name| name.trim_start_matches('>')));
+        for (column, name) in table.column_iter_mut().zip(heading) {
             column.set_padding((0, 2));
+            if name.starts_with('>') {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
         }
         Self(table)
-    }
-
-    /// Aligns a column, counted from 0, to the right: for numbers.
-    pub fn align_right(&mut self, column: usize) {
-        if let Some(column) = self.0.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
     }
 
     /// Adds a row; each cell becomes one line.
@@ -286,6 +257,26 @@ pub fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
+/// A number and a noun: `1 event`, `1,200 events`.
+pub fn plural(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// Exit code 0 for success, else 1.
+pub fn exit(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A spinner on standard error, if that is a terminal.
+pub fn spinner() -> ProgressBar {
+    if !is_stderr_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
 /// A bar of this style on standard error, if that is a terminal and there is more than one thing to wait for.
 pub fn progress(count: u64, style: ProgressStyle) -> ProgressBar {
     if count < 2 || !is_stderr_terminal() {
@@ -327,8 +318,7 @@ mod tests {
 
     #[test]
     fn a_table_is_its_columns_and_nothing_else() {
-        let mut table = Table::new(["NAME", "COUNT"]);
-        table.align_right(1);
+        let mut table = Table::new(["NAME", ">COUNT"]);
         table.row(["é😀".to_owned(), "7".to_owned()]);
         table.row(["longer".to_owned(), String::new()]);
         let text = anstream::adapter::strip_str(&table.to_string()).to_string();
@@ -361,7 +351,7 @@ mod tests {
             out.line("ab");
             assert!(out.is_open());
             out.block("cd");
-            writeln!(out, "ef").unwrap();
+            out.block("ef");
             out.json(&1);
             assert!(!out.is_open());
             assert_eq!(out.end(ExitCode::SUCCESS).is_err(), fails, "{kind}");

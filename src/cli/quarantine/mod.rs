@@ -1,21 +1,23 @@
-//! `quarantine list|show|replay`: what was kept on the quarantine topic, read and published again.
-//!
-//! [`crate::quarantine`] has the logic that the three share. Nothing here deletes a message or writes to the quarantine topic.
+//! `quarantine list|show|replay`: reads the quarantine topic, and publishes its messages again. Nothing here deletes a message
+//! or writes to the quarantine topic.
 
-mod filters;
 mod list;
 mod replay;
 mod show;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jiff::Timestamp;
 
-use crate::config::duration;
+use super::Configuration;
+use super::moment::moment;
+use super::output::Usage;
 use crate::config::{Config, brokers};
-use crate::kafka::consumer::{Message, Reader};
+use crate::outcome::QuarantineReason;
+use crate::quarantine::filters::Filters;
+use crate::tail::patterns;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -27,7 +29,39 @@ pub(super) enum Command {
     Replay(replay::Args),
 }
 
-/// Where the cluster is, for all three.
+/// The filters; a message has to pass all that are given.
+#[derive(Debug, clap::Args)]
+struct FilterArgs {
+    /// Only deliveries with this reason; repeatable
+    #[arg(long, value_parser = reasons())]
+    reason: Vec<QuarantineReason>,
+    /// Only deliveries received at or after this time: 2026-01-02T03:04:05Z, 2026-01-02 (UTC), or a duration before now: 90m, 2days
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Only deliveries received before this time
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// Only deliveries with this action in the URL, a name or a glob such as 'Booking*'; repeatable
+    #[arg(long)]
+    action: Vec<String>,
+    /// Only deliveries for this source; repeatable
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+}
+
+impl FilterArgs {
+    fn filters(self) -> anyhow::Result<Filters> {
+        let Self { reason: reasons, since, until, action, source: sources } = self;
+        let actions = if action.is_empty() { None } else { Some(patterns(&action).map_err(Usage::new)?) };
+        Ok(Filters { reasons, since, until, actions, sources })
+    }
+}
+
+fn reasons() -> impl TypedValueParser<Value = QuarantineReason> {
+    PossibleValuesParser::new(QuarantineReason::ALL.map(QuarantineReason::label))
+        .try_map(|label| label.parse::<QuarantineReason>())
+}
+
 #[derive(Debug, clap::Args)]
 struct Cluster {
     /// Bootstrap brokers [default: those of the configuration]
@@ -36,7 +70,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    /// The configuration with these brokers, and the quarantine topic's name.
+    /// Returns the configuration with these brokers, and the name of the quarantine topic.
     fn of(self, mut config: Config) -> (Config, String) {
         config.kafka.bootstrap_servers = self.bootstrap.unwrap_or(config.kafka.bootstrap_servers);
         let topic = config.topics.quarantine();
@@ -44,21 +78,8 @@ impl Cluster {
     }
 }
 
-/// How long the cluster may take to hand out the next message of those that are there.
-const NEXT_WITHIN: Duration = Duration::from_secs(60);
-
-/// The next message; none at the end. A cluster that falls silent meanwhile is an error, not a wait without an end.
-async fn next(reader: &mut Reader) -> anyhow::Result<Option<Message>> {
-    let next = tokio::time::timeout(NEXT_WITHIN, reader.next()).await;
-    let within = duration::show(NEXT_WITHIN);
-    Ok(next.with_context(|| format!("Kafka has handed out no further message within {within}"))??)
-}
-
 /// Runs `quarantine`.
-pub(super) async fn run(
-    command: Command,
-    configuration: impl FnOnce() -> anyhow::Result<Config>,
-) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(command: Command, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
     match command {
         Command::List(args) => list::run(args, configuration).await,
         Command::Show(args) => show::run(args, configuration).await,

@@ -3,24 +3,23 @@
 //! A body comes from elsewhere and may be anything, so nothing of it that could drive a terminal is written to one. Only
 //! `--raw` into a pipe or a file gives the very bytes.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::{Cluster, next};
+use super::Cluster;
+use crate::cli::Configuration;
 use crate::cli::output::{HEADING, Output, is_stdout_terminal, one_line, styled};
-use crate::cli::tail::json;
-use crate::config::Config;
-use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
+use crate::kafka::consumer::Message;
+use crate::quarantine::messages::Messages;
 use crate::quarantine::position::Position;
+use crate::tail::json;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// Position of the message, as `list` prints it: 2@17
     #[arg(value_name = "PARTITION@OFFSET")]
-    place: Position,
+    position: Position,
     /// Print only the body; byte for byte into a pipe or file
     #[arg(long)]
     raw: bool,
@@ -31,38 +30,32 @@ pub(in crate::cli) struct Args {
     cluster: Cluster,
 }
 
-/// Prints it.
-pub(super) async fn run(
-    args: Args,
-    configuration: impl FnOnce() -> anyhow::Result<Config>,
-) -> anyhow::Result<ExitCode> {
+/// Exit code 1 if there is no such message.
+pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
     let (config, topic) = args.cluster.of(configuration()?);
-    let Position { partition, offset } = args.place;
-    let selection = Selection::From { topic: topic.clone(), offsets: BTreeMap::from([(partition, offset)]) };
-    let mut reader = Reader::open(&config.kafka, selection, Start::Beginning, Stop::End).await?;
-    let Some(message) = next(&mut reader).await?.filter(|message| message.offset == offset) else {
-        bail!("no message at {} of {topic}, or no longer", args.place);
-    };
+    let mut messages = Messages::open(&config.kafka, &topic, &[args.position]).await?;
+    let message = messages.next().await?.filter(|message| message.offset == args.position.offset);
+    let Some(message) = message else { bail!("no message at {} of {topic}, or no longer", args.position) };
     let body = message.value.as_deref().unwrap_or_default();
     let mut out = Output::stdout();
     match (args.raw, args.json) {
         (true, _) if is_stdout_terminal() => out.block(visible(body)),
         (true, _) => out.bytes(body),
         (_, true) => out.json_text(&json::object(&message)?),
-        _ => print(&mut out, args.place, &message)?,
+        _ => out.block(text(args.position, &message)),
     }
     out.end(ExitCode::SUCCESS)
 }
 
-fn print(out: &mut impl Write, place: Position, message: &Message) -> io::Result<()> {
+fn text(position: Position, message: &Message) -> String {
     let key = message.key.as_deref().map(|key| format!("  key {}", one_line(key))).unwrap_or_default();
-    writeln!(out, "{}{key}", styled(HEADING, format!("{} {place}", message.topic)))?;
+    let mut text = format!("{}{key}\n", styled(HEADING, format!("{} {position}", message.topic)));
     let widest = message.headers.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     for (name, value) in &message.headers {
         let value = value.as_deref().map_or_else(|| "(null)".to_owned(), one_line);
-        writeln!(out, "{:widest$}  {value}", one_line(name.as_bytes()))?;
+        text.push_str(&format!("{:widest$}  {value}\n", one_line(name.as_bytes())));
     }
-    writeln!(out, "\n{}", message.value.as_deref().map_or_else(|| "(null)".to_owned(), visible))
+    format!("{text}\n{}", message.value.as_deref().map_or_else(|| "(null)".to_owned(), visible))
 }
 
 /// Text with its lines, in which nothing can drive a terminal.
@@ -90,10 +83,8 @@ mod tests {
             ],
             value: Some("{\n\t\"é\": \"\x1b]0;x\x07\u{9b}31m\"}".as_bytes().to_vec()),
         };
-        let mut out = Vec::new();
-        print(&mut out, Position { partition: 2, offset: 17 }, &message).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        let expected = "ce_id           1\nnexudus-action  \u{FFFD}[2JX\nn               (null)\n\n{\n \"é\": \"\u{FFFD}]0;x\u{FFFD}\u{FFFD}31m\"}\n";
+        let text = text(Position { partition: 2, offset: 17 }, &message);
+        let expected = "ce_id           1\nnexudus-action  \u{FFFD}[2JX\nn               (null)\n\n{\n \"é\": \"\u{FFFD}]0;x\u{FFFD}\u{FFFD}31m\"}";
         assert!(text.ends_with(expected), "{text:?}");
         assert!(text.starts_with(&styled(HEADING, "nexudus.quarantine 2@17")), "{text:?}");
     }

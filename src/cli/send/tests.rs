@@ -4,9 +4,12 @@ use actix_web::HttpResponse;
 use clap::Parser;
 
 use super::*;
+use crate::action::catalogue::ENTRIES;
+use crate::config::Config;
 use crate::sender::double;
 use crate::sender::load::Tally;
-use crate::sender::post::{Confirmed, PostFailure};
+use crate::sender::payloads::{payload, wire_body};
+use crate::sender::post::{ConfirmedEvent, PostFailure, Receipt};
 use crate::signature::{self, Signature};
 
 #[derive(Parser)]
@@ -20,7 +23,7 @@ fn args(line: &[&str]) -> Args {
 }
 
 fn bodies(line: &[&str]) -> anyhow::Result<Bodies> {
-    Bodies::of(&args(line), &Actions::with_extras(["SomethingNew"]).unwrap())
+    super::bodies(&args(line), &Actions::with_extras(["SomethingNew"]).unwrap())
 }
 
 fn no_configuration() -> anyhow::Result<Config> {
@@ -122,25 +125,23 @@ async fn an_address_that_is_none_is_a_mistake_in_the_arguments() {
     assert!(error.is::<Usage>() && error.to_string().contains("--url"), "{error}");
 }
 
-fn plain(print: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {
-    let mut out = Vec::new();
-    print(&mut out).unwrap();
-    anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string()
+fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
 }
 
 #[test]
-fn one_delivery_is_told_with_its_place_or_its_refusal() {
-    let event = Confirmed { id: "abc".into(), topic: "nexudus.X".into(), partition: 2, offset: 7 };
+fn one_delivery_has_the_positions_of_its_events_or_its_refusal() {
+    let event = ConfirmedEvent { id: "abc".into(), topic: "nexudus.X".into(), partition: 2, offset: 7 };
     let receipt = Receipt { status: "confirmed".into(), events: vec![event] };
     let answer = |result, attempts| Answer { result, latency: Duration::from_micros(1234), attempts };
     assert_eq!(
-        plain(|out| print_one(out, &answer(Ok(receipt), 1))),
-        "confirmed in 1.23 ms\n  nexudus.X partition 2 offset 7  id abc\n"
+        plain(&text_of_one(&answer(Ok(receipt), 1))),
+        "confirmed in 1.23 ms\n  nexudus.X partition 2 offset 7  id abc"
     );
     let refusal = PostFailure::NoAnswer("connection refused".into());
     assert_eq!(
-        plain(|out| print_one(out, &answer(Err(refusal), 3))),
-        "not confirmed: no answer: connection refused (1.23 ms, attempt 3)\n"
+        plain(&text_of_one(&answer(Err(refusal), 3))),
+        "not confirmed: no answer: connection refused (1.23 ms, attempt 3)"
     );
 }
 
@@ -167,8 +168,8 @@ fn summary() -> Summary {
 }
 
 #[test]
-fn many_are_told_by_their_latencies_and_answers_with_an_example_of_each_refusal() {
-    let text = plain(|out| print_summary(out, &summary(), 1_501));
+fn many_deliveries_have_their_latencies_and_answers_with_an_example_of_each_refusal() {
+    let text = plain(&text_of_all(&summary(), 1_501));
     assert_eq!(
         text,
         "interrupted after 1,500 of 1,501 deliveries\n\
@@ -177,13 +178,13 @@ fn many_are_told_by_their_latencies_and_answers_with_an_example_of_each_refusal(
          \x20 longest  9.00 ms at 250 ms from the start\n\
          \x20         1  503 queue_full\n\
          \x20            such as BookingCreate: 503 Full: no room\n\
-         \x20     1,499  confirmed\n"
+         \x20     1,499  confirmed"
     );
 }
 
 #[test]
 fn the_json_says_the_same() {
-    let document: Value = document(&summary(), None);
+    let document = summary().document(None);
     assert_eq!(document["accepted"], 1_499);
     assert!((document["latency_seconds"]["p99"].as_f64().unwrap() - 0.002).abs() < 1e-5);
     assert_eq!(document["answers"][0]["example"], "BookingCreate: 503 Full: no room");

@@ -6,20 +6,17 @@ mod plan;
 mod status;
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anstyle::Style;
 use clap::Subcommand;
-use serde_json::{Value, json};
 
 use super::client::control;
 use super::output::{self, WARNING, one_line, styled};
-use super::waits::Progress;
+use super::waits::WaitLines;
 use crate::webhooks::account::UnknownAction;
 use crate::webhooks::apply::Failure;
-use crate::webhooks::plan::Unwanted;
 use crate::webhooks::{Account, AccountError, Look};
 
 #[derive(Debug, Subcommand)]
@@ -36,7 +33,7 @@ pub(super) enum Command {
     Enable(enable::Args),
 }
 
-/// What all of them take.
+/// Options of all four.
 #[derive(Debug, clap::Args)]
 struct Common {
     /// Only this source; repeatable
@@ -46,7 +43,7 @@ struct Common {
     #[arg(long)]
     json: bool,
     #[arg(skip)]
-    progress: Progress,
+    progress: WaitLines,
 }
 
 /// Exit code with `--detailed-exitcode`: `plan` would change something, `status` found something that is not ok.
@@ -89,17 +86,11 @@ fn line(style: Style, record: &impl fmt::Display) -> String {
     styled(style, one_line(record.to_string().as_bytes()))
 }
 
-fn print_unwanted(out: &mut impl io::Write, unwanted: &[Unwanted]) -> io::Result<()> {
-    unwanted.iter().try_for_each(|unwanted| writeln!(out, "{}", line(WARNING, unwanted)))
-}
-
-fn print_unknown(out: &mut impl io::Write, unknown: &[UnknownAction]) -> io::Result<()> {
-    for UnknownAction { id, name } in unknown {
-        let name = one_line(name.as_bytes());
-        let note = format!("Nexudus has an action that is not in the catalogue: {id} {name}");
-        writeln!(out, "{}; to take it, add extra_actions = [{name:?}] to a source", styled(WARNING, note))?;
-    }
-    Ok(())
+/// Returns a line about an action that the catalogue does not have.
+fn unknown(UnknownAction { id, name }: &UnknownAction) -> String {
+    let name = one_line(name.as_bytes());
+    let note = format!("Nexudus has an action that is not in the catalogue: {id} {name}");
+    format!("{}; to take it, add extra_actions = [{name:?}] to a source", styled(WARNING, note))
 }
 
 fn print_failed(failed: &[Failure]) {
@@ -107,27 +98,4 @@ fn print_failed(failed: &[Failure]) {
         let id = webhook_id.map(|id| format!(" {id}")).unwrap_or_default();
         output::failed(format_args!("{source} {action}{id}: {error}"));
     }
-}
-
-/// The parts of a plan's JSON.
-fn plan_json(look: &Look) -> Value {
-    let unwanted = |unwanted: &Unwanted| {
-        json!({
-            "source": unwanted.source,
-            "action": unwanted.action,
-            "business_id": unwanted.found.business_id,
-            "webhook_id": unwanted.found.id,
-            "url": unwanted.found.url.to_string(),
-            "reason": unwanted.reason,
-        })
-    };
-    let comparison = &look.comparison;
-    json!({
-        "changes": comparison.changes(),
-        "duplicates": comparison.duplicates(),
-        "unchanged": comparison.unchanged(),
-        "unwanted": comparison.unwanted.iter().map(unwanted).collect::<Vec<_>>(),
-        "others": comparison.others,
-        "unknown_actions": look.unknown_actions,
-    })
 }

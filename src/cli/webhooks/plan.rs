@@ -1,10 +1,9 @@
 //! `webhooks plan`: what `apply` would write.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{Common, PENDING, line, look, plan_json, print_unknown, print_unwanted};
+use super::{Common, PENDING, line, look, unknown};
 use crate::cli::output::{ADDED, ERROR, Output, WARNING};
 use crate::webhooks::Look;
 use crate::webhooks::plan::{Change, Op};
@@ -21,47 +20,34 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let (_, look) = look(&args.common, file).await?;
     let mut out = Output::stdout();
-    if args.common.json {
-        out.json(&plan_json(&look));
-    } else {
-        print(&mut out, &look)?;
+    match args.common.json {
+        true => out.json(&look.document()),
+        false => out.block(text(&look)),
     }
     let pending = args.detailed_exitcode && look.comparison.is_pending();
     out.end(if pending { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
 }
 
-/// The plan as people read it, without a line break at the end.
-pub(super) fn text(look: &Look) -> io::Result<String> {
-    let mut text = Vec::new();
-    print(&mut text, look)?;
-    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
-}
-
-/// As people read it: the changes, what nobody asked for, and a line that sums up.
-pub(super) fn print(out: &mut impl Write, look: &Look) -> io::Result<()> {
+/// Returns the plan as text: the changes, duplicates, unwanted webhooks, and a summary.
+pub(super) fn text(look: &Look) -> String {
     let comparison = &look.comparison;
-    let changes = comparison.changes();
-    for change in &changes {
-        writeln!(out, "{}", line(if change.op == Op::Create { ADDED } else { WARNING }, change))?;
-    }
-    let duplicates = comparison.duplicates();
-    for duplicates in &duplicates {
-        writeln!(out, "{}", line(ERROR, duplicates))?;
-    }
-    print_unwanted(out, &comparison.unwanted)?;
-    print_unknown(out, &look.unknown_actions)?;
+    let (changes, duplicates) = (comparison.changes(), comparison.duplicates());
+    let style = |change: &Change| if change.op == Op::Create { ADDED } else { WARNING };
+    let mut lines: Vec<String> = changes.iter().map(|change| line(style(change), change)).collect();
+    lines.extend(duplicates.iter().map(|duplicates| line(ERROR, duplicates)));
+    lines.extend(comparison.unwanted.iter().map(|unwanted| line(WARNING, unwanted)));
+    lines.extend(look.unknown_actions.iter().map(unknown));
     if comparison.others > 0 {
-        writeln!(out, "{} others are not ours and stay as they are.", comparison.others)?;
+        lines.push(format!("{} others are not ours and stay as they are.", comparison.others));
     }
     let unchanged = comparison.unchanged();
-    if !comparison.is_pending() {
-        return writeln!(out, "No changes. {unchanged} webhooks match the configuration.");
-    }
-    let create = changes.iter().filter(|Change { op, .. }| *op == Op::Create).count();
+    let create = changes.iter().filter(|change| change.op == Op::Create).count();
     let change = changes.len() - create;
-    write!(out, "Plan: {create} to create, {change} to change, {unchanged} unchanged")?;
-    match duplicates.len() {
-        0 => writeln!(out, "."),
-        number => writeln!(out, "; {number} with duplicates that `apply` does not delete."),
-    }
+    let plan = format!("Plan: {create} to create, {change} to change, {unchanged} unchanged");
+    lines.push(match (comparison.is_pending(), duplicates.len()) {
+        (false, _) => format!("No changes. {unchanged} webhooks match the configuration."),
+        (true, 0) => format!("{plan}."),
+        (true, number) => format!("{plan}; {number} with duplicates that `apply` does not delete."),
+    });
+    lines.join("\n")
 }

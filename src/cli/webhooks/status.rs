@@ -1,15 +1,13 @@
 //! `webhooks status`: how each webhook does, as Nexudus sees it.
 
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Common, PENDING, look, print_unknown};
+use super::{Common, PENDING, look, unknown};
 use crate::cli::output::{HEADING, Output, Table, is_stdout_terminal, one_line, styled};
-use crate::webhooks::Look;
-use crate::webhooks::status::{Row, State, rows};
+use crate::webhooks::status::{Row, State, rows, summary};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -44,27 +42,17 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         }));
     } else {
         out.line(styled(HEADING, summary));
-        print(&mut out, &look, &rows)?;
+        if !rows.is_empty() {
+            out.block(table(&rows));
+        }
+        look.unknown_actions.iter().for_each(|action| out.line(unknown(action)));
     }
     let well = rows.iter().all(|row| row.state == State::Ok);
     out.end(if args.detailed_exitcode && !well { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
 }
 
-/// How many webhooks there are in each state.
-fn summary(rows: &[Row], others: usize) -> String {
-    let count = |state| rows.iter().filter(|row| row.state == state).count();
-    let states = std::iter::once(State::Ok).chain(State::ALL.into_iter().filter(|state| *state != State::Ok));
-    let counted: Vec<String> = states
-        .filter(|state| count(*state) > 0 || *state == State::Ok)
-        .map(|state| format!("{} {}", count(state), state.label()))
-        .collect();
-    format!("{}; {others} of others.", counted.join(", "))
-}
-
-fn print(out: &mut Output, look: &Look, rows: &[Row]) -> io::Result<()> {
-    let mut table = Table::new(["SOURCE", "ACTION", "ID", "STATE", "ERRORS", "LAST_TRIGGER", "LAST_ERROR"]);
-    table.align_right(2);
-    table.align_right(4);
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new(["SOURCE", "ACTION", ">ID", "STATE", ">ERRORS", "LAST_TRIGGER", "LAST_ERROR"]);
     for row in rows {
         let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();
         table.row([
@@ -77,10 +65,7 @@ fn print(out: &mut Output, look: &Look, rows: &[Row]) -> io::Result<()> {
             row.last_error.as_deref().map(short).unwrap_or_default(),
         ]);
     }
-    if !rows.is_empty() {
-        writeln!(out, "{table}")?;
-    }
-    print_unknown(out, &look.unknown_actions)
+    table
 }
 
 /// An error in one line, shortened only where a person reads it on a terminal.

@@ -24,8 +24,8 @@ async fn bridge() -> Poster {
     Poster::new(target, Retry::NEVER, 8).unwrap()
 }
 
-fn plan(count: u64, concurrency: usize, rate: Option<f64>) -> Plan {
-    Plan { count, concurrency: NonZeroUsize::new(concurrency).unwrap(), rate }
+fn plan(count: u64, concurrency: usize, rate: Option<f64>) -> Load {
+    Load { count, concurrency: NonZeroUsize::new(concurrency).unwrap(), rate }
 }
 
 fn numbered() -> impl Fn(u64) -> Delivery + Send + Sync + 'static {
@@ -85,7 +85,7 @@ async fn a_stop_ends_it_with_what_is_done_so_far() {
         first.notified().await;
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    let seen = |_: &Done| first.notify_one();
+    let seen = |_: &Sent| first.notify_one();
     let summary = run(&poster, plan(1_000_000, 2, Some(100.0)), numbered(), stop, seen).await;
     assert!((1..10_000).contains(&summary.deliveries), "{}", summary.deliveries);
     assert!(summary.elapsed < Duration::from_secs(30));

@@ -32,7 +32,7 @@ pub(super) struct Disabled {
     written: BTreeMap<i64, (i64, Option<String>)>,
 }
 
-/// How often a webhook was re-enabled without a success since.
+/// Number of times that a webhook was re-enabled since its last success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Tries {
     count: u32,

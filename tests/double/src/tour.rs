@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use jiff::SignedDuration;
+use nexudus_bridge::app::dev::SECRET as DEV_SECRET;
 use nexudus_bridge::app::embedded::embed;
 use nexudus_bridge::app::{App, Ended};
-use nexudus_bridge::cli::DEV_SECRET;
 use nexudus_bridge::config::Config;
 use nexudus_bridge::config::load::{Environment, load};
 use nexudus_bridge::kafka::embedded::EmbeddedBroker;

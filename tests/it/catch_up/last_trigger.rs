@@ -162,7 +162,7 @@ fn the_overlap_can_be_chosen() {
     let output = office.run(&["--since", SINCE, "--overlap", "1h"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        err(&output).contains("--overlap goes with --since last-outage and last-trigger only"),
+        err(&output).contains("--overlap requires --since last-outage or last-trigger"),
         "{}",
         err(&output)
     );
@@ -173,6 +173,6 @@ fn without_any_webhook_there_is_nothing_to_begin_from() {
     let office = Office::with(SOURCES, &["BookingCreate"]);
     let output = office.run(&["--since", "last-trigger"]);
     assert_eq!(output.status.code(), Some(2), "{}", err(&output));
-    let told = "no webhook that would tell since when events are missing; expected --since with a time";
+    let told = "no webhook shows since when events are missing; expected --since with a time";
     assert!(err(&output).contains(told) && err(&output).contains("default/TeamUpdated"), "{}", err(&output));
 }

@@ -14,7 +14,7 @@ use crate::sender::payloads::wire_body;
 /// JSON is embedded in its own text, numbers and escapes as they are; only white space between tokens goes where it would
 /// break the line. Any other value is `value_base64` instead; so is the value of a header that is not UTF-8, and a key that
 /// is not is `key_base64`.
-pub(in crate::cli) fn object(message: &Message) -> serde_json::Result<String> {
+pub fn object(message: &Message) -> serde_json::Result<String> {
     serde_json::to_string(&Line(message))
 }
 

@@ -1,37 +1,26 @@
-//! `asyncapi`: an AsyncAPI 3 document of the topics that this configuration publishes to.
+//! The AsyncAPI 3 document of the topics that a configuration publishes to, for the command `asyncapi`.
 //!
 //! The document describes the bridge, so its operations send; a consumer receives. Payloads are the schemas of `schema`,
 //! one for each entity, with keywords that AsyncAPI's own schema format has too.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use super::output::Output;
 use crate::action::{Action, Kind, QUARANTINE, schema};
 use crate::config::{Config, Kafka, Property, Topic, TopicSettings, without_scheme};
 use crate::event;
 use crate::kafka::topics::wanted;
-use crate::outcome::{QuarantineReason, SignatureWarning};
+use crate::outcome::QuarantineReason;
 
 const BINDING_VERSION: &str = "0.5.0";
 
-/// The settings of a topic that the Kafka binding has a place for.
+/// The numeric topic settings that the Kafka binding has.
 const TOPIC_NUMBERS: [&str; 4] =
     ["retention.ms", "retention.bytes", "delete.retention.ms", "max.message.bytes"];
 
-/// Prints the document.
-///
-/// # Errors
-/// The configuration's mistakes, or the system's.
-pub(super) fn run(configuration: impl FnOnce() -> anyhow::Result<Config>) -> anyhow::Result<ExitCode> {
-    let mut out = Output::stdout();
-    out.json_text(&serde_json::to_string_pretty(&document(&configuration()?))?);
-    out.end(ExitCode::SUCCESS)
-}
-
-fn document(config: &Config) -> Value {
+/// Returns the document of a configuration.
+pub fn document(config: &Config) -> Value {
     let topics: BTreeMap<String, TopicSettings> =
         wanted(config).into_iter().map(|topic| (topic.name, topic.settings)).collect();
     let mut parts = Parts::default();
@@ -52,7 +41,7 @@ fn document(config: &Config) -> Value {
     let about = "Deliveries that were signed and could not be published otherwise, whole.";
     let channel = channel(&config.topics.quarantine(), &topics, about);
     parts.add(QUARANTINE, channel, vec![(QUARANTINE, quarantined(config))]);
-    parts.schemas.insert("Headers", headers(&config.topics.key));
+    parts.schemas.insert("Headers", headers());
     let (schemes, security) = security(&config.kafka);
     json!({
         "asyncapi": "3.0.0",
@@ -244,32 +233,9 @@ fn quarantined(config: &Config) -> Value {
     })
 }
 
-/// The headers of every message; `docs/events.md` has the same table.
-fn headers(key: &str) -> Value {
-    let warnings = [SignatureWarning::Missing, SignatureWarning::Invalid].map(SignatureWarning::label);
-    let text = |description: &str| json!({ "type": "string", "description": description });
-    let time =
-        |description: &str| json!({ "type": "string", "format": "date-time", "description": description });
-    json!({
-        "type": "object",
-        "description": "CloudEvents 1.0 attributes (Kafka binding, binary mode) and the bridge's own headers; UTF-8 text",
-        "required": ["content-type", "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_nexudusreceived", "ce_nexudusfingerprint"],
-        "properties": {
-            "content-type": { "type": "string", "enum": ["application/json", "application/octet-stream"] },
-            "ce_specversion": { "type": "string", "enum": ["1.0"] },
-            "ce_id": text("Id of the event; unique with ce_source"),
-            "ce_source": text("/nexudus/{source}"),
-            "ce_type": text("com.nexudus.{action}"),
-            "ce_subject": text(&format!("The key, if there is one: the record's {key}, else its UniqueId")),
-            "ce_time": time("The record's UpdatedOn, else the time of receipt; 0 to 9 digits of a second. It does not order deletes: a delete is terminal whatever its ce_time"),
-            "ce_nexudusreceived": time("Time of receipt"),
-            "ce_nexudusfingerprint": { "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256 of source, NUL, action, NUL, record" },
-            "ce_nexuduscatchup": text("The run of catch-up that read the record back"),
-            "nexudus-signature": { "type": "string", "enum": warnings, "description": "Only where signature = \"warn\" let the delivery through" },
-            "traceparent": text("W3C Trace Context"),
-            "tracestate": text("W3C Trace Context"),
-        },
-    })
+/// Returns the headers of every message; `docs/events.md` has the same table.
+fn headers() -> Value {
+    serde_json::from_str(include_str!("asyncapi/headers.json")).expect("the file is JSON")
 }
 
 /// Returns the bootstrap servers, as the bridge names them.

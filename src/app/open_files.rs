@@ -1,19 +1,18 @@
-//! Open files: each connection is one, and most systems start a program with leave for 1024.
-//!
-//! They let it have more if it asks, which `serve` does. At the limit connections wait to be accepted until others end.
+//! The limit of open files: each connection is one, and most systems start a program with a limit of 1024, which it may
+//! raise. At the limit, connections wait to be accepted until others end.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is open beside deliveries' connections: listeners, brokers, threads' own, files that are read now and then.
+/// Number of open files beside the connections of deliveries: listeners, brokers, threads, files that are read at times.
 const OTHERS: u64 = 100;
 
-/// Raises the limit as far as the system allows, and says so when that is not enough for so many deliveries at once.
-pub(super) fn raise_limit(max_in_flight: usize) {
+/// Raises the limit as far as the system allows, and warns if that is not enough for this number of deliveries at once.
+pub fn raise_limit(max_in_flight: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let limit = if raised.is_ok() { maximum } else { current };
     let wanted = max_in_flight as u64 + OTHERS;
-    // None: as many as there can be.
+    // `None` means unlimited.
     match limit.filter(|&limit| limit < wanted) {
         Some(limit) => tracing::warn!(
             limit,

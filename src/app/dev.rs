@@ -1,0 +1,105 @@
+//! The configuration of `dev` and `demo`, and of the commands that work with them: where no source is configured, it has one
+//! with a public secret.
+
+use std::path::Path;
+
+use crate::config::load::{Environment, Loaded, Mistakes, find, load, readable_again};
+use crate::config::{Config, NO_SOURCE};
+use crate::kafka::settings::check_property;
+
+/// The shared secret of `dev` and `demo`, where the environment sets no other. It is public, so they listen on loopback only.
+pub const SECRET: &str = "nexudus-bridge-dev-secret-not-for-production";
+
+const SECRETS: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
+
+/// Loads the configuration of a file, else of the first file that exists, and of the environment.
+///
+/// # Errors
+/// All mistakes in it.
+pub fn loaded(file: Option<&Path>, environment: &Environment) -> Result<Loaded, Mistakes> {
+    load(find(file, environment).as_deref(), environment, check_property)
+}
+
+/// Returns the configuration; if it has no source at all, with the source of `dev`.
+///
+/// # Errors
+/// All other mistakes in it.
+pub fn or_dev_source(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {
+    let mistakes = match loaded(file, &environment) {
+        Ok(loaded) => return Ok(loaded.config),
+        Err(mistakes) => mistakes,
+    };
+    if mistakes.0 != [NO_SOURCE] {
+        return Err(mistakes);
+    }
+    readable_again(file)?;
+    environment.insert(SECRETS.to_owned(), format!("[{SECRET:?}]"));
+    Ok(loaded(file, &environment)?.config)
+}
+
+/// Returns the configuration of `dev` and `demo`: `file` if the user names one, the environment, and defaults with which
+/// the bridge runs at once. It leaves out `[nexudus]`: the webhooks of a real account lead elsewhere.
+///
+/// # Errors
+/// All mistakes in it. A listener that is not on loopback is one, since the secret is public.
+pub fn configuration(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {
+    // A file that is not named is for `serve`.
+    environment.remove("NEXUDUS_BRIDGE_CONFIG");
+    if file.is_none() {
+        let listen = environment.entry("NEXUDUS_BRIDGE__INGRESS__LISTEN".to_owned());
+        listen.or_insert_with(|| "127.0.0.1:8080".to_owned());
+        if !environment.keys().any(|name| name.starts_with("NEXUDUS_BRIDGE__SOURCES__")) {
+            environment.insert(SECRETS.to_owned(), format!("[{SECRET:?}]"));
+        }
+    }
+    let mut config = load(file, &environment, check_property)?.config;
+    for (key, address) in [("ingress.listen", config.ingress.listen), ("admin.listen", config.admin.listen)] {
+        if !address.ip().is_loopback() {
+            return Err(Mistakes(vec![format!(
+                "{key} = {address} is not on loopback, expected 127.0.0.1: the secret of dev and demo is known to everybody"
+            )]));
+        }
+    }
+    config.nexudus = None;
+    config.settings.retain(|setting| !setting.key.starts_with("nexudus."));
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+    use crate::signature::SigningKey;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables
+            .iter()
+            .map(|(name, value)| (format!("NEXUDUS_BRIDGE__{name}"), (*value).to_owned()))
+            .collect()
+    }
+
+    /// A file that is there and says nothing, so that none that lies around is found.
+    fn empty_file() -> tempfile::NamedTempFile {
+        tempfile::NamedTempFile::new().unwrap()
+    }
+
+    #[test]
+    fn without_a_source_there_is_that_of_dev_and_the_rest_is_as_configured() {
+        let file = empty_file();
+        let config =
+            or_dev_source(Some(file.path()), environment(&[("KAFKA__BOOTSTRAP_SERVERS", "kafka:1")]))
+                .unwrap();
+        assert_eq!(config.kafka.bootstrap_servers, "kafka:1");
+        let signature = config.sources[Source::DEFAULT].keys[0].sign(b"x");
+        assert_eq!(signature, SigningKey::new(SECRET).unwrap().sign(b"x"));
+    }
+
+    #[test]
+    fn a_source_that_is_configured_wrongly_is_not_replaced() {
+        let file = empty_file();
+        for wrong in [("SOURCES__DEFAULT__SECRETS", "[\"\"]"), ("INGRESS__LISTEN", "8080")] {
+            let mistakes = or_dev_source(Some(file.path()), environment(&[wrong])).unwrap_err();
+            assert!(!mistakes.0.is_empty());
+        }
+    }
+}

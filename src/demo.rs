@@ -1,0 +1,111 @@
+//! The check of `demo`: posts one delivery of every action, reads the events back and compares them byte for byte.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+
+use crate::action::catalogue::{ENTRIES, Entry};
+use crate::config::{Config, Source};
+use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
+use crate::sender::delivery::{Delivery, Target};
+use crate::sender::payloads::{payload, wire_body};
+use crate::sender::post::{ConfirmedEvent, Poster, Retry};
+
+/// The delivery of one action, and its event.
+pub struct Row {
+    /// The action.
+    pub entry: &'static Entry,
+    /// The posted body.
+    pub body: Bytes,
+    /// Time until the answer.
+    pub latency: Duration,
+    /// The position of the event as the bridge answers it, or why there is none.
+    pub confirmed: Result<ConfirmedEvent, String>,
+    /// How the event differs from the record.
+    pub difference: Option<String>,
+}
+
+impl Row {
+    /// Returns true if the event is as it should be.
+    pub fn is_identical(&self) -> bool {
+        self.confirmed.is_ok() && self.difference.is_none()
+    }
+}
+
+/// Posts one delivery of every action to the ingress at `base`, and compares the events on the topics.
+///
+/// # Errors
+/// Deliveries cannot be posted, topics cannot be read, or hold an event without a delivery.
+pub async fn run(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
+    let mut rows = post_all(config, base).await?;
+    compare(config, &mut rows).await?;
+    Ok(rows)
+}
+
+async fn post_all(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
+    let source = config.sources.get(Source::DEFAULT).or_else(|| config.sources.values().next());
+    let source = source.context("no source is configured")?;
+    let token = source.url_tokens.first().map(|token| token.expose_secret().to_owned());
+    let poster = Poster::new(Target::parse(base, token)?, Retry::NEVER, 1)?;
+    let mut rows = Vec::with_capacity(ENTRIES.len());
+    for entry in &ENTRIES {
+        let fixture =
+            payload(entry.name).with_context(|| format!("there is no payload for {}", entry.name))?;
+        let body = Bytes::from(wire_body(fixture));
+        let delivery =
+            Delivery::new(Arc::clone(&source.name), entry.name.into(), body.clone(), source.keys.first());
+        let answer = poster.post(&delivery).await;
+        let confirmed = match answer.result {
+            Ok(mut receipt) if receipt.status == "confirmed" && receipt.events.len() == 1 => {
+                Ok(receipt.events.remove(0))
+            }
+            Ok(receipt) => Err(format!("answered {} with {} events", receipt.status, receipt.events.len())),
+            Err(refusal) => Err(refusal.to_string()),
+        };
+        rows.push(Row { entry, body, latency: answer.latency, confirmed, difference: None });
+    }
+    Ok(rows)
+}
+
+/// Reads all topics and compares each row with the message at its position.
+async fn compare(config: &Config, rows: &mut [Row]) -> anyhow::Result<()> {
+    let topics = config.topics.list(&config.sources).into_iter().map(|topic| topic.name).collect();
+    let mut reader =
+        Reader::open(&config.kafka, Selection::Named(topics), Start::Beginning, Stop::End).await?;
+    let mut found = HashMap::new();
+    while let Some(message) = reader.next().await? {
+        if message.value.is_some() {
+            found.insert((message.topic.clone(), message.partition, message.offset), message);
+        }
+    }
+    for row in &mut *rows {
+        let Ok(confirmed) = &row.confirmed else { continue };
+        let position = (confirmed.topic.clone(), confirmed.partition, confirmed.offset);
+        row.difference = match found.remove(&position) {
+            Some(message) => difference(&row.body, confirmed, &message),
+            None => Some("there is no event at the position of the answer".to_owned()),
+        };
+    }
+    if let Some(extra) = found.into_values().next() {
+        bail!("{} has an event without a delivery", extra.topic);
+    }
+    Ok(())
+}
+
+fn difference(body: &Bytes, confirmed: &ConfirmedEvent, message: &Message) -> Option<String> {
+    let record = &body[1..body.len() - 1]; // the array's brackets around the one record
+    if message.value.as_deref() != Some(record) {
+        return Some("the record's bytes differ".to_owned());
+    }
+    if message.header("ce_id") != Some(confirmed.id.as_bytes()) {
+        return Some("the answer's id is not the message's".to_owned());
+    }
+    let fields: serde_json::Value = serde_json::from_slice(record).ok()?;
+    let id = fields.get("Id").map(ToString::to_string);
+    (message.key.as_deref() != id.as_ref().map(String::as_bytes))
+        .then(|| "the key is not the record's Id".to_owned())
+}
