@@ -7,6 +7,7 @@
 mod trace;
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -170,20 +171,8 @@ impl ReceivedAt {
     /// Renders a time.
     pub fn new(time: Timestamp) -> Self {
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        let utc = jiff::tz::Offset::UTC.to_datetime(time);
-        let mut put = |at: usize, digits: usize, mut number: u32| {
-            for place in (at..at + digits).rev() {
-                text[place] = b'0' + (number % 10) as u8;
-                number /= 10;
-            }
-        };
-        put(0, 4, utc.year().unsigned_abs().into());
-        put(5, 2, utc.month().unsigned_abs().into());
-        put(8, 2, utc.day().unsigned_abs().into());
-        put(11, 2, utc.hour().unsigned_abs().into());
-        put(14, 2, utc.minute().unsigned_abs().into());
-        put(17, 2, utc.second().unsigned_abs().into());
-        put(20, 3, utc.millisecond().unsigned_abs().into());
+        // A year of five digits does not fit; a clock that far off leaves the text cut off.
+        write!(&mut text[..], "{time:.3}").unwrap_or_default();
         Self(text)
     }
 

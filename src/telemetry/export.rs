@@ -1,15 +1,13 @@
 //! Export of spans to a collector (OTLP): a bounded queue, a thread, and a runtime of their own.
 //!
-//! A delivery never waits for the export. A span is lost and counted if the queue is full or if the collector does not take
-//! it in time. The SDK's batch processor has a queue of its own, which drops spans without a count, so [`Bounded`] counts
-//! before it. The SDK's thread makes batches. The connection has a runtime of its own, so that it does not depend on the
-//! bridge's. The SDK reads the standard `OTEL_…` variables itself.
+//! A delivery never waits for the export. A span is lost if the queue of the SDK's batch processor is full, or if the
+//! collector does not take its batch in time; the log counts the latter. The connection has a runtime of its own, so that
+//! it does not depend on the bridge's. The SDK reads the standard `OTEL_…` variables itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _};
 use opentelemetry_sdk::Resource;
@@ -18,7 +16,7 @@ use opentelemetry_sdk::resource::{
     EnvResourceDetector, ResourceDetector as _, SdkProvidedResourceDetector, TelemetryResourceDetector,
 };
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData,
 };
 use tokio::runtime::{self, Runtime};
 use uuid::Uuid;
@@ -50,15 +48,11 @@ pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, Strin
         let _inside = runtime.enter();
         collector(telemetry)?
     };
-    let queue = Arc::new(Queue::default());
-    let exporter = Exporter { collector, runtime: Some(runtime), queue: Arc::clone(&queue) };
-    // Larger than our own bound, so the SDK never drops a span without a count.
-    let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE + BATCH);
+    let exporter = Exporter { collector, runtime: Some(runtime), losses: Losses::default() };
+    let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE);
     let batches = batches.with_max_export_batch_size(BATCH).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
-    let provider = SdkTracerProvider::builder()
-        .with_resource(resource())
-        .with_span_processor(Bounded { processor, queue });
+    let provider = SdkTracerProvider::builder().with_resource(resource()).with_span_processor(processor);
     let provider = match telemetry.sample_ratio {
         Some(ratio) => {
             provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
@@ -106,30 +100,16 @@ fn resource() -> Resource {
     }
 }
 
-/// The spans that wait for the collector, and the lost ones.
+/// The spans that the collector did not take.
 #[derive(Debug, Default)]
-struct Queue {
-    waiting: AtomicUsize,
+struct Losses {
     /// Number of lost spans since the last log line about them.
     lost: AtomicU64,
     failing: AtomicBool,
     line: LogLimit,
 }
 
-impl Queue {
-    fn enter(&self) -> bool {
-        let room = |waiting| (waiting < QUEUE).then_some(waiting + 1);
-        let entered = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
-        if !entered {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        entered
-    }
-
-    fn leave(&self, spans: usize) {
-        self.waiting.fetch_sub(spans, Ordering::Relaxed);
-    }
-
+impl Losses {
     fn sent(&self) {
         if self.failing.swap(false, Ordering::Relaxed) {
             let spans = self.lost.swap(0, Ordering::Relaxed);
@@ -147,55 +127,25 @@ impl Queue {
     }
 }
 
-/// The SDK's batch processor behind a bound that counts lost spans.
-#[derive(Debug)]
-struct Bounded {
-    processor: BatchSpanProcessor,
-    queue: Arc<Queue>,
-}
-
-impl SpanProcessor for Bounded {
-    fn on_start(&self, _: &mut Span, _: &Context) {}
-
-    fn on_end(&self, span: SpanData) {
-        if self.queue.enter() {
-            self.processor.on_end(span);
-        }
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.processor.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.processor.shutdown_with_timeout(timeout)
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.processor.set_resource(resource);
-    }
-}
-
 /// The exporter. Runs on the SDK's thread, which may block.
 #[derive(Debug)]
 struct Exporter {
     collector: SpanExporter,
     /// Present until the drop.
     runtime: Option<Runtime>,
-    queue: Arc<Queue>,
+    losses: Losses,
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        self.queue.leave(spans);
         let Some(runtime) = &self.runtime else { return Err(OTelSdkError::AlreadyShutdown) };
         let sent = runtime
             .block_on(async { tokio::time::timeout(TIME_OUT, self.collector.export(batch)).await })
             .unwrap_or(Err(OTelSdkError::Timeout(TIME_OUT)));
         match &sent {
-            Ok(()) => self.queue.sent(),
-            Err(error) => self.queue.not_sent(spans, error),
+            Ok(()) => self.losses.sent(),
+            Err(error) => self.losses.not_sent(spans, error),
         }
         sent
     }
