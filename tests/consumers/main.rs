@@ -1,7 +1,7 @@
 //! The consumers of `examples/consumers` against a real Kafka and the real bridge.
 //!
-//! 5,000 deliveries in random order, with duplicates and signals, tombstones, and messages that no consumer can apply. Every language has a group
-//! of two members. One is killed with SIGKILL and another one is started, then the broker is killed and restarted. In the
+//! 5,000 deliveries in random order, with duplicates and signals; tombstones, unknown actions, and messages that no
+//! consumer can apply. Every language has a group of two members. One is killed with SIGKILL and another one is started, then the broker is killed and restarted. In the
 //! end each group's database equals the oracle's rows, and no event was applied twice: a trigger counts the transactions
 //! that apply a change to a record.
 //!
@@ -64,7 +64,7 @@ fn every_consumer_ends_with_the_rows_of_the_oracle() {
     let parts: Vec<_> = workload.deliveries.chunks(DELIVERIES / 4).collect();
     stage.post(parts[0]);
     stage.publish_garbage();
-    stage.publish_tombstones();
+    stage.publish_messages_to_skip();
     say("a quarter is posted");
     for consumers in &mut all {
         consumers.kill_a_member_at_work();

@@ -27,8 +27,8 @@ const ACTIONS: [&str; 7] =
 
 const PARTITIONS: i32 = 3;
 
-/// Messages without a value.
-const TOMBSTONES: usize = 30;
+/// Tombstones, and events of an action that no catalogue has, of each kind.
+const SKIPPED: usize = 30;
 
 /// Deliveries at the same time.
 const CONNECTIONS: usize = 16;
@@ -36,10 +36,11 @@ const CONNECTIONS: usize = 16;
 const ASK_WITHIN: Duration = Duration::from_secs(20);
 
 /// Messages that are no events, with the cause of their dead letters: `ce_id`, value, cause.
-const GARBAGE: [(Option<&str>, &str, &str); 3] = [
+const GARBAGE: [(Option<&str>, &str, &str); 4] = [
     (None, "not JSON", "invalid_event"),
     (Some("garbage-1"), "not JSON", "invalid_record"),
     (Some("garbage-2"), r#"["Id"]"#, "invalid_record"),
+    (Some("garbage-3"), r#"{"Id":92233720368547758080}"#, "invalid_record"),
 ];
 
 /// A broker of its own and a bridge.
@@ -95,14 +96,18 @@ impl Stage {
         self.runtime.block_on(all.collect::<()>());
     }
 
-    /// Publishes messages without a value, as a bridge does for compaction.
-    pub(crate) fn publish_tombstones(&self) {
+    /// Publishes tombstones, as a bridge does for compaction, and events of an action that is newer than the consumers.
+    pub(crate) fn publish_messages_to_skip(&self) {
         let producer: FutureProducer = self.client.config().create().expect("a producer");
         let topic = topic("BookingDelete");
-        for id in 0..TOMBSTONES {
+        for id in 0..SKIPPED {
             let key = id.to_string();
             let tombstone = FutureRecord::<str, [u8]>::to(&topic).key(&key);
             self.runtime.block_on(producer.send(tombstone, ASK_WITHIN)).expect("published");
+            let ce_id = format!("unknown-{id}");
+            let unknown = FutureRecord::to(&topic).key(&key).payload(r#"{"Id":1}"#);
+            let unknown = unknown.headers(event_headers(Some(&ce_id), "com.nexudus.BookingArchive"));
+            self.runtime.block_on(producer.send(unknown, ASK_WITHIN)).expect("published");
         }
     }
 
@@ -110,16 +115,7 @@ impl Stage {
     pub(crate) fn publish_garbage(&self) {
         let producer: FutureProducer = self.client.config().create().expect("a producer");
         for (id, value, _) in GARBAGE {
-            let mut headers = OwnedHeaders::new();
-            let ce = [
-                ("ce_specversion", "1.0"),
-                ("ce_source", "/nexudus/default"),
-                ("ce_type", "com.nexudus.BookingUpdate"),
-                ("ce_time", "2026-01-01T00:00:00Z"),
-            ];
-            for (key, value) in id.map(|id| ("ce_id", id)).into_iter().chain(ce) {
-                headers = headers.insert(Header { key, value: Some(value) });
-            }
+            let headers = event_headers(id, "com.nexudus.BookingUpdate");
             let topic = topic("BookingUpdate");
             let record = FutureRecord::to(&topic).key("garbage").payload(value).headers(headers);
             self.runtime.block_on(producer.send(record, ASK_WITHIN)).expect("published");
@@ -144,6 +140,18 @@ impl Stage {
         let mut config = self.client.config().clone();
         config.set("group.id", group).create().expect("a consumer")
     }
+}
+
+/// The attributes of an event; without an id it is none.
+fn event_headers(id: Option<&str>, ce_type: &str) -> OwnedHeaders {
+    let attributes = [
+        ("ce_specversion", "1.0"),
+        ("ce_source", "/nexudus/default"),
+        ("ce_type", ce_type),
+        ("ce_time", "2026-01-01T00:00:00Z"),
+    ];
+    let all = id.map(|id| ("ce_id", id)).into_iter().chain(attributes);
+    all.fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: Some(value) }))
 }
 
 fn topic(action: &str) -> String {

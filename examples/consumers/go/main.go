@@ -35,7 +35,7 @@ type rejected struct{ cause, detail string }
 
 func (r rejected) Error() string { return r.cause + ": " + r.detail }
 
-// apply applies an event in one transaction and returns the name of the count. It skips signals and tombstones of compaction.
+// apply applies an event in one transaction and returns the name of the count. It skips signals, unknown actions and tombstones.
 func apply(db *sql.DB, record *kgo.Record) (string, error) {
 	header := map[string]string{}
 	for _, h := range record.Headers {
@@ -45,10 +45,10 @@ func apply(db *sql.DB, record *kgo.Record) (string, error) {
 	var content struct{ ID *int64 } // the decoder ignores case
 	var ceTime, value any = header["ce_time"], string(record.Value)
 	switch {
-	case record.Value == nil || action.Kind == "signal":
+	case record.Value == nil || action.Kind == "signal" || !isKnown && header["ce_type"] != "":
 		return "skipped", nil
-	case !isKnown || header["ce_specversion"] != "1.0" || header["ce_id"] == "" || ceTime == "":
-		return "", rejected{"invalid_event", "not a CloudEvent of a known action"}
+	case !isKnown || header["ce_specversion"] != "1.0" || header["ce_id"] == "" || header["ce_source"] == "" || ceTime == "":
+		return "", rejected{"invalid_event", "a required attribute of CloudEvents is missing or invalid"}
 	case json.Unmarshal(record.Value, &content) != nil || content.ID == nil:
 		return "", rejected{"invalid_record", "the value is not a JSON object with an integer Id"}
 	case action.Kind == "delete":

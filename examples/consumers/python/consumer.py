@@ -25,7 +25,7 @@ class Rejected(Exception):
 
 
 def apply(db: sqlite3.Connection, message: Message) -> str:
-    """Applies an event in one transaction and returns the name of the count. Skips signals and tombstones of compaction."""
+    """Applies an event in one transaction and returns the name of the count. Skips signals, unknown actions and tombstones."""
     if message.value() is None:
         return "skipped"
     headers = dict(message.headers() or [])
@@ -34,15 +34,15 @@ def apply(db: sqlite3.Connection, message: Message) -> str:
             raise ValueError("a required attribute is missing")
         # The SDK checks the attributes. The value stays apart: it is stored as it came.
         attributes = from_binary(KafkaMessage(headers, None, b"{}"), JSONFormat()).get_attributes()
-        action = ACTIONS[attributes["type"]]
     except Exception as error:
-        raise Rejected("invalid_event", "not a CloudEvent of a known action") from error
-    if action["kind"] == "signal":
+        raise Rejected("invalid_event", "a required attribute of CloudEvents is missing or invalid") from error
+    action = ACTIONS.get(attributes["type"])
+    if not action or action["kind"] == "signal":
         return "skipped"
     try:
         text = message.value().decode()
         record_id = json.loads(text)["Id"]
-        if type(record_id) is not int:
+        if type(record_id) is not int or record_id.bit_length() > 63:
             raise TypeError
     except (KeyError, TypeError, ValueError) as error:
         raise Rejected("invalid_record", "the value is not a JSON object with an integer Id") from error

@@ -14,7 +14,7 @@ const topics = setting('KAFKA_TOPICS', 'nexudus.BookingCreate,nexudus.BookingUpd
 const deadLetterTopic = setting('DEAD_LETTER_TOPIC', 'nexudus-records.dead-letters')
 const logMilliseconds = Number(setting('LOG_SECONDS', '10')) * 1000
 
-const actions: Record<string, { entity: string, kind: 'change' | 'delete' | 'signal' }> = JSON.parse(file('actions.json'))
+const actions: Partial<Record<string, { entity: string, kind: 'change' | 'delete' | 'signal' }>> = JSON.parse(file('actions.json'))
 const db = new DatabaseSync(setting('DATABASE', 'records.db'))
 db.exec(file('schema.sql'))
 const insert = db.prepare('INSERT INTO changes (ce_id, entity, id, ce_time, json) VALUES (?, ?, ?, ?, ?)')
@@ -29,7 +29,7 @@ class Rejected extends Error {
   }
 }
 
-/** Applies an event in one transaction and returns the name of the count. Skips signals and tombstones of compaction. */
+/** Applies an event in one transaction and returns the name of the count. Skips signals, unknown actions and tombstones. */
 function apply (message: Message): 'applied' | 'duplicates' | 'skipped' {
   if (!message.value) return 'skipped'
   const headers = Object.fromEntries(message.headerEntries.map(([key, value]) => [key, value?.toString()]))
@@ -39,10 +39,10 @@ function apply (message: Message): 'applied' | 'duplicates' | 'skipped' {
     event = Kafka.toEvent(withoutValue) as CloudEvent<unknown> // checks the required attributes
   } catch {}
   const action = actions[event?.type ?? '']
-  if (!event || !action || !headers.ce_time || headers.ce_specversion !== '1.0') {
-    throw new Rejected('invalid_event', 'not a CloudEvent of a known action')
+  if (!event || !headers.ce_time || headers.ce_specversion !== '1.0') {
+    throw new Rejected('invalid_event', 'a required attribute of CloudEvents is missing or invalid')
   }
-  if (action.kind === 'signal') return 'skipped'
+  if (!action || action.kind === 'signal') return 'skipped'
   const json = message.value.toString()
   let id: unknown
   try {

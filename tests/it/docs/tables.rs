@@ -177,7 +177,6 @@ pub(super) fn quarantine_reasons() -> String {
     text
 }
 
-/// Every action of the catalogue, by entity.
 fn kind(entry: &Entry) -> &'static str {
     match (entry.kind, entry.verb) {
         (Kind::Signal, _) => "signal",
@@ -198,6 +197,7 @@ pub(super) fn consumer_actions() -> String {
     format!("{{\n{}\n}}\n", Vec::from_iter(lines).join(",\n"))
 }
 
+/// Every action of the catalogue, by entity.
 pub(super) fn actions() -> String {
     let mut entities: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for entry in &ENTRIES {

@@ -32,21 +32,22 @@ impl ClientContext for Group {
 
 impl ConsumerContext for Group {}
 
-/// Applies an event in one transaction. Skips signals and tombstones of compaction.
+/// Applies an event in one transaction. Skips signals, unknown actions and tombstones.
 fn apply(db: &Connection, actions: &Actions, message: &BorrowedMessage<'_>) -> Outcome {
     let attribute = |name| {
         let header = message.headers()?.iter().find(|header| header.key == name)?;
         from_utf8(header.value?).ok().filter(|value| !value.is_empty())
     };
     let Some(value) = message.payload() else { return Ok(Ok("skipped")) };
-    let action = attribute("ce_type").and_then(|action| actions.get(action));
-    let (Some(action), Some(ce_id), Some(ce_time)) = (action, attribute("ce_id"), attribute("ce_time"))
-    else {
-        return Ok(Err("invalid_event: not a CloudEvent of a known action".to_owned()));
+    let required = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"].map(attribute);
+    let [Some("1.0"), Some(ce_id), Some(_), Some(ce_type), Some(ce_time)] = required else {
+        return Ok(
+            Err("invalid_event: a required attribute of CloudEvents is missing or invalid".to_owned()),
+        );
     };
-    if action["kind"] == "signal" {
+    let Some(action) = actions.get(ce_type).filter(|action| action["kind"] != "signal") else {
         return Ok(Ok("skipped"));
-    }
+    };
     let json = from_utf8(value).unwrap_or_default();
     let Some(id) = serde_json::from_str(json).ok().and_then(|record: Value| record["Id"].as_i64()) else {
         return Ok(Err("invalid_record: the value is not a JSON object with an integer Id".to_owned()));

@@ -10,9 +10,9 @@ import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.SQLException;
 import java.time.Duration;
-import java.time.Instant;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeMap;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -41,18 +41,18 @@ public final class NexudusConsumer {
         }
     }
 
-    /** Applies an event in one transaction and returns the name of the count. Skips signals and tombstones of compaction. */
+    /** Applies an event in one transaction and returns the name of the count. Skips signals, unknown actions and tombstones. */
     private static String apply(Connection db, JsonNode actions, ConsumerRecord<byte[], byte[]> message) throws Exception {
         if (message.value() == null) return "skipped";
         CloudEvent event;
-        JsonNode action;
         try {
-            event = KafkaMessageFactory.createReader(message).toEvent(); // checks the required attributes
-            action = actions.required(event.getType());
+            event = KafkaMessageFactory.createReader(message).toEvent(); // checks the attributes, but needs no time
+            Objects.requireNonNull(event.getTime());
         } catch (RuntimeException error) {
-            throw new Rejected("invalid_event: not a CloudEvent of a known action");
+            throw new Rejected("invalid_event: a required attribute of CloudEvents is missing or invalid");
         }
-        var kind = action.get("kind").asText();
+        var action = actions.path(event.getType());
+        var kind = action.path("kind").asText("signal"); // as the actions that the list does not have
         if (kind.equals("signal")) return "skipped";
         JsonNode id = null;
         try {
@@ -126,10 +126,10 @@ public final class NexudusConsumer {
                 "auto.commit.interval.ms", 1_000, "session.timeout.ms", 10_000, "max.poll.records", 100), bytes, bytes);
         consumer.subscribe(List.of(setting("KAFKA_TOPICS", TOPICS).split(",")));
         var counts = new TreeMap<>(Map.of("applied", 0, "duplicates", 0, "skipped", 0, "dead_letters", 0));
-        var nextLog = Instant.now();
+        long nextLog = 0;
         while (!stopping) {
-            if (Instant.now().isAfter(nextLog)) {
-                nextLog = Instant.now().plusSeconds(Long.parseLong(setting("LOG_SECONDS", "10")));
+            if (System.currentTimeMillis() >= nextLog) {
+                nextLog = System.currentTimeMillis() + 1_000 * Long.parseLong(setting("LOG_SECONDS", "10"));
                 var lag = consumer.assignment().stream().mapToLong(p -> consumer.currentLag(p).orElse(0)).sum();
                 LOG.info("progress {} lag={}", counts.toString().replaceAll("[{,}]", ""), lag);
             }
