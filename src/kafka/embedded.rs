@@ -1,8 +1,8 @@
 //! A Kafka broker inside the process, for `dev`, `demo` and the fault tests: librdkafka's mock cluster.
 //!
-//! It serves clients that use librdkafka (kcat, Python, Go, .NET), with groups and commits, on 127.0.0.1 only. Java's client cannot
-//! read its first answer. It has no TLS, SASL, ACLs or admin requests. It keeps messages in memory: about 5 MiB or 100,000 messages
-//! for each partition, then it drops the oldest. A request for the metadata of an unknown topic creates the topic.
+//! It serves Kafka clients, with groups and commits, on 127.0.0.1 only. It has no TLS, SASL, ACLs or admin requests. It keeps messages
+//! in memory: about 5 MiB or 100,000 messages for each partition, then it drops the oldest. A request for the metadata of an unknown
+//! topic creates the topic.
 //!
 //! Only the cluster's own thread calls it; [`EmbeddedBroker`] sends commands to this thread. A fixed port is a small TCP forwarder on that thread, because the mock cluster binds random ports only.
 #![expect(
@@ -35,6 +35,15 @@ pub use rdkafka::types::RDKafkaRespErr;
 
 /// The id of the only broker.
 const BROKER: i32 = 1;
+
+/// Requests of consumer groups with the newest version that the mock cluster understands. It offers newer versions, but reads them in
+/// the format of these; librdkafka itself never uses them.
+const GROUP_VERSIONS: [(RDKafkaApiKey, i16); 4] = [
+    (RDKafkaApiKey::JoinGroup, 5),
+    (RDKafkaApiKey::Heartbeat, 3),
+    (RDKafkaApiKey::LeaveGroup, 1),
+    (RDKafkaApiKey::SyncGroup, 3),
+];
 
 /// Time that a group waits for its first members. With Kafka's default every consumer of `dev` would wait 3 s.
 const GROUP_DELAY_MS: i32 = 50;
@@ -200,6 +209,7 @@ fn run(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
         let cluster = Cluster::new()?;
         kept_awake(&cluster.address(), || {
+            cluster.limit_group_versions();
             topics.iter().try_for_each(|(name, partitions)| cluster.create_topic(name, *partitions))
         })?;
         let Some(listener) = listener else {
@@ -295,6 +305,14 @@ impl Cluster {
         let port = i32::from(address.port());
         // SAFETY: the handle and the string are valid; the string is copied.
         unsafe { bindings::rd_kafka_mock_broker_set_host_port(self.handle, BROKER, host.as_ptr(), port) };
+    }
+
+    fn limit_group_versions(&self) {
+        for (api, newest) in GROUP_VERSIONS {
+            // SAFETY: the handle is valid.
+            let code = unsafe { bindings::rd_kafka_mock_set_apiversion(self.handle, api.into(), 0, newest) };
+            assert_eq!(code, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR, "the request exists");
+        }
     }
 
     fn create_topic(&self, name: &str, partitions: i32) -> Result<(), EmbeddedError> {

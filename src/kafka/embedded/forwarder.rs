@@ -1,12 +1,22 @@
 //! Forwards the embedded broker's port to the random port of librdkafka's mock cluster.
+//!
+//! A client first asks for the versions of all requests, by the newest version of this request itself. The mock cluster does not support
+//! that version, and only librdkafka can read its refusal: the length of the array has the wrong format. So the forwarder refuses such a
+//! request itself, as a Kafka broker does. The client then repeats it by an older version.
 
 use std::io;
 use std::net::TcpListener;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
 
 use crate::telemetry::limit::LogLimit;
+
+/// The request for the versions of all requests.
+const API_VERSIONS: u16 = 18;
+
+/// The newest version of this request that the mock cluster supports.
+const API_VERSIONS_MAX: u16 = 2;
 
 /// Accepts connections on the port and forwards them to the mock cluster.
 pub(super) struct Forwarder {
@@ -43,6 +53,30 @@ async fn forward(mut client: TcpStream, to: String) -> io::Result<()> {
     let mut broker = TcpStream::connect(to).await?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
+    // The head of the first request: size, kind of request, version, correlation id.
+    let mut head = [0; 12];
+    client.read_exact(&mut head).await?;
+    let [size @ .., key_high, key_low, version_high, version_low, _, _, _, _] = head;
+    let key = u16::from_be_bytes([key_high, key_low]);
+    let version = u16::from_be_bytes([version_high, version_low]);
+    if key == API_VERSIONS && version > API_VERSIONS_MAX {
+        let rest = u64::from(u32::from_be_bytes(size)).saturating_sub(8);
+        tokio::io::copy(&mut (&mut client).take(rest), &mut tokio::io::sink()).await?;
+        client.write_all(&refusal(&head[8..])).await?;
+    } else {
+        broker.write_all(&head).await?;
+    }
     copy_bidirectional(&mut client, &mut broker).await?;
     Ok(())
+}
+
+/// Returns the response `UNSUPPORTED_VERSION`, which has the format of version 0 for every version, with the versions that are supported.
+fn refusal(correlation_id: &[u8]) -> Vec<u8> {
+    const UNSUPPORTED_VERSION: u16 = 35;
+    let mut response = correlation_id.to_vec();
+    response.extend(UNSUPPORTED_VERSION.to_be_bytes());
+    response.extend(1_u32.to_be_bytes()); // length of the array
+    response.extend([API_VERSIONS, 0, API_VERSIONS_MAX].map(u16::to_be_bytes).as_flattened());
+    let size = u32::try_from(response.len()).expect("16 bytes");
+    [&size.to_be_bytes(), response.as_slice()].concat()
 }

@@ -152,3 +152,39 @@ fn a_topic_error_is_reported_until_the_faults_are_cleared() {
     broker.clear_faults();
     assert_eq!(reported(), None);
 }
+
+/// Writes a request for the versions of all requests and returns the response behind its correlation id.
+fn api_versions(connection: &mut std::net::TcpStream, version: u8, rest: &[u8]) -> Vec<u8> {
+    use std::io::{Read as _, Write as _};
+    let request = [&[0, 18, 0, version, 0, 0, 0, 7, 0, 1, b'x'], rest].concat();
+    let size = u32::try_from(request.len()).unwrap();
+    connection.write_all(&[&size.to_be_bytes(), request.as_slice()].concat()).unwrap();
+    let mut head = [0; 8];
+    connection.read_exact(&mut head).unwrap();
+    let [size @ .., 0, 0, 0, 7] = head else { panic!("another correlation id: {head:?}") };
+    let mut response = vec![0; u32::from_be_bytes(size) as usize - 4];
+    connection.read_exact(&mut response).unwrap();
+    response
+}
+
+/// Clients other than librdkafka (Java, franz-go, Node.js) depend on both answers.
+#[test]
+fn a_client_learns_the_versions_that_the_mock_cluster_understands() {
+    let broker = broker(Some(0));
+    let mut connection = std::net::TcpStream::connect(broker.bootstrap_servers()).unwrap();
+    connection.set_read_timeout(Some(GONE_WITHIN)).unwrap();
+    let refused = api_versions(&mut connection, 4, b"\0\x02a\x02b\0");
+    assert_eq!(
+        refused,
+        [0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 2],
+        "UNSUPPORTED_VERSION, with those of this request"
+    );
+    let versions = api_versions(&mut connection, 0, b"");
+    let [0, 0, 0, 0, 0, count, ranges @ ..] = versions.as_slice() else { panic!("{versions:?}") };
+    assert_eq!(ranges.len(), usize::from(*count) * 6);
+    for (api, newest) in GROUP_VERSIONS {
+        let api: i16 = api.into();
+        let expected = [api.to_be_bytes(), [0, 0], newest.to_be_bytes()].concat();
+        assert!(ranges.chunks(6).any(|range| range == expected), "{api}: {ranges:?}");
+    }
+}
