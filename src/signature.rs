@@ -186,10 +186,10 @@ fn replace_non_ascii(bytes: &[u8], sink: &mut impl FnMut(&[u8]), marks: impl Fn(
 fn ascii_run(bytes: &[u8]) -> usize {
     const HIGH: u64 = u64::MAX / 255 * 0x80;
     let (words, rest) = bytes.as_chunks::<8>();
-    for (place, word) in words.iter().enumerate() {
+    for (index, word) in words.iter().enumerate() {
         let found = u64::from_le_bytes(*word) & HIGH;
         if found != 0 {
-            return place * 8 + found.trailing_zeros() as usize / 8;
+            return index * 8 + found.trailing_zeros() as usize / 8;
         }
     }
     words.len() * 8 + rest.iter().position(|byte| !byte.is_ascii()).unwrap_or(rest.len())

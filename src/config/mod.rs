@@ -2,7 +2,8 @@
 //!
 //! [`load`] reads a TOML file and environment variables into a [`Config`] or into the list of *all* mistakes, each with
 //! the place it came from and what would be right. Nothing here is checked again later. Secrets are held as
-//! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`](secrecy::SecretString)s, whose `Debug` is redacted; [`show`] prints the effective settings without them.
+//! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`](secrecy::SecretString)s, whose `Debug` is
+//! redacted; [`show`] prints the effective settings without them.
 
 mod admin;
 mod brokers;

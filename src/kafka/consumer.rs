@@ -338,10 +338,10 @@ pub(super) async fn sign_in<C: Consumer<Listener> + Send + Sync + 'static>(
 
 /// Returns true if `message` is before the end of its partition, and notes the last one.
 fn reached(ends: &mut Ends, message: &Message) -> bool {
-    let place = (message.topic.clone(), message.partition);
-    let Some(&end) = ends.get(&place) else { return false };
+    let partition = (message.topic.clone(), message.partition);
+    let Some(&end) = ends.get(&partition) else { return false };
     if message.offset + 1 >= end {
-        ends.remove(&place);
+        ends.remove(&partition);
     }
     message.offset < end
 }

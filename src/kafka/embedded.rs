@@ -4,7 +4,8 @@
 //! in memory: about 5 MiB or 100,000 messages for each partition, then it drops the oldest. A request for the metadata of an unknown
 //! topic creates the topic.
 //!
-//! Only the cluster's own thread calls it; [`EmbeddedBroker`] sends commands to this thread. A fixed port is a small TCP forwarder on that thread, because the mock cluster binds random ports only.
+//! Only the cluster's own thread calls it; [`EmbeddedBroker`] sends commands to this thread. A fixed port is a small TCP forwarder on
+//! that thread, because the mock cluster binds random ports only.
 #![expect(
     unsafe_code,
     reason = "rdkafka wraps neither the advertised address nor the group settings of the mock cluster"

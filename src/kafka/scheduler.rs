@@ -7,8 +7,8 @@
 //! allows.
 //!
 //! - **Order**: a partition changes from one producer to another only when it has nothing on its way.
-//! - **No partition starves**: nothing overtakes a partition that waits for a place, and places become free with every
-//!   answer. A batch that is late gives its place up, so that partitions with a fault of their own (too few replicas, a leader
+//! - **No partition starves**: nothing overtakes a partition that waits for a free request, and requests become free with every
+//!   answer. A batch that is late no longer counts, so that partitions with a fault of their own (too few replicas, a leader
 //!   that is being elected) do not hold up the others of their broker.
 //! - **No deadlock**: every message is answered by librdkafka at the latest when it times out, and [`Scheduler::tick`] sends
 //!   what can be sent even where nothing is answered.
@@ -314,13 +314,13 @@ impl<T> Scheduler<T> {
 
     /// Sends the batches of a broker that wait and whose producer has a request free.
     fn send_waiting(&mut self, leader: i32, now: Instant, released: &mut Released<T>) {
-        let mut place = 0;
-        while let Some(&queue) = self.brokers.get(&leader).and_then(|broker| broker.ready.get(place)) {
+        let mut index = 0;
+        while let Some(&queue) = self.brokers.get(&leader).and_then(|broker| broker.ready.get(index)) {
             if !self.has_room(Some(leader), self.producer(queue)) {
-                place += 1;
+                index += 1;
                 continue;
             }
-            self.brokers.get_mut(&leader).and_then(|broker| broker.ready.remove(place));
+            self.brokers.get_mut(&leader).and_then(|broker| broker.ready.remove(index));
             self.queues[queue].is_listed = false;
             if self.queues[queue].on_the_way == OnTheWay::Nothing {
                 self.release(queue, now, released);

@@ -23,11 +23,11 @@ impl fmt::Display for Position {
     }
 }
 
-/// `place` holds the text, beside the numbers.
+/// `position` holds the text, beside the numbers.
 impl Serialize for Position {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Position", 3)?;
-        fields.serialize_field("place", &self.to_string())?;
+        fields.serialize_field("position", &self.to_string())?;
         fields.serialize_field("partition", &self.partition)?;
         fields.serialize_field("offset", &self.offset)?;
         fields.end()

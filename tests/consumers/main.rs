@@ -1,9 +1,9 @@
 //! The consumers of `examples/consumers` against a real Kafka and the real bridge.
 //!
-//! 5,000 deliveries in random order, with duplicates and signals; tombstones, unknown actions, and messages that no
-//! consumer can apply. Every language has a group of two members. One is killed with SIGKILL and another one is started, then the broker is killed and restarted. In the
-//! end each group's database equals the oracle's rows, and no event was applied twice: a trigger counts the transactions
-//! that apply a change to a record.
+//! 5,000 deliveries in random order, with duplicates and signals; tombstones, unknown actions, and messages that no consumer can
+//! apply. Every language has a group of two members. One is killed with SIGKILL and another one is started, then the broker is killed
+//! and restarted. In the end each group's database equals the oracle's rows, and no event was applied twice: a trigger counts the
+//! transactions that apply a change to a record.
 //!
 //! `tests/run --all` builds the consumers (`tests/consumers/build`) and names their languages in
 //! `NEXUDUS_BRIDGE_TEST_CONSUMERS`. `NEXUDUS_BRIDGE_TEST_CONSUMERS_SEED` repeats an order.

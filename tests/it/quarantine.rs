@@ -66,7 +66,7 @@ fn lists(bridge: &TestBridge, slip: &String, garbage: &String) {
         let json = ends(&quarantine(bridge, &[&["list", "--json"], filters].concat()), 0);
         let objects = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
         let mut listed: Vec<String> =
-            objects.map(|object| object["place"].as_str().expect("a place").to_owned()).collect();
+            objects.map(|object| object["position"].as_str().expect("a position").to_owned()).collect();
         let mut places: Vec<String> = places.into_iter().cloned().collect();
         listed.sort();
         places.sort();

@@ -137,19 +137,19 @@ impl Lister {
     /// messages written before it, so the end is read here.
     fn positions(&self, new: &[(String, i32)], first: bool) -> Result<Report, Trouble> {
         if self.stop == Stop::End {
-            let mut starts = by_place(&self.ask_for(new, Offset::Beginning)?)?;
+            let mut starts = by_partition(&self.ask_for(new, Offset::Beginning)?)?;
             if let Selection::From { offsets, .. } = &self.selection {
                 for ((_, partition), start) in &mut starts {
                     *start = offsets.get(partition).copied().unwrap_or(0).max(*start);
                 }
             }
-            let mut ends = by_place(&self.ask_for(new, Offset::End)?)?;
-            ends.retain(|place, end| starts.get(place).is_some_and(|start| start < end));
+            let mut ends = by_partition(&self.ask_for(new, Offset::End)?)?;
+            ends.retain(|partition, end| starts.get(partition).is_some_and(|start| start < end));
             let filled: Vec<_> = ends.keys().cloned().collect();
             let mut list = offsets(&filled, Offset::Beginning)?;
             if matches!(self.selection, Selection::From { .. }) {
-                for place @ (topic, partition) in ends.keys() {
-                    list.set_partition_offset(topic, *partition, Offset::Offset(starts[place]))?;
+                for key @ (topic, partition) in ends.keys() {
+                    list.set_partition_offset(topic, *partition, Offset::Offset(starts[key]))?;
                 }
             }
             return Ok(Report { starts: list, ends });
@@ -159,17 +159,17 @@ impl Lister {
             Start::Since(time) if first => self.since(new, time)?,
             _ => offsets(new, Offset::Beginning)?,
         };
-        by_place(&starts)?; // for the errors in it
+        by_partition(&starts)?; // for the errors in it
         Ok(Report { starts, ends: Ends::new() })
     }
 
     /// Returns the first offset of each partition at this time or later, or the end. The embedded broker finds no offsets by time:
     /// there it returns the beginning, and the reader drops older messages.
-    fn since(&self, places: &[(String, i32)], time: Timestamp) -> KafkaResult<TopicPartitionList> {
+    fn since(&self, partitions: &[(String, i32)], time: Timestamp) -> KafkaResult<TopicPartitionList> {
         // The ends first, so that messages written between the two requests are after them.
-        let ends = by_place(&self.ask_for(places, Offset::End)?)?;
-        let mut starts = self.ask_for(places, Offset::Offset(time.as_millisecond().max(0)))?;
-        let earliest = self.ask_for(places, Offset::Offset(0))?;
+        let ends = by_partition(&self.ask_for(partitions, Offset::End)?)?;
+        let mut starts = self.ask_for(partitions, Offset::Offset(time.as_millisecond().max(0)))?;
+        let earliest = self.ask_for(partitions, Offset::Offset(0))?;
         let has_offset = |list: &TopicPartitionList, topic: &str, partition| {
             let element = list.find_partition(topic, partition);
             element.is_some_and(|element| matches!(element.offset(), Offset::Offset(_)))
@@ -185,8 +185,8 @@ impl Lister {
     }
 
     /// Sends one request to each broker, for all its partitions.
-    fn ask_for(&self, places: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPartitionList> {
-        self.consumer.offsets_for_times(offsets(places, offset)?, CONTACT_TIMEOUT)
+    fn ask_for(&self, partitions: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPartitionList> {
+        self.consumer.offsets_for_times(offsets(partitions, offset)?, CONTACT_TIMEOUT)
     }
 }
 
@@ -207,20 +207,20 @@ impl From<KafkaError> for Trouble {
     }
 }
 
-fn offsets(places: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPartitionList> {
-    let mut list = TopicPartitionList::with_capacity(places.len());
-    for (topic, partition) in places {
+fn offsets(partitions: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
         list.add_partition_offset(topic, *partition, offset)?;
     }
     Ok(list)
 }
 
 /// The offsets of an answer, or the first error in it.
-fn by_place(list: &TopicPartitionList) -> KafkaResult<Ends> {
-    let place = |element: TopicPartitionListElem<'_>| {
+fn by_partition(list: &TopicPartitionList) -> KafkaResult<Ends> {
+    let offset_of = |element: TopicPartitionListElem<'_>| {
         element.error()?;
         let offset = element.offset().to_raw().unwrap_or_default();
         Ok(((element.topic().to_owned(), element.partition()), offset))
     };
-    list.elements().into_iter().map(place).collect()
+    list.elements().into_iter().map(offset_of).collect()
 }

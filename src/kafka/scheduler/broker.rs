@@ -14,7 +14,7 @@ pub(super) struct Broker {
     pub(super) window: Window,
     /// Batches on their way by producer, late ones left out.
     pub(super) on_the_way: Vec<usize>,
-    /// Queues that wait for a place, first come, first served.
+    /// Queues that wait for a free request, first come, first served.
     pub(super) ready: VecDeque<usize>,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Queue<T> {
     pub(super) leader: Option<i32>,
     pub(super) waiting: VecDeque<Waiting<T>>,
     pub(super) on_the_way: OnTheWay,
-    /// It is in its leader's list of those that wait for a place.
+    /// It is in its leader's list of queues that wait for a free request.
     pub(super) is_listed: bool,
     /// The producer of the last events that were sent.
     pub(super) producer: usize,
