@@ -1,7 +1,7 @@
-//! Receive, first half: finds the source and the action of a delivery, and refuses what can be refused before its body is read.
+//! Receive, first half: finds the source and the action of a delivery, and refuses a bad head before the body is read.
 //!
-//! [`Request`] is the input from the HTTP side, [`Addressed`] the result. An unknown action with a well-formed signature is
-//! not refused here: the signature can be checked with the body only, and a signed body is kept.
+//! [`Request`] is the input from the HTTP side, [`Addressed`] the result. An unknown action with a well-formed signature is not
+//! refused here: only the body can prove the signature, and a signed body goes to the quarantine topic.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,33 +35,33 @@ pub struct Request<'a> {
 /// The signature header.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum SignatureHeader<'a> {
-    /// There is none.
+    /// No signature header.
     #[default]
     Missing,
-    /// One, or several equal ones.
+    /// One header, or several with equal values.
     One(&'a [u8]),
-    /// Several that differ.
+    /// Several headers with different values.
     Different,
 }
 
 /// The `token` parameter of a URL.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Token<'a> {
-    /// There is none.
+    /// No `token` parameter.
     #[default]
     Missing,
-    /// One, as it is written in the URL.
+    /// One parameter, as it is written in the URL.
     One(&'a str),
-    /// Several.
+    /// Several parameters.
     Several,
 }
 
-/// A source with its series and streams.
+/// A source with its metrics and the streams of its actions.
 #[derive(Debug)]
 pub struct Origin {
     /// The source.
     pub source: Arc<Source>,
-    /// Its series.
+    /// The metrics of the source.
     pub metrics: SourceMetrics,
     /// The streams of its actions, by action index.
     pub streams: Vec<Arc<Stream>>,
@@ -82,9 +82,9 @@ pub struct Addressed {
 /// The action that a delivery is for.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// The action of the source with this index.
+    /// The index of an action of the source.
     Known(usize),
-    /// As the URL gave it, shortened if it is long.
+    /// The name of an action that the source does not have, as in the URL; shortened if it is long.
     Unknown(Arc<str>),
 }
 
@@ -92,7 +92,7 @@ pub enum Target {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Claim {
     Missing,
-    /// What is wrong with it.
+    /// The mistake in the signature header.
     Malformed(&'static str),
     Given(Signature),
 }
@@ -101,7 +101,8 @@ pub(super) enum Claim {
 const KEPT_NAME_BYTES: usize = 256;
 
 impl Addressed {
-    /// Judges everything but the body. `action_index` is `None` for an action that the source does not have.
+    /// Checks the token, the signature header and the action. `action_index` is `None` for an action that the source does not
+    /// have.
     ///
     /// # Errors
     /// The token is missing or wrong, the signature is missing where one is enforced, or the action is unknown and the
@@ -136,7 +137,8 @@ impl Addressed {
         }
     }
 
-    /// Returns the refusal of an unsigned delivery. An unknown action is the more helpful reason.
+    /// Returns the refusal of an unsigned delivery. If the action is unknown, too, the refusal gives that reason, which helps the
+    /// client more.
     pub(super) fn unsigned(&self) -> Refusal {
         match (&self.action, self.claim) {
             (Target::Unknown(name), _) => self.unknown_action(name),
@@ -160,7 +162,7 @@ impl Addressed {
         Refusal::new(Outcome::UnknownAction, format!("{name:?} is not an action of Nexudus, {hint}"))
     }
 
-    /// The signature policy of the source.
+    /// Returns the signature policy of the source.
     pub(super) fn policy(&self) -> SignaturePolicy {
         self.origin.source.policy
     }
@@ -180,9 +182,9 @@ impl Target {
     }
 }
 
-/// Checks the token of a URL if the source has tokens. The token is right as written and in every encoded form: senders
-/// differ in the characters that they encode, and `+` is a space in a form. All forms are compared in constant time, so
-/// that the duration does not depend on the token.
+/// Checks the token of a URL if the source has tokens. The token matches as written and in every encoded form: senders encode
+/// different characters, and `+` is a space in a form. All forms are compared in constant time, so the duration does not depend
+/// on the token.
 fn check_token(source: &Source, token: Token<'_>) -> Result<(), &'static str> {
     if source.accepts_token(None) {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Admission: bounds the number of deliveries in flight, and the bytes of their bodies.
 //!
-//! A [`Permit`] is held from the arrival of a delivery to its last delivery report, also if the client has gone. So the two
-//! bounds limit the memory of the bridge. Above a bound a delivery is refused at once: no queue can grow.
+//! A [`Permit`] is held from the arrival of a delivery to its last delivery report, even if the client has disconnected. So the
+//! two bounds limit the memory of the bridge. Above a bound a delivery is refused at once: no queue can grow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ pub struct Admission {
     left: Notify,
 }
 
-/// The permission to be in flight, until dropped.
+/// The permission of one delivery to be in flight. Dropping the permit ends the permission.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
@@ -29,7 +29,7 @@ pub struct Permit {
 }
 
 impl Admission {
-    /// Admits up to this number of deliveries, with this number of bytes in total.
+    /// Makes an admission for up to this number of deliveries, with this number of bytes in total.
     pub fn new(most_deliveries: usize, most_bytes: usize) -> Self {
         Self {
             most_deliveries,
@@ -62,12 +62,12 @@ impl Admission {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Number of deliveries in flight.
+    /// Returns the number of deliveries in flight.
     pub fn deliveries(&self) -> usize {
         self.deliveries.load(Ordering::Acquire)
     }
 
-    /// Number of bytes of their bodies.
+    /// Returns the number of bytes of the bodies in flight.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
     }
@@ -88,7 +88,7 @@ impl Permit {
     /// Counts bytes of the body, as they arrive.
     ///
     /// # Errors
-    /// [`Outcome::Overloaded`] when there is no room for them.
+    /// [`Outcome::Overloaded`] if the bytes exceed the bound.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Outcome> {
         let before = self.admission.bytes.fetch_add(bytes, Ordering::AcqRel);
         self.bytes += bytes;

@@ -4,8 +4,7 @@
 //! record stay byte for byte. Only the fields for the key and the time are read. Nesting can be as deep as the body is
 //! long: `serde_json` skips a [`RawValue`] without recursion.
 //!
-//! It cannot fail: a body that is not records is kept whole, since a refusal would make Nexudus try it ten times and
-//! then switch the webhook off.
+//! `decode` cannot fail. A body without records is kept whole: after ten refusals in a row Nexudus disables the webhook.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,26 +24,26 @@ pub const MAX_RECORDS: usize = 1_000;
 /// The content of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Records, at least one.
+    /// At least one record.
     Records(Vec<Record>),
     /// An empty array.
     Empty,
-    /// No records; the body is kept whole.
+    /// No records. The body is kept whole.
     Unreadable(QuarantineReason),
 }
 
 /// One record of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Its bytes, a slice of the body.
+    /// The bytes of the record, a slice of the body.
     pub value: Bytes,
-    /// Its key: the text of the field that the configuration names, else of `UniqueId`.
+    /// The message key: the text of the field that the configuration names, else of `UniqueId`.
     pub key: Option<Bytes>,
-    /// When it was changed, as RFC 3339 in UTC.
+    /// The time of the change, as RFC 3339 in UTC.
     pub updated_on: Option<Bytes>,
 }
 
-/// Finds the records of a body, up to `max_records`; `key_field` names the field that makes their keys.
+/// Splits a body into up to `max_records` records. `key_field` is the name of the field that makes the message key.
 pub fn decode(body: &Bytes, key_field: &str, max_records: usize) -> Content {
     let unmarked = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let Ok(text) = simdutf8::basic::from_utf8(unmarked) else {
@@ -56,7 +55,7 @@ pub fn decode(body: &Bytes, key_field: &str, max_records: usize) -> Content {
         Ok(()) if scan.count > max_records => Content::Unreadable(QuarantineReason::TooManyRecords),
         Ok(()) if scan.count == 0 => Content::Empty,
         Ok(()) => Content::Records(scan.records),
-        // Only a bad body pays for the second scan, which tells `not_json` from `not_records`.
+        // Only a bad body needs this second scan, which distinguishes `not_json` from `not_records`.
         Err(_) => Content::Unreadable(match serde_json::from_str::<IgnoredAny>(text) {
             Ok(_) => QuarantineReason::NotRecords,
             Err(_) => QuarantineReason::NotJson,
@@ -64,7 +63,7 @@ pub fn decode(body: &Bytes, key_field: &str, max_records: usize) -> Content {
     }
 }
 
-/// A body that is being read.
+/// The state of the scan of a body.
 struct Scan<'a> {
     body: &'a Bytes,
     /// The body without its byte order mark.
@@ -78,7 +77,7 @@ struct Scan<'a> {
     count: usize,
 }
 
-/// Takes an array of records or one record.
+/// Reads an array of records, or one record.
 impl<'de> Visitor<'de> for &mut Scan<'de> {
     type Value = ();
 
@@ -92,7 +91,7 @@ impl<'de> Visitor<'de> for &mut Scan<'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
-        // Only white space and punctuation stand between two records, and before the braces of one.
+        // Before the first brace of a record there are only white space and punctuation.
         let start = self.offset_of(self.at, '{');
         let mut last_end = start + 1;
         let mut fields = Fields::default();
@@ -107,7 +106,7 @@ impl<'de> Visitor<'de> for &mut Scan<'de> {
     }
 }
 
-/// Takes an element of the array, which has to be a record.
+/// Reads an element of the array, which has to be a record.
 impl<'de> DeserializeSeed<'de> for &mut Scan<'de> {
     type Value = ();
 
@@ -117,7 +116,7 @@ impl<'de> DeserializeSeed<'de> for &mut Scan<'de> {
 }
 
 impl<'a> Scan<'a> {
-    /// The offset of a mark that the parser has found after `start`.
+    /// Returns the offset of a mark that the parser has found after `start`.
     fn offset_of(&self, start: usize, mark: char) -> usize {
         start + self.text[start..].find(mark).unwrap_or_default()
     }
@@ -137,7 +136,8 @@ impl<'a> Scan<'a> {
         self.records.push(record);
     }
 
-    /// The text of a number or of a string that is not empty; nothing else makes a key.
+    /// Returns the key in the JSON of a field: the text of a number, or of a string that is not empty. No other value makes a
+    /// key.
     fn key(&self, raw: &str) -> Option<Bytes> {
         match raw.as_bytes().first()? {
             b'"' => self.string(raw).filter(|text| !text.is_empty()),
@@ -162,7 +162,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// A string; borrowed if it has no escapes.
+/// A JSON string; borrowed if it has no escapes.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -188,14 +188,15 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The fields that a name stands for; the key field can be one of the others too.
+/// The roles of a field, by its name. One field can have several: the configured key field can be `UniqueId` or `UpdatedOn`.
 struct Name {
     is_key: bool,
     is_unique_id: bool,
     is_updated_on: bool,
 }
 
-/// Reads a name, given the name of the key field. It compares bytes, since a name may hold half of a surrogate pair.
+/// Reads the name of a field and compares it with the name of the key field. It compares bytes, since a name may hold half of a
+/// surrogate pair.
 struct NameSeed<'a>(&'a str);
 
 impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
@@ -229,21 +230,21 @@ mod time {
 
     /// A time in UTC as RFC 3339.
     pub(super) enum Utc {
-        /// It was in UTC.
+        /// The text of the field is already in UTC.
         AsWritten,
-        /// It had another offset, or none; times without an offset are in UTC.
+        /// The converted text. The text of the field had another offset, or none; a time without an offset is in UTC.
         Converted(String),
     }
 
-    /// Reads `2024-03-31T09:05:07`, with 0 to 9 fractional digits and `Z`, an offset or nothing behind. A time in the years
-    /// 0, 1 and 9999 is a placeholder and no time.
+    /// Reads a time such as `2024-03-31T09:05:07`, with 0 to 9 fractional digits, and with `Z`, an offset or nothing at the end.
+    /// Returns `None` for any other text, and for the years 0, 1 and 9999, which stand for a missing time.
     pub(super) fn in_utc(text: &str) -> Option<Utc> {
         const SECONDS: usize = "2024-03-31T09:05:07".len();
         const SHAPE: &[u8; SECONDS] = b"0000-00-00T00:00:00";
         let head = text.as_bytes().get(..SECONDS)?;
         let fits =
             |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
-        // `DateTime.MinValue` and `MaxValue`, which .NET writes where there is no time, in whatever zone.
+        // .NET writes `DateTime.MinValue` or `MaxValue`, in any time zone, where there is no time.
         let is_placeholder = matches!(&head[..4], b"0000" | b"0001" | b"9999");
         if is_placeholder || !head.iter().zip(SHAPE).all(fits) {
             return None;

@@ -1,10 +1,10 @@
 //! The stages of a delivery, from its head to its answer. Uses neither the HTTP server nor librdkafka.
 //!
-//! A delivery passes the stages in this order: [`address`] and [`admission`] (is it accepted), [`receiving`] (its body),
-//! [`verify`] (its signature), [`decode`] (its records), [`route`] (their events), then publish and confirm (`settle`).
-//! Each stage takes the type of the previous one, so none can be skipped. Neither a client that disconnects nor the
-//! deadline of the answer ends a confirmation (`settlement`). If a confirmed delivery was not answered, its retry is
-//! recognised (`redelivery`). [`replay`] takes quarantined deliveries through the same stages again.
+//! A delivery passes the stages in this order: [`address`] and [`admission`] (accept or refuse), [`receiving`] (its body),
+//! [`verify`] (its signature), [`decode`] (its records), [`route`] (their events), then publish and confirm (`settle`). Each
+//! stage takes the type of the previous one, so none can be skipped. Neither a client that disconnects nor the deadline of the
+//! answer ends a confirmation (`settlement`). If a confirmed delivery was not answered, the bridge recognises its retry
+//! (`redelivery`). [`replay`] takes quarantined deliveries through the same stages again.
 
 pub mod address;
 pub mod admission;
@@ -47,7 +47,7 @@ use crate::telemetry::trace::{DeliverySpan, Traces};
 /// Time between the producer's deadline and the answer's. The error of the producer is the more precise answer.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
-/// The answer to a delivery with 2xx.
+/// The answer to an accepted delivery: a 2xx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// Confirmed, quarantined or empty.
@@ -59,9 +59,9 @@ pub struct Receipt {
 /// An event that the broker confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
-    /// `ce_id`.
+    /// The `ce_id` of the event.
     pub id: EventId,
-    /// Its stream, which names the topic.
+    /// The stream of the event, which names the topic.
     pub stream: Arc<Stream>,
     /// The partition.
     pub partition: i32,
@@ -75,7 +75,7 @@ impl Confirmed {
     }
 }
 
-/// The answer to a delivery without 2xx.
+/// The answer to a delivery that is not accepted: any status but 2xx.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The kind of refusal.
@@ -85,7 +85,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with its reason.
+    /// Makes a refusal with its reason.
     pub fn new(outcome: Outcome, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { outcome, detail: detail.into() }
     }
@@ -95,7 +95,7 @@ type Origins = BTreeMap<Arc<str>, Arc<Origin>>;
 
 /// The bridge: takes deliveries, publishes their events, and answers once the broker has confirmed them.
 pub struct Bridge {
-    /// Replaced as a whole by a reload; a delivery keeps the one that it was addressed to.
+    /// The sources. A reload replaces the whole map; a delivery keeps the source that it was addressed to.
     origins: ArcSwap<Origins>,
     unknown_source: SourceMetrics,
     admission: Arc<Admission>,
@@ -103,9 +103,9 @@ pub struct Bridge {
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
-    /// Present if the console is enabled.
+    /// Recent setbacks and events; present if the console is enabled.
     recent: Option<Arc<Recent>>,
-    /// Where they are made.
+    /// Present if traces are enabled.
     traces: Option<Arc<Traces>>,
     memory: Arc<Memory>,
     key_field: String,
@@ -142,12 +142,12 @@ impl Bridge {
         }
     }
 
-    /// The admission of deliveries.
+    /// Returns the admission of deliveries.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
     }
 
-    /// Recent setbacks and events; `None` if the console is disabled.
+    /// Returns recent setbacks and events; `None` if the console is disabled.
     pub fn recent(&self) -> Option<&Arc<Recent>> {
         self.recent.as_ref()
     }
@@ -157,7 +157,7 @@ impl Bridge {
         self.origins.store(Arc::new(origins(sources, &self.router, &self.metrics)));
     }
 
-    /// The quarantine topic's name.
+    /// Returns the name of the quarantine topic.
     pub fn quarantine_topic(&self) -> &Arc<str> {
         self.router.quarantine_topic()
     }
@@ -199,7 +199,7 @@ impl Bridge {
         refusal
     }
 
-    /// Counts and reports the refusal of a delivery whose body could not be taken.
+    /// Counts and reports the refusal of a delivery whose body could not be read.
     fn refused_when_addressed(&self, addressed: &Addressed, refusal: &Refusal) {
         let Addressed { origin, span, started, .. } = addressed;
         self.refused(&origin.metrics, addressed.action_index(), span, *started, refusal);
@@ -260,7 +260,8 @@ impl Bridge {
     }
 }
 
-/// Finds the source that a URL names, without regard to case; `None` is the short form, for the default source.
+/// Returns the source that a URL names, without regard to case. In the short form of the URL, `name` is `None` and means the
+/// default source.
 fn origin<'a>(origins: &'a Origins, name: Option<&str>) -> Option<&'a Arc<Origin>> {
     let name = name.unwrap_or(Source::DEFAULT);
     // The configuration allows lower-case names only.

@@ -1,12 +1,13 @@
-//! Redelivery memory: deliveries that were confirmed without being answered, so that a retry is not published again.
+//! Redelivery memory: deliveries that were confirmed but not answered. A retry of such a delivery is not published again.
 //!
-//! The sender's client may give up before the delivery report comes. Its retry is then answered from the result of the
-//! first attempt, or waits for it. Only a delivery whose answer could not be given is remembered: the others cost nothing.
+//! A client may give up before the delivery report arrives. Its retry gets the result of the first attempt, or waits for that
+//! result. The memory holds only deliveries whose client got no answer, so the others cost nothing.
 //!
 //! The memory never loses an event, for these reasons:
-//! - It holds deliveries of *change* actions only. A change record is the state of an entity, its `UpdatedOn` included, so
-//!   a consumer learns nothing from a second byte-equal one. Two byte-equal signals can both be real; they never get here.
-//! - A delivery is found only by a SHA-256 over source, action and the whole body, so every answer from here names an event
+//! - It holds deliveries of *change* actions only. A change record is the state of an entity, its `UpdatedOn` included, so a
+//!   consumer learns nothing from a second byte-equal one. Two byte-equal signals can both be real, so the memory never holds
+//!   signals.
+//! - A delivery is found only by a SHA-256 over source, action and the whole body. So every answer from the memory names an event
 //!   that the broker has confirmed with exactly these bytes.
 //! - A failed delivery is removed at once and published by its retry.
 //! - A lost entry (restart, eviction) costs a duplicate with the same `ce_id`.
@@ -23,10 +24,10 @@ use super::{Confirmed, Receipt};
 use crate::config;
 use crate::event::Fingerprint;
 
-/// What an entry costs beside the events of its receipt, in bytes.
+/// Memory of an entry in bytes, without the events of its receipt.
 const ENTRY_BYTES: usize = 256;
 
-/// Which delivery it is: the content function of its whole body.
+/// The identity of a delivery: the content function of its whole body.
 pub(super) type Identity = Fingerprint;
 
 /// The memory of one bridge, bounded in entries, bytes and time. The oldest entry is evicted first.
@@ -42,7 +43,7 @@ pub(super) struct Memory {
 
 #[derive(Debug, Default)]
 struct Entries {
-    /// At most one entry for each delivery, the youngest last. Nothing else remembers a delivery, so the bounds are exact.
+    /// At most one entry for each delivery, the youngest last. Nothing else holds a delivery, so the bounds are exact.
     by_age: LinkedHashMap<Identity, Entry>,
     /// The sum of the entries' bytes.
     bytes: usize,
@@ -51,7 +52,7 @@ struct Entries {
 
 #[derive(Debug)]
 struct Entry {
-    /// Tells an entry from a later one of the same delivery.
+    /// Distinguishes an entry from a later entry of the same delivery.
     number: u64,
     /// The time of the promise, then of the confirmation.
     since: Instant,
@@ -66,13 +67,13 @@ enum Word {
     Confirmed(Receipt),
 }
 
-/// A first attempt that a redelivery can be answered from.
+/// A first attempt, whose result answers a redelivery.
 #[derive(Debug)]
 pub(super) struct First {
     word: watch::Receiver<Word>,
 }
 
-/// To be kept by the settlement of a delivery that was not answered; broken when dropped.
+/// The right to report the confirmation of an unanswered delivery to the memory. If it is dropped before, the entry is removed.
 #[derive(Debug)]
 pub(super) struct Promise {
     memory: Arc<Memory>,
@@ -82,7 +83,7 @@ pub(super) struct Promise {
 }
 
 impl Memory {
-    /// An empty memory.
+    /// Makes an empty memory.
     pub(super) fn new(config: &config::Redelivery) -> Self {
         Self {
             ttl: config.ttl,
@@ -132,7 +133,7 @@ impl Memory {
         self.held.store(entries.by_age.len(), Ordering::Release);
     }
 
-    /// A pending entry never expires: the delivery report ends it.
+    /// Returns whether an entry has expired. A pending entry never expires: its delivery report ends it.
     fn has_expired(&self, entry: &Entry, now: Instant) -> bool {
         let is_old = now.saturating_duration_since(entry.since) >= self.ttl;
         is_old && !matches!(*entry.word.borrow(), Word::Pending)
@@ -165,7 +166,7 @@ impl Entries {
 }
 
 impl First {
-    /// Its receipt, once there is one; `None` if it was not confirmed after all.
+    /// Waits for the receipt of the first attempt; `None` if the attempt was not confirmed.
     pub(super) async fn receipt(mut self) -> Option<Receipt> {
         match &*self.word.wait_for(|word| !matches!(word, Word::Pending)).await.ok()? {
             Word::Confirmed(receipt) => Some(receipt.clone()),
@@ -175,7 +176,7 @@ impl First {
 }
 
 impl Promise {
-    /// The delivery was confirmed; it is remembered from now on.
+    /// Reports that the delivery was confirmed. The memory holds it from now on.
     pub(super) fn keep(self, now: Instant, receipt: &Receipt) {
         self.word.send_replace(Word::Confirmed(receipt.clone()));
         let mut entries = self.memory.lock();
@@ -189,7 +190,7 @@ impl Promise {
 }
 
 impl Drop for Promise {
-    /// Removes the entry of a delivery that was not confirmed. A kept entry has another number and stays.
+    /// Removes the entry of a delivery that was not confirmed. The entry of a confirmed one has another number by now and stays.
     fn drop(&mut self) {
         let mut entries = self.memory.lock();
         entries.remove(&self.identity, self.number);

@@ -67,9 +67,9 @@ fn words(reason: QuarantineReason) -> &'static str {
 pub enum Cause {
     /// No broker answered in time. The event may have been written.
     Timeout,
-    /// The broker refuses it for now: the topic is missing, or the right to write to it, or replicas.
+    /// The broker refuses the event for now: the topic, the right to write to it, or in-sync replicas are missing.
     RefusedForNow,
-    /// The broker refuses this event for good: it is too large or invalid.
+    /// The broker refuses the event for good: it is too large or invalid.
     RefusedForGood,
 }
 
@@ -85,7 +85,7 @@ pub struct Unconfirmed {
 /// Number of events in a row that a topic refuses for now before a replay gives up on it.
 pub const REFUSALS: u32 = 3;
 
-/// Counts refusals in a row for each topic, so that a replay does not try thousands of events on a topic that takes none.
+/// Counts refusals in a row for each topic, so that a replay does not try thousands of events on a topic that accepts none.
 #[derive(Debug, Default)]
 pub struct Refusals(BTreeMap<String, u32>);
 
@@ -116,7 +116,7 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// Makes a replay, which connects when the first event is published.
+    /// Makes a replayer, which connects when the first event is published.
     ///
     /// # Errors
     /// librdkafka refuses the configuration.
@@ -135,12 +135,12 @@ impl Replayer {
         })
     }
 
-    /// The quarantine topic's name.
+    /// Returns the name of the quarantine topic.
     pub fn quarantine_topic(&self) -> &str {
         self.router.quarantine_topic()
     }
 
-    /// The events of a kept message, under the action `corrected` if one is given; none of an empty array.
+    /// Returns the events of a kept message; none for an empty array. The action `corrected`, if given, replaces the kept one.
     ///
     /// # Errors
     /// [`Unroutable`].
@@ -171,8 +171,9 @@ impl Replayer {
         }
     }
 
-    /// The event of a record that `catch-up` read from Nexudus's API in its run `run`, as a live delivery of the source's
-    /// action at `action_index` would make it; none where the source is not configured or the record is none.
+    /// Returns the event of a record that `catch-up` read from Nexudus's API in its run `run`: the event that a live delivery of
+    /// the source's action at `action_index` would make. `None` if the source is not configured, or if `record` is not one
+    /// record.
     pub fn route_fetched(
         &self,
         source: &str,
@@ -201,7 +202,8 @@ impl Replayer {
         }
     }
 
-    /// Publishes an event in a batch of its own and waits for its delivery report; then its tombstone, if it has one.
+    /// Publishes an event in a batch of its own and waits for its delivery report. Then it does the same with the tombstone of
+    /// the event, if there is one.
     ///
     /// # Errors
     /// [`Unconfirmed`]. After [`Cause::Timeout`] other events would time out too.
@@ -262,7 +264,7 @@ impl Kept {
     }
 }
 
-/// The id of a signal's first event: a UUIDv7 of the time of receipt, with a hash instead of the random part.
+/// Returns the id of a signal's first event: a UUIDv7 of the time of receipt, with a hash instead of the random part.
 fn signal_id(seed: [&[u8]; 3], action: &str, kept: &Kept) -> Uuid {
     let mut hash = Sha256::new();
     for part in seed.into_iter().chain([action.as_bytes(), b"\0", &kept.body]) {

@@ -1,4 +1,5 @@
-//! Route: records become events, with topic, key and attributes. A plain function of its input: no clock, no chance.
+//! Route: records become events, with topic, key and attributes. The result depends on the input only, not on a clock or a random
+//! number.
 
 use std::sync::Arc;
 
@@ -12,31 +13,32 @@ use crate::config::{Config, Source, Topics};
 use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, ReceivedAt, Stream};
 use crate::outcome::QuarantineReason;
 
-/// Where events go.
+/// Makes the events of deliveries.
 #[derive(Debug)]
 pub struct Router {
     topics: Topics,
     quarantine: Arc<str>,
 }
 
-/// What is to be published for a delivery.
+/// The events to publish for a delivery.
 #[derive(Debug)]
 pub enum Routed {
-    /// An event a record.
+    /// One event for each record.
     Events(Vec<Event>),
-    /// The whole body.
+    /// One event with the whole body, for the quarantine topic.
     Quarantined(QuarantineReason, Box<Event>),
-    /// Nothing.
+    /// No event: the body is an empty array.
     Nothing,
 }
 
 impl Router {
-    /// Takes the names of topics from the configuration.
+    /// Makes a router with the topic names of the configuration.
     pub fn new(config: &Config) -> Self {
         Self { quarantine: config.topics.quarantine().into(), topics: config.topics.clone() }
     }
 
-    /// The streams of a source's actions, by action index: all of an event that does not depend on the delivery.
+    /// Returns the streams of a source's actions, by action index. A stream is the part of an event that does not depend on the
+    /// delivery.
     pub fn streams(&self, source: &Source) -> Vec<Arc<Stream>> {
         let stream = |action: &Action| {
             let stream = Stream::new(self.topics.topic_of(action), &source.name, action.name());
@@ -45,13 +47,13 @@ impl Router {
         source.actions.iter().map(stream).collect()
     }
 
-    /// The quarantine topic's name.
+    /// Returns the name of the quarantine topic.
     pub fn quarantine_topic(&self) -> &Arc<str> {
         &self.quarantine
     }
 
-    /// Turns a delivery's content into events. `first_id` is the id of the first event of a signal action; those of
-    /// further records count on from it.
+    /// Turns a delivery's content into events. `first_id` makes the id of the first event of a signal action. The ids of further
+    /// events are counted up from it.
     pub fn route(&self, verified: &Verified, content: Content, first_id: impl FnOnce() -> Uuid) -> Routed {
         match (content, &verified.action) {
             (_, Target::Unknown(_)) => self.quarantined(verified, QuarantineReason::UnknownAction),
@@ -67,7 +69,7 @@ impl Router {
         Routed::Quarantined(reason, Box::new(self.quarantine(verified, reason)))
     }
 
-    /// The event that keeps the whole body of a delivery.
+    /// Returns the event that keeps the whole body of a delivery.
     pub fn quarantine(&self, verified: &Verified, reason: QuarantineReason) -> Event {
         let source = &verified.origin.source;
         let action: Arc<str> = match &verified.action {
@@ -119,7 +121,7 @@ fn attributes(verified: &Verified, id: EventId, fingerprint: Fingerprint) -> Att
     }
 }
 
-/// A further id of the same delivery: the random end of the first, counted up.
+/// Returns the id of a further event of the same delivery: the first id with its random end counted up by `steps`.
 fn count_on(first: Uuid, steps: usize) -> Uuid {
     const RANDOM_END: u128 = (1 << 62) - 1; // RFC 9562: version 7's `rand_b`
     let number = first.as_u128();

@@ -1,7 +1,8 @@
 //! Publish and confirm: hands events to the producer and waits for their delivery reports.
 //!
 //! A delivery is settled when every message has its delivery report; until then its permit is held. If the broker refuses a
-//! message for good, the whole body goes to the quarantine topic. Otherwise one such record would disable the webhook.
+//! message for good, the whole body goes to the quarantine topic. Otherwise Nexudus would disable the webhook because of one such
+//! record.
 
 use std::sync::Arc;
 
@@ -65,7 +66,8 @@ impl Bridge {
         }
     }
 
-    /// Waits for the result of the first attempt, and publishes only if that was not confirmed. Returns whether it was.
+    /// Waits for the result of the first attempt, and publishes only if the first attempt was not confirmed. Returns the result,
+    /// and `true` if it is the first attempt's.
     async fn repeat(
         &self,
         verified: &Verified,
@@ -93,7 +95,7 @@ impl Bridge {
                 Err(unconfirmed) if unconfirmed.verdict != Verdict::Refused => {
                     self.note_unknown_topic(event, unconfirmed);
                     batch.failure = Some(unconfirmed);
-                    break; // the delivery will come again whole
+                    break; // Nexudus will send the whole delivery again
                 }
                 pending => batch.pending.push(pending),
             }
@@ -222,7 +224,7 @@ impl Bridge {
         }
     }
 
-    /// Requests a look at the topics if a broker does not know this topic: somebody deleted it.
+    /// Requests a check of the topics if a broker does not know this topic: somebody deleted it.
     fn note_unknown_topic(&self, event: &Event, unconfirmed: Unconfirmed) {
         if unconfirmed.is_unknown_topic() {
             self.producer.status().topics().unknown(&event.stream.topic);

@@ -19,7 +19,7 @@ use crate::action::Kind;
 use crate::outcome::Outcome;
 use crate::telemetry::trace::DeliverySpan;
 
-/// Counts a delivery once: at its answer, or at the end of its settlement if the client has gone.
+/// Counts a delivery once: at its answer, or at the end of its settlement if the client has disconnected.
 pub(super) struct Tally {
     origin: Arc<Origin>,
     action_index: Option<usize>,
@@ -44,7 +44,7 @@ impl Tally {
         self.change = (kind == Some(Kind::Change)).then(|| verified.body.clone());
     }
 
-    /// The attempt that this delivery repeats, if there is one that was not answered.
+    /// Returns the unanswered attempt that this delivery repeats, if there is one.
     pub(super) fn first_attempt(&self, bridge: &Bridge, now: Instant) -> Option<First> {
         let body = self.change.as_ref()?;
         bridge.memory.recall(now, || self.identity(body))
@@ -98,7 +98,7 @@ pub(super) struct Settlement<'a, F: Future<Output = Settled> + Send + 'static> {
 pub(super) struct Settled {
     pub(super) bridge: Arc<Bridge>,
     pub(super) result: Result<Receipt, Refusal>,
-    /// The result is an earlier attempt's.
+    /// Whether the result is that of an earlier attempt.
     pub(super) recalled: bool,
 }
 

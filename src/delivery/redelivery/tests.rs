@@ -72,14 +72,14 @@ fn the_oldest_goes_when_there_are_too_many_entries_or_bytes() {
     }
     let off = memory(0, 1 << 20);
     assert!(off.promise(now, identity(1)).is_none());
-    // What is too large alone is not remembered, and does not stay.
+    // An entry that exceeds the bound by itself is removed again.
     let tiny = memory(10, ENTRY_BYTES);
     keep(&tiny, 1);
     assert!(recalled(&tiny, now, 1).is_none());
     assert_eq!(tiny.lock().bytes, 0);
 }
 
-/// The number of deliveries that the memory keeps anything about.
+/// Returns the number of deliveries in the memory.
 fn tracked(memory: &Memory) -> usize {
     memory.lock().by_age.len()
 }
@@ -87,7 +87,7 @@ fn tracked(memory: &Memory) -> usize {
 #[test]
 fn failed_deliveries_leave_nothing_behind() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
-    let first = memory.promise(now, identity(0)).unwrap(); // the oldest stays pending all the time
+    let first = memory.promise(now, identity(0)).unwrap(); // the oldest entry stays pending until the end
     for body in 1..=200 {
         drop(memory.promise(now, identity(body)).unwrap());
         assert_eq!(tracked(&memory), 1);
@@ -117,14 +117,14 @@ fn a_later_attempt_takes_the_place_of_an_earlier_one() {
     assert_eq!(recalled(&memory, now, 1), Some(Some(receipt(1, 9))));
 }
 
-/// What can happen, in any order.
+/// A step of a run. Steps come in any order.
 #[derive(Debug, Clone)]
 enum Step {
     /// A delivery of a body arrives and its client waits for the answer.
     Arrive { body: u8 },
-    /// An attempt's client gives up before its answer.
+    /// The client of an attempt disconnects before its answer.
     HangUp { attempt: prop::sample::Index },
-    /// The broker's word on an attempt that was published.
+    /// The delivery report of a published attempt.
     Word { attempt: prop::sample::Index, confirmed: bool },
     /// Time passes.
     Pass { seconds: u64 },
@@ -146,7 +146,7 @@ enum Attempt {
     Joined { body: u8, receipt: std::pin::Pin<Box<dyn Future<Output = Option<Receipt>>>> },
 }
 
-/// A bridge without a broker: the log is a list, the words on it come as steps.
+/// A bridge without a broker: the log is a list, and delivery reports come as steps.
 struct World {
     memory: Arc<Memory>,
     now: Instant,
@@ -172,7 +172,7 @@ impl World {
         Attempt::Published { body, promise: None, waits: true }
     }
 
-    /// Lets those who wait for a first attempt go on.
+    /// Continues the attempts that wait for a first attempt.
     fn join(&mut self) {
         for place in 0..self.attempts.len() {
             if let Attempt::Joined { body, receipt } = &mut self.attempts[place] {
@@ -271,7 +271,7 @@ impl Model {
         self.list.iter().map(|entry| entry.4).sum()
     }
 
-    /// `Some(None)` while it is pending.
+    /// Returns the offset of the confirmation of a body; `Some(None)` while its entry is pending.
     fn recall(&self, now: Instant, body: u8) -> Option<Option<i64>> {
         let entry = self.list.iter().find(|entry| entry.0 == body)?;
         (entry.2.is_none() || now < entry.3 + TTL).then_some(entry.2)
@@ -281,7 +281,7 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the calls: the memory remembers what a plain list would, keeps its bounds, and keeps nothing else.
+    /// For every sequence of calls, the memory holds the same deliveries as a plain list, within its bounds.
     #[test]
     fn the_memory_is_a_bounded_list_by_age(
         calls in calls(),
@@ -333,8 +333,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the order of arrivals, hang-ups, words and time: every 2xx names a copy of exactly its bytes in the log,
-    /// nothing is answered from memory that was not left unanswered before, and nobody waits for ever.
+    /// For every order of arrivals, disconnections, delivery reports and time: each 2xx names a copy of exactly its bytes in the
+    /// log, only deliveries that were not answered before are answered from memory, and no client waits for ever.
     #[test]
     fn no_interleaving_swallows_an_event(steps in steps(), max_entries in 0..4_usize) {
         let mut world = World {
@@ -362,7 +362,7 @@ proptest! {
             }
             prop_assert!(tracked(&world.memory) <= max_entries);
         }
-        // The client gives a word on every message in the end.
+        // The producer reports on every message in the end.
         while let Some(place) = world.attempts.iter().position(|attempt| matches!(attempt, Attempt::Published { .. })) {
             world.word(place, true);
         }
