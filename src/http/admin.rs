@@ -46,11 +46,11 @@ pub(super) async fn metrics(request: HttpRequest, state: web::Data<State>) -> Ht
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     match encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()) {
         Ok(compressed) => response.insert_header(ContentEncoding::Gzip).body(compressed),
-        Err(_) => response.body(text), // a buffer in memory takes everything
+        Err(_) => response.body(text), // cannot occur: writes to a buffer in memory do not fail
     }
 }
 
-/// Whether a client accepts gzip; a client without `Accept-Encoding` does not.
+/// Returns whether a client accepts gzip. A client without `Accept-Encoding` does not.
 fn accepts_gzip(request: &HttpRequest) -> bool {
     let supported = [Encoding::gzip(), Encoding::identity()];
     request.headers().contains_key(header::ACCEPT_ENCODING)

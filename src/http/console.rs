@@ -30,17 +30,17 @@ use crate::recent::{MOST_VIEWERS, Setback, Update, Viewer};
 /// The page, with its style and script.
 const PAGE: &str = include_str!("console.html");
 
-/// Interval of comments in a stream without events, so that neither side takes the other for dead.
+/// Interval of comments in a stream without events, so that neither side takes the connection for a broken one.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Interval of updates in a stream. It bounds the work for a viewer to some hundred events a second.
+/// Interval of updates in a stream. It limits the work for a viewer to some hundred events a second.
 const PACE: Duration = Duration::from_millis(200);
 
-/// Lifetime of a stream; then the client has to reconnect, so that a client that does not read is no viewer for ever.
-/// Shorter than the idle limit of connections, so that a client that reads gets an orderly end.
+/// Lifetime of a stream. A viewer has to reconnect after this time, so a client that does not read cannot stay a viewer. Shorter
+/// than the idle limit of connections, so that a client that reads gets an orderly end.
 const STREAM_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Returns true for a request that may come from a page of this console, by the name that its browser resolved.
+/// Returns true if the host name of a request shows that it can only come from a page of this console.
 fn is_meant(console: &Console, http: &HttpRequest) -> bool {
     let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     console.any_name || host.is_some_and(leads_nowhere_else)
@@ -55,13 +55,13 @@ fn leads_nowhere_else(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-/// The reason why a request may not see the console.
+/// The reason why a request gets no console.
 enum Denied {
     Off,
     ByName,
 }
 
-/// Returns the console if the request may see it.
+/// Returns the console if the request may use it.
 fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Denied> {
     let console = state.console().ok_or(Denied::Off)?;
     if is_meant(console, http) { Ok(console) } else { Err(Denied::ByName) }

@@ -1,9 +1,9 @@
 //! The idle limit of connections: maximum time without a request in progress, whatever the client sends or reads.
 //!
-//! actix-web bounds the head of a connection's first request and the idle wait for the next one, and a request in progress
-//! is bounded by its own deadlines. Nothing else bounds a later head that never ends, the rest of a chunked body that was
-//! refused, or answers that nobody reads. So each connection records the end of its last request, and is closed when
-//! that was too long ago.
+//! actix-web limits the time for the head of a connection's first request and the idle time before the next request. A request in
+//! progress has deadlines of its own. actix-web has no limit for a later head that never ends, for the rest of a chunked body
+//! that was refused, or for answers that the client does not read. So each connection records the end of its last request, and is
+//! closed when this end was too long ago.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -22,7 +22,7 @@ tokio::task_local! {
 #[derive(Clone)]
 pub(super) struct Connection(Rc<State>);
 
-/// End of the last request, or begin of the connection; `None` while a request is in progress.
+/// End of the last request, or beginning of the connection; `None` while a request is in progress.
 type State = Cell<Option<Instant>>;
 
 /// A request in progress, until dropped.
@@ -45,7 +45,7 @@ impl Connection {
         InProgress(self.clone())
     }
 
-    /// Waits until no request was in progress for longer than `limit`.
+    /// Waits until the connection has had no request in progress for `limit`.
     async fn idle_for(&self, limit: Duration) {
         loop {
             let now = Instant::now();
@@ -64,7 +64,7 @@ impl Drop for InProgress {
     }
 }
 
-/// Serves a connection to its end, or until no request was in progress for longer than `limit`.
+/// Serves a connection to its end, or until it has had no request in progress for `limit`.
 pub(super) async fn until_idle<E>(
     serving: impl Future<Output = Result<(), E>>,
     limit: Duration,

@@ -45,7 +45,7 @@ impl Ingress {
     }
 }
 
-/// Every request: `POST /webhooks/{action}` and `POST /webhooks/{source}/{action}` are deliveries.
+/// Handles every request. `POST /webhooks/{action}` and `POST /webhooks/{source}/{action}` are deliveries.
 pub(super) async fn receive(
     http: HttpRequest,
     payload: web::Payload,
@@ -82,7 +82,7 @@ pub(super) fn expect(ingress: &Ingress, request: Request) -> Result<Request, Res
     Ok(request)
 }
 
-/// A delivery whose head was accepted.
+/// A delivery whose head is accepted.
 struct Judged {
     receiving: Receiving,
     /// The length of the body, if the head has it.
@@ -132,14 +132,14 @@ impl Ingress {
     }
 }
 
-/// Any other path.
+/// Returns the answer to any other path.
 fn elsewhere() -> HttpResponse {
     let detail = "deliveries go to POST /webhooks/{action} or POST /webhooks/{source}/{action}, without a slash at the end";
     respond::problem(StatusCode::NOT_FOUND, "Not found", detail)
 }
 
 fn delivery<'a>(head: &'a RequestHead, route: Route<'a>) -> address::Request<'a> {
-    // As constants: a name given as text is checked, lowered and allocated each time.
+    // Constants, since actix-web checks, lower-cases and allocates a name that is given as text.
     static SIGNATURE: HeaderName = HeaderName::from_static(signature::HEADER);
     static TRACE: [HeaderName; 2] =
         [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
@@ -158,13 +158,13 @@ fn delivery<'a>(head: &'a RequestHead, route: Route<'a>) -> address::Request<'a>
     address::Request { source, action, token, signature, trace: Trace::read(parents, states) }
 }
 
-/// The members of a header that may come in several lines, or in one as a list.
+/// Returns the members of a header. They may come in several lines, or in one line as a list.
 fn members<'a>(head: &'a RequestHead, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = head.headers.get_all(name);
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
 }
 
-/// The `token` parameter of a query. Its value is not decoded: [`address`] compares it in every form.
+/// Returns the `token` parameter of a query. Its value is not decoded: [`address`] compares it in every form.
 fn token(query: &str) -> Token<'_> {
     let is_token = |name: &str| {
         name == "token"
@@ -192,7 +192,7 @@ fn acceptable_length(head: &RequestHead, max_body_bytes: usize) -> Result<Option
     if length.is_some_and(|length| length > max_body_bytes) {
         return Err(too_large(max_body_bytes));
     }
-    // actix-web takes everything that follows as the body, whatever length the head has: the next request, too.
+    // actix-web reads everything after such a head as the body, whatever its `Content-Length`: even the next request.
     let is_websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
     if head.headers.get_all(header::UPGRADE).any(is_websocket) {
         return Err(Refusal::new(Outcome::Upgrade, "WebSockets are not offered"));
@@ -207,7 +207,7 @@ fn too_large(max_body_bytes: usize) -> Refusal {
     )
 }
 
-/// Returns the refusal of a delivery by [`Admission`](crate::delivery::admission::Admission).
+/// Returns the refusal of a delivery that [`Admission`](crate::delivery::admission::Admission) does not admit.
 fn not_admitted(outcome: Outcome) -> Refusal {
     let detail = match outcome {
         Outcome::ShuttingDown => "the bridge is stopping; another replica or a retry will take it",
@@ -218,9 +218,9 @@ fn not_admitted(outcome: Outcome) -> Refusal {
 
 /// The reason why there is no body.
 enum Unread {
-    /// It is refused.
+    /// The body is refused, and its rest is not read.
     Refused(Refusal),
-    /// It was thrown away, as there is no room for it now. The connection is as good as new.
+    /// The body is refused for lack of room, and was discarded to its end. The connection can be used again.
     TurnedAway(Refusal),
 }
 
@@ -231,7 +231,7 @@ impl From<Refusal> for Unread {
 }
 
 impl Ingress {
-    /// Reads a body to its end, within all bounds, and gives the permit that covers it.
+    /// Reads a body to its end, within all bounds. Returns the body and the permit that covers it.
     async fn body(
         &self,
         mut payload: web::Payload,
@@ -240,7 +240,7 @@ impl Ingress {
     ) -> Result<(Bytes, Permit), Unread> {
         let mut permit = match permit.map_or_else(|| self.bridge.admission().enter(), Ok) {
             Ok(permit) => permit,
-            // In a storm new connections would cost more than what is refused.
+            // Under overload, new connections would cost more than the refused bodies.
             Err(Outcome::Overloaded) if is_thrown_away(&mut payload).await => {
                 return Err(Unread::TurnedAway(not_admitted(Outcome::Overloaded)));
             }
@@ -281,8 +281,8 @@ async fn is_thrown_away(payload: &mut web::Payload) -> bool {
     second_look(pin!(whole)).await == Some(true)
 }
 
-/// Polls a future twice before a timer is set. Most bodies arrive with their head and are ready at the second poll, so only
-/// the others need a timer.
+/// Polls a future twice before a timer is set. Most bodies arrive with their head and are ready at the second poll, so only the
+/// rest need a timer.
 async fn second_look<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut looked = false;
     poll_fn(move |context| match future.as_mut().poll(context) {

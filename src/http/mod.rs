@@ -1,4 +1,4 @@
-//! HTTP: everything that knows actix-web. Both listeners' routes are on this page.
+//! The HTTP side: every use of actix-web. This file has the routes of both listeners.
 //!
 //! `ingress` receives deliveries and `respond` writes their answers. [`state`] is what the admin listener shows: `admin` to
 //! programs, `console` to people. `server` bounds connections, with `idle` for bounds that actix-web lacks. [`tls`] has the
@@ -47,8 +47,8 @@ pub fn serve_ingress(
     let tls = certificate.map(Certificate::server_config).transpose().map_err(io::Error::other)?;
     let expecting = ingress.clone();
     Listening::start("ingress", move || {
-        // Every path goes to one handler: patterns with names are regular expressions to actix-web, and those cost more
-        // than the signature.
+        // One handler gets every path: actix-web matches a pattern with names as a regular expression, which takes longer than
+        // checking the signature.
         let app = move || App::new().app_data(ingress.clone()).default_service(web::to(ingress::receive));
         let expect = move |request| ingress::expect(&expecting, request);
         server(listener, Options { workers: None, stops_within, tls, expect }, app)
@@ -79,7 +79,7 @@ pub fn serve_admin(listener: TcpListener, state: Arc<State>) -> io::Result<Liste
     })
 }
 
-/// A route for GET, and for HEAD, which actix-web answers in the same way without the body.
+/// Returns a route for GET and HEAD. actix-web answers HEAD like GET, without the body.
 fn read() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }

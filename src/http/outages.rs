@@ -13,8 +13,8 @@ pub(super) async fn list(state: web::Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(state.outages.report())
 }
 
-/// `POST /outages/covered`: a catch-up reports the ranges of time that it has read. The body must be declared as JSON, which no page of
-/// another origin can do without a preflight request, and those are not answered.
+/// `POST /outages/covered`: a catch-up reports the ranges of time that it has read. The body must be declared as JSON. A page of
+/// another origin can do so only after a preflight request, and the bridge does not answer those.
 pub(super) async fn cover(http: HttpRequest, state: web::Data<State>, body: web::Bytes) -> HttpResponse {
     if let Some(refusal) = console::refuse_forgeable_name(&http, &state) {
         return refusal;

@@ -11,7 +11,7 @@ use crate::delivery::{Confirmed, Receipt, Refusal};
 use crate::event::EventId;
 use crate::outcome::Outcome;
 
-/// The answer to a delivery.
+/// Returns the answer to a delivery.
 pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     match result {
         Ok(receipt) => {
@@ -24,7 +24,7 @@ pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     }
 }
 
-/// The answer to a delivery whose body was not read to its end; it closes the connection.
+/// Returns the answer to a delivery whose body was not read to its end. This answer closes the connection.
 pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
     closing(refuse(refusal))
 }
@@ -34,7 +34,7 @@ fn closing(mut response: HttpResponse) -> HttpResponse {
     response
 }
 
-/// A problem that is not about a delivery.
+/// Returns a problem that is not about a delivery.
 pub(super) fn problem(status: StatusCode, title: &str, detail: &str) -> HttpResponse {
     let body = Problem { kind: "about:blank", title, status: status.as_u16(), detail, cause: None };
     problem_document(status, &body)
@@ -60,7 +60,7 @@ fn refuse(refusal: &Refusal) -> HttpResponse {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     match status {
-        // RFC 9110 wants a challenge with each 401; this names the header that was expected.
+        // RFC 9110 requires a challenge in each 401. This challenge names the expected header.
         StatusCode::UNAUTHORIZED => {
             let challenge = HeaderValue::from_static("NexudusSignature header=\"X-Nexudus-Hook-Signature\"");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
@@ -127,7 +127,7 @@ fn text<S: Serializer>(id: &&EventId, serializer: S) -> Result<S::Ok, S::Error> 
 }
 
 fn accepted(receipt: &Receipt) -> Vec<u8> {
-    const EVENT_BYTES: usize = 192; // one with an ordinary topic
+    const EVENT_BYTES: usize = 192; // size of an event with an ordinary topic
     let mut body = Vec::with_capacity(64 + receipt.events.len() * EVENT_BYTES);
     let answer = Accepted { status: receipt.outcome.label(), events: &receipt.events };
     serde_json::to_writer(&mut body, &answer).expect("texts and numbers can be written");

@@ -137,13 +137,13 @@ where
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .keep_alive(KEEP_ALIVE)
-        // Else a client that is gone is answered as if it were there; none that waits closes its side.
+        // Otherwise a client that has disconnected would be answered. A client that waits for an answer does not close its side.
         .h1_allow_half_closed(false)
         .on_connect_ext(|_, extensions| Connection::introduce(extensions))
         .finish(map_config(tracked.map_err(|error| error.into().error_response()), |()| AppConfig::default()))
 }
 
-/// The service that judges requests with `Expect: 100-continue`.
+/// Returns the service that judges requests with `Expect: 100-continue`.
 fn judging<E>(
     expect: &E,
 ) -> impl ServiceFactory<

@@ -27,7 +27,7 @@ pub struct State {
 }
 
 impl State {
-    /// Combines its parts.
+    /// Makes the state from its parts.
     pub fn new(
         metrics: Arc<Metrics>,
         status: Arc<Status>,

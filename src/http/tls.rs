@@ -45,7 +45,7 @@ struct Validity {
     not_after: i64,
 }
 
-/// What handshakes get.
+/// The certificate and key for new handshakes.
 #[derive(Debug)]
 struct Current(ArcSwap<CertifiedKey>);
 
@@ -194,7 +194,7 @@ impl Pair {
     }
 }
 
-/// PKCS #8 has a label for an encrypted key; the older forms of OpenSSL have a header.
+/// Returns whether a key is encrypted. PKCS #8 has a label for an encrypted key; the older forms of OpenSSL have a header.
 fn is_encrypted(pem: &[u8]) -> bool {
     let text = String::from_utf8_lossy(pem);
     text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || text.contains("Proc-Type: 4,ENCRYPTED")
