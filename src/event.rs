@@ -1,4 +1,5 @@
-//! Events: what is published, one Kafka message each, in the CloudEvents 1.0 Kafka binding's binary content mode.
+//! Events: the messages that the bridge publishes, one for each record, in the CloudEvents 1.0 Kafka binding's binary content
+//! mode.
 //!
 //! The value is a slice of the delivery's body and is never serialized again. The attributes are message headers. [`Fingerprint`], the
 //! content function of the contract, is the id of change events, so byte-equal copies have the same id and consumers can drop them.
@@ -33,7 +34,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of an action of a source; both by name.
+    /// Makes the stream of an action of a source, both given by name.
     pub fn new(topic: String, source: &str, action: &str) -> Self {
         Self { topic, source: source_of(source), kind: kind_of(action), has_tombstones: false }
     }
@@ -69,7 +70,7 @@ pub const TOMBSTONE: &str = "nexudus-tombstone";
 /// One message for Kafka.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its topic and type.
+    /// The stream: topic, source and type.
     pub stream: Arc<Stream>,
     /// The message key; without one the partition is random.
     pub key: Option<Bytes>,
@@ -93,7 +94,7 @@ pub struct Attributes {
     pub received: ReceivedAt,
     /// `nexudus-signature`: set if only `signature = "warn"` of the source allowed the delivery.
     pub warning: Option<SignatureWarning>,
-    /// `ce_nexuduscatchup`: the run of `catch-up` that read the record, which came in no delivery.
+    /// `ce_nexuduscatchup`: the run of `catch-up` that read the record; `None` for a record of a delivery.
     pub catch_up: Option<Arc<str>>,
     /// `traceparent` and `tracestate` of the request.
     pub trace: Trace,
@@ -110,7 +111,7 @@ pub struct Quarantine {
     pub action: Arc<str>,
 }
 
-/// `ce_id`.
+/// The id of an event: `ce_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventId {
     /// The content function: the same for byte-equal copies.
@@ -120,7 +121,7 @@ pub enum EventId {
 }
 
 impl EventId {
-    /// Returns the text; writes it to `buffer` if it does not exist yet.
+    /// Returns the id as text. A UUID is written to `buffer` for this.
     pub fn text<'a>(&'a self, buffer: &'a mut [u8; Hyphenated::LENGTH]) -> &'a str {
         match self {
             Self::Content(fingerprint) => fingerprint.as_str(),
@@ -151,7 +152,7 @@ impl Fingerprint {
         Self(digits)
     }
 
-    /// The 64 hex digits.
+    /// Returns the 64 hex digits.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hex digits are ASCII")
     }
@@ -171,12 +172,12 @@ impl ReceivedAt {
     /// Renders a time.
     pub fn new(time: Timestamp) -> Self {
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        // A year of five digits does not fit; a clock that far off leaves the text cut off.
+        // A year of five digits does not fit, so the text of such a time is cut off.
         write!(&mut text[..], "{time:.3}").unwrap_or_default();
         Self(text)
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("digits and punctuation are ASCII")
     }

@@ -1,20 +1,20 @@
-//! The closed list of outcomes: what can become of a delivery, and all that follows from it.
+//! The closed list of outcomes of a delivery, with the status, the labels and the texts of each.
 //!
-//! The one place with a status code, a metric label, a cause and a problem title. Adding an outcome breaks the build
-//! until every table has it. A time-out means *unknown*, not failed; what a retry cannot cure is never refused after
-//! the signature was found right, since ten refusals in a row make Nexudus switch the webhook off.
+//! Status codes, metric labels, causes and problem titles are in this file only. A new outcome does not compile until every table
+//! has it. A time-out means *unknown*, not failed. Once the signature is found right, a delivery is not refused for a reason that
+//! a retry cannot cure: ten refusals in a row make Nexudus disable the webhook.
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Every event is confirmed by the broker.
     Confirmed,
-    /// Kept whole on the quarantine topic, and confirmed there.
+    /// The body is kept whole on the quarantine topic, and confirmed there.
     Quarantined,
-    /// An empty array: nothing to publish.
+    /// The body is an empty array: there is nothing to publish.
     Empty,
     /// No signature, where the source enforces one.
     MissingSignature,
@@ -24,7 +24,7 @@ pub enum Outcome {
     InvalidToken,
     /// No source of that name.
     UnknownSource,
-    /// No action of that name, and not signed.
+    /// No action of that name, and no signature.
     UnknownAction,
     /// Not a POST.
     Method,
@@ -32,7 +32,7 @@ pub enum Outcome {
     TooLarge,
     /// The body did not arrive in time.
     TooSlow,
-    /// The body broke off, or its chunks are malformed. Where the client has gone, nobody gets the answer.
+    /// The body broke off, or its chunks are malformed. If the client has disconnected, nobody gets the answer.
     Incomplete,
     /// The request asks for another protocol (a WebSocket).
     Upgrade,
@@ -42,9 +42,9 @@ pub enum Outcome {
     Timeout,
     /// The producer's queue is full.
     QueueFull,
-    /// As many deliveries, or as many bytes of them, as allowed are in flight.
+    /// The deliveries in flight, or their bytes, are at their maximum.
     Overloaded,
-    /// No broker is connected, or it refused for now.
+    /// No broker is connected, or a broker refused for now.
     Broker,
     /// The bridge is stopping.
     ShuttingDown,
@@ -55,12 +55,12 @@ impl Outcome {
     pub const ALL: [Self; Self::VARIANTS.len()] =
         *Self::VARIANTS.first_chunk().expect("it is as long as itself");
 
-    /// The metric label, and the `status` of a 200's body or the last part of a problem's `type`.
+    /// Returns the metric label, which is also the `status` in the body of a 200 and the last part of a problem's `type`.
     pub fn label(self) -> &'static str {
         self.into()
     }
 
-    /// The HTTP status of the answer (RFC 9110).
+    /// Returns the HTTP status of the answer (RFC 9110).
     pub const fn status(self) -> u16 {
         match self {
             Self::Confirmed | Self::Quarantined | Self::Empty => 200,
@@ -75,7 +75,7 @@ impl Outcome {
         }
     }
 
-    /// The `title` of the problem document (RFC 9457): the kind of problem, the same each time.
+    /// Returns the `title` of the problem document (RFC 9457): the kind of problem, the same each time.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Confirmed => "Confirmed",
@@ -100,7 +100,7 @@ impl Outcome {
         }
     }
 
-    /// The `cause` of a 503, and after how many seconds a retry makes sense (`Retry-After`). Nothing for the rest.
+    /// Returns the `Retry-After` of a 503: the seconds after which a retry makes sense. `None` for any other status.
     pub const fn retry_after_seconds(self) -> Option<u32> {
         match self {
             Self::QueueFull | Self::Overloaded => Some(1),
@@ -109,7 +109,7 @@ impl Outcome {
         }
     }
 
-    /// The remedy, for the operator of the bridge.
+    /// Returns the remedy, for the operator of the bridge.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Confirmed | Self::Empty => "Nothing to do.",
@@ -163,13 +163,13 @@ impl Outcome {
         }
     }
 
-    /// Whether the delivery was answered 2xx.
+    /// Returns whether the delivery was answered 2xx.
     pub const fn is_success(self) -> bool {
         self.status() < 300
     }
 }
 
-/// Why a body was kept whole on the quarantine topic.
+/// The reason why a body is kept whole on the quarantine topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum QuarantineReason {
@@ -179,7 +179,7 @@ pub enum QuarantineReason {
     NotRecords,
     /// The body holds more records than one delivery may.
     TooManyRecords,
-    /// Signed, but of an action that is neither in the catalogue nor in `extra_actions`.
+    /// The delivery is signed, but its action is neither in the catalogue nor in `extra_actions`.
     UnknownAction,
     /// The broker refuses a message of this delivery for good.
     Refused,
@@ -190,12 +190,12 @@ impl QuarantineReason {
     pub const ALL: [Self; Self::VARIANTS.len()] =
         *Self::VARIANTS.first_chunk().expect("it is as long as itself");
 
-    /// The metric label and the value of the `quarantine-reason` header.
+    /// Returns the metric label, which is also the value of the `quarantine-reason` header.
     pub fn label(self) -> &'static str {
         self.into()
     }
 
-    /// The reason in words.
+    /// Returns the reason as text.
     pub const fn explanation(self) -> &'static str {
         match self {
             Self::NotJson => "the body is not JSON (not_json)",
@@ -211,18 +211,18 @@ impl QuarantineReason {
     }
 }
 
-/// Why a source's `signature = "warn"` had to let a delivery through.
+/// The reason why only `signature = "warn"` of a source allowed a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum SignatureWarning {
-    /// There was no signature.
+    /// The delivery has no signature.
     Missing,
-    /// It was malformed or wrong.
+    /// The signature is malformed or wrong.
     Invalid,
 }
 
 impl SignatureWarning {
-    /// The metric label and the value of the `nexudus-signature` header.
+    /// Returns the metric label, which is also the value of the `nexudus-signature` header.
     pub fn label(self) -> &'static str {
         self.into()
     }

@@ -1,8 +1,8 @@
 //! Tokens for signing in to Kafka, fetched from a token server by client credentials (RFC 6749, section 4.4).
 //!
-//! One request for one token, in bounded time and bytes, with no redirect followed; when to fetch the next, and what
-//! to do with it, is the business of `kafka`. Rule that must stay true: neither the secret nor a token is in an
-//! error, a log line or `Debug`; so the server's own words, which could repeat them, are not passed on.
+//! A fetch is one request for one token, in bounded time and bytes, and follows no redirect. `kafka` decides when to fetch a
+//! token and what to do with it. Invariant: neither the secret nor a token is in an error, a log line or `Debug`. So the server's
+//! own text, which could repeat them, is not passed on.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::config::OAuth;
 use crate::outgoing::BodyError;
 use crate::{lenient, outgoing};
 
-/// How long the token server may take for one answer.
+/// Time-out of one answer of the token server.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Assumed lifetime of a token whose answer has none.
@@ -31,7 +31,7 @@ const ASSUMED_LIFETIME: Duration = Duration::from_secs(300);
 /// Maximum size of an answer. Tokens with many groups have some kilobytes.
 const MAX_ANSWER_BYTES: usize = 128 * 1024;
 
-/// A token server, as one client of it.
+/// A client of one token server.
 pub struct TokenServer {
     http: Client,
     oauth: OAuth,
@@ -76,7 +76,7 @@ pub enum TokenError {
     Unusable(&'static str),
 }
 
-/// The errors of RFC 6749, section 5.2, and two that some servers lend from 4.1.2.1.
+/// The errors of RFC 6749, section 5.2, and two of section 4.1.2.1 that some servers use.
 const CODES: [&str; 8] = [
     "invalid_request",
     INVALID_CLIENT,
@@ -100,20 +100,20 @@ impl TokenError {
 }
 
 impl TokenServer {
-    /// A client of the token server. It connects at the first request.
+    /// Makes a client of the token server, which connects at the first request.
     ///
     /// # Errors
     /// [`TokenError::Client`].
     pub fn new(oauth: &OAuth) -> Result<Self, TokenError> {
         let http = outgoing::client(&oauth.token_endpoint)
-            .pool_max_idle_per_host(0) // minutes lie between two tokens
+            .pool_max_idle_per_host(0) // minutes pass between two tokens
             .timeout(TIMEOUT);
         let http = http.build().map_err(|error| TokenError::Client(outgoing::cause(error)))?;
         Ok(Self { http, oauth: oauth.clone(), in_body: AtomicBool::new(false) })
     }
 
-    /// Fetches a token. It sends the credentials by HTTP Basic, which every server must support, or in the body if the server refuses
-    /// that.
+    /// Fetches a token. The credentials go into the header (HTTP Basic, which every server must support), or into the body if the
+    /// server refuses the header.
     ///
     /// # Errors
     /// [`TokenError`]; a later attempt may succeed.
@@ -123,7 +123,7 @@ impl TokenServer {
         if in_body || !matches!(first, Err(TokenError::Refused { code: Some(INVALID_CLIENT), .. })) {
             return first;
         }
-        // Some servers read the body only, or do not decode the header as the standard says.
+        // Some servers read the body only, or do not decode the header as the standard requires.
         let second = self.ask(true).await;
         self.in_body.store(second.is_ok(), Ordering::Relaxed);
         second.or(first)
@@ -156,7 +156,7 @@ impl TokenServer {
         request
     }
 
-    /// The token in an answer (RFC 6749, section 5.1).
+    /// Returns the token in an answer (RFC 6749, section 5.1).
     fn token(&self, body: &[u8]) -> Result<Token, TokenError> {
         #[derive(Deserialize)]
         struct Answer {
@@ -196,22 +196,22 @@ impl fmt::Debug for TokenServer {
 }
 
 impl Token {
-    /// The token itself, for brokers only.
+    /// Returns the token itself, for brokers only.
     pub fn expose(&self) -> &str {
         self.value.expose_secret()
     }
 
-    /// The owner: the claim `sub` of a JWT, else the client's identifier.
+    /// Returns the owner: the claim `sub` of a JWT, else the client's identifier.
     pub fn principal(&self) -> &str {
         &self.principal
     }
 
-    /// Its lifetime when it was fetched.
+    /// Returns the lifetime of the token when it was fetched.
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    /// Time at which it expires.
+    /// Returns the time at which the token expires.
     pub fn expires(&self) -> SystemTime {
         self.expires
     }
@@ -231,7 +231,7 @@ impl Claims {
         let payload = token.split('.').nth(1).unwrap_or_default().trim_end_matches('=');
         let json = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
         let claims: Self = serde_json::from_slice(&json).unwrap_or_default();
-        // librdkafka takes it as a C string.
+        // librdkafka takes the name as a C string.
         Self { sub: claims.sub.filter(|sub| !sub.is_empty() && !sub.contains('\0')), ..claims }
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-/// Maximum length of `tracestate` in bytes. W3C asks for at least as much.
+/// Maximum length of `tracestate` in bytes. W3C requires at least this much.
 const MAX_STATE_BYTES: usize = 512;
 
 /// Maximum number of members of `tracestate`, by W3C.
@@ -14,7 +14,7 @@ const MAX_MEMBERS: usize = 32;
 /// Maximum length of a member's key and of its value in bytes, by W3C.
 const MAX_PART_BYTES: usize = 256;
 
-/// A trace context to pass on: what a request sent, if it is valid.
+/// The valid trace context of a request, which the bridge passes on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
     /// The `traceparent` header, of version 00.
@@ -37,7 +37,7 @@ impl Trace {
     }
 }
 
-/// Returns a valid `traceparent` as version 00. Of a later version, W3C says to use the fields that version 00 has.
+/// Returns a valid `traceparent` as version 00. For a later version, W3C requires to use the fields that version 00 has.
 fn parent_of(value: &[u8]) -> Option<Bytes> {
     const SHAPE: &[u8; 55] = b"00-00000000000000000000000000000000-0000000000000000-00";
     let (head, rest) = value.trim_ascii().split_at_checked(SHAPE.len())?;
@@ -99,7 +99,7 @@ fn key_of(member: &[u8]) -> Option<&[u8]> {
     (is_key(key) && is_value(value)).then_some(key)
 }
 
-/// A simple key, or a tenant's key: `tenant@system`, the system with at most 14 characters.
+/// Returns whether a key is valid: a simple key, or a tenant's key `tenant@system`, the system with at most 14 characters.
 fn is_key(key: &[u8]) -> bool {
     let begins =
         |text: &[u8]| text.first().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
@@ -111,7 +111,7 @@ fn is_key(key: &[u8]) -> bool {
     tenant && system && key.len() <= MAX_PART_BYTES
 }
 
-/// 1 to 256 printable ASCII characters without `,` and `=`, the last of them no space.
+/// Returns whether a value is valid: 1 to 256 printable ASCII characters without `,` and `=`, the last one not a space.
 fn is_value(value: &[u8]) -> bool {
     let is_allowed = |byte: &u8| matches!(byte, b' '..=b'~') && !b",=".contains(byte);
     !value.is_empty()

@@ -19,7 +19,7 @@ fn oauth(base: &str) -> OAuth {
     }
 }
 
-/// A token server with fixed answers, and what it was asked: the header `Authorization` and the form.
+/// Starts a token server with fixed answers. Also returns the header `Authorization` and the form of each request.
 async fn server(
     answer: impl Fn(u32, &HttpRequest) -> HttpResponse + Send + Sync + 'static,
 ) -> (TokenServer, Seen) {
