@@ -1,8 +1,8 @@
 //! Export of spans to a collector (OTLP): a bounded queue, a thread, and a runtime of their own.
 //!
-//! A delivery never waits for the export. A span is lost if the queue of the SDK's batch processor is full, or if the
-//! collector does not take its batch in time; the log counts the latter. The connection has a runtime of its own, so that
-//! it does not depend on the bridge's. The SDK reads the standard `OTEL_…` variables itself.
+//! A delivery never waits for the export. A span is lost if the queue of the SDK's batch processor is full, or if the collector
+//! does not take its batch in time; the log counts only the latter. The connection has a runtime of its own, so that it does not
+//! depend on the runtime of the bridge. The SDK reads the standard `OTEL_…` variables itself.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, Strin
         Some(ratio) => {
             provider.with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
         }
-        None => provider, // as OTEL_TRACES_SAMPLER says, else by the parent and all that has none
+        None => provider, // by OTEL_TRACES_SAMPLER, else by the parent; a trace without a parent is sampled
     };
     Ok(provider.build())
 }
@@ -100,7 +100,7 @@ fn resource() -> Resource {
     }
 }
 
-/// The spans that the collector did not take.
+/// Counts the spans that the collector did not take.
 #[derive(Debug, Default)]
 struct Losses {
     /// Number of lost spans since the last log line about them.
@@ -131,7 +131,7 @@ impl Losses {
 #[derive(Debug)]
 struct Exporter {
     collector: SpanExporter,
-    /// Present until the drop.
+    /// Present until the exporter is dropped.
     runtime: Option<Runtime>,
     losses: Losses,
 }
@@ -162,7 +162,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
 impl Drop for Exporter {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background(); // a silent collector must not delay the stop
+            runtime.shutdown_background(); // a collector that does not answer must not delay the stop
         }
     }
 }

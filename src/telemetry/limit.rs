@@ -1,7 +1,7 @@
 //! Rate limits of the log, for lines that can repeat with each delivery, connection or attempt.
 //!
-//! A line that is written says how many lines of its kind were suppressed before it (field `left_out`); metrics count
-//! what has to be counted. Each kind of line has a limit of its own, so that none hides another.
+//! A written line has the number of suppressed lines of its kind in the field `left_out`; metrics count everything that has to be
+//! counted. Each kind of line has a limit of its own, so that no kind suppresses another.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Shortest time between two lines of the same kind.
+/// Minimum time between two lines of the same kind.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Allows one line of a kind per [`INTERVAL`].
@@ -42,7 +42,7 @@ impl LogLimit {
 pub struct LogLimits<K>(Mutex<HashMap<K, LogLimit>>);
 
 impl<K: Hash + Eq> LogLimits<K> {
-    /// As [`LogLimit::allow`], for lines of the kind `kind`.
+    /// Applies [`LogLimit::allow`] to lines of the kind `kind`.
     pub fn allow(&self, kind: K) -> Option<u64> {
         self.0.lock().entry(kind).or_default().allow()
     }
@@ -54,7 +54,7 @@ impl<K> Default for LogLimits<K> {
     }
 }
 
-/// Allows a line about a lasting failure when the failure is another than before, and again after an interval.
+/// Allows a line about a lasting failure if the failure differs from the last one, or after an interval.
 #[derive(Debug)]
 pub struct LogOnChange<T> {
     interval: Duration,
@@ -68,7 +68,7 @@ impl<T: PartialEq> LogOnChange<T> {
         Self { interval, last: None, written: None }
     }
 
-    /// Whether a line about `failure` may be written now.
+    /// Returns whether a line about `failure` may be written now.
     pub fn allow(&mut self, failure: T) -> bool {
         let is_recent = self.written.is_some_and(|written| written.elapsed() < self.interval);
         if is_recent && self.last.as_ref() == Some(&failure) {

@@ -25,10 +25,10 @@ use self::writer::Queue;
 use super::limit::LogLimits;
 use crate::config::{Log, LogFormat};
 
-/// Maximum time that the end of the process waits for standard error to take the last lines.
+/// Maximum time that the end of the process waits until the last lines are written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The running log. Dropping it waits until standard error has taken the last lines, for a second at most.
+/// The running log. Its drop waits until the last lines are written, for a second at most.
 #[derive(Debug)]
 #[must_use = "dropping it is the end of the log"]
 pub struct Logger {
@@ -36,7 +36,7 @@ pub struct Logger {
 }
 
 impl Logger {
-    /// Counts the dropped lines: because the queue was full, and because they could not be written.
+    /// Returns a counter of the dropped lines: because the queue was full, and because they could not be written.
     pub fn dropped_lines(&self) -> impl Fn() -> [u64; 2] + Send + Sync + 'static {
         let queue = Arc::clone(&self.queue);
         move || queue.dropped()
@@ -60,7 +60,7 @@ pub fn start(log: &Log) -> io::Result<Logger> {
     // Not `Stderr`: a blocked write would hold its lock, and every other print would wait.
     let queue = Queue::start(File::from(stderr.as_fd().try_clone_to_owned()?))?;
     let lines = fmt().with_env_filter(filter).with_writer(Arc::clone(&queue)).with_ansi(colour);
-    let lines = lines.log_internal_errors(false); // else it would print them itself, and panic where it cannot
+    let lines = lines.log_internal_errors(false); // otherwise it would print them itself, and panic if it cannot
     let started = match log.format {
         LogFormat::Text => lines.with_target(false).finish().with(Others::default()).try_init(),
         LogFormat::Json => {
@@ -69,13 +69,13 @@ pub fn start(log: &Log) -> io::Result<Logger> {
         }
     };
     if started.is_ok() {
-        // The standard library's hook writes several lines of text, and waits where standard error is not read.
+        // The hook of the standard library writes several lines of text, and blocks if standard error is not read.
         std::panic::set_hook(Box::new(log_panic));
     }
     Ok(Logger { queue })
 }
 
-/// Logs a panic. It must not panic itself: that would abort the process.
+/// Logs a panic. It must not panic itself, since that would abort the process.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let error = panic.payload_as_str().unwrap_or_default();
@@ -84,8 +84,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(place, thread, error, "a thread panicked");
 }
 
-/// Returns the filter of a configured level. `actix_http` logs each malformed request of a client as an error, so that
-/// part of it is silent unless everything is asked for; `actix_server`'s lines on its workers are noise at `info`.
+/// Returns the filter of a configured level. `actix_http` logs each malformed request as an error, so these lines are off below
+/// `debug`. The lines of `actix_server` about its workers are noise at `info`.
 fn directives(level: &str) -> String {
     match level {
         "debug" | "trace" => level.to_owned(),
@@ -94,10 +94,10 @@ fn directives(level: &str) -> String {
     }
 }
 
-/// The part of `actix-http` whose errors are those of clients.
+/// The module of `actix-http` that logs the errors of clients.
 const CLIENTS_ERRORS: &str = "actix_http::h1::dispatcher";
 
-/// Limits the lines of libraries by their place in the code. Lines of `debug` and `trace` are not limited.
+/// Limits the lines of libraries, each place in their code by itself. Lines of `debug` and `trace` are not limited.
 #[derive(Default)]
 struct Others {
     limits: LogLimits<Identifier>,

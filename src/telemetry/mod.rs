@@ -1,5 +1,5 @@
-//! Telemetry beside the metrics: the [`log`] with its rate limits ([`limit`]), and [`trace`]s of deliveries, which
-//! `export` sends to a collector.
+//! Telemetry other than metrics: the [`log`] with its rate limits ([`limit`]), and [`trace`]s of deliveries, which `export` sends
+//! to a collector.
 
 mod export;
 pub mod limit;

@@ -40,7 +40,7 @@ pub struct DeliverySpan(Option<Arc<Delivery>>);
 struct Delivery {
     tracer: SdkTracer,
     context: Context,
-    /// Whether the request had a trace context.
+    /// Whether the request had a valid trace context.
     continued: bool,
 }
 
@@ -53,7 +53,7 @@ impl Traces {
     /// Starts to export spans to a collector, which may be down.
     ///
     /// # Errors
-    /// What is wrong with the settings, the standard variables or the system's certificates.
+    /// The mistake in the settings, the standard variables or the system's certificates.
     pub fn start(telemetry: &Telemetry, tls: bool) -> Result<Self, String> {
         let provider = export::provider(telemetry)?;
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"));
@@ -100,7 +100,7 @@ impl DeliverySpan {
         span.set_attribute(KeyValue::new("nexudus.action", action.to_owned()));
         span.set_attribute(KeyValue::new("nexudus.outcome", outcome.label()));
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(outcome.status())));
-        // By the conventions, an error of the client is no error of the server's span.
+        // By the conventions, an error of the client does not make the server's span an error.
         if outcome.status() >= 500 {
             span.set_attribute(KeyValue::new("error.type", outcome.label()));
             span.set_status(Status::error(detail.to_owned()));
@@ -108,7 +108,7 @@ impl DeliverySpan {
         span.end();
     }
 
-    /// Begins the span of publishing these events, which are for one topic, and puts its context into their headers.
+    /// Begins the span of the publication of events for one topic, and puts the span's context into their headers.
     pub fn sending(&self, events: &mut [Event]) -> Sending {
         let (Some(delivery), Some(first)) = (&self.0, events.first()) else { return Sending(None) };
         let topic = first.stream.topic.clone();
@@ -125,7 +125,7 @@ impl DeliverySpan {
         }
         let span = span.start_with_context(&delivery.tracer, &delivery.context);
         let context = span.span_context();
-        // This span is not exported: consumers continue from the span of the request, if it named one.
+        // This span is not exported. If the request named a span, consumers continue from that one.
         let unseen = !context.is_sampled() && delivery.continued;
         if context.is_valid() && !unseen {
             let trace = passed_on(context);
@@ -136,14 +136,14 @@ impl DeliverySpan {
 }
 
 impl Sending {
-    /// Adds the reason of the quarantine.
+    /// Adds the reason of the quarantine to the span.
     pub fn because(&mut self, reason: QuarantineReason) {
         if let Some(span) = &mut self.0 {
             span.set_attribute(KeyValue::new("nexudus.quarantine_reason", reason.label()));
         }
     }
 
-    /// Ends the span: the broker has confirmed all events. `position` is the partition and offset of the only one.
+    /// Ends the span: the broker has confirmed all events. `position` is the partition and offset of a single event.
     pub fn confirmed(self, position: Option<(i32, i64)>) {
         let Some(mut span) = self.0 else { return };
         if let Some((partition, offset)) = position {
@@ -153,7 +153,7 @@ impl Sending {
         span.end();
     }
 
-    /// Ends the span: not all events were confirmed. `error` is librdkafka's name of the reason.
+    /// Ends the span: not all events were confirmed. `error` becomes `error.type`.
     pub fn failed(self, error: impl Debug) {
         let Some(mut span) = self.0 else { return };
         span.set_attribute(KeyValue::new("error.type", format!("{error:?}")));
@@ -162,7 +162,7 @@ impl Sending {
     }
 }
 
-/// A span's context as a message's headers.
+/// Returns the context of a span as message headers.
 fn passed_on(context: &SpanContext) -> Trace {
     let context = Context::new().with_remote_span_context(context.clone());
     let mut headers = Sent(Trace::default());
@@ -170,7 +170,7 @@ fn passed_on(context: &SpanContext) -> Trace {
     headers.0
 }
 
-/// The headers of a request.
+/// Reads the trace context from the headers of a request.
 struct Received<'a>(&'a Trace);
 
 impl Extractor for Received<'_> {
@@ -188,7 +188,7 @@ impl Extractor for Received<'_> {
     }
 }
 
-/// The headers of a message.
+/// Writes a trace context into the headers of a message.
 struct Sent(Trace);
 
 impl Injector for Sent {

@@ -1,8 +1,8 @@
-//! Log lines on their way to standard error: a bounded queue, and a thread that writes.
+//! Writer of the log: a bounded queue of lines, and a thread that writes them to standard error.
 //!
 //! Logging never waits and never fails. A line is dropped and counted if the queue is full or if it cannot be written.
-//! `tracing-appender` does the same in part: it counts no failed write, bounds no bytes, and may print at the end of the
-//! process with a macro that panics where standard output is closed.
+//! `tracing-appender` has not enough of this: it does not count failed writes or bound bytes, and at the end of the process it
+//! may print with a macro that panics if standard output is closed.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Signals a new line to the writer, and the last written one to those that wait for the end.
+    /// Signals a new line to the writer, and the last written line to threads that wait for the end.
     changed: Condvar,
     queue_full: AtomicU64,
     write_failed: AtomicU64,
@@ -67,7 +67,7 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Number of dropped lines: because the queue was full, and because they could not be written.
+    /// Returns the number of dropped lines: because the queue was full, and because they could not be written.
     pub(super) fn dropped(&self) -> [u64; 2] {
         [&self.queue_full, &self.write_failed].map(|count| count.load(Ordering::Relaxed))
     }
@@ -128,7 +128,7 @@ impl Queue {
     }
 }
 
-/// Takes one line a call, as `tracing-subscriber` hands them over.
+/// Takes one line per call, as `tracing-subscriber` writes them.
 impl Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
@@ -149,7 +149,7 @@ struct Writer<W> {
 impl<W: Write> Writer<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.is_torn {
-            self.write_all(b"\n")?; // else the next line would be broken too
+            self.write_all(b"\n")?; // otherwise the next line would be broken, too
         }
         self.write_all(line)
     }

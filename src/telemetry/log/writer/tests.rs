@@ -3,10 +3,10 @@ use std::time::Instant;
 
 use super::*;
 
-/// How long a state is waited for.
+/// Time-out of a wait for a state.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Passes on what is written, in the pieces in which it was taken; waits while nobody receives.
+/// Passes on each written piece; a write waits until the piece is received.
 struct Pipe(SyncSender<Vec<u8>>);
 
 fn pipe() -> (Pipe, Receiver<Vec<u8>>) {
@@ -25,7 +25,7 @@ impl Write for Pipe {
     }
 }
 
-/// Answers each write by the next of these, then takes everything.
+/// Answers each write with the next of `answers`, then accepts every write.
 struct Script {
     answers: VecDeque<Answer>,
     taken: SyncSender<Vec<u8>>,
@@ -70,7 +70,7 @@ fn a_sink_that_takes_nothing_costs_bounded_memory_and_the_rest_is_dropped_and_co
         let queue = Queue::start(sink).expect("a thread");
         (&*queue).write_all(b"first").expect("never fails");
         eventually("the writer takes the first line", || queue.lock().is_writing);
-        let fits = bound - usize::from(length > 10); // the bytes of the line in the writer's hands count
+        let fits = bound - usize::from(length > 10); // the bytes of the line that is being written count
         for _ in 0..bound + 100 {
             (&*queue).write_all(&vec![b'x'; length]).expect("never fails");
         }
