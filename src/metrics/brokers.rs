@@ -1,4 +1,4 @@
-//! The metrics of brokers. The series of a broker that the client no longer has are removed.
+//! The metrics of brokers. The series of a broker that librdkafka no longer lists are removed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use super::{Metrics, vec};
 /// The percentiles of `broker_rtt_seconds`.
 pub const BROKER_PERCENTILES: [&str; 2] = ["50", "99"];
 
-/// A broker as the client's statistics show it.
+/// A broker in the client's statistics.
 #[derive(Debug, Clone, Copy)]
 pub struct BrokerSample<'a> {
-    /// Its address.
+    /// The address of the broker.
     pub broker: &'a str,
     /// Whether the producer is connected.
     pub is_up: bool,
-    /// Round trip times in seconds by percentile.
+    /// Round-trip times in seconds, by percentile.
     pub rtt: [(&'static str, f64); 2],
-    /// Requests in flight, and how many there may be.
+    /// Requests in flight, and their maximum.
     pub requests: [usize; 2],
 }
 
@@ -79,7 +79,7 @@ impl Metrics {
             present.insert(broker.to_owned());
         }
         for gone in known.difference(&present) {
-            // A series that was never set is no error here.
+            // Not every broker has this series, so the error of a missing one is ignored.
             drop(brokers.throttled.remove_label_values(&[gone]));
             for gauge in gauges.iter().chain([&&brokers.up]) {
                 drop(gauge.remove_label_values(&[gone]));
@@ -91,7 +91,7 @@ impl Metrics {
         *known = present;
     }
 
-    /// Adds to the time for which a broker throttled the producer; 0 lists the series.
+    /// Adds to the time for which a broker throttled the producer. With 0 the series is only created.
     pub fn broker_throttled(&self, broker: &str, time: Duration) {
         self.brokers.throttled.with_label_values(&[broker]).inc_by(time.as_secs_f64());
     }

@@ -1,4 +1,4 @@
-//! The metrics of the control plane: requests to Nexudus, and the webhooks as Nexudus has them.
+//! The metrics of the control plane: requests to Nexudus, and the state of the webhooks in Nexudus.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
 
 use super::{one, unix_seconds, vec};
 
-/// Metrics of the webhooks in Nexudus. None is exported before the first look.
+/// Metrics of the webhooks in Nexudus. None is exported before the first look of the guardian.
 #[derive(Debug)]
 pub struct ControlMetrics {
     registry: Registry,
@@ -24,7 +24,7 @@ pub struct ControlMetrics {
     shown: Mutex<Shown>,
 }
 
-/// The series that are there, by their labels.
+/// The labels of the exported series.
 #[derive(Debug, Default)]
 struct Shown {
     webhooks: BTreeSet<[String; 3]>,
@@ -33,16 +33,16 @@ struct Shown {
     outages: BTreeSet<[String; 2]>,
 }
 
-/// A webhook as Nexudus has it.
+/// A webhook in Nexudus.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WebhookSeries {
     /// Source, action and the number of the webhook's record.
     pub labels: [String; 3],
-    /// Whether it is active.
+    /// Whether the webhook is active.
     pub active: bool,
     /// Failures since the last success.
     pub failures: i64,
-    /// When it last succeeded, as Unix time in seconds.
+    /// Time of the last success, as Unix time in seconds.
     pub last_trigger: Option<f64>,
 }
 
@@ -97,7 +97,7 @@ impl ControlMetrics {
         self.requests.with_label_values(&[operation, outcome]).inc();
     }
 
-    /// Replaces the series of the webhooks and the number of missing ones by source, after a look of the guardian.
+    /// Replaces the series of the webhooks and the number of missing webhooks by source, after a look of the guardian.
     pub fn looked<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
         self.show(webhooks, missing);
         self.seen();
@@ -132,7 +132,7 @@ impl ControlMetrics {
         }
         for gone in shown.webhooks.difference(&now.webhooks) {
             let values: [&str; 3] = gone.each_ref().map(String::as_str);
-            // Each of them was set before.
+            // Each of these series was set before.
             drop(self.active.remove_label_values(&values));
             drop(self.failures.remove_label_values(&values));
         }
@@ -155,12 +155,12 @@ impl ControlMetrics {
             now.insert(labels);
         }
         for gone in shown.outages.difference(&now) {
-            drop(self.outages.remove_label_values(gone)); // it was set before
+            drop(self.outages.remove_label_values(gone)); // this series was set before
         }
         shown.outages = now;
     }
 
-    /// Shows how often the guardian looks at the webhooks. Only a bridge that watches webhooks has this metric.
+    /// Exports the interval of the guardian. Only a bridge with a guardian has this metric.
     pub fn watches(&self, interval: Duration) {
         let name = "guardian_interval_seconds";
         let help = "Time between two looks of the guardian at the webhooks (nexudus.guardian.interval).";
@@ -177,7 +177,7 @@ impl ControlMetrics {
         gauge.get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts)).set(unix_seconds());
     }
 
-    /// Counts a webhook that was switched on again.
+    /// Counts a webhook that the guardian re-enabled.
     pub fn reenabled(&self, source: &str, action: &str) {
         self.reenabled.with_label_values(&[source, action]).inc();
     }

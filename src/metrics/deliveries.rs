@@ -1,4 +1,4 @@
-//! The series of deliveries by source and action.
+//! The metrics of deliveries by source and action.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::action::Actions;
 use crate::outcome::{Outcome, QuarantineReason, SignatureWarning};
 use crate::signature::Form;
 
-/// From a fast local broker to the default confirm time-out and beyond.
+/// Upper bounds of the histogram buckets: from a fast local broker to more than the default confirm time-out.
 const BUCKETS_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -85,7 +85,7 @@ impl DeliveryMetrics {
 }
 
 impl Metrics {
-    /// The series of one source, those of its actions by action index.
+    /// Returns the series of one source, with those of its actions by action index.
     pub fn source(&self, name: &str, actions: &Actions) -> SourceMetrics {
         let names = actions.iter().map(|action| action.name().to_owned());
         SourceMetrics {
@@ -102,14 +102,14 @@ impl Metrics {
         }
     }
 
-    /// The series of a source's action; `None` for an action that it does not know.
+    /// Returns the series of a source's action; `action_index` is `None` for an action that the source does not have.
     pub fn pair<'a>(&self, source: &'a SourceMetrics, action_index: Option<usize>) -> &'a PairMetrics {
         let (action, pair) =
             action_index.map_or(&source.unknown, |action_index| &source.actions[action_index]);
         pair.get_or_init(|| PairMetrics::new(self, &source.name, action))
     }
 
-    /// Counts a delivery that was answered, or would have been if its client were still there.
+    /// Counts a delivery with its outcome, even if the client disconnected before the answer.
     pub fn answered(
         &self,
         source: &SourceMetrics,
@@ -145,12 +145,12 @@ impl Metrics {
         self.pair(source, action_index).suppressed.inc();
     }
 
-    /// Notes how long a delivery's events took to be confirmed.
+    /// Records the time between the publication of a delivery's events and their confirmation.
     pub fn confirmation_took(&self, duration: Duration) {
         self.deliveries.confirm_duration.observe(duration.as_secs_f64());
     }
 
-    /// Returns the counts from which the health of the producer follows.
+    /// Returns the counts that the health of the producer is derived from.
     pub fn delivery_counts(&self) -> DeliveryCounts {
         DeliveryCounts {
             confirmed: self.deliveries.confirm_duration.get_sample_count(),
@@ -164,7 +164,7 @@ impl Metrics {
 pub struct DeliveryCounts {
     /// Confirmed by the broker.
     pub confirmed: u64,
-    /// Answered without a confirmation, which did not arrive in time.
+    /// Answered 503, since the confirmation did not arrive in time.
     pub timed_out: u64,
 }
 
@@ -180,18 +180,18 @@ pub struct SourceMetrics {
 }
 
 impl SourceMetrics {
-    /// The labels of a source's action, for the log too.
+    /// Returns the labels of a source's action, for the log too.
     pub fn labels(&self, action_index: Option<usize>) -> (&str, &str) {
         let (action, _) = action_index.map_or(&self.unknown, |action_index| &self.actions[action_index]);
         (&self.name, action)
     }
 
-    /// Counts a right signature.
+    /// Counts a right signature by the form of the body that it matches.
     pub fn matched(&self, form: Form) {
         self.matches[form as usize].inc();
     }
 
-    /// Counts a delivery that was let through although its signature was missing or invalid.
+    /// Counts a delivery that was accepted although its signature is missing or invalid.
     pub fn warned(&self, warning: SignatureWarning) {
         self.warnings[warning as usize].inc();
     }
@@ -205,10 +205,11 @@ impl SourceMetrics {
 /// The series of one source and action.
 #[derive(Debug)]
 pub struct PairMetrics {
-    /// Deliveries by outcome; `None` for an outcome that is listed once it has occurred.
+    /// Counters of the outcomes that are exported from the first delivery on; `None` for an outcome that is exported once it has
+    /// occurred.
     listed: [Option<IntCounter>; Outcome::ALL.len()],
     events_confirmed: IntCounter,
-    /// Exported from the first delivery on although it is rare: Prometheus has no rate of a series that begins with 1.
+    /// Exported from the first delivery on although it is rare: Prometheus computes no rate for a series that begins with 1.
     suppressed: IntCounter,
     last_confirmed: OnceLock<Gauge>,
 }
@@ -227,7 +228,7 @@ impl PairMetrics {
     }
 }
 
-/// Whether the series of an outcome is exported, with 0, from the first delivery of its source and action on.
+/// Returns whether the series of an outcome is exported, with 0, from the first delivery of its source and action on.
 ///
 /// `increase()` does not count the first event of a series that begins with 1, so every outcome that an alert reads is
 /// exported where it can occur. The others appear once they have occurred.
@@ -260,7 +261,7 @@ fn is_listed(outcome: Outcome, source: &str, action: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The outcomes of a source and action that a scrape has.
+    /// Returns the outcomes of a source and action that a scrape shows.
     fn exported(metrics: &Metrics, source: &str, action: &str) -> Vec<String> {
         let prefix = format!(r#"nexudus_bridge_deliveries_total{{action="{action}",outcome=""#);
         let suffix = format!(r#"",source="{source}"}}"#);

@@ -1,4 +1,4 @@
-//! Limits and time-outs of the configuration, which alerts and the dashboard compare other metrics with.
+//! Limits and time-outs of the configuration, for alerts and the dashboard to compare other metrics with.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Metrics, one};
 pub struct Limits {
     /// Maximum number of deliveries in flight.
     pub in_flight_deliveries: f64,
-    /// Maximum number of bytes of their bodies.
+    /// Maximum number of bytes of the bodies of deliveries in flight.
     pub in_flight_bytes: f64,
     /// Maximum number of bytes in the redelivery memory.
     pub redelivery_bytes: f64,

@@ -1,6 +1,6 @@
 //! The metric of the log: lines that were dropped.
 //!
-//! The log starts before the metrics exist and outlives them, so it counts by itself and is read at each scrape.
+//! The log starts before the metrics exist and ends after them. So the log has counters of its own, which each scrape reads.
 
 use std::fmt;
 
@@ -9,10 +9,10 @@ use prometheus::{IntCounter, IntCounterVec, Registry};
 
 use super::vec;
 
-/// Gives the number of dropped lines, in the order of the reasons.
+/// Returns the numbers of dropped lines: because the queue was full, and because they could not be written.
 type Dropped = Box<dyn Fn() -> [u64; 2] + Send + Sync>;
 
-/// Dropped lines, by reason.
+/// The metric of dropped lines, by reason.
 pub(super) struct LogLines {
     counters: [IntCounter; 2],
     dropped: Mutex<Option<Dropped>>,
@@ -31,12 +31,12 @@ impl LogLines {
         Self { counters, dropped: Mutex::default() }
     }
 
-    /// Sets what counts the lines, in the order of the reasons.
+    /// Sets the function that returns the numbers of dropped lines, in the order of the reasons.
     pub(super) fn count(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
         *self.dropped.lock() = Some(Box::new(dropped));
     }
 
-    /// Takes over the present counts.
+    /// Sets the counters to the present numbers.
     pub(super) fn update(&self) {
         let dropped = self.dropped.lock();
         let Some(dropped) = &*dropped else { return };

@@ -1,8 +1,8 @@
 //! Every metric, declared once: names, help texts and labels of the contract, on a registry of our own.
 //!
-//! Label values come from the catalogue, the configuration and the cluster, never from a request. The series of a
-//! source and action are looked up when its first delivery arrives (`PairMetrics`) and reached by index from then on,
-//! so the hot path does no look-up by string and `/metrics` does not list thousands of series that never moved.
+//! Label values come from the catalogue, the configuration and the cluster, never from a request. The series of a source and
+//! action are created when its first delivery arrives (`PairMetrics`) and reached by index from then on. So the hot path does no
+//! look-up by string, and `/metrics` does not list thousands of series without a delivery.
 
 mod brokers;
 mod control;
@@ -37,13 +37,13 @@ pub struct Metrics {
     brokers: BrokerMetrics,
     /// Deliveries in flight; set when the metrics are rendered.
     pub in_flight_deliveries: IntGauge,
-    /// Bytes of their bodies; set when the metrics are rendered.
+    /// Bytes of the bodies of deliveries in flight; set when the metrics are rendered.
     pub in_flight_bytes: IntGauge,
-    /// Messages without an answer.
+    /// Messages without a delivery report.
     pub producer_queue_messages: IntGauge,
-    /// Bytes of them, without headers.
+    /// Bytes of the messages without a delivery report, without headers.
     pub producer_queue_bytes: IntGauge,
-    /// How often the producer was replaced, having died or being of no use.
+    /// Number of times that the producer was replaced, after a fatal error or because it confirmed nothing.
     pub producer_rebuilds: IntCounter,
     reloads: [IntCounter; 2],
     log_lines: LogLines,
@@ -57,7 +57,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Declares every metric. `librdkafka` is that library's version, a label of `build_info`.
+    /// Declares every metric. `librdkafka` is the version of librdkafka, a label of `build_info`.
     pub fn new(librdkafka: &str) -> Self {
         let registry = Registry::new();
         let gauge = |name, help| one(&registry, name, help, IntGauge::with_opts);
@@ -107,7 +107,7 @@ impl Metrics {
         }
     }
 
-    /// Sets the expiry of the ingress's certificate, as Unix time. Without a certificate there is no such series.
+    /// Sets the expiry of the ingress's certificate, as Unix time. Without a certificate the series does not exist.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         let name = "tls_certificate_not_after_timestamp_seconds";
         let help = "Expiry of the certificate of the ingress, as Unix time.";
@@ -116,7 +116,8 @@ impl Metrics {
         gauge.set(unix_seconds);
     }
 
-    /// Shows how many lines the log has dropped: because its queue was full, and because they could not be written.
+    /// Sets the function that returns the numbers of dropped log lines: because the queue was full, and because they could not be
+    /// written.
     pub fn count_dropped_lines(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
         self.log_lines.count(dropped);
     }
@@ -126,7 +127,7 @@ impl Metrics {
         self.reloads[usize::from(ok)].inc();
     }
 
-    /// All metrics in Prometheus's text format.
+    /// Returns all metrics in Prometheus's text format.
     pub fn render(&self) -> String {
         self.log_lines.update();
         TextEncoder::new()

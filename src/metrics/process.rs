@@ -1,4 +1,4 @@
-//! The metrics of the process: those of the `prometheus` crate, with processor time in fractions of a second.
+//! The metrics of the process: those of the `prometheus` crate, but with processor time in fractions of a second.
 //!
 //! The crate counts whole seconds. A bridge that uses little processor time would then have a rate of 0 for minutes.
 
@@ -34,7 +34,7 @@ impl Collector for Process {
         families.retain(|family| family.name() != CPU);
         let used = clock_gettime(ClockId::ProcessCPUTime);
         let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
-        // Two scrapes at the same time may find the counter ahead of their own reading.
+        // If two scrapes run at the same time, the counter can be ahead of the value that one of them has read.
         self.cpu.inc_by((seconds - self.cpu.get()).max(0.0));
         families.extend(self.cpu.collect());
         families
@@ -67,7 +67,7 @@ mod tests {
         ];
         assert_eq!(names, expected);
         assert!(begun > 0.0);
-        // Whole seconds would show no use at all for most of this.
+        // Counted in whole seconds, the processor time would not change for most of this loop.
         while cpu(&process.collect()) == begun {}
         assert!(cpu(&process.collect()).fract() > 0.0);
     }
