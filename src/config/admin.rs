@@ -10,19 +10,19 @@ use super::reader::values::{address, boolean};
 pub struct Admin {
     /// The address to listen on.
     pub listen: SocketAddr,
-    /// Whether there is a console page, which shows keys.
+    /// Whether the listener serves the console, which shows keys.
     pub console: Console,
 }
 
 /// `admin.console`: a page for people on the admin listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Console {
-    /// There is none.
+    /// No console.
     Off,
-    /// Nobody asked for it; there is one, as only this machine reaches the listener. A name that others could make lead
-    /// here is not answered.
+    /// The default on loopback: a console, since only this machine reaches the listener. A request with a host name that DNS
+    /// rebinding can forge is refused.
     OnLoopback,
-    /// Somebody asked for it.
+    /// A console, enabled in the configuration.
     On,
 }
 

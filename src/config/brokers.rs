@@ -1,14 +1,15 @@
 //! Addresses of Kafka brokers: `kafka.bootstrap_servers` and `--bootstrap`.
 //!
-//! librdkafka refuses nearly nothing here. Quotes become part of a host name, port 99999 becomes port 34463, and the list
-//! ends at a scheme that librdkafka does not know. Such an address looks like an outage of Kafka, so it is refused at start.
+//! librdkafka refuses almost no wrong address. Quotes become part of a host name, port 99999 becomes port 34463, and librdkafka
+//! ignores the rest of the list after an unknown scheme. Such an address looks like an outage of Kafka, so it is refused at
+//! start.
 
 use std::net::Ipv6Addr;
 
 /// The values of `security.protocol`, which are also the schemes of addresses.
 const PROTOCOLS: [&str; 4] = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"];
 
-/// Reads a list of addresses, `[scheme://]host[:port]` with commas between them. Returns it without spaces; librdkafka's
+/// Reads a list of addresses, `[scheme://]host[:port]` with commas between them. Returns the list without spaces. librdkafka's
 /// default port is 9092.
 ///
 /// # Errors
@@ -31,7 +32,7 @@ pub fn without_scheme(broker: &str) -> &str {
     broker.split_once("://").map_or(broker, |(_, address)| address)
 }
 
-/// Returns the first scheme of a checked list that differs from `protocol`: librdkafka drops such an address.
+/// Returns the first scheme of a checked list that differs from `protocol`: librdkafka ignores such an address.
 pub(super) fn other_scheme(list: &str, protocol: &str) -> Option<String> {
     let schemes = list.split(',').filter_map(|broker| Some(broker.split_once("://")?.0));
     schemes.map(str::to_ascii_uppercase).find(|scheme| !scheme.eq_ignore_ascii_case(protocol))

@@ -1,9 +1,9 @@
-//! `sources.*.actions`: for which actions Nexudus is to have a webhook, as globs, names and numbers; `!` takes out.
+//! `sources.*.actions`: the actions that get a webhook in Nexudus, as globs, names and numbers. `!` before a pattern excludes.
 
 use super::reader::pattern::{Pattern, is_glob};
 use crate::action::{Action, Actions};
 
-/// Checks that a pattern matches an action of the source. The error has the nearest name.
+/// Checks that a pattern matches an action of the source. The error suggests the most similar name.
 pub(super) fn check(pattern: &str, actions: &Actions) -> Result<(), String> {
     let bare = pattern.strip_prefix('!').unwrap_or(pattern);
     if is_glob(bare) {
@@ -22,8 +22,8 @@ pub(super) fn check(pattern: &str, actions: &Actions) -> Result<(), String> {
     }
 }
 
-/// The indexes of the actions that checked patterns choose: those that any of them names, less those that any `!` takes
-/// out. If all of them take out, from all actions.
+/// Returns the indexes of the actions that checked patterns choose: those that match any pattern without `!`, except those that
+/// match any with `!`. If all patterns have `!`, they exclude from all actions.
 pub(super) fn chosen(patterns: &[String], actions: &Actions) -> Vec<usize> {
     let choices = patterns.iter().map(|pattern| match pattern.strip_prefix('!') {
         Some(bare) => (false, matching(bare, actions)),
@@ -37,7 +37,7 @@ pub(super) fn chosen(patterns: &[String], actions: &Actions) -> Vec<usize> {
     (0..actions.iter().count()).filter(is_chosen).collect()
 }
 
-/// The indexes of the actions that a glob, a name or a number means.
+/// Returns the indexes of the actions that match a glob, a name or a number.
 fn matching(pattern: &str, actions: &Actions) -> Vec<usize> {
     if !is_glob(pattern) {
         return actions.find(pattern).into_iter().collect();

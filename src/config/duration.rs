@@ -1,11 +1,11 @@
-//! Durations as people write them: `500ms`, `10s`, `1m 30s`, `2days`.
+//! Durations such as `500ms`, `10s`, `1m 30s`, `2days`.
 
 use std::time::Duration;
 
 use jiff::fmt::friendly::{Designator, SpanParser, SpanPrinter};
 use jiff::{Span, SpanRelativeTo, SpanRound, Unit};
 
-/// A text is not a duration.
+/// The error for a text that is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a number and a unit such as \"10s\" or \"500ms\"")]
 pub struct NotADuration;
@@ -13,14 +13,14 @@ pub struct NotADuration;
 /// Reads a duration; a day has 24 hours.
 ///
 /// # Errors
-/// [`NotADuration`] for any other text, also for a negative one and for months and years, whose length differs.
+/// [`NotADuration`] for any other text. Negative durations are refused, and so are months and years, since their lengths differ.
 pub fn parse(text: &str) -> Result<Duration, NotADuration> {
     let span = SpanParser::new().parse_span(text).map_err(|_| NotADuration)?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| NotADuration)?;
     duration.try_into().map_err(|_| NotADuration)
 }
 
-/// Returns a duration as [`parse`] reads it, in the largest units that are not over a day.
+/// Returns a duration in the form that [`parse`] reads, in units up to days.
 pub fn show(duration: Duration) -> String {
     let days = SpanRound::new().largest(Unit::Day).days_are_24_hours();
     let span = Span::try_from(duration).and_then(|span| span.round(days)).unwrap_or_default();

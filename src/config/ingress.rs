@@ -1,4 +1,4 @@
-//! `[ingress]`: the listener for deliveries, and their bounds.
+//! `[ingress]`: the listener for deliveries, and the bounds of deliveries.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,28 +12,28 @@ use super::reader::values::{address, duration, integer, minutes, ms, size, text}
 pub struct Ingress {
     /// The address to listen on.
     pub listen: SocketAddr,
-    /// The largest body that is read, in bytes; topics that the bridge creates allow for it.
+    /// Maximum size of a body in bytes. Topics that the bridge creates accept messages with a body of this size.
     pub max_body_bytes: usize,
-    /// How long a body may take to arrive.
+    /// Time-out of the arrival of a body.
     pub body_timeout: Duration,
-    /// How many deliveries may be in flight, from arrival to delivery report.
+    /// Maximum number of deliveries in flight, from arrival to delivery report.
     pub max_in_flight: usize,
-    /// How many bytes of their bodies.
+    /// Maximum number of bytes of their bodies.
     pub max_in_flight_bytes: usize,
-    /// How long, once told to stop, the bridge is not ready and yet accepting.
+    /// After SIGTERM: time for which `/readyz` answers 503 while the bridge still accepts deliveries.
     pub shutdown_delay: Duration,
-    /// How long it then waits for the confirmation of what is in flight.
+    /// After `shutdown_delay`: maximum time for the confirmation of deliveries in flight.
     pub shutdown_grace: Duration,
-    /// Where the certificate is; without one the listener speaks plain HTTP.
+    /// The certificate; without one the listener serves plain HTTP.
     pub tls: Option<Tls>,
 }
 
 /// `ingress.tls_cert` and `ingress.tls_key`: PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The certificate and those between it and the root.
+    /// The certificate, followed by the intermediate certificates.
     pub cert: PathBuf,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 

@@ -16,11 +16,11 @@ use super::reader::values::{duration, minutes, ms, text};
 /// `[kafka]`.
 #[derive(Debug, Clone)]
 pub struct Kafka {
-    /// The brokers to ask first: `host:port,…`.
+    /// The brokers for the first connection: `host:port,…`.
     pub bootstrap_servers: String,
-    /// How long a confirmation may take, from the body's last byte.
+    /// Time-out of the confirmation, from the last byte of the body.
     pub confirm_timeout: Duration,
-    /// librdkafka properties as the user gave them, checked and free of what would weaken the promise.
+    /// librdkafka properties as the user set them. They are checked, and none weakens the guarantee of a 2xx.
     pub properties: BTreeMap<String, Property>,
     /// `[kafka.oauth]`: clients sign in with tokens of a token server.
     pub oauth: Option<OAuth>,
@@ -34,28 +34,29 @@ pub struct Property {
 }
 
 impl Kafka {
-    /// What Kafka's framing and our headers may add to a body: its messages and requests are allowed to be this much larger.
+    /// Maximum number of bytes that Kafka's framing and the bridge's headers add to a body. Messages and requests may be larger
+    /// than bodies by this number.
     pub const MESSAGE_OVERHEAD_BYTES: usize = 64 * 1024;
 }
 
 impl Property {
-    /// A property's value; `secret` keeps it out of everything that is printed.
+    /// Makes a property. The value of a `secret` property is never printed.
     pub fn new(value: String, secret: bool) -> Self {
         Self { value: value.into(), secret }
     }
 
-    /// The value itself, for librdkafka only.
+    /// Returns the value itself, for librdkafka only.
     pub fn expose(&self) -> &str {
         self.value.expose_secret()
     }
 
-    /// The value as it may be shown.
+    /// Returns the value without a secret: `***` for a secret property.
     pub fn shown(&self) -> &str {
         if self.secret { "***" } else { self.expose() }
     }
 }
 
-/// Whether a client would see no difference.
+/// Properties are equal if a Kafka client cannot distinguish them.
 impl PartialEq for Property {
     fn eq(&self, other: &Self) -> bool {
         self.expose() == other.expose()
@@ -68,7 +69,8 @@ impl fmt::Debug for Property {
     }
 }
 
-/// Returns whether librdkafka accepts a property and its value, else the reason. A function, since only `kafka` knows the library.
+/// Checks that librdkafka accepts a property and its value. The error is the reason. A function, since only `kafka` uses the
+/// library.
 pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 
 /// Reads the section.
@@ -97,7 +99,7 @@ pub(super) fn kafka(mut section: Section<'_>, ingress: &Ingress, check: Property
     Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten() }
 }
 
-/// Reads `properties`, and `property_files` over them.
+/// Reads `properties`, and `property_files`, which take precedence.
 fn properties(
     section: &mut Section<'_>,
     least_message_bytes: usize,
@@ -123,15 +125,15 @@ fn properties(
     properties
 }
 
-/// Properties that hold a secret, by what their names have in common.
+/// Returns whether the name of a property shows that its value is a secret.
 fn is_secret(name: &str) -> bool {
     const PARTS: [&str; 6] =
         ["password", "secret", "jaas.config", "key.pem", "oauthbearer.config", "keystore.pem"];
     PARTS.iter().any(|part| name.contains(part))
 }
 
-/// Refuses what would weaken the promise (2xx only after `acks=all`), part the deadlines, or void a setting of ours,
-/// under every alias that librdkafka has.
+/// Refuses a property that weakens the guarantee (2xx only after `acks=all`), separates the deadlines, or overrides a setting of
+/// the bridge. Covers every alias that librdkafka has.
 fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), String> {
     let refuse = |why: &str| Err(format!("may not be set: {why}"));
     let only = |allowed: &[&str], why: &str| match allowed.contains(&value) {
@@ -176,7 +178,7 @@ fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), St
     }
 }
 
-/// Reads a number as people write it. librdkafka also takes `0x1000`, `007`, ` 5` and `5x`, and reads them in its own way.
+/// Reads a decimal number. librdkafka also accepts `0x1000`, `007`, ` 5` and `5x`, and reads them in its own way.
 fn plain_number(value: &str) -> Result<u64, String> {
     let is_plain =
         value.bytes().all(|byte| byte.is_ascii_digit()) && (value == "0" || !value.starts_with('0'));

@@ -1,4 +1,4 @@
-//! `[topics.layout]`: which topic an action is published to. Several actions can share a topic.
+//! `[topics.layout]`: the topic of each action. Several actions can share a topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,14 +8,14 @@ use crate::action::{Action, Actions};
 /// Maps actions to topic names without the prefix. An action that no rule matches has a topic of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    /// The most specific first.
+    /// The rules, the most specific first.
     rules: Vec<Rule>,
 }
 
 /// `"GLOB" = "NAME"`.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
-    /// The key as configured.
+    /// The glob, as configured.
     key: String,
     pattern: Pattern,
     template: String,
@@ -25,13 +25,13 @@ const ACTION: &str = "{action}";
 const ENTITY: &str = "{entity}";
 
 impl Rule {
-    /// Reads a rule; `prefix` is the one of all topics.
+    /// Reads a rule. `prefix` is the prefix of all topic names.
     ///
     /// # Errors
-    /// The key is not a glob, or the value does not make topic names.
+    /// The key is not a glob, or the value is not the name of a topic.
     pub(super) fn new(key: &str, template: &str, prefix: &str) -> Result<Self, String> {
         let pattern = match Action::known(key) {
-            Some(entry) => entry.name, // a number stands for the action's name
+            Some(entry) => entry.name, // the key is the number of an action; globs match its name
             None => key,
         };
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -51,8 +51,8 @@ impl Rule {
         Err(format!("= {template:?} {wrong}"))
     }
 
-    /// Returns the topic of an action without the prefix; `None` where the rule does not apply. Actions of
-    /// `extra_actions` have no entity, so a rule with `{entity}` never applies to them.
+    /// Returns the topic of an action without the prefix; `None` if the rule does not apply. Actions of `extra_actions` have no
+    /// entity, so a rule with `{entity}` never applies to them.
     fn topic(&self, action: &Action) -> Option<String> {
         if !self.pattern.is_match(action.name()) {
             return None;
@@ -72,7 +72,7 @@ impl Layout {
         Self { rules }
     }
 
-    /// Whether each action has a topic of its own name.
+    /// Returns whether each action has a topic of its own name.
     pub fn is_default(&self) -> bool {
         self.rules.is_empty()
     }
@@ -83,7 +83,7 @@ impl Layout {
         by_rule.unwrap_or_else(|| action.name().to_owned())
     }
 
-    /// Whether a rule applies to an action.
+    /// Returns whether a rule applies to an action.
     pub(super) fn has_rule(&self, action: &Action) -> bool {
         self.rules.iter().any(|rule| rule.topic(action).is_some())
     }

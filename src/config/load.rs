@@ -1,9 +1,9 @@
-//! Reading the configuration: which file, which environment variables, and every mistake in them at once.
+//! Loads the configuration from a file and environment variables, and reports all mistakes at once.
 //!
-//! The file is found by argument, else `$NEXUDUS_BRIDGE_CONFIG`, else `./nexudus-bridge.toml`, else
-//! `/etc/nexudus-bridge/nexudus-bridge.toml`, else there is none. Variables `NEXUDUS_BRIDGE__SECTION__KEY` win over it;
-//! an empty variable counts as unset, since container files pass those for what nobody set. This is the one place that
-//! reads the process's environment; everything takes it as an argument, so no test has to change it.
+//! The file is the one of the argument, else `$NEXUDUS_BRIDGE_CONFIG`, else `./nexudus-bridge.toml`, else
+//! `/etc/nexudus-bridge/nexudus-bridge.toml`, else there is none. Variables `NEXUDUS_BRIDGE__SECTION__KEY` take precedence over
+//! the file. An empty variable counts as unset, since container files pass empty variables for values that nobody set. Only this
+//! file reads the environment of the process. Other code gets the environment as an argument, so no test has to change it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,20 +16,20 @@ use super::{Config, PropertyCheck};
 /// The environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
 
-/// A configuration with the origin of each value.
+/// A valid configuration and its file.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// The file that was read, if any.
+    /// The path of the file, if there is one.
     pub file: Option<PathBuf>,
 }
 
-/// Everything that is wrong with a configuration; at least one thing.
+/// The mistakes in a configuration, at least one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(pub Vec<String>);
 
-/// A single mistake as it is; several as their number and one line each.
+/// Prints a single mistake as it is, and several as their number and one line each.
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0[..] {
@@ -42,7 +42,7 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// The file that [`load`] should read, of those the program looks for.
+/// Returns the path of the file that [`load`] should read: `explicit`, else the first of the default paths.
 pub fn find(explicit: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
     const LOOKED_FOR: [&str; 2] = ["nexudus-bridge.toml", "/etc/nexudus-bridge/nexudus-bridge.toml"];
     let named = environment.get("NEXUDUS_BRIDGE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -57,7 +57,7 @@ pub fn process_environment() -> Environment {
         .collect()
 }
 
-/// Reads file and environment into a valid configuration.
+/// Reads the file and the environment into a valid configuration.
 ///
 /// # Errors
 /// All mistakes, each with its key, origin and the expected value.
@@ -100,7 +100,7 @@ fn overlay(table: &mut Map<String, Value>, name: &str, value: Value) {
     }
 }
 
-/// Reads a file. The library's own reader takes regular files only; a configuration may also come from a pipe
+/// Reads a file. The reader of the `config` crate accepts regular files only, but a configuration may also come from a pipe
 /// (`/dev/stdin`, a process substitution).
 fn parsed(path: &Path, name: &String) -> Result<Map<String, Value>, Mistakes> {
     let text = std::fs::read_to_string(path)
@@ -110,8 +110,8 @@ fn parsed(path: &Path, name: &String) -> Result<Map<String, Value>, Mistakes> {
     parsed.map_err(|error| Mistakes(vec![format!("{} in {name}", without_quotes(&error.to_string()))]))
 }
 
-/// Checks that a file which was read once can be read again. A pipe is empty by then, and an empty configuration could be
-/// a valid one.
+/// Checks that the configuration file can be read a second time. A pipe would be empty then, and an empty configuration could be
+/// valid.
 ///
 /// # Errors
 /// The file is a pipe or device.
@@ -126,7 +126,7 @@ pub fn readable_again(file: Option<&Path>) -> Result<(), Mistakes> {
     }
 }
 
-/// A library's message in one line, without the line that it quotes from the file: that may hold a secret.
+/// Returns a message of a library in one line, without the line that it quotes from the file, which may hold a secret.
 fn without_quotes(message: &str) -> String {
     let quotes =
         |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
@@ -142,7 +142,7 @@ mod tests {
     use crate::config::tests::{LEAST, from_file, mistakes};
     use crate::kafka::settings::check_property;
 
-    /// A pipe that holds a text and nothing after it, and a path to it.
+    /// Returns a pipe that holds only `text`, and a path to it.
     fn pipe(text: &str) -> (std::io::PipeReader, PathBuf) {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(text.as_bytes()).unwrap();

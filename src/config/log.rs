@@ -6,18 +6,18 @@ use super::reader::values::{text, word};
 /// `[log]`.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
-    /// What is written: a level, or directives as in `info,nexudus_bridge=debug`.
+    /// The level, or directives such as `info,nexudus_bridge=debug`.
     pub level: String,
 }
 
 /// `log.format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 

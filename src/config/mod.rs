@@ -1,9 +1,9 @@
 //! The configuration, valid by construction: addresses, durations, keys and sources as the program uses them.
 //!
-//! [`load`] reads a TOML file and environment variables into a [`Config`] or into the list of *all* mistakes, each with
-//! the place it came from and what would be right. Nothing here is checked again later. Secrets are held as
-//! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`](secrecy::SecretString)s, whose `Debug` is
-//! redacted; [`show`] prints the effective settings without them.
+//! [`load`] reads a TOML file and environment variables into a [`Config`], or into the list of *all* mistakes, each with its
+//! origin and the expected value. Other modules do not check the values again. Secrets are held as
+//! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`](secrecy::SecretString)s, whose `Debug` is redacted; [`show`]
+//! prints the effective settings without them.
 
 mod admin;
 mod brokers;
@@ -49,10 +49,10 @@ pub use self::topics::{Topic, TopicSettings, Topics};
 pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
                              or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
 
-/// Everything that the bridge needs to know.
+/// The settings of the bridge.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `[ingress]`: where Nexudus posts to, and its bounds.
+    /// `[ingress]`: the listener for deliveries, and the bounds of deliveries.
     pub ingress: Ingress,
     /// `[admin]`: metrics, health and readiness.
     pub admin: Admin,
@@ -60,25 +60,25 @@ pub struct Config {
     pub kafka: Kafka,
     /// `[topics]`: names, keys and creation.
     pub topics: Topics,
-    /// `[redelivery]`: what is remembered of deliveries that were not answered.
+    /// `[redelivery]`: the bounds of the redelivery memory.
     pub redelivery: Redelivery,
     /// `[sources.*]`, by name.
     pub sources: Sources,
-    /// `[nexudus]`: the API of Nexudus, where the bridge is to look after its webhooks.
+    /// `[nexudus]`: the API of Nexudus; `None` if the bridge does not use it.
     pub nexudus: Option<NexudusSettings>,
     /// `[log]`.
     pub log: Log,
-    /// `[telemetry]`, where traces are made.
+    /// `[telemetry]`; `None` if traces are disabled.
     pub telemetry: Option<Telemetry>,
-    /// What is allowed and hardly meant; logged at start.
+    /// Warnings about settings that are allowed but probably not meant; logged at start.
     pub warnings: Vec<String>,
-    /// Every setting in force, in the order of the documentation; secrets redacted.
+    /// Every setting in force, in the order of the documentation. Secrets are redacted.
     pub settings: Vec<Setting>,
     /// The files that secrets were read from.
     pub files: Vec<PathBuf>,
 }
 
-/// Reads every section in the order of the documentation. The error is every mistake.
+/// Reads every section in the order of the documentation. The error is the list of all mistakes.
 fn read(tree: Map<String, Value>, file: Option<String>, check: PropertyCheck) -> Result<Config, Vec<String>> {
     let mut notes = Notes { file, ..Notes::default() };
     let mut root = Section::root(tree, &mut notes);
@@ -121,7 +121,7 @@ fn read(tree: Map<String, Value>, file: Option<String>, check: PropertyCheck) ->
 }
 
 impl Config {
-    /// Notes that the program itself decides on a setting, instead of file and environment.
+    /// Records that the program sets `key` to `value`, instead of file and environment. `by` becomes the origin of the setting.
     pub fn overrule(&mut self, key: &str, value: String, by: &'static str) {
         let origin = Origin::Program(by);
         match self.settings.iter_mut().find(|setting| setting.key == key) {

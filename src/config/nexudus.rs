@@ -9,25 +9,25 @@ use url::Url;
 use super::reader::values::{boolean, duration, filled, http_url, integer, ms, size, word};
 use super::reader::{Read, Section};
 
-/// `[nexudus]`: the control plane.
+/// `[nexudus]`: the connection to the API of Nexudus.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NexudusSettings {
     /// The origin of Nexudus's API, without the `/api` of its paths.
     pub base_url: Url,
-    /// As whom.
+    /// The credentials of the bridge.
     pub credentials: Credentials,
     /// Public URL of the ingress, without a slash at the end of its path.
     pub public_url: Url,
-    /// The bounds that requests keep.
+    /// The rate limits of requests.
     pub pace: Pace,
-    /// The watch over the webhooks while the bridge serves.
+    /// The check of the webhooks while the bridge serves.
     pub guardian: GuardianSettings,
 }
 
-/// The credentials.
+/// The credentials for Nexudus's API.
 #[derive(Debug, Clone)]
 pub enum Credentials {
-    /// User and password, for which there is a token to be had.
+    /// User and password, with which the client fetches a token.
     Password {
         /// The user's e-mail address.
         username: String,
@@ -35,46 +35,46 @@ pub enum Credentials {
         password: SecretString,
         /// The shared secret of one-time passwords (RFC 6238) in base32, if the user has them.
         totp_secret: Option<SecretString>,
-        /// Whose refresh token it is; Nexudus keeps one for each.
+        /// The client id of the refresh token. Nexudus keeps one refresh token for each client id.
         client_id: String,
     },
-    /// User and password with every request (RFC 7617).
+    /// User and password in every request (RFC 7617).
     Basic {
         /// The user's e-mail address.
         username: String,
         /// Its password.
         password: SecretString,
     },
-    /// A token from elsewhere, never renewed.
+    /// A token from elsewhere, which is never renewed.
     Token(SecretString),
 }
 
-/// How many requests, and how fast.
+/// The rate limits and the time-out of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// How long one answer may take.
+    /// Time-out of one answer.
     pub request_timeout: Duration,
-    /// The most requests in any 60 s.
+    /// Maximum number of requests in any 60 s.
     pub requests_per_minute: usize,
-    /// The most writes in any 60 s; they count as requests too.
+    /// Maximum number of writes in any 60 s. Writes count as requests, too.
     pub writes_per_minute: usize,
-    /// The most requests in any hour.
+    /// Maximum number of requests in any hour.
     pub requests_per_hour: usize,
-    /// The shortest time between two requests.
+    /// Minimum time between two requests.
     pub request_spacing: Duration,
 }
 
-/// `nexudus.guardian`.
+/// `nexudus.guardian`: the settings of the guardian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GuardianSettings {
-    /// How often it looks; zero: never.
+    /// Interval of the checks; zero disables the guardian.
     pub interval: Duration,
-    /// Whether it re-enables webhooks that Nexudus disabled.
+    /// Whether the guardian re-enables webhooks that Nexudus disabled.
     pub reenable: bool,
 }
 
 impl Credentials {
-    /// All parts: kind, user, password, shared secret, client id.
+    /// Returns all parts: kind, user, password, shared secret, client id.
     fn parts(&self) -> (&str, [Option<&str>; 4]) {
         match self {
             Self::Password { username, password, totp_secret, client_id } => {
@@ -89,7 +89,7 @@ impl Credentials {
     }
 }
 
-/// Whether a client with the other value behaves the same for Nexudus.
+/// Credentials are equal if Nexudus cannot distinguish their clients.
 impl PartialEq for Credentials {
     fn eq(&self, other: &Self) -> bool {
         self.parts() == other.parts()
@@ -97,7 +97,8 @@ impl PartialEq for Credentials {
 }
 
 impl NexudusSettings {
-    /// For a command beside a bridge: a client id of its own, so that it does not void the refresh token of `serve`.
+    /// Sets a client id of its own for a command that runs beside a bridge. Otherwise the command would make the refresh token of
+    /// `serve` invalid.
     pub fn as_command(&mut self) {
         if let Credentials::Password { client_id, .. } = &mut self.credentials {
             client_id.push_str("/command");
@@ -105,7 +106,7 @@ impl NexudusSettings {
     }
 }
 
-/// Reads the section; none when something that is needed is absent or wrong.
+/// Reads the section; `None` if a required value is absent or wrong.
 pub(super) fn nexudus(mut section: Section<'_>) -> Option<NexudusSettings> {
     let mistakes_before = section.mistakes();
     let base_url = section
@@ -189,7 +190,7 @@ fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
     Some(Credentials::Password { username, password, totp_secret, client_id })
 }
 
-/// A text that a header can hold.
+/// Checks a text that is sent in a header.
 fn header_text(text: String) -> Read<String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(text)
@@ -198,11 +199,11 @@ fn header_text(text: String) -> Read<String> {
     }
 }
 
-/// As authenticator apps show it: in either case, with or without spaces and padding.
+/// Reads base32 as authenticator apps show it: in either case, with or without spaces and padding.
 fn base32(text: String) -> Read<String> {
     let bare: String = text.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '=')).collect();
     let bare = bare.to_ascii_uppercase();
-    // 80 bits, as common services have.
+    // 80 bits, the usual minimum of services.
     if bare.len() >= 16 && bare.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7')) {
         Ok(bare)
     } else {
@@ -210,7 +211,7 @@ fn base32(text: String) -> Read<String> {
     }
 }
 
-/// Each host its own: a token request for a client id voids that id's older refresh tokens.
+/// Returns a client id that differs between hosts: a token request makes the older refresh tokens of its client id invalid.
 fn default_client_id() -> String {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
@@ -230,7 +231,7 @@ fn without_slash(mut url: Url) -> Url {
     url
 }
 
-/// Zero is "never".
+/// Reads an interval. Zero means never.
 fn interval(value: &Value) -> Read<Duration> {
     let read = duration(ms(0), ms(24 * 3_600_000))(value)?;
     if read.is_zero() || read >= ms(100) {

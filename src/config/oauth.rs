@@ -19,11 +19,11 @@ pub struct OAuth {
     pub client_id: String,
     /// The client's secret.
     pub client_secret: SecretString,
-    /// The scope to ask for, scopes separated by spaces; none leaves it to the token server.
+    /// The scopes to ask for, separated by spaces; `None` leaves them to the token server.
     pub scope: Option<String>,
 }
 
-/// The endpoint's query can hold a key.
+/// Prints the endpoint without its query, which can hold a key.
 impl fmt::Debug for OAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuth")
@@ -34,7 +34,7 @@ impl fmt::Debug for OAuth {
     }
 }
 
-/// Reads the section; none when something that is needed is absent or wrong.
+/// Reads the section; `None` if a required value is absent or wrong.
 pub(super) fn oauth(mut section: Section<'_>) -> Option<OAuth> {
     let mistakes_before = section.mistakes();
     let token_endpoint = section.optional("token_endpoint", |value| {
@@ -68,7 +68,7 @@ pub(super) fn oauth(mut section: Section<'_>) -> Option<OAuth> {
     })
 }
 
-/// Notes combinations with which no client could ever sign in.
+/// Notes combinations of settings with which no client can sign in.
 pub(super) fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTreeMap<String, String>) {
     const BEARER: &str = "OAUTHBEARER";
     for name in ["sasl.mechanism", "sasl.mechanisms"] {

@@ -1,18 +1,18 @@
-//! `[redelivery]`: the memory of deliveries that were confirmed and not answered.
+//! `[redelivery]`: the memory of deliveries that were confirmed but not answered.
 
 use std::time::Duration;
 
 use super::reader::Section;
 use super::reader::values::{duration, integer, minutes, ms, size};
 
-/// `[redelivery]`: the bounds of the memory of deliveries that were confirmed without being answered.
+/// The bounds of the redelivery memory.
 #[derive(Debug, Clone)]
 pub struct Redelivery {
-    /// How long one is remembered after its confirmation.
+    /// Time for which a delivery is remembered after its confirmation.
     pub ttl: Duration,
-    /// How many are; 0 switches the memory off.
+    /// Maximum number of deliveries; 0 disables the memory.
     pub max_entries: usize,
-    /// How many bytes they may use together.
+    /// Maximum number of bytes in total.
     pub max_bytes: usize,
 }
 

@@ -7,11 +7,11 @@ use super::load::Loaded;
 /// One setting in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// `section.key`.
+    /// The key: `section.key`.
     pub key: String,
     /// The value as TOML; `***` for a secret.
     pub value: String,
-    /// Its origin.
+    /// The origin of the value.
     pub origin: Origin,
 }
 
@@ -24,7 +24,7 @@ pub enum Origin {
     File(String),
     /// An environment variable.
     Variable(String),
-    /// The command that runs, or an argument of it.
+    /// The running command, or an argument of it.
     Program(&'static str),
 }
 
@@ -38,9 +38,9 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One line a setting: `key = value  # origin`, origins lined up. Secrets are `***`.
+/// Returns the settings, one per line: `key = value  # origin`, with the origins in one column. Secrets are `***`.
 pub fn show(loaded: &Loaded) -> String {
-    const WIDEST: usize = 60; // longer ones push their own origin aside only
+    const WIDEST: usize = 60; // a longer line moves only its own origin to the right
     let lines: Vec<(String, String)> = loaded
         .config
         .settings

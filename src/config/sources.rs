@@ -1,4 +1,4 @@
-//! `[sources.NAME]`: a named origin of deliveries with its own shared secrets, one Nexudus location or one app.
+//! `[sources.NAME]`: a named origin of deliveries with shared secrets of its own; one Nexudus location or one app.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::signature::{Form, Signature, SigningKey};
 /// One `[sources.NAME]`.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The name, as in the URL.
+    /// The name in the URL.
     pub name: Arc<str>,
     /// The consequence of a missing or wrong signature.
     pub policy: SignaturePolicy,
@@ -24,22 +24,22 @@ pub struct Source {
     pub keys: Vec<SigningKey>,
     /// Tokens of the URL (`?token=…`); if empty, none is required.
     pub url_tokens: Vec<SecretString>,
-    /// The actions that it takes.
+    /// The actions that the source accepts.
     pub actions: Actions,
-    /// The indexes of the actions for which Nexudus is to have a webhook.
+    /// The indexes of the actions that the bridge keeps a webhook in Nexudus for.
     pub wanted: Vec<usize>,
-    /// The number of its location in Nexudus, if its webhooks are managed.
+    /// The number of the location in Nexudus, if the bridge manages the source's webhooks.
     pub business_id: Option<i64>,
 }
 
 /// `signature`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignaturePolicy {
-    /// Refuse.
+    /// Refuse the delivery.
     Enforce,
-    /// Accepted, marked and counted.
+    /// Accept, mark and count the delivery.
     Warn,
-    /// Do not look; for sources without a secret.
+    /// Do not check the signature; for sources without a secret.
     Off,
 }
 
@@ -47,7 +47,7 @@ impl Source {
     /// The name of the source in `/webhooks/{action}`.
     pub const DEFAULT: &'static str = "default";
 
-    /// Whether `token` is one of the tokens, compared in constant time. True if the source has none.
+    /// Returns whether `token` is one of the tokens, compared in constant time. True if the source has none.
     pub fn accepts_token(&self, token: Option<&str>) -> bool {
         let Some(token) = token else { return self.url_tokens.is_empty() };
         let matches =
@@ -55,7 +55,7 @@ impl Source {
         self.url_tokens.is_empty() || self.url_tokens.iter().any(matches)
     }
 
-    /// Returns the form of `body` for which `signature` is right under any secret.
+    /// Returns the form of `body` for which `signature` is right with any of the secrets.
     pub fn verify(&self, body: &[u8], signature: &Signature) -> Option<Form> {
         self.keys.iter().find_map(|key| key.verify(body, signature))
     }

@@ -8,24 +8,24 @@ use super::reader::values::{http_url, number, word};
 /// `[telemetry]` with an endpoint.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    /// The collector: http or https, without user, query or fragment.
+    /// The address of the collector: http or https, without user, query or fragment.
     pub otlp_endpoint: Url,
-    /// How it is spoken to.
+    /// The protocol of the collector.
     pub otlp_protocol: OtlpProtocol,
-    /// The part of traces that are sampled of those that begin here, from 0 to 1; none leaves it to `OTEL_TRACES_SAMPLER`.
+    /// The sampled part of the traces that begin in the bridge, from 0 to 1; `None` leaves it to `OTEL_TRACES_SAMPLER`.
     pub sample_ratio: Option<f64>,
 }
 
 /// `telemetry.otlp_protocol`, by the names of `OTEL_EXPORTER_OTLP_PROTOCOL`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OtlpProtocol {
-    /// gRPC, on port 4317 by custom.
+    /// gRPC, usually on port 4317.
     Grpc,
-    /// Protobuf over HTTP, on port 4318 by custom.
+    /// Protobuf over HTTP, usually on port 4318.
     HttpProtobuf,
 }
 
-/// Reads the section; none without an endpoint.
+/// Reads the section; `None` without an endpoint.
 pub(super) fn telemetry(mut section: Section<'_>) -> Option<Telemetry> {
     const PROTOCOLS: &[(&str, OtlpProtocol)] =
         &[("grpc", OtlpProtocol::Grpc), ("http/protobuf", OtlpProtocol::HttpProtobuf)];

@@ -14,7 +14,7 @@ pub(super) fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// A file in a folder of its own, which goes when this is dropped.
+/// A file in a folder of its own. The drop removes the folder.
 struct Written {
     folder: tempfile::TempDir,
 }

@@ -12,30 +12,30 @@ use super::sources::Sources;
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::action::{Action, Kind, QUARANTINE};
 
-/// The longest topic name that Kafka accepts.
+/// Maximum length of a topic name in Kafka.
 const MAX_NAME_BYTES: usize = 249;
 
 /// `[topics]`.
 #[derive(Debug, Clone)]
 pub struct Topics {
-    /// The beginning of each topic's name.
+    /// The prefix of every topic name.
     pub prefix: String,
-    /// The record's field that makes the message key; `UniqueId` where it has none.
+    /// The field of a record that becomes the message key; `UniqueId` if a record does not have it.
     pub key: String,
-    /// Whether to create at start what is missing.
+    /// Whether the bridge creates missing topics at start.
     pub create: bool,
-    /// Whether all topics are known to exist as wanted. Not a setting: the embedded broker makes them and answers no request
-    /// about their settings.
+    /// Whether all topics are known to exist with their settings. Not a setting: the embedded broker creates every topic, and
+    /// answers no request about topic settings.
     pub are_known: bool,
     /// Settings of topics without an override.
     pub general: TopicSettings,
-    /// Topic settings of the quarantine topic, over those of the others.
+    /// Kafka's settings of the quarantine topic, which take precedence over `general`.
     pub quarantine_config: BTreeMap<String, String>,
-    /// Which topic an action is published to.
+    /// The topic of each action.
     pub layout: Layout,
-    /// Whether a delete is followed by a tombstone on topics that have the creates or updates of its entity too.
+    /// Whether a delete event is followed by a tombstone, on topics that also have the creates or updates of its entity.
     tombstones: bool,
-    /// The least specific first.
+    /// The overrides, the least specific first.
     overrides: Vec<Override>,
 }
 
@@ -46,7 +46,7 @@ pub struct TopicSettings {
     pub partitions: i32,
     /// Number of replicas; -1 for the cluster's default.
     pub replication_factor: i32,
-    /// Kafka's settings of the topic.
+    /// Kafka's own settings of the topic.
     pub config: BTreeMap<String, String>,
 }
 
@@ -64,9 +64,9 @@ struct Override {
 pub struct Topic<'a> {
     /// The full name.
     pub name: String,
-    /// The actions whose events it has, by name.
+    /// The actions whose events are on the topic, by name.
     pub actions: Vec<&'a Action>,
-    /// The settings that it is created with.
+    /// The settings that the topic is created with.
     pub settings: TopicSettings,
 }
 
@@ -95,13 +95,13 @@ impl Topics {
         topics.into_iter().map(topic).collect()
     }
 
-    /// Whether the events of an action are followed by tombstones.
+    /// Returns whether the events of an action are followed by tombstones.
     pub fn has_tombstones(&self, action: &Action) -> bool {
         self.tombstones && self.deletes_what_its_topic_holds(action)
     }
 
-    /// Whether an action deletes records whose creates or updates are on the same topic. Elsewhere a tombstone would only
-    /// remove the delete event.
+    /// Returns whether an action deletes records whose creates or updates are on the same topic. On another topic a tombstone
+    /// would remove only the delete event.
     fn deletes_what_its_topic_holds(&self, action: &Action) -> bool {
         let Action::Known(deleted) = action else { return false };
         let is_write = |entry: &&Entry| entry.entity == deleted.entity && entry.is_readable();
@@ -123,7 +123,8 @@ impl Topics {
 }
 
 impl Override {
-    /// Whether it applies to a topic, whose name is without the prefix. Globs leave the quarantine topic alone.
+    /// Returns whether the override applies to a topic, whose name is without the prefix. A glob never applies to the quarantine
+    /// topic.
     fn applies_to(&self, name: &str) -> bool {
         self.pattern.is_match(name) && (name != QUARANTINE || !is_glob(&self.pattern.text))
     }
@@ -181,7 +182,7 @@ fn overrides(section: &mut Section<'_>) -> Vec<Override> {
     overrides
 }
 
-/// Returns the mistakes that only the actions of all sources reveal.
+/// Returns the mistakes that show only in the actions of all sources together.
 pub(super) fn mistakes(topics: &Topics, sources: &Sources) -> Vec<String> {
     if sources.is_empty() {
         return Vec::new(); // a mistake already
@@ -202,7 +203,7 @@ pub(super) fn mistakes(topics: &Topics, sources: &Sources) -> Vec<String> {
 }
 
 impl Topics {
-    /// Finds an action of `extra_actions` without a rule on a topic that rules give to other actions.
+    /// Returns the mistake of a layout that gives an action of `extra_actions` without a rule a topic of other actions.
     fn collision_with_extra(&self, topic: &Topic<'_>) -> Option<String> {
         let is_alone = |action: &&&Action| action.entity().is_none() && !self.layout.has_rule(action);
         let name = topic.actions.iter().find(is_alone)?.name();
@@ -224,7 +225,7 @@ fn wrong_name(Topic { name, actions, .. }: &Topic<'_>) -> Option<String> {
     Some(format!(".layout gives {} the topic {name:?}, {wrong}, expected another name", actions[0].name()))
 }
 
-/// Finds names that Kafka takes for equal: its metrics write `_` for `.`.
+/// Returns the mistakes of names that collide in Kafka, whose metrics write `_` for `.`.
 fn colliding(list: &[Topic<'_>], quarantine: &str) -> Vec<String> {
     let plain = |name: &str| name.replace('.', "_");
     let mut taken: BTreeMap<String, &str> = BTreeMap::new();
@@ -245,7 +246,8 @@ fn colliding(list: &[Topic<'_>], quarantine: &str) -> Vec<String> {
 }
 
 impl Topics {
-    /// Compaction keeps the last message of each key, and records of different entities can have equal keys.
+    /// Returns the mistake of a compacted topic with several entities. Compaction keeps the last message of each key, and records
+    /// of different entities can have equal keys.
     fn mixed_entities(&self, topic: &Topic<'_>) -> Option<String> {
         let entity = |action: &&Action| action.entity().unwrap_or(action.name()).to_owned();
         let entities: BTreeSet<String> = topic.actions.iter().map(entity).collect();
@@ -265,7 +267,7 @@ impl Topics {
     }
 }
 
-/// Returns what is allowed and yet worth a warning.
+/// Returns warnings about settings that are allowed but probably not meant.
 pub(super) fn warnings(topics: &Topics, sources: &Sources) -> Vec<String> {
     let list = topics.list(sources);
     let mut warnings = Vec::new();
@@ -288,7 +290,7 @@ pub(super) fn warnings(topics: &Topics, sources: &Sources) -> Vec<String> {
     warnings
 }
 
-/// Finds overrides that apply to no topic, or contradict each other.
+/// Returns the mistakes of overrides that apply to no topic, or contradict each other.
 fn wrong_overrides(overrides: &[Override], names: &[&str]) -> Vec<String> {
     let mut mistakes = Vec::new();
     for (index, one) in overrides.iter().enumerate() {
@@ -316,7 +318,7 @@ fn wrong_overrides(overrides: &[Override], names: &[&str]) -> Vec<String> {
 }
 
 impl Topic<'_> {
-    /// Whether Kafka keeps the last message of each key only.
+    /// Returns whether Kafka keeps only the last message of each key.
     fn is_compacted(&self) -> bool {
         let policy = self.settings.config.get("cleanup.policy");
         policy.is_some_and(|policy| policy.split(',').any(|part| part.trim() == "compact"))
@@ -333,7 +335,7 @@ fn prefix(value: &Value) -> Result<String, String> {
     Err(format!("cannot begin a topic's name, expected up to {MOST} letters, digits, '.', '_' or '-'"))
 }
 
-/// A number of partitions or replicas: positive, or -1 for the cluster's default.
+/// Reads a number of partitions or replicas: positive, or -1 for the cluster's default.
 fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
     move |value| {
         let number = integer(-1, most.into())(value)?;

@@ -1,14 +1,14 @@
-//! Addresses as they may be shown.
+//! Addresses without their secrets, for messages and the log.
 
 const HIDDEN: &str = "***";
 
 /// Returns the text of an address with its user, password, query values and fragment replaced by `***`.
 ///
-/// The text need not be a valid address: a message about a mistake shows it too.
+/// The text need not be a valid address, since a message about a mistake shows it, too.
 pub fn redacted(address: &str) -> String {
     let Some((user, rest)) = address.rsplit_once('@') else { return without_query(address) };
     let scheme = user.split_once("://").map_or("", |(scheme, _)| scheme);
-    // The @ may end a password or be part of a query value: then nothing behind the scheme is known to be harmless.
+    // If the `@` is in a query or fragment, a password could be anywhere after the scheme.
     match user.contains(['?', '#']) {
         true => format!("{scheme}://{HIDDEN}"),
         false => format!("{scheme}://{HIDDEN}@{}", without_query(rest)),
@@ -26,7 +26,7 @@ fn without_query(text: &str) -> String {
     format!("{path}?{}{fragment}", query.join("&"))
 }
 
-/// Whether a text looks like an address, valid or not.
+/// Returns whether a text looks like an address, valid or not.
 pub(in crate::config) fn looks_like_address(text: &str) -> bool {
     text.contains("://") || text.split_once('?').is_some_and(|(_, query)| query.contains('='))
 }

@@ -1,7 +1,7 @@
-//! Reads sections of a configuration tree key by key, so that every mistake is found at once and not just the first.
+//! Reads sections of a configuration tree key by key, so that all mistakes are found at once.
 //!
-//! A [`Section`] hands out typed values with their defaults. A mistake is noted with its position and the default
-//! stands in, so that reading goes on. Unknown keys are mistakes too. Values of secret keys are never noted.
+//! A [`Section`] returns typed values with their defaults. For a mistake the reader notes its position and returns the default,
+//! so that reading continues. Unknown keys are mistakes too. Values of secret keys are never noted.
 
 pub(super) mod address;
 pub(super) mod pattern;
@@ -19,7 +19,7 @@ use self::values::text;
 use super::{Origin, Setting};
 use crate::outgoing::is_loopback;
 
-/// What was read so far, beside the values.
+/// The results of reading other than the values.
 #[derive(Default)]
 pub(super) struct Notes {
     /// The name of the configuration file.
@@ -36,13 +36,13 @@ impl Notes {
         match &self.file {
             Some(file) if !from_environment(value) => Origin::File(file.clone()),
             _ => {
-                let key = key.split(".\"").next().unwrap_or(key); // a quoted name is in the variable's JSON
+                let key = key.split(".\"").next().unwrap_or(key); // a quoted name is in the JSON of the variable
                 Origin::Variable(format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase()))
             }
         }
     }
 
-    /// Notes a setting or a mistake.
+    /// Notes a setting, or the mistake in it.
     fn take<T>(&mut self, key: String, shown: String, origin: Origin, read: Read<T>) -> Option<T> {
         match read {
             Ok(read) => {
@@ -78,11 +78,11 @@ pub(super) struct Section<'a> {
     pub(super) notes: &'a mut Notes,
 }
 
-/// A read value. The error is the expectation.
+/// A read value. The error describes the expected value.
 pub(super) type Read<T> = Result<T, String>;
 
 impl<'a> Section<'a> {
-    /// The whole tree, whose keys are sections.
+    /// Makes the section of the whole tree, whose keys are sections.
     pub(super) fn root(tree: Map<String, Value>, notes: &'a mut Notes) -> Self {
         Self::of(Value::new(None, tree), String::new(), notes)
     }
@@ -93,7 +93,7 @@ impl<'a> Section<'a> {
         Self { path, origin, table, known: Vec::new(), notes }
     }
 
-    /// Whether the key is set.
+    /// Returns whether the key is set.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -103,7 +103,7 @@ impl<'a> Section<'a> {
         self.table.remove(key)
     }
 
-    /// A value that `read` understands, shown as it is written.
+    /// Reads a value, or `default` if the key is not set.
     pub(super) fn get<T>(&mut self, key: &str, default: &str, read: impl Fn(&Value) -> Read<T>) -> T {
         if !self.has(key) {
             let shown = if is_bare(default) { default.to_owned() } else { quoted(default) };
@@ -120,7 +120,7 @@ impl<'a> Section<'a> {
         self.value(key, false, read)
     }
 
-    /// A `secret` value is never shown.
+    /// Reads a value; `None` if it is absent or a mistake. A `secret` value is never shown.
     fn value<T>(&mut self, key: &str, secret: bool, read: impl Fn(&Value) -> Read<T>) -> Option<T> {
         let value = self.remove(key)?;
         let path = self.key(key);
@@ -130,24 +130,24 @@ impl<'a> Section<'a> {
         self.notes.take(path, shown, origin, read)
     }
 
-    /// The section below this one, if it is there.
+    /// Returns the section below this one; `None` if it does not exist.
     pub(super) fn below(&mut self, key: &str) -> Option<Section<'_>> {
         let value = self.remove(key)?;
         Some(Section::of(value, self.key(key), self.notes))
     }
 
-    /// The section below this one; empty if it is not there.
+    /// Returns the section below this one; empty if it does not exist.
     pub(super) fn inner(&mut self, key: &str) -> Section<'_> {
         let value = self.remove(key).unwrap_or_else(|| Value::new(None, Map::<String, Value>::new()));
         Section::of(value, self.key(key), self.notes)
     }
 
-    /// A list of texts; each that `read` refuses is a mistake and left out.
+    /// Reads a list of texts. A text that `read` refuses is noted as a mistake and left out.
     pub(super) fn list<T>(&mut self, key: &str, read: impl Fn(&str) -> Read<T>) -> Vec<T> {
         self.texts(key, false, read)
     }
 
-    /// A `secret` list is never shown.
+    /// Reads a list of texts. A `secret` list is never shown.
     fn texts<T>(&mut self, key: &str, secret: bool, read: impl Fn(&str) -> Read<T>) -> Vec<T> {
         let Some(value) = self.remove(key) else { return Vec::new() };
         let path = self.key(key);
@@ -171,8 +171,8 @@ impl<'a> Section<'a> {
         self.notes.take(path, format!("[{}]", shown.join(", ")), origin, Ok(kept)).unwrap_or_default()
     }
 
-    /// A table of texts such as `[kafka.properties]`. From the environment a name's underscores are dots. `read` may
-    /// refuse an entry; `secret` tells which values are not shown.
+    /// Reads a table of texts such as `[kafka.properties]`. In a name from the environment, underscores stand for dots. `read`
+    /// may refuse an entry. `secret` returns true for the names whose values are not shown.
     pub(super) fn map<T>(
         &mut self,
         key: &str,
@@ -182,7 +182,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.remove(key) else { return BTreeMap::new() };
         let path = self.key(key);
         let mut entries: Vec<(String, Value)> = self.notes.table_of(&path, value).into_iter().collect();
-        // The environment wins over the file where both name a property, so it comes last.
+        // If file and environment both name a property, the last one wins, so the environment comes last.
         entries.sort_by_key(|(name, value)| (from_environment(value), name.clone()));
         let mut kept = BTreeMap::new();
         for (name, value) in entries {
@@ -201,7 +201,7 @@ impl<'a> Section<'a> {
         kept
     }
 
-    /// A table of texts whose keys are as the user wrote them. `read` may refuse an entry.
+    /// Reads a table of texts whose keys stay as the user wrote them. `read` may refuse an entry.
     pub(super) fn rules<T>(&mut self, key: &str, read: impl Fn(&str, &str) -> Read<T>) -> Vec<T> {
         let mut kept = Vec::new();
         for (name, path, value) in self.entries(key) {
@@ -212,7 +212,7 @@ impl<'a> Section<'a> {
         kept
     }
 
-    /// The tables below the table `key`, each with its name; `read` reads one.
+    /// Reads the tables below the table `key` with `read`, which gets the name of each.
     pub(super) fn each_below<T>(
         &mut self,
         key: &str,
@@ -229,8 +229,8 @@ impl<'a> Section<'a> {
         kept
     }
 
-    /// The entries of the table `key` in the order of their names, with the path to each. In the environment the table can
-    /// be a JSON object, since names of variables have no wildcards.
+    /// Returns the entries of the table `key` in the order of their names, with the path to each. In the environment the table
+    /// can be a JSON object, since names of variables have no wildcards.
     fn entries(&mut self, key: &str) -> Vec<(String, String, Value)> {
         let Some(value) = self.remove(key) else { return Vec::new() };
         let path = self.key(key);
@@ -248,35 +248,35 @@ impl<'a> Section<'a> {
         entries.into_iter().map(|(name, value)| (name.clone(), path_to(&name), value)).collect()
     }
 
-    /// The origin of most of the section `key`.
+    /// Returns the origin of the section or value `key`.
     pub(super) fn origin_of(&self, key: &str) -> Origin {
         let empty = Value::new(None, Map::<String, Value>::new());
         self.notes.origin(&self.key(key), self.table.get(key).unwrap_or(&empty))
     }
 
-    /// How many mistakes have been noted so far.
+    /// Returns the number of mistakes so far.
     pub(super) fn mistakes(&self) -> usize {
         self.notes.mistakes.len()
     }
 
-    /// Notes something wrong with the section as a whole or with several of its keys.
+    /// Notes a mistake in the section as a whole or in several of its keys.
     pub(super) fn mistake(&mut self, text: impl std::fmt::Display) {
         self.notes.mistakes.push(format!("{}{text} (from {})", self.path, self.origin));
     }
 
-    /// Notes what is allowed and hardly meant.
+    /// Notes a setting that is allowed but probably not meant.
     pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.notes.warnings.push(text.into());
     }
 
-    /// Warns of an address that is neither https nor on this machine.
+    /// Warns of an http address that is not on this machine.
     pub(super) fn warn_if_unencrypted(&mut self, key: &str, url: &Url, what: &str) {
         if url.scheme() == "http" && !is_loopback(url) {
             self.warn(format!("{}: {what} unencrypted, https would protect them", self.key(key)));
         }
     }
 
-    /// Ends the section. Keys that were not read are unknown.
+    /// Ends the section. Notes each key that was not read as unknown.
     pub(super) fn close(self) {
         let kind = if self.path.is_empty() { "section" } else { "setting" };
         for (key, value) in &self.table {
@@ -291,29 +291,29 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The whole name of a key.
+    /// Returns the full path of a key.
     pub(super) fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }
 
-/// How alike two names are, from 0 to 1.
+/// Returns the similarity of two names, from 0 to 1.
 pub(super) fn alike(a: &str, b: &str) -> f64 {
     strsim::normalized_damerau_levenshtein(a, b)
 }
 
-/// The `config` crate's name for the environment as an origin; a file's is its path, a default has none.
+/// The `config` crate's name for the environment as an origin. The origin of a file is its path; a default has none.
 const ENVIRONMENT: &str = "the environment";
 
 fn from_environment(value: &Value) -> bool {
     match &value.kind {
-        // Tables that only variables made have no origin themselves.
+        // A table that only variables made has no origin itself.
         ValueKind::Table(table) => !table.is_empty() && table.values().all(from_environment),
         _ => value.origin() == Some(ENVIRONMENT),
     }
 }
 
-/// The value of a variable in JSON.
+/// Converts the JSON in a variable to a value.
 fn from_json(json: serde_json::Value, origin: Option<&str>) -> Value {
     use serde_json::Value as Json;
     let kind = match json {
@@ -359,12 +359,12 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A text without the secrets that an address may hold.
+/// Returns a text without the secrets that an address can hold.
 fn presentable(text: &str) -> String {
     if looks_like_address(text) { redacted(text) } else { text.to_owned() }
 }
 
-/// Whether TOML has this value without quotes.
+/// Returns whether TOML has this value without quotes.
 fn is_bare(text: &str) -> bool {
     text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }

@@ -10,7 +10,8 @@ pub(in crate::config) struct Pattern {
     matcher: GlobMatcher,
 }
 
-/// Orders patterns that match the same name: names before globs, then the number of characters that are not wildcards.
+/// The rank of a pattern among those that match the same name: names before globs, then by the number of characters that are not
+/// wildcards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::config) struct Specificity {
     is_name: bool,
@@ -49,7 +50,7 @@ impl Pattern {
     }
 }
 
-/// Whether a text has wildcards.
+/// Returns whether a text has wildcards.
 pub(in crate::config) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '[', '{'])
 }

@@ -1,7 +1,7 @@
-//! Files that hold one secret each: read once, and examined for bytes that an editor does not show.
+//! Files that hold one secret each. They are read once, and examined for bytes that an editor does not show.
 //!
-//! A trailing blank line, a space or a byte order mark is a valid part of a secret, so it stays and leads to a warning: else
-//! no signature would ever match, and nobody could see why.
+//! A trailing blank line, a space or a byte order mark can be part of a secret, so the bridge keeps it and warns. Without the
+//! warning, nobody could see why no signature matches.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -12,15 +12,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::values::{filled, not_empty, text};
 use super::{Read, Section};
 
-/// The largest file that is read, in bytes.
+/// Maximum size of a file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A secret and the file that it was read from.
 #[derive(Debug, Clone)]
 pub struct SecretFile {
-    /// The file, as it is named in the configuration.
+    /// The path in the configuration.
     pub path: PathBuf,
-    /// Its content without one trailing line break.
+    /// The content of the file without one trailing line break.
     pub content: SecretString,
 }
 
@@ -49,7 +49,7 @@ impl SecretFile {
         Ok(Self { path: path.into(), content: secret.into() })
     }
 
-    /// Returns a warning about bytes that are hardly meant to be part of the secret. `key` names the setting or argument.
+    /// Returns a warning about bytes that are probably not meant as part of the secret. `key` names the setting or argument.
     pub fn warning(&self, key: &str) -> Option<String> {
         let flaw = flaw(self.content.expose_secret())?;
         Some(format!("{key}: the secret in the file {:?} {flaw}, which counts as part of it", self.path))
@@ -57,7 +57,7 @@ impl SecretFile {
 }
 
 impl Section<'_> {
-    /// Reads a secret from `key`, or from the file that `key` with `_file` names. `check` refuses or normalizes it.
+    /// Reads a secret from `key`, or from the file that `{key}_file` names. `check` refuses or normalizes the secret.
     pub(in crate::config) fn secret(
         &mut self,
         key: &str,
@@ -90,7 +90,7 @@ impl Section<'_> {
         secrets
     }
 
-    /// Warns of bytes in a secret that are hardly meant.
+    /// Returns the secret, and warns of bytes that are probably not meant as part of it.
     pub(in crate::config) fn take_inline(&mut self, key: &str, secret: String) -> String {
         if let Some(flaw) = flaw(&secret) {
             self.warn(format!("{}: the secret {flaw}, which counts as part of it", self.key(key)));
@@ -98,7 +98,7 @@ impl Section<'_> {
         secret
     }
 
-    /// Notes the file, and warns likewise.
+    /// Returns the content of the file. Notes the file, and warns of bytes that are probably not meant as part of the secret.
     pub(in crate::config) fn take_file(&mut self, key: &str, file: SecretFile) -> SecretString {
         let key = self.key(key);
         self.notes.warnings.extend(file.warning(&key));
@@ -107,7 +107,8 @@ impl Section<'_> {
     }
 }
 
-/// Describes bytes that people rarely mean. PEM text has several lines, and OpenSSL skips whitespace around it.
+/// Describes bytes that are rarely meant as part of a secret. PEM text has several lines, and OpenSSL skips white space around
+/// it.
 fn flaw(secret: &str) -> Option<&'static str> {
     if secret.starts_with('\u{feff}') {
         return Some("begins with a byte order mark");

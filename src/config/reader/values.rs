@@ -1,4 +1,4 @@
-//! Reads single values; the error is the expectation.
+//! Reads single values. The error describes the expected value.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use url::Url;
 use super::{Read, from_environment, quoted};
 use crate::config::duration::{self, NotADuration};
 
-/// Any text.
+/// Reads any text.
 pub(in crate::config) fn text(value: &Value) -> Read<String> {
     match &value.kind {
         ValueKind::String(text) => Ok(text.clone()),
@@ -17,7 +17,7 @@ pub(in crate::config) fn text(value: &Value) -> Read<String> {
     }
 }
 
-/// `IP:port`, or `localhost:port`.
+/// Reads `IP:port`, or `localhost:port`.
 pub(in crate::config) fn address(value: &Value) -> Read<SocketAddr> {
     let wrong = || "is not an address, expected IP:port such as 127.0.0.1:8080".to_owned();
     let text = text(value).map_err(|_| wrong())?;
@@ -25,7 +25,7 @@ pub(in crate::config) fn address(value: &Value) -> Read<SocketAddr> {
     numeric.as_deref().unwrap_or(&text).parse().map_err(|_| wrong())
 }
 
-/// A length of time within bounds, such as `10s`.
+/// Reads a duration within bounds, such as `10s`.
 pub(in crate::config) fn duration(least: Duration, most: Duration) -> impl Fn(&Value) -> Read<Duration> {
     move |value| {
         let read = text(value).ok().ok_or(NotADuration).and_then(|text| duration::parse(&text));
@@ -38,7 +38,7 @@ pub(in crate::config) fn duration(least: Duration, most: Duration) -> impl Fn(&V
     }
 }
 
-/// A whole number within bounds; text from the environment is read as one.
+/// Reads a whole number within bounds; from the environment it is text.
 pub(in crate::config) fn integer(least: i64, most: i64) -> impl Fn(&Value) -> Read<i64> {
     move |value| {
         let read = match &value.kind {
@@ -51,7 +51,7 @@ pub(in crate::config) fn integer(least: i64, most: i64) -> impl Fn(&Value) -> Re
     }
 }
 
-/// A number within bounds; text from the environment is read as one.
+/// Reads a number within bounds; from the environment it is text.
 pub(in crate::config) fn number(least: f64, most: f64) -> impl Fn(&Value) -> Read<f64> {
     move |value| {
         let read = match &value.kind {
@@ -65,7 +65,7 @@ pub(in crate::config) fn number(least: f64, most: f64) -> impl Fn(&Value) -> Rea
     }
 }
 
-/// `true` or `false`.
+/// Reads `true` or `false`.
 pub(in crate::config) fn boolean(value: &Value) -> Read<bool> {
     match &value.kind {
         ValueKind::Boolean(boolean) => Ok(*boolean),
@@ -75,7 +75,7 @@ pub(in crate::config) fn boolean(value: &Value) -> Read<bool> {
     .map_err(|()| "is not true or false".into())
 }
 
-/// One of a few words.
+/// Reads one of a few keywords.
 pub(in crate::config) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value) -> Read<T> {
     move |value| {
         let found = text(value).ok().and_then(|text| words.iter().find(|(word, _)| *word == text));
@@ -86,13 +86,13 @@ pub(in crate::config) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> i
     }
 }
 
-/// Whether a file holds the value; a variable and a default are texts that are read as a number too.
+/// Returns whether a value comes from a file. A number in a variable or a default is a text.
 fn is_from_file(value: &Value) -> bool {
     value.origin().is_some() && !from_environment(value)
 }
 
-/// Reads an http or https address without user and fragment, and without a query unless `allows_query`. `wrong` and
-/// `misplaced` are the texts of the mistakes: not such an address, and parts that belong elsewhere.
+/// Reads an http or https address without user and fragment, and without a query unless `allows_query`. `wrong` is the error for
+/// a text that is not such an address, `misplaced` the error for one with a part that is not allowed.
 pub(in crate::config) fn http_url(
     value: &Value,
     allows_query: bool,
@@ -106,17 +106,17 @@ pub(in crate::config) fn http_url(
     if is_bare && (allows_query || url.query().is_none()) { Ok(url) } else { Err(misplaced.to_owned()) }
 }
 
-/// Refuses empty text.
+/// Returns a text unless it is empty.
 pub(in crate::config) fn not_empty(text: String) -> Read<String> {
     if text.is_empty() { Err("is empty".into()) } else { Ok(text) }
 }
 
-/// Any text that is not empty.
+/// Reads any text that is not empty.
 pub(in crate::config) fn filled(value: &Value) -> Read<String> {
     text(value).and_then(not_empty)
 }
 
-/// Returns a number of a list's items or bytes whose bounds are positive.
+/// Converts a number of items or bytes that was read with positive bounds.
 pub(in crate::config) fn size(number: i64) -> usize {
     usize::try_from(number).expect("the bounds are positive")
 }

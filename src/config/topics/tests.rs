@@ -5,7 +5,7 @@ fn mistakes(text: &str) -> Vec<String> {
     mistakes_of(&format!("{LEAST}{text}"), &[])
 }
 
-/// Asserts that a configuration has this mistake, with its origin, and no other.
+/// Asserts that a configuration has only this mistake, with its origin.
 #[track_caller]
 fn refused(text: &str, expected: &str) {
     let found = mistakes(text);
