@@ -31,7 +31,7 @@ const ASSUMED_LIFETIME: Duration = Duration::from_secs(600);
 /// Lifetime of a one-time password in seconds (RFC 6238, section 5.2). It can be used once.
 const CODE_LIFETIME: u64 = 30;
 
-/// Seconds at the end of its lifetime in which a one-time password is not used, since it could expire on its way.
+/// Seconds at the end of its lifetime in which a one-time password is not used, since it could expire before it arrives.
 const LAST_SECONDS: u64 = 3;
 
 /// The credentials and the tokens of a session.
@@ -90,7 +90,7 @@ impl Auth {
         }
     }
 
-    /// Whether a refused token can be replaced by a new one.
+    /// Returns whether a refused token can be replaced by a new one.
     pub(super) fn renews(&self) -> bool {
         matches!(self.credentials, Credentials::Password { .. })
     }
@@ -207,7 +207,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// RFC 6238 with the usual parameters: six digits, 30 seconds, SHA-1.
+/// Returns the one-time password by RFC 6238 with the usual parameters: six digits, 30 seconds, SHA-1.
 fn one_time_password(secret: &SecretString, now: u64) -> String {
     let secret = Secret::try_from_base32(secret.expose_secret()).expect("the configuration has checked it");
     Builder::new().with_secret(secret).build_noncompliant().generate(now).to_string()

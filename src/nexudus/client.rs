@@ -80,7 +80,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Without the values of the query and the body: records hold tokens and personal data.
+/// Prints a call without the values of the query and the body: records hold tokens and personal data.
 impl fmt::Debug for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let query: Vec<&str> = self.query.iter().map(|(name, _)| *name).collect();
@@ -94,7 +94,7 @@ impl fmt::Debug for Call<'_> {
     }
 }
 
-/// A client of Nexudus's API for one user; to be shared.
+/// A client of Nexudus's API for one user. Several tasks can share it.
 pub struct Client {
     config: NexudusSettings,
     host: Arc<str>,
@@ -159,7 +159,7 @@ impl Client {
         self.error(ErrorKind::Unavailable("its answer cannot be understood".to_owned()))
     }
 
-    /// Sends a read; retries it without an answer, or with one that cannot be read.
+    /// Sends a read. Retries it if there is no answer, or if the answer cannot be read.
     ///
     /// # Errors
     /// [`ApiError`].

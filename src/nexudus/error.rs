@@ -76,7 +76,7 @@ pub enum ErrorKind {
     /// Throttling for longer, or more often, than the client waits.
     #[error("throttles requests{}", .0.map(|wait| format!("; the next one goes out in {}", duration::show(wait))).unwrap_or_default())]
     Throttled(Option<Duration>),
-    /// No connection, no answer in time, a broken one, or one that cannot be read. The request may have taken effect.
+    /// No connection, no answer in time, or an answer that breaks off or cannot be read. The request may have taken effect.
     #[error("is not available: {0}")]
     Unavailable(String),
     /// Records moved between pages in every pass over a list.
@@ -85,12 +85,12 @@ pub enum ErrorKind {
 }
 
 impl ApiError {
-    /// Whether the request may have taken effect.
+    /// Returns whether the request may have taken effect.
     pub fn is_unclear(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable(_))
     }
 
-    /// Whether every other request would fail too.
+    /// Returns whether every other request would fail too.
     pub fn is_general(&self) -> bool {
         matches!(
             self.kind,

@@ -57,8 +57,8 @@ struct Pass<T> {
 }
 
 impl Client {
-    /// All records of a collection that pass the filters, by their `Id`. Filters that the API does not know are ignored
-    /// by it, so look at the records again. Some fields are null in lists.
+    /// Returns all records of a collection that match the filters, by their `Id`. The API ignores filters that it does not know,
+    /// so the caller has to check the records. Some fields are null in lists.
     ///
     /// # Errors
     /// [`ApiError`], also when no two passes agree.
@@ -70,7 +70,8 @@ impl Client {
         self.list_of(collection, filters, |record| record).await
     }
 
-    /// As [`Client::list`], but keeps the result of `keep` for each record: some lists are too long to be kept whole.
+    /// Does the same as [`Client::list`], but keeps only the result of `keep` for each record: some lists are too long to be kept
+    /// whole.
     ///
     /// # Errors
     /// As [`Client::list`].
@@ -92,7 +93,7 @@ impl Client {
         Err(self.error(ErrorKind::Shifting(collection.entity)))
     }
 
-    /// Returns the API's number of records that pass the filters; without one, the number on the first page.
+    /// Returns the API's number of records that match the filters; if the API gives none, the number on the first page.
     ///
     /// # Errors
     /// [`ApiError`].

@@ -116,7 +116,7 @@ impl Pacer {
         self.not_before = None;
     }
 
-    /// Returns the rest of the hold by `Retry-After`.
+    /// Returns the remaining time of the hold by `Retry-After`.
     pub fn held(&self, now: Instant) -> Option<Duration> {
         self.not_before.and_then(|end| end.checked_duration_since(now))
     }
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Lets requests out one after the other, each taking so long; gives the moments at which they began.
+    /// Sends requests one after the other, each with its duration. Returns the times at which they began.
     fn run(mut pacer: Pacer, mut now: Instant, requests: &[(bool, u64)]) -> Vec<(bool, Instant)> {
         let mut begun = Vec::new();
         for &(write, takes_ms) in requests {
@@ -178,7 +178,7 @@ mod tests {
             pacer.begun(write, now);
             now += Duration::from_millis(takes_ms);
             if takes_ms % 5 > 0 {
-                pacer.ended(write, now); // else it was broken off
+                pacer.ended(write, now); // otherwise the request was cancelled
             }
         }
         begun

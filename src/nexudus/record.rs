@@ -1,4 +1,4 @@
-//! A record of the API: its fields in their order, each value the text that came.
+//! A record of the API: its fields in their order, each value as the JSON text that the API sent.
 //!
 //! An update must send the whole record back, and numbers keep their zeros (`0.0900`). So only changed fields are parsed
 //! and serialized; unknown fields keep their text.
@@ -45,7 +45,7 @@ impl Record {
         self.get::<Vec<Value>>(name)?.iter().map(lenient::integer).collect()
     }
 
-    /// The record's `Id`.
+    /// Returns the `Id` of the record.
     pub fn id(&self) -> Option<i64> {
         self.integer("Id")
     }
@@ -59,7 +59,7 @@ impl Record {
         }
     }
 
-    /// The record as compact JSON.
+    /// Returns the record as compact JSON.
     pub fn to_json(&self) -> Bytes {
         serde_json::to_vec(self).expect("JSON remains JSON").into()
     }

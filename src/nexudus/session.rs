@@ -127,7 +127,7 @@ impl Session {
             USER_AGENT,
             HeaderValue::from_static(concat!("nexudus-bridge/", env!("CARGO_PKG_VERSION"))),
         );
-        self.pacer.begun(write, Instant::now()); // it counts also if nobody waits for its answer any more
+        self.pacer.begun(write, Instant::now()); // a cancelled request counts, too
         let answer = answer(&self.http, request).await;
         self.pacer.ended(write, Instant::now());
         let outcome = match &answer {

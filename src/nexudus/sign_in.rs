@@ -21,7 +21,7 @@ struct Problem {
 }
 
 impl Problem {
-    /// Whether the credentials, or the way in which they are used, are at fault.
+    /// Returns whether the credentials, or the way in which they are used, are at fault.
     fn is_about_credentials(&self) -> bool {
         let error = self.error.as_str();
         error.starts_with("invalid_") || matches!(error, "unauthorized_client" | "unsupported_grant_type")

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-/// Shorter waits are not worth showing.
+/// Minimum length of a wait that the watcher gets.
 const SHOWN: Duration = Duration::from_secs(2);
 
-/// Waits that are logged: those for limits and `Retry-After`, rather than the back-off between attempts.
+/// Minimum length of a wait that is logged: a wait for a limit or `Retry-After`, not the back-off between attempts.
 const LOGGED: Duration = Duration::from_secs(10);
 
 /// A wait that has begun.
@@ -33,7 +33,7 @@ pub(super) struct Waits {
 struct Ending<'a>(&'a Watcher);
 
 impl Waits {
-    /// Waits. `reason` continues the words "waiting for".
+    /// Waits for `duration` and reports the wait. `reason` continues the words "waiting for".
     pub(super) async fn sleep(&self, duration: Duration, reason: String) {
         if duration < SHOWN {
             return sleep(duration).await;

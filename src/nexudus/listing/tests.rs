@@ -12,10 +12,10 @@ use nexudus_double::{Limits, Matching, Nexudus, Options, World, demo};
 
 const BOOKINGS: Collection = Collection { entity: "Booking", path: "/api/spaces/bookings" };
 
-/// Records on a page of the double.
+/// Number of records on a page of the double.
 const PAGE: usize = 5;
 
-/// What others do to the list after a page was read.
+/// A change to the list after a page was read.
 #[derive(Debug, Clone, Copy)]
 enum Change {
     /// Deletes the record at this position, counted modulo the number of records.

@@ -70,7 +70,7 @@ async fn a_refresh_token_that_brings_nothing_is_given_up_whatever_the_answer() {
             _ => ok(RECORD),
         })
         .await;
-        // The first token is over as soon as it is used, and is used nevertheless.
+        // The first token has expired as soon as it arrives, and is used for one request all the same.
         assert_eq!(read_id(&client).await, Ok(Some(7)));
         assert_eq!(read_id(&client).await, Ok(Some(7)));
         let grants: Vec<bool> = seen(&asked)
@@ -140,7 +140,7 @@ async fn every_other_answer_to_a_request_for_a_token_is_retried_at_growing_dista
     });
     futures_util::future::join_all(cases).await;
 
-    // What remains is no refusal of the credentials, and says its status.
+    // Any other failure is not a refusal of the credentials, and the error has its status.
     let (client, asked) =
         api(password(), |_, _| HttpResponse::Forbidden().body("<html>blocked</html>")).await;
     let error = read_id(&client).await.unwrap_err();
