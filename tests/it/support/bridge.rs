@@ -1,7 +1,7 @@
-//! A bridge for one test: in this process, on ports that the system chooses, with topics that no other test knows.
+//! A bridge for one test: in the test process, on ports that the system chooses, with topics of its own.
 //!
-//! Settings are given as `("ingress.max_in_flight", "1")` and reach the bridge as the environment variables that a user
-//! would set, through the program's own loader. A test ends by looking at the topic ([`TestBridge::topic`]).
+//! A setting such as `("ingress.max_in_flight", "1")` reaches the bridge as the environment variable that a user would set,
+//! through the program's own loader. A test ends with a check of the topic ([`TestBridge::topic`]).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use super::kafka::{Client, Consumed, plain, unique};
 /// The shared secret of the source `default`.
 pub(crate) const SECRET: &str = "test-secret";
 
-/// How long anything here may take before the test fails; generous, since machines are shared.
+/// Time-out of every wait of a test; long, since the machine can be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running bridge.
@@ -38,7 +38,7 @@ pub(crate) struct TestBridge {
     run: Option<JoinHandle<Ended>>,
 }
 
-/// Tells a bridge to stop, as signals do: a second time, to end at once.
+/// Stops a bridge as signals do. The second signal ends it at once.
 #[derive(Clone)]
 pub(crate) struct Stopper {
     told: Arc<Semaphore>,
@@ -65,18 +65,18 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         let text = String::from_utf8_lossy(&self.body);
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {text}", self.status))
     }
 
-    /// A header's value, if there is one.
+    /// Returns a header's value, if there is one.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("our headers are ASCII"))
     }
 
-    /// Asserts a 200 of this `status` and gives its events.
+    /// Asserts a 200 with this `status`, and returns its events.
     #[track_caller]
     pub(crate) fn events(&self, status: &str) -> Vec<serde_json::Value> {
         let json = self.json();
@@ -84,7 +84,7 @@ impl Reply {
         json["events"].as_array().expect("a list of events").clone()
     }
 
-    /// Asserts a problem document of this status and kind, and gives its detail.
+    /// Asserts a problem document of this status and kind, and returns its detail.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, kind: &str) -> String {
         let json = self.json();
@@ -99,7 +99,7 @@ impl Reply {
 }
 
 impl TestBridge {
-    /// A bridge on the shared Apache Kafka, with topics for these actions and the quarantine.
+    /// Starts a bridge on the shared Apache Kafka, with topics for these actions and the quarantine.
     pub(crate) async fn on_apache(actions: &[&str], settings: &[(&str, &str)]) -> Self {
         let prefix = format!("{}.", unique("it"));
         let client = plain().client();
@@ -109,7 +109,7 @@ impl TestBridge {
         Self::on(plain().bootstrap(), client, prefix, settings).await
     }
 
-    /// A bridge on an embedded broker of its own, for faults that it can be told to have.
+    /// Starts a bridge on an embedded broker of its own, whose faults a test can control.
     pub(crate) async fn on_embedded(actions: &[&str], settings: &[(&str, &str)]) -> Self {
         let prefix = "nexudus.".to_owned();
         let topics =
@@ -122,7 +122,7 @@ impl TestBridge {
         bridge
     }
 
-    /// A bridge on a cluster that the test made ready.
+    /// Starts a bridge on a cluster that the test has prepared.
     pub(crate) async fn on(
         bootstrap: &str,
         kafka: Client,
@@ -136,22 +136,22 @@ impl TestBridge {
         Self { ingress, admin, prefix, kafka, http: http_client(), embedded: None, stopper, run: Some(run) }
     }
 
-    /// The embedded broker's faults.
+    /// Returns the embedded broker, to control its faults.
     pub(crate) fn broker(&self) -> &EmbeddedBroker {
         self.embedded.as_ref().expect("made by on_embedded")
     }
 
-    /// The full name of an action's topic.
+    /// Returns the full name of an action's topic.
     pub(crate) fn name_of(&self, action: &str) -> String {
         format!("{}{action}", self.prefix)
     }
 
-    /// A client of the bridge's cluster.
+    /// Returns a client of the bridge's cluster.
     pub(crate) fn kafka(&self) -> &Client {
         &self.kafka
     }
 
-    /// All messages of an action's topic, once there are so many; more are a failure.
+    /// Returns all messages of an action's topic, once there are `expected`; more are a failure.
     #[track_caller]
     pub(crate) fn topic(&self, action: &str, expected: usize) -> Vec<Consumed> {
         self.kafka.consume_all(&self.name_of(action), expected, PATIENCE)
@@ -163,8 +163,8 @@ impl TestBridge {
         self.post(path, &[("X-Nexudus-Hook-Signature", &sign(&body))], body).await
     }
 
-    /// The same again and again until it is confirmed, as Nexudus would: what has just started or come back may need more
-    /// than one attempt's time.
+    /// Posts a body again and again until it is confirmed, as Nexudus would. A broker that has just started can need more than
+    /// one attempt.
     pub(crate) async fn deliver_until_confirmed(&self, path: &str, body: &str) {
         let begun = std::time::Instant::now();
         loop {
@@ -187,24 +187,24 @@ impl TestBridge {
         send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
     }
 
-    /// Asks the admin listener.
+    /// Sends a GET request to the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Reply {
         send(self.http.get(format!("http://{}{path}", self.admin))).await
     }
 
-    /// The value of a metric's series, written as in the text format; 0 when there is no such series.
+    /// Returns the value of a series, which is named as in the text format; 0 if the series does not exist.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let text = String::from_utf8(self.admin("/metrics").await.body).expect("the text format is UTF-8");
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
-    /// Waits until `/readyz` answers this status.
+    /// Waits until `/readyz` answers with this status.
     pub(crate) async fn wait_until_ready_is(&self, status: u16) -> Reply {
         self.wait_until_admin("/readyz", |reply| reply.status == status).await
     }
 
-    /// Waits until the admin listener answers as wanted.
+    /// Waits until `wanted` is true for the answer of the admin listener.
     pub(crate) async fn wait_until_admin(&self, path: &str, wanted: impl Fn(&Reply) -> bool) -> Reply {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -218,37 +218,37 @@ impl TestBridge {
         }
     }
 
-    /// Waits until a metric's series has this value.
+    /// Waits until a series has this value.
     pub(crate) async fn wait_for_metric(&self, series: &str, value: f64) {
         let line = format!("{series} {value}\n");
         self.wait_until_admin("/metrics", |reply| String::from_utf8_lossy(&reply.body).contains(&line)).await;
     }
 
-    /// What tells the bridge to stop.
+    /// Returns the handle that stops the bridge.
     pub(crate) fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
-    /// Waits for the end of a bridge that was told to stop.
+    /// Waits for the end of a bridge that was stopped.
     pub(crate) async fn ended(&mut self) -> Ended {
         let run = self.run.take().expect("waited for once");
         tokio::time::timeout(PATIENCE, run).await.expect("it ends in time").expect("it does not panic")
     }
 }
 
-/// The signature that Nexudus sends with a body.
+/// Returns the signature that Nexudus sends with a body.
 pub(crate) fn sign(body: &[u8]) -> String {
     SigningKey::new(SECRET).expect("not empty").sign(body)
 }
 
-/// A client for the tests' own requests: no proxy, connections kept.
+/// Returns a client for the tests' own requests: no proxy, with keep-alive.
 pub(crate) fn http_client() -> reqwest::Client {
     use_ring();
     let client = reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([]);
     client.build().expect("a client can be made")
 }
 
-/// The configuration of a test's bridge.
+/// Returns the configuration of a test's bridge.
 pub(crate) fn config(
     bootstrap: &str,
     prefix: &str,

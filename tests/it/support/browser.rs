@@ -13,7 +13,7 @@ use super::bridge::{PATIENCE, http_client};
 const INSTALL: &str =
     "install Chromium and its driver (Debian: apt-get install chromium chromium-driver; or run tests/run)";
 
-/// What Chromium is started with: no window, no word to anybody outside.
+/// Flags of Chromium: no window, and no connection to any other service.
 const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
@@ -39,12 +39,12 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts one; where it is not installed the test fails and says what to install.
+    /// Starts a browser. If Chromium is not installed, the test fails with the command to install it.
     pub(crate) async fn start() -> Self {
         let profile = tempfile::tempdir().expect("a directory");
         let mut driver = Command::new("chromedriver")
             .arg("--port=0")
-            // Chromium writes into these beside its profile.
+            // Chromium also writes into these folders.
             .envs(["HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TMPDIR"].map(|name| (name, profile.path())))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -74,7 +74,7 @@ impl Browser {
         browser
     }
 
-    /// A `WebDriver` command.
+    /// Sends a `WebDriver` command and returns its result.
     async fn ask(&self, command: &str, arguments: Value) -> Value {
         let request = self.http.post(format!("{}{command}", self.session)).body(arguments.to_string());
         let answer = request.send().await.expect("chromedriver answers").bytes().await.expect("whole");
@@ -84,7 +84,7 @@ impl Browser {
         value
     }
 
-    /// A command of Chromium's own protocol.
+    /// Sends a command of Chromium's own protocol and returns its result.
     async fn command(&self, name: &str, arguments: Value) -> Value {
         self.ask("/goog/cdp/execute", json!({"cmd": name, "params": arguments})).await
     }
@@ -94,18 +94,18 @@ impl Browser {
         self.ask("/url", json!({"url": url})).await;
     }
 
-    /// The value of a script's `return`.
+    /// Runs a script and returns the value of its `return`.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.ask("/execute/sync", json!({"script": script, "args": []})).await
     }
 
-    /// What the element with this id shows as text.
+    /// Returns the visible text of the element with this id.
     pub(crate) async fn text(&self, id: &str) -> String {
         let text = self.run(&format!("return document.getElementById({id:?}).innerText")).await;
         text.as_str().unwrap_or_else(|| panic!("{id} has no text")).to_owned()
     }
 
-    /// Waits until the element with this id shows what is wanted, and gives it.
+    /// Waits until `wanted` is true for the text of the element with this id, and returns the text.
     pub(crate) async fn wait_for(&self, id: &str, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
         loop {
@@ -118,7 +118,7 @@ impl Browser {
         }
     }
 
-    /// Presses keys, one after the other; special ones have code points of their own in `WebDriver`.
+    /// Presses keys, one after the other. Special keys have code points of their own in `WebDriver`.
     pub(crate) async fn press(&self, keys: &str) {
         let presses = |key: char| {
             let key = key.to_string();
@@ -128,7 +128,7 @@ impl Browser {
         self.ask("/actions", json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]})).await;
     }
 
-    /// Shows pages as on a screen of this width, in `light` or `dark`.
+    /// Sets the width of the screen and the color scheme, `light` or `dark`.
     pub(crate) async fn screen(&self, width: u32, scheme: &str) {
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
         self.command("Emulation.setDeviceMetricsOverride", size).await;
@@ -136,7 +136,7 @@ impl Browser {
         self.command("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// The whole page as a PNG. Kept for people in the folder that `NEXUDUS_BRIDGE_TEST_SCREENSHOTS` names, if it does.
+    /// Returns the whole page as a PNG. Also keeps it in the folder that `NEXUDUS_BRIDGE_TEST_SCREENSHOTS` names, if it is set.
     pub(crate) async fn picture(&self, name: &str) -> Vec<u8> {
         let shot = self.command("Page.captureScreenshot", json!({"captureBeyondViewport": true})).await;
         let png = STANDARD.decode(shot["data"].as_str().expect("a picture")).expect("base64");
@@ -147,14 +147,14 @@ impl Browser {
         png
     }
 
-    /// What the page's console was told as errors, by the page or by the browser, since it was last asked.
+    /// Returns the errors in the page's console since the last call, of the page and of the browser.
     pub(crate) async fn errors(&self) -> Vec<String> {
         let log = self.ask("/se/log", json!({"type": "browser"})).await;
         let entries = log.as_array().expect("a list").iter();
         entries.filter(|entry| entry["level"] == "SEVERE").map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// Ends it in order.
+    /// Ends the browser in order.
     pub(crate) async fn close(self) {
         self.http.delete(&self.session).send().await.expect("chromedriver answers");
     }
@@ -162,7 +162,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Told so, chromedriver ends its browser too; killed, it would leave that behind.
+        // After SIGTERM chromedriver ends its browser too; after SIGKILL the browser would remain.
         Command::new("kill").arg(self.driver.id().to_string()).status().ok();
         self.driver.wait().ok();
         self._said.read_to_end(&mut Vec::new()).ok();

@@ -1,7 +1,7 @@
-//! A collector of traces: takes OTLP over gRPC and over HTTP, on one port, and keeps what it gets.
+//! A collector of traces: accepts OTLP over gRPC and over HTTP on one port, and keeps the spans.
 //!
-//! It may come as HTTP/2 or 1.1. gRPC is done by hand over HTTP/2: one message in, an empty one out, and the trailers
-//! that say that all is well.
+//! It accepts HTTP/2 and HTTP/1.1. gRPC is implemented here over HTTP/2: one message in, an empty one out, and the trailers of a
+//! success.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,26 +21,26 @@ use tokio::time::Instant;
 
 use super::bridge::PATIENCE;
 
-/// A running collector; ends when dropped.
+/// A running collector. Dropping it ends it.
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
     got: Arc<Mutex<Got>>,
     task: AbortHandle,
 }
 
-/// What a collector got.
+/// The spans that a collector has received, and data of the last request.
 #[derive(Clone, Default)]
 pub(crate) struct Got {
     pub(crate) spans: Vec<Span>,
-    /// Of who sent the last ones.
+    /// The resource of the last request.
     pub(crate) resource: Vec<KeyValue>,
-    /// The last request's.
+    /// The headers of the last request.
     pub(crate) headers: HeaderMap,
     pub(crate) path: String,
 }
 
 impl Collector {
-    /// Starts one.
+    /// Starts a collector.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -55,17 +55,17 @@ impl Collector {
         Self { address, got, task: task.abort_handle() }
     }
 
-    /// `telemetry.otlp_endpoint`.
+    /// Returns the value for `telemetry.otlp_endpoint`.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What it has so far.
+    /// Returns everything that has arrived so far.
     pub(crate) fn got(&self) -> Got {
         self.got.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits for so many spans; more are a failure. They are given in the order in which they began.
+    /// Waits for this number of spans; more are a failure. Returns them in the order of their start.
     pub(crate) async fn spans(&self, expected: usize) -> Vec<Span> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -87,7 +87,7 @@ impl Drop for Collector {
     }
 }
 
-/// An attribute as text; of numbers, their digits.
+/// Returns an attribute as text; a number as its digits.
 pub(crate) fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     let attribute = attributes.iter().find(|attribute| attribute.key == key)?;
     match &attribute.value {
@@ -99,7 +99,7 @@ pub(crate) fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
 
 async fn connection(stream: TcpStream, got: Arc<Mutex<Got>>) {
     let mut first = [0; 3];
-    stream.peek(&mut first).await.ok(); // an error comes again
+    stream.peek(&mut first).await.ok(); // the next read fails in the same way
     if &first == b"PRI" {
         http2(stream, &got).await;
     } else {
@@ -112,7 +112,7 @@ async fn http2(stream: TcpStream, got: &Mutex<Got>) {
     while let Some(Ok((request, mut answer))) = connection.accept().await {
         let (head, mut body) = request.into_parts();
         let got = &got;
-        // The connection moves on only while it is asked for the next request; each comes whole with its first frames.
+        // The connection makes progress only while it is polled, so `poll_closed` polls it while the body is read.
         let mut whole = BytesMut::new();
         let taking = async {
             while let Some(Ok(chunk)) = body.data().await {

@@ -1,5 +1,5 @@
-//! `docker-compose.yml` as Docker Compose reads it without a `.env`, as far as our file goes: every `${NAME:-default}` is
-//! its default, `$$` is a dollar sign. `deploy/compose/check` asks Compose's own library whether the file is valid.
+//! Reads `docker-compose.yml` as Docker Compose does without a `.env`, as far as this file needs: every `${NAME:-default}`
+//! becomes its default, and `$$` a dollar sign. `deploy/compose/check` checks with Compose's own library that the file is valid.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub(crate) struct Compose {
     pub(crate) volumes: BTreeMap<String, Option<Value>>,
 }
 
-/// A service, with what the tests look at.
+/// A service, with the fields that the tests check.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Service {
     pub(crate) image: String,
@@ -47,14 +47,14 @@ pub(crate) struct Service {
     pub(crate) no_healthcheck: Option<String>,
 }
 
-/// How Docker asks a container for its health.
+/// The health check of a container.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Healthcheck {
     #[serde(default)]
     pub(crate) test: Vec<String>,
 }
 
-/// A variable's value may be written as a number.
+/// A scalar value. The value of a variable may be written as a number.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Scalar {
@@ -62,12 +62,12 @@ enum Scalar {
     Number(i64),
 }
 
-/// The checkout.
+/// Returns the root of the repository.
 pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The text of `docker-compose.yml`.
+/// Returns the text of `docker-compose.yml`.
 pub(crate) fn text() -> String {
     std::fs::read_to_string(repository().join("docker-compose.yml")).expect("it is there")
 }
@@ -80,14 +80,14 @@ impl Compose {
         serde_json::from_value(file).unwrap_or_else(|error| panic!("docker-compose.yml: {error}"))
     }
 
-    /// A service by its name.
+    /// Returns a service by its name.
     pub(crate) fn service(&self, name: &str) -> &Service {
         self.services.get(name).unwrap_or_else(|| panic!("docker-compose.yml has no service {name}"))
     }
 }
 
 impl Service {
-    /// The variables that the program gets.
+    /// Returns the environment variables of the service.
     pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         let text = |value: &Option<Scalar>| match value {
             None => String::new(),
@@ -97,19 +97,19 @@ impl Service {
         self.environment.iter().map(|(name, value)| (name.clone(), text(value))).collect()
     }
 
-    /// How many containers of it there are.
+    /// Returns the number of containers of the service.
     pub(crate) fn scale(&self) -> usize {
         self.scale.as_ref().map_or(1, |scale| scale.parse().expect("a number"))
     }
 
-    /// The health check as a command; `CMD` is Docker's word for "without a shell".
+    /// Returns the health check as a command. Docker's keyword `CMD` means "without a shell".
     pub(crate) fn health_command(&self) -> &[String] {
         let healthcheck = self.healthcheck.as_ref().expect("it has a health check");
         assert_eq!(healthcheck.test.first().map(String::as_str), Some("CMD"));
         &healthcheck.test[1..]
     }
 
-    /// Files and folders of the checkout that are mounted, and where they are seen inside.
+    /// Returns the mounted files and folders of the repository, each with its path in the container.
     pub(crate) fn mounts(&self) -> Vec<(PathBuf, &str)> {
         let bind = |volume: &'_ String| volume.starts_with("./");
         let parts = self.volumes.iter().filter(|volume| bind(volume)).map(|volume| {
@@ -120,10 +120,10 @@ impl Service {
     }
 }
 
-/// Every `${…}` of a text: name, default, and all of it as written.
+/// Returns every `${…}` of a text: its name, its default, and the whole text.
 ///
 /// # Panics
-/// When one has no default: without a `.env` it would be empty.
+/// If one has no default: without a `.env` its value would be empty.
 pub(crate) fn variables(text: &str) -> Vec<(&str, &str, &str)> {
     let written = text.lines().filter(|line| !line.trim_start().starts_with('#'));
     let starts = written.flat_map(|line| line.match_indices("${").map(|(at, _)| &line[at..]));
@@ -138,7 +138,7 @@ pub(crate) fn variables(text: &str) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
-/// What stands for something else stays text, as it does for Compose.
+/// Replaces variables by their defaults. The result stays text, as in Compose.
 fn interpolate(value: &mut Value) {
     match value {
         Value::String(text) => {

@@ -1,4 +1,4 @@
-//! A tenant of Nexudus for one test: the double with the demo's network, and a configuration that points at it.
+//! A tenant of Nexudus for one test: the double with the demo's network, and a configuration that uses it.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::bridge::SECRET;
 use super::program::{err, out, program};
 
-/// Where the tenant's webhooks are said to reach the bridge.
+/// The public URL of the bridge in the tenant's webhooks.
 pub(crate) const PUBLIC: &str = "https://hooks.example.com";
 
-/// Two locations with a source each, whose second one has a token.
+/// Two locations with a source each. The second source has a token.
 pub(crate) const SOURCES: &str = r#"
 [sources.default]
 secrets = ["test-secret"]
@@ -25,7 +25,7 @@ url_tokens = ["t0ken", "before"]
 actions = ["BookingCreate"]
 "#;
 
-/// What [`SOURCES`] asks for.
+/// The webhooks that [`SOURCES`] require.
 pub(crate) const WANTED: [(&str, &str); 5] = [
     ("default", "BookingCreate"),
     ("default", "BookingUpdate"),
@@ -41,7 +41,7 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// With these sources.
+    /// Starts a tenant whose configuration has these sources.
     pub(crate) fn with(sources: &str) -> Self {
         Self::with_options(sources, Options { limits: Limits::NONE, ..Options::default() })
     }
@@ -54,13 +54,13 @@ impl Tenant {
         tenant
     }
 
-    /// `[nexudus]` as the demo's administrator without a pace to speak of.
+    /// Returns `[nexudus]` with the demo's administrator and very high rate limits.
     pub(crate) fn section(&self, more: &str) -> String {
         let who = format!("username = {:?}\npassword = {:?}", demo::EMAIL, demo::PASSWORD);
         self.section_as(&who, more)
     }
 
-    /// The same as somebody else.
+    /// Returns `[nexudus]` with other credentials.
     pub(crate) fn section_as(&self, who: &str, more: &str) -> String {
         format!(
             "[nexudus]\nbase_url = {:?}\n{who}\npublic_url = {PUBLIC:?}\nrequests_per_minute = 100000\n\
@@ -87,7 +87,7 @@ impl Tenant {
         program().args(arguments).arg("--config").arg(self.file()).output().expect("the program can be run")
     }
 
-    /// Runs it and gives its output, once it ended with this code.
+    /// Runs a command, asserts its exit code and returns its output.
     #[track_caller]
     pub(crate) fn prints(&self, arguments: &[&str], code: i32) -> String {
         let output = self.run(arguments);
@@ -95,7 +95,7 @@ impl Tenant {
         out(&output)
     }
 
-    /// Runs it with `--json` and gives the object.
+    /// Runs a command with `--json`, asserts its exit code and returns the object.
     #[track_caller]
     pub(crate) fn json(&self, arguments: &[&str], code: i32) -> Value {
         let text = self.prints(&[arguments, &["--json"]].concat(), code);
@@ -103,26 +103,26 @@ impl Tenant {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// The words with which every message about the API begins.
+    /// Returns the beginning of every message about the API.
     pub(crate) fn named(&self) -> String {
         format!("Nexudus at {}", self.nexudus.address())
     }
 
-    /// What was asked since the last look.
+    /// Returns the requests since the last call.
     pub(crate) fn asked(&self) -> Journal {
         let journal = self.nexudus.journal();
         self.nexudus.clear_journal();
         journal
     }
 
-    /// Makes every webhook that is wanted.
+    /// Creates every webhook that the sources require.
     #[track_caller]
     pub(crate) fn apply(&self) {
         self.prints(&["webhooks", "apply"], 0);
         self.nexudus.clear_journal();
     }
 
-    /// The number of the webhook whose URL ends so, without its query.
+    /// Returns the number of the webhook whose URL without its query ends with `path`.
     #[track_caller]
     pub(crate) fn webhook(&self, path: &str) -> i64 {
         let ends = |url: &str| url.split('?').next().is_some_and(|url| url.ends_with(path));

@@ -13,12 +13,12 @@ use super::bridge::PATIENCE;
 /// The path of the program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_nexudus-bridge");
 
-/// The program with nothing of this machine's environment that could configure it.
+/// Returns a command that runs the program without variables of this machine that could configure it.
 pub(crate) fn program() -> Command {
     isolated(PROGRAM)
 }
 
-/// A command with nothing of this machine's environment that could configure the program, for a command that runs it.
+/// Returns a command that runs the program itself, without variables of this machine that could configure the program.
 pub(crate) fn isolated(command: &str) -> Command {
     let mut command = Command::new(command);
     for (name, _) in std::env::vars_os() {
@@ -35,17 +35,17 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().expect("the program can be run")
 }
 
-/// Standard output as text.
+/// Returns standard output as text.
 pub(crate) fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-/// Standard error as text.
+/// Returns standard error as text.
 pub(crate) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
-/// The value of a header in an object of `tail --json`; null where there is none of that name.
+/// Returns the value of a header in an object of `tail --json`; null if there is none of that name.
 pub(crate) fn header<'a>(event: &'a Value, name: &str) -> &'a Value {
     let headers = event["headers"].as_array().expect("a list").iter();
     headers
@@ -55,7 +55,7 @@ pub(crate) fn header<'a>(event: &'a Value, name: &str) -> &'a Value {
         .unwrap_or(&Value::Null)
 }
 
-/// A running program; killed when dropped.
+/// A running program. Dropping it kills it.
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
@@ -82,23 +82,23 @@ impl Running {
         Self { child, lines }
     }
 
-    /// `serve` with this configuration file.
+    /// Starts `serve` with this configuration file.
     pub(crate) fn serve(file: &Path) -> Self {
         Self::start(program().args(["serve", "--config"]).arg(file))
     }
 
-    /// Writes the whole of standard input, which the command has made a pipe.
+    /// Writes `text` to standard input, which the command has made a pipe, and closes it.
     pub(crate) fn write(&mut self, text: &str) {
         let mut input = self.child.stdin.take().expect("a pipe, written once");
         input.write_all(text.as_bytes()).expect("the program reads it");
     }
 
-    /// Waits for a line that holds `text`, on either output, and gives it.
+    /// Waits for a line that contains `text`, on either output, and returns it.
     pub(crate) fn line_with(&self, text: &str) -> String {
         self.lines_until(text).pop().expect("it ends with the line")
     }
 
-    /// The same with all lines before it since the last look.
+    /// Waits for a line that contains `text`. Returns it with all lines since the last call.
     pub(crate) fn lines_until(&self, text: &str) -> Vec<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
@@ -118,7 +118,7 @@ impl Running {
         assert!(sent.is_ok_and(|status| status.success()), "SIG{name} cannot be sent");
     }
 
-    /// The most memory that was ever resident, as Linux counts it (`VmHWM`).
+    /// Returns the maximum of the resident memory in bytes, as Linux counts it (`VmHWM`).
     pub(crate) fn peak_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -127,14 +127,14 @@ impl Running {
         kilobytes * 1024
     }
 
-    /// Forgets the peak, and returns the resident bytes from which the next one counts.
+    /// Resets the maximum of the resident memory, and returns the resident bytes at this time.
     pub(crate) fn reset_peak_bytes(&self) -> u64 {
         let path = format!("/proc/{}/clear_refs", self.child.id());
         std::fs::write(&path, "5").unwrap_or_else(|error| panic!("{path}: {error}"));
         self.peak_bytes()
     }
 
-    /// Waits for the end of the program, and gives its exit status and what it wrote since the last look.
+    /// Waits for the end of the program. Returns its exit status, and its output since the last call.
     pub(crate) fn ended(mut self, within: Duration) -> (ExitStatus, String) {
         let deadline = Instant::now() + within;
         let status = loop {
@@ -151,7 +151,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.child.kill().ok(); // it may have ended
+        self.child.kill().ok(); // it may have ended already
         self.child.wait().ok();
         if let Some(pipe) = &mut self.child.stdout {
             pipe.read_to_end(&mut Vec::new()).ok();
@@ -159,7 +159,7 @@ impl Drop for Running {
     }
 }
 
-/// The value behind `name=` in a log line.
+/// Returns the value after `name=` in a log line.
 pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
     let at = line.find(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {line}")) + name.len() + 1;
     line[at..].split_whitespace().next().expect("a value")

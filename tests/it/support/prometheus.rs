@@ -21,7 +21,7 @@ pub(crate) struct Prometheus {
 pub(crate) type Seconds = f64;
 
 impl Prometheus {
-    /// Starts it with a configuration file, on a port and with data of its own.
+    /// Starts Prometheus with a configuration file, on a port and with data of its own.
     pub(crate) async fn start(configuration: &Path) -> Self {
         let port = free_port();
         let data = |folder: &Path| format!("--storage.tsdb.path={}", folder.join("data").display());
@@ -54,7 +54,7 @@ impl Prometheus {
         this
     }
 
-    /// What an API gives, or the error that it says.
+    /// Returns the data of an API call, or the error in its answer.
     pub(crate) async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, String> {
         let mut url = url::Url::parse(&format!("{}/api/v1/{path}", self.url)).expect("an address");
         url.query_pairs_mut().extend_pairs(parameters);
@@ -67,7 +67,7 @@ impl Prometheus {
         }
     }
 
-    /// The series that an expression gives at a moment; now, if none is named.
+    /// Returns the series of an expression at a time; at the present time if `at` is `None`.
     pub(crate) async fn query(&self, expression: &str, at: Option<Seconds>) -> Result<Vec<Value>, String> {
         let at = at.map(|at| at.to_string());
         let mut parameters = vec![("query", expression)];
@@ -75,7 +75,7 @@ impl Prometheus {
         self.ask("query", &parameters).await.map(series)
     }
 
-    /// Waits until an expression gives something.
+    /// Waits until the result of an expression is not empty.
     pub(crate) async fn wait_for(&self, expression: &str) {
         let begun = Instant::now();
         while self.query(expression, None).await.expect("a right query").is_empty() {
@@ -84,7 +84,7 @@ impl Prometheus {
         }
     }
 
-    /// The series that an expression gives somewhere in a range.
+    /// Returns the series that an expression has at any time of a range.
     pub(crate) async fn query_range(
         &self,
         expression: &str,
@@ -96,14 +96,14 @@ impl Prometheus {
         self.ask("query_range", &parameters).await.map(series)
     }
 
-    /// The labels of the series that a selector has found since the beginning.
+    /// Returns the labels of the series that match a selector, since the beginning.
     pub(crate) async fn series(&self, selector: &str) -> Result<Vec<Value>, String> {
         self.ask("series", &[("match[]", selector)])
             .await
             .map(|data| data.as_array().cloned().unwrap_or_default())
     }
 
-    /// All rules that are loaded, each with its group's `file` and `interval` beside its own fields.
+    /// Returns all loaded rules, each with the `file` and `interval` of its group beside its own fields.
     pub(crate) async fn rules(&self) -> Vec<Value> {
         let data = self.ask("rules", &[]).await.expect("it has rules");
         let groups = data["groups"].as_array().expect("a list of groups");
@@ -120,7 +120,7 @@ impl Prometheus {
 }
 
 fn series(mut data: Value) -> Vec<Value> {
-    // A scalar is one series without labels.
+    // A scalar is converted to one series without labels.
     match data["result"].take() {
         Value::Array(series) if data["resultType"] != "scalar" => series,
         scalar => vec![scalar],

@@ -1,23 +1,24 @@
-//! Which series an expression of `PromQL` reads: the selectors in it, found word by word.
+//! Finds the selectors in an expression of `PromQL`, by its tokens.
 //!
-//! Prometheus's API gives the parsed form only from version 3 on, and distributions have older ones. Whether an
-//! expression is right is for Prometheus to say; this reads right ones only.
+//! Prometheus's API returns a parsed form only since version 3, and distributions have older versions. This parser is for valid
+//! expressions only; Prometheus checks that they are valid.
 
-/// A metric and the matchers behind it.
+/// A metric with its matchers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Selector {
     pub(crate) metric: String,
-    /// Between the braces; empty without.
+    /// The text between the braces; empty without braces.
     pub(crate) matchers: String,
 }
 
 impl Selector {
-    /// As it is written in `PromQL`.
+    /// Returns the selector as `PromQL`.
     pub(crate) fn written(&self) -> String {
         format!("{}{{{}}}", self.metric, self.matchers)
     }
 
-    /// One for each name that its regular expressions list: `{reason=~"a|b"}` is `{reason=~"a"}` and `{reason=~"b"}`.
+    /// Returns one selector for each name that its regular expressions list: `{reason=~"a|b"}` becomes `{reason=~"a"}` and
+    /// `{reason=~"b"}`.
     pub(crate) fn alternatives(&self) -> Vec<Self> {
         let mut found = vec![self.clone()];
         for (before, rest) in self.matchers.match_indices("=~\"").map(|(at, sign)| {
@@ -38,13 +39,13 @@ impl Selector {
     }
 }
 
-/// Words that are no metric where they stand alone.
+/// Keywords, which are no metrics.
 const KEYWORDS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
 
-/// Behind these, names in parentheses are labels.
+/// Keywords that are followed by labels in parentheses.
 const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
-/// All selectors of an expression, in its order.
+/// Returns all selectors of an expression, in their order.
 pub(crate) fn selectors(expression: &str) -> Vec<Selector> {
     let mut found = Vec::new();
     let mut rest = expression.trim_start();
@@ -80,19 +81,19 @@ pub(crate) fn selectors(expression: &str) -> Vec<Selector> {
     found
 }
 
-/// Whether this stands behind the name of an aggregation: `sum by (job) (…)`.
+/// Returns whether `behind` follows the name of an aggregation: `sum by (job) (…)`.
 fn aggregates(behind: &str) -> bool {
     let name = &behind[..word(behind)];
     matches!(name, "by" | "without") && behind[name.len()..].trim_start().starts_with('(')
 }
 
-/// How long the word at the beginning is.
+/// Returns the length of the word at the beginning.
 fn word(text: &str) -> usize {
     let of_a_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.');
     text.find(|c| !of_a_word(c)).unwrap_or(text.len())
 }
 
-/// Where the brace closes; one in a string does not.
+/// Returns the position of the closing brace. A brace in a string does not close.
 fn closing(text: &str) -> usize {
     let mut quoted = false;
     let found = text.char_indices().find(|(_, c)| {

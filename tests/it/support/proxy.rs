@@ -1,11 +1,10 @@
-//! A TCP proxy that breaks a connection as a network does: cut, stalled, slow, or with the answers held back.
+//! A TCP proxy that disturbs connections as a network does: cut, stalled, slow, or without answers.
 //!
-//! It runs on a thread of its own with a runtime of its own, so a test that blocks does not stop it. A change
-//! is in force when its method returns. Bytes are passed in order and never changed; what is on its way when
-//! the proxy stalls is delivered after [`Proxy::restore`], what is on its way when it cuts is lost, as it
-//! would be in a router.
+//! It has a thread and a runtime of its own, so a test that blocks does not stop it. A change is in force when its method
+//! returns. The order and the values of bytes never change. Bytes that are in transit when the proxy stalls are delivered after
+//! [`Proxy::restore`]. Bytes that are in transit at a cut are lost, as in a router.
 //!
-//! A Kafka client connects to what the broker advertises: put the proxy before an `OwnBroker::start_behind`.
+//! A Kafka client connects to the advertised address, so a proxy needs a broker from `OwnBroker::start_behind`.
 
 #![allow(dead_code, reason = "each test uses some of it")]
 
@@ -24,10 +23,10 @@ use tokio::time::Instant;
 
 use super::kafka::free_port;
 
-/// Read at once.
+/// Maximum number of bytes in one read.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// On their way in one direction of one connection, 1 MiB; more waits in the sender's socket.
+/// Maximum number of chunks in transit in one direction of one connection (1 MiB). Further bytes wait in the sender's socket.
 const CHUNKS_IN_FLIGHT: usize = 64;
 
 /// A running proxy. Dropping it closes everything.
@@ -37,15 +36,15 @@ pub(crate) struct Proxy {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the network does.
+/// The state of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Network {
     Whole,
     /// No listener and no connections.
     Cut,
-    /// Connections are taken, nothing passes.
+    /// Connections are accepted, but no bytes pass.
     Stalled,
-    /// What clients send arrives, what is answered does not.
+    /// Bytes from clients pass; answers do not.
     AnswersHeld,
 }
 
@@ -56,13 +55,13 @@ struct Conditions {
     target: SocketAddr,
 }
 
-/// The new conditions, and where to say that they are in force.
+/// A change of the conditions, and the channel that reports when it is in force.
 struct Order {
     change: Box<dyn FnOnce(&mut Conditions) + Send>,
     done: Sender<()>,
 }
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy)]
 enum Direction {
     ToTarget,
@@ -70,7 +69,7 @@ enum Direction {
 }
 
 impl Proxy {
-    /// A proxy on a free loopback port, which passes everything on to `target`.
+    /// Starts a proxy on a free loopback port, which passes everything on to `target`.
     pub(crate) fn start(target: SocketAddr) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (listening, ready) = channel();
@@ -86,7 +85,7 @@ impl Proxy {
         Self { address, orders: Some(orders), thread: Some(thread) }
     }
 
-    /// Where clients connect; stays the same until the end.
+    /// Returns the address for clients, which never changes.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -96,22 +95,22 @@ impl Proxy {
         self.change(|conditions| conditions.network = Network::Cut);
     }
 
-    /// Keeps and takes connections, and passes nothing in either direction.
+    /// Keeps and accepts connections, but passes no bytes in either direction.
     pub(crate) fn stall(&self) {
         self.change(|conditions| conditions.network = Network::Stalled);
     }
 
-    /// Passes on what clients send and holds the answers: the target has acted, and nobody knows.
+    /// Passes bytes from clients on and holds the answers: the target has acted, and the client does not know the result.
     pub(crate) fn hold_answers(&self) {
         self.change(|conditions| conditions.network = Network::AnswersHeld);
     }
 
-    /// Delivers everything this much later, in each direction; how much passes in a second stays the same.
+    /// Delays all bytes by `delay` in each direction, without changing the throughput.
     pub(crate) fn slow(&self, delay: Duration) {
         self.change(move |conditions| conditions.delay = delay);
     }
 
-    /// Makes the network whole and fast again; what was held is delivered.
+    /// Ends every disturbance, and delivers the held bytes.
     pub(crate) fn restore(&self) {
         self.change(|conditions| {
             conditions.network = Network::Whole;
@@ -119,7 +118,7 @@ impl Proxy {
         });
     }
 
-    /// Leads new connections somewhere else; those that are open stay where they are.
+    /// Connects new connections to another target. Open connections keep theirs.
     pub(crate) fn retarget(&self, target: SocketAddr) {
         self.change(move |conditions| conditions.target = target);
     }
@@ -136,13 +135,13 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         drop(self.orders.take());
         if let Some(thread) = self.thread.take() {
-            // It panicked only if a change did, and then the test knows.
+            // The thread panics only if a change panics, and then the test has failed already.
             thread.join().ok();
         }
     }
 }
 
-/// Chance chose the port; somebody may have been faster.
+/// Binds a random port; another process may have taken the first choice.
 async fn bind_somewhere() -> (SocketAddr, TcpListener) {
     loop {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
@@ -152,7 +151,7 @@ async fn bind_somewhere() -> (SocketAddr, TcpListener) {
     }
 }
 
-/// Takes connections and orders until the proxy is dropped.
+/// Accepts connections and orders until the proxy is dropped.
 async fn serve(
     address: SocketAddr,
     listener: TcpListener,
@@ -176,7 +175,7 @@ async fn serve(
                     let again = TcpListener::bind(address).await;
                     listener = Some(again.expect("nobody took our port meanwhile"));
                 }
-                // Nobody waits any more: the test has panicked.
+                // The receiver is gone if the test has panicked.
                 done.send(()).ok();
             }
             Some(client) = accept(listener.as_ref()) => {
@@ -187,13 +186,13 @@ async fn serve(
     }
 }
 
-/// The next client; None disables the branch while there is no listener.
+/// Returns the next client; never, while there is no listener.
 async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
     let (client, _) = listener?.accept().await.ok()?;
     Some(client)
 }
 
-/// One connection, from its start to the end of both directions.
+/// Serves one connection until both directions have ended.
 async fn connect(client: TcpStream, mut conditions: watch::Receiver<Conditions>) -> io::Result<()> {
     let passing = |now: &Conditions| now.network != Network::Stalled;
     let target = conditions.wait_for(passing).await.map_err(io::Error::other)?.target;
@@ -202,7 +201,7 @@ async fn connect(client: TcpStream, mut conditions: watch::Receiver<Conditions>)
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    // An error in one direction ends the other: a reset connection is gone as a whole.
+    // An error in one direction ends the other, too: a reset closes the whole connection.
     tokio::try_join!(
         pass(Direction::ToTarget, from_client, to_server, conditions.clone()),
         pass(Direction::ToClient, from_server, to_client, conditions),
@@ -210,7 +209,7 @@ async fn connect(client: TcpStream, mut conditions: watch::Receiver<Conditions>)
     Ok(())
 }
 
-/// One direction: chunks wait in a queue for their time, so a delay does not make the connection thin.
+/// Passes the bytes of one direction on. Chunks wait in a queue for their time, so a delay does not reduce the throughput.
 async fn pass(
     direction: Direction,
     mut from: OwnedReadHalf,

@@ -1,4 +1,4 @@
-//! TLS in front of a server that speaks plainly.
+//! A TLS endpoint in front of a server without TLS.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-/// A running one; ends when dropped, with its connections.
+/// A running TLS endpoint. Dropping it ends it and its connections.
 pub(crate) struct TlsFront {
     pub(crate) port: u16,
     task: AbortHandle,
 }
 
 impl TlsFront {
-    /// Takes TLS, and passes on what is in it to a server on this machine.
+    /// Starts an endpoint that accepts TLS and passes the plain bytes on to a server on this machine.
     pub(crate) async fn before(server: SocketAddr, config: ServerConfig) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -38,8 +38,8 @@ impl Drop for TlsFront {
 }
 
 async fn pass(stream: TcpStream, acceptor: TlsAcceptor, server: SocketAddr) {
-    // A client that does not trust us says so and goes.
+    // A client that does not trust the certificate ends the handshake.
     let Ok(mut outside) = acceptor.accept(stream).await else { return };
     let mut inside = TcpStream::connect(server).await.expect("the server is there");
-    copy_bidirectional(&mut outside, &mut inside).await.ok(); // one of them has hung up
+    copy_bidirectional(&mut outside, &mut inside).await.ok(); // one side has closed its connection
 }

@@ -1,7 +1,7 @@
-//! A token server: gives unsigned tokens (JWT with `alg` `none`) to the one client whose secret it knows.
+//! A token server: returns unsigned tokens (JWT with `alg` `none`) to one client, which needs the right secret.
 //!
-//! Such tokens are what Kafka's own validator takes when nobody configures another. It speaks just enough HTTP, with
-//! a thread for each request, and TLS when it has a certificate.
+//! Kafka's default validator accepts such tokens. The server implements only the necessary part of HTTP, with a thread for each
+//! request, and uses TLS if it has a certificate.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -18,10 +18,10 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::kafka::Authority;
 
-/// The client that it knows; tokens are for a user of this name, unless said otherwise.
+/// The name of the client, which is also the user of the tokens by default.
 pub(crate) const CLIENT: &str = "bridge";
 
-/// The client's secret. Not one character of it goes over the wire as it is.
+/// The secret of the client. Form encoding changes every special character in it.
 pub(crate) const CLIENT_SECRET: &str = "a:b c/d+e%f&g=h";
 
 /// A running token server. Dropping it ends it.
@@ -32,11 +32,11 @@ pub(crate) struct TokenServer {
 }
 
 struct Shared {
-    /// Whom its tokens are for.
+    /// The user of the tokens.
     user: String,
-    /// How long a token lives.
+    /// The lifetime of a token.
     lifetime: Duration,
-    /// Whether its tokens are over already, though the answer says otherwise.
+    /// Whether the tokens have expired already, although the answer gives them a lifetime.
     stale: bool,
     given: AtomicU32,
     refused: AtomicU32,
@@ -44,22 +44,22 @@ struct Shared {
 }
 
 impl TokenServer {
-    /// One on this port of 127.0.0.1, 0 for any, whose tokens live so long.
+    /// Starts a server on this port of 127.0.0.1 (0 for any), whose tokens have this lifetime.
     pub(crate) fn start(port: u16, lifetime: Duration) -> Self {
         Self::serve(port, CLIENT, lifetime, false, None)
     }
 
-    /// One whose tokens are for another user.
+    /// Starts a server whose tokens are for another user.
     pub(crate) fn start_for(user: &str, lifetime: Duration) -> Self {
         Self::serve(0, user, lifetime, false, None)
     }
 
-    /// One whose tokens no broker accepts: they have expired.
+    /// Starts a server whose tokens no broker accepts, since they have expired.
     pub(crate) fn start_with_stale_tokens() -> Self {
         Self::serve(0, CLIENT, Duration::from_secs(60), true, None)
     }
 
-    /// One with https, whose certificate the authority has signed.
+    /// Starts a server with https. The authority signs its certificate.
     pub(crate) fn start_with_tls(lifetime: Duration, authority: &Authority) -> Self {
         let identity = authority.server();
         let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).expect("PEM");
@@ -104,18 +104,18 @@ impl TokenServer {
         server
     }
 
-    /// `token_endpoint`.
+    /// Returns the value for `token_endpoint`.
     pub(crate) fn endpoint(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}/realms/test/token", self.address)
     }
 
-    /// How many tokens it has given.
+    /// Returns the number of tokens that the server has issued.
     pub(crate) fn given(&self) -> u32 {
         self.shared.given.load(Ordering::SeqCst)
     }
 
-    /// How many requests it has refused.
+    /// Returns the number of requests that the server has refused.
     pub(crate) fn refused(&self) -> u32 {
         self.shared.refused.load(Ordering::SeqCst)
     }
@@ -124,12 +124,12 @@ impl TokenServer {
 impl Drop for TokenServer {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::SeqCst);
-        TcpStream::connect(self.address).ok(); // wakes it up
+        TcpStream::connect(self.address).ok(); // ends the wait for a connection
     }
 }
 
 impl Shared {
-    /// An error is the client's business: it has hung up.
+    /// Answers one request. `None` if the client has closed the connection.
     fn answer(&self, stream: impl io::Read + Write) -> Option<()> {
         let mut stream = BufReader::new(stream);
         let mut head = String::new();
@@ -178,7 +178,7 @@ impl Shared {
     }
 }
 
-/// Whether a header `Authorization` has the client's name and secret, form-encoded (RFC 6749, section 2.3.1).
+/// Returns whether a header `Authorization` has the client's name and secret, form-encoded (RFC 6749, section 2.3.1).
 fn is_ours(header: &str) -> bool {
     let Some(pair) = header.strip_prefix("Basic ").and_then(|pair| BASE64_STANDARD.decode(pair).ok()) else {
         return false;

@@ -1,4 +1,4 @@
-//! Connections by hand: no library sends half a request, stops reading, or says when the last byte has come.
+//! Connections without an HTTP library, since none sends half a request, stops reading, or tells when the last byte has arrived.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 
 use super::bridge::{PATIENCE, Reply, sign};
 
-/// A client's side of one connection.
+/// The client's side of one connection.
 pub(crate) struct Wire<S = TcpStream> {
     stream: S,
-    /// What has come and was not given out yet.
+    /// Bytes that have arrived and were not returned yet.
     unread: Vec<u8>,
 }
 
@@ -25,14 +25,14 @@ impl Wire {
         Ok(Self::over(stream))
     }
 
-    /// Whether bytes can be written, or whether the other side takes none.
+    /// Writes as many bytes as the connection accepts now. Fails with `WouldBlock` if it accepts none.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.try_write(bytes)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// The same over a stream that is there, of TLS for one.
+    /// Makes a connection from an open stream, such as one of TLS.
     pub(crate) fn over(stream: S) -> Self {
         Self { stream, unread: Vec::new() }
     }
@@ -43,12 +43,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stream.flush().await
     }
 
-    /// Sends no more, and goes on reading.
+    /// Closes the sending side. Reading is still possible.
     pub(crate) async fn shut(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
 
-    /// Sends these bytes one by one until the other side has an answer or hangs up; gives the answer.
+    /// Sends these bytes one by one until the other side answers or closes the connection. Returns the answer.
     pub(crate) async fn dribble(&mut self, bytes: &[u8], every: Duration) -> io::Result<Reply> {
         let mut rest = bytes.iter();
         loop {
@@ -62,7 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// The next answer. Can be dropped and called again.
+    /// Returns the next answer. The future can be dropped and called again.
     pub(crate) async fn reply(&mut self) -> io::Result<Reply> {
         loop {
             if let Some((reply, length)) = parse(&self.unread).map_err(io::Error::other)? {
@@ -75,7 +75,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Waits until the other side has hung up, and tells how long that took. What still comes is thrown away.
+    /// Waits until the other side has closed the connection, and returns the length of the wait. Discards all bytes that still
+    /// arrive.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> impl Future<Output = Duration> {
         let caller = std::panic::Location::caller();
@@ -90,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-/// A delivery with a right signature, as it goes over the wire.
+/// Returns a delivery with a right signature, as the bytes of its request.
 pub(crate) fn delivery(path: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
         "POST /webhooks/{path} HTTP/1.1\r\nHost: x\r\nX-Nexudus-Hook-Signature: {}\r\nContent-Length: {}\r\n\r\n",
@@ -100,7 +101,7 @@ pub(crate) fn delivery(path: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The answer at the beginning of these bytes, once it is whole, and its length.
+/// Returns the answer at the beginning of these bytes with its length; `None` until it is complete.
 fn parse(bytes: &[u8]) -> Result<Option<(Reply, usize)>, String> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);

@@ -1,7 +1,7 @@
-//! A certificate authority of one test run, and what it signed: the servers' certificate and a client's.
+//! A certificate authority of one test run, with the certificates of servers and clients.
 //!
-//! Made anew for each run, so nothing secret is in the repository and nothing expires. PEM, which librdkafka
-//! and, since version 2.7, Kafka read without a key store.
+//! It is made anew for each run, so no secret is in the repository and no certificate expires. Certificates are PEM, which
+//! librdkafka and, since version 2.7, Kafka read without a key store.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// An authority.
+/// A certificate authority.
 pub(crate) struct Authority {
-    /// Its certificate.
+    /// The certificate of the authority.
     pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// What a server needs to show it.
+    /// Returns the TLS configuration of a server with this certificate.
     pub(crate) fn server_config(&self) -> ServerConfig {
         let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM");
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).expect("PEM");
@@ -41,7 +41,7 @@ impl Identity {
 }
 
 impl Authority {
-    /// A new one, which nobody trusts yet.
+    /// Makes a new authority, which no trust store has yet.
     pub(crate) fn new(name: &str) -> Self {
         let key = KeyPair::generate().expect("an elliptic curve key");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -52,12 +52,12 @@ impl Authority {
         Self { pem: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
-    /// For a server on this machine.
+    /// Returns a certificate for a server on this machine.
     pub(crate) fn server(&self) -> Identity {
         self.sign("localhost", &["127.0.0.1", "localhost"], ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// For a client of this name.
+    /// Returns a certificate for a client of this name.
     pub(crate) fn client(&self, name: &str) -> Identity {
         self.sign(name, &[], ExtendedKeyUsagePurpose::ClientAuth)
     }

@@ -1,8 +1,8 @@
-//! What a test asks of a broker: topics made and described, and everything that a topic holds.
+//! Kafka client of the tests: creates and describes topics, and reads all messages of a topic.
 //!
-//! Reading assigns partitions itself, so there is no wait for a group, and goes on until the broker has said
-//! of every partition that it ends here. What is in the log by then is returned, no matter how many messages
-//! were expected: a duplicate cannot hide behind a count that was already reached.
+//! A read assigns partitions itself, so it does not wait for a consumer group. It ends when the broker has reported the end of
+//! every partition, and returns all messages up to there, whatever number the test expects. So a duplicate behind the expected
+//! number is found, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -21,44 +21,44 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::unique;
 
-/// How long one question to a broker that is up may take.
+/// Time-out of one request to a running broker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
-/// The wait between two looks at a condition.
+/// Interval at which a condition is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// How to connect to a cluster.
+/// The connection to a cluster.
 #[derive(Clone)]
 pub(crate) struct Client {
     config: ClientConfig,
 }
 
-/// One message, as it lies in the log.
+/// One message of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Consumed {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
-    /// None is no key; an empty key is something else.
+    /// `None` for a message without a key, which differs from an empty key.
     pub(crate) key: Option<Vec<u8>>,
-    /// Empty for a message without a value.
+    /// The value; empty for a message without a value.
     pub(crate) value: Vec<u8>,
-    /// In the order in which they were written.
+    /// The headers, in the order in which they were written.
     pub(crate) headers: Vec<(String, Vec<u8>)>,
 }
 
-/// How a partition fares.
+/// The state of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartitionState {
     pub(crate) partition: i32,
-    /// The broker's number; negative when there is none.
+    /// The broker's number; negative if there is no leader.
     pub(crate) leader: i32,
-    /// How many replicas are in sync.
+    /// Number of in-sync replicas.
     pub(crate) in_sync: usize,
 }
 
 impl Consumed {
-    /// The value of the first header of this name, when it is text.
+    /// Returns the value of the first header of this name, if it is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(header, _)| header == name)?;
         std::str::from_utf8(value).ok()
@@ -66,31 +66,31 @@ impl Consumed {
 }
 
 impl Client {
-    /// A client of an open listener.
+    /// Makes a client of a listener without authentication.
     pub(crate) fn new(bootstrap: &str) -> Self {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", bootstrap);
-        // Local brokers come back within moments, the defaults wait for up to ten seconds.
+        // Local brokers are back within moments; the defaults wait for up to ten seconds.
         config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
-        // Asking for a telemetry subscription keeps the first request of each client waiting for 55 ms.
+        // A request for a telemetry subscription would delay the first request of each client by 55 ms.
         config.set("enable.metrics.push", "false");
         Self { config }
     }
 
-    /// The same with one more librdkafka property.
+    /// Returns the client with one more librdkafka property.
     #[must_use]
     pub(crate) fn set(mut self, property: &str, value: &str) -> Self {
         self.config.set(property, value);
         self
     }
 
-    /// All properties, for a producer or consumer of the test's own.
+    /// Returns all properties, for a producer or consumer of the test's own.
     pub(crate) fn config(&self) -> &ClientConfig {
         &self.config
     }
 
-    /// Makes a topic with the given topic settings, one copy per partition unless the cluster's default is
-    /// another, and waits until every partition has a leader.
+    /// Creates a topic with these topic settings and waits until every partition has a leader. There is one replica per partition
+    /// unless the cluster has another default.
     #[track_caller]
     pub(crate) fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
@@ -98,7 +98,7 @@ impl Client {
         self.make(&topic);
     }
 
-    /// Makes a topic of one partition, which only the broker with this number has a copy of.
+    /// Creates a topic of one partition, with its only replica on the broker with this number.
     #[track_caller]
     pub(crate) fn create_topic_on(&self, name: &str, node: i32) {
         let nodes = [node];
@@ -122,7 +122,7 @@ impl Client {
         });
     }
 
-    /// Gives a topic so many partitions, and waits until each has a leader.
+    /// Increases the partitions of a topic to this number, and waits until each has a leader.
     #[track_caller]
     pub(crate) fn add_partitions(&self, name: &str, partitions: usize) {
         let more = NewPartitions::new(name, partitions);
@@ -137,7 +137,7 @@ impl Client {
         });
     }
 
-    /// Deletes a topic and waits until nobody sees it any more.
+    /// Deletes a topic and waits until no broker lists it any more.
     #[track_caller]
     pub(crate) fn delete_topic(&self, name: &str) {
         let results = self.administer(async |admin, options| admin.delete_topics(&[name], options).await);
@@ -148,7 +148,7 @@ impl Client {
         wait_until(&format!("topic {name} is gone"), || ask_partitions(&consumer, name).is_empty());
     }
 
-    /// The settings of a topic, defaults included.
+    /// Returns the settings of a topic, defaults included.
     pub(crate) fn topic_configs(&self, name: &str) -> BTreeMap<String, String> {
         let topic = ResourceSpecifier::Topic(name);
         let described =
@@ -161,12 +161,12 @@ impl Client {
         resources.flatten().filter_map(|entry| Some((entry.name, entry.value?))).collect()
     }
 
-    /// The partitions of a topic; none when there is no such topic.
+    /// Returns the partitions of a topic; none if the topic does not exist.
     pub(crate) fn partitions(&self, topic: &str) -> Vec<i32> {
         ask_partitions(&self.consumer(), topic).into_keys().collect()
     }
 
-    /// The names of all topics, the cluster's internal ones left out.
+    /// Returns the names of all topics, without the cluster's internal ones.
     pub(crate) fn topics(&self) -> BTreeSet<String> {
         let metadata = self.consumer().fetch_metadata(None, ANSWER_WITHIN);
         let metadata = metadata.unwrap_or_else(|error| panic!("cannot list topics: {error}"));
@@ -174,21 +174,19 @@ impl Client {
         names.filter(|name| !name.starts_with("__")).collect()
     }
 
-    /// All messages that are in a topic now, by partition and offset.
+    /// Returns all messages that are in a topic now, by partition and offset.
     #[track_caller]
     pub(crate) fn read_to_end(&self, topic: &str) -> Vec<Consumed> {
         read_to_end(&self.consumer(), topic, Instant::now() + ANSWER_WITHIN)
     }
 
-    /// Shows every message that is in a topic now, one after the other and in the order of each partition, so that a
-    /// topic of any size can be read.
+    /// Passes each message that is in a topic now to `see`, in the order of each partition. So a topic of any size can be read.
     #[track_caller]
     pub(crate) fn scan(&self, topic: &str, timeout: Duration, see: impl FnMut(Consumed)) {
         scan(&self.consumer(), topic, Instant::now() + timeout, see);
     }
 
-    /// What the cluster says of a topic's partitions: their number, leader and replicas in sync. Nothing while it
-    /// does not answer.
+    /// Returns the state of each partition of a topic; nothing while the cluster does not answer.
     pub(crate) fn states(&self, topic: &str, timeout: Duration) -> Vec<PartitionState> {
         let Ok(metadata) = self.consumer().fetch_metadata(Some(topic), timeout) else { return Vec::new() };
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
@@ -200,10 +198,10 @@ impl Client {
         partitions.map(state).collect()
     }
 
-    /// All messages of a topic as soon as there are `expected`, by partition and offset.
+    /// Waits for `expected` messages of a topic, and returns all of them by partition and offset.
     ///
     /// # Panics
-    /// When the time is over before that many are there, and when there are more.
+    /// If the time-out passes before, or if there are more messages.
     #[track_caller]
     pub(crate) fn consume_all(&self, topic: &str, expected: usize, timeout: Duration) -> Vec<Consumed> {
         let messages = self.consume_at_least(topic, expected, timeout);
@@ -216,10 +214,10 @@ impl Client {
         messages
     }
 
-    /// All messages of a topic as soon as there are `minimum`; maybe more.
+    /// Waits for `minimum` messages of a topic, and returns all of them.
     ///
     /// # Panics
-    /// When the time is over before that many are there.
+    /// If the time-out passes before.
     #[track_caller]
     pub(crate) fn consume_at_least(&self, topic: &str, minimum: usize, timeout: Duration) -> Vec<Consumed> {
         let deadline = Instant::now() + timeout;
@@ -239,10 +237,10 @@ impl Client {
         }
     }
 
-    /// Proves that a topic holds `expected` messages now and still after a quiet time, and returns them.
+    /// Asserts that a topic has `expected` messages now and after the time `quiet`, and returns them.
     ///
-    /// For what may only come late, a retry for instance; what is already in the log [`Client::consume_all`]
-    /// sees.
+    /// For messages that could arrive late, such as those of a retry. [`Client::consume_all`] sees only messages that are in the
+    /// log already.
     #[track_caller]
     pub(crate) fn stays_at(&self, topic: &str, expected: usize, quiet: Duration) -> Vec<Consumed> {
         self.consume_all(topic, expected, Duration::ZERO);
@@ -250,7 +248,7 @@ impl Client {
         self.consume_all(topic, expected, Duration::ZERO)
     }
 
-    /// Waits until the cluster names a broker; gives up early when `given_up` says so.
+    /// Waits until the cluster lists a broker. Gives up early when `given_up` returns true.
     pub(super) fn wait_until_ready(
         &self,
         within: Duration,
@@ -274,19 +272,18 @@ impl Client {
         }
     }
 
-    /// A consumer outside of any real group, which is told where a partition ends.
+    /// Makes a consumer that joins no consumer group and is told the end of each partition.
     fn consumer(&self) -> BaseConsumer {
         let mut config = self.config.clone();
-        // The binding hands out messages only with a group, but an assigned consumer never joins it.
+        // The library returns messages only with a group id, but an assigned consumer never joins the group.
         config.set("group.id", unique("reader")).set("enable.auto.commit", "false");
         config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10");
-        // Looking for the coordinator of that group is retried; closing waits for it, 100 ms by default.
+        // The search for the coordinator of the group is retried, and closing waits for it, 100 ms by default.
         config.set("retry.backoff.ms", "5");
         config.create().unwrap_or_else(|error| panic!("cannot make a consumer: {error}"))
     }
 
-    /// Asks a question of the admin client, on a thread with a runtime of its own: the caller may be inside
-    /// another one.
+    /// Runs `ask` with the admin client, on a thread with a runtime of its own, since the caller can be inside another runtime.
     fn administer<T: Send>(
         &self,
         ask: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> T + Send,
@@ -310,7 +307,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// The partitions of a topic, and whether each has a leader at the moment.
+/// Returns the partitions of a topic, and whether each has a leader now.
 fn ask_partitions(consumer: &BaseConsumer, topic: &str) -> BTreeMap<i32, bool> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WITHIN);
     let metadata = metadata.unwrap_or_else(|error| panic!("cannot ask for topic {topic}: {error}"));
@@ -334,7 +331,7 @@ fn scan(consumer: &BaseConsumer, topic: &str, deadline: Instant, mut see: impl F
         if !partitions.is_empty() {
             break partitions;
         }
-        // One that was just made: a broker has yet to hear of it.
+        // A broker does not know a new topic at once.
         assert!(Instant::now() < deadline, "there is no topic {topic}");
         pause(LOOK_EVERY);
     };
@@ -353,7 +350,7 @@ fn scan(consumer: &BaseConsumer, topic: &str, deadline: Instant, mut see: impl F
                 see(Consumed::from(&message));
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
-            // Told while librdkafka goes on trying: a broker that is away. The deadline decides.
+            // An error such as of a lost connection, while librdkafka tries again. Only the deadline ends the read.
             Some(Err(_)) | None => {}
         }
     }
@@ -376,7 +373,7 @@ impl From<&BorrowedMessage<'_>> for Consumed {
     }
 }
 
-/// A line per message, for the reader of a failed test.
+/// Returns one line per message, for the output of a failed test.
 fn list(messages: &[Consumed]) -> String {
     let line = |message: &Consumed| {
         let key = message.key.as_deref().map(String::from_utf8_lossy);
@@ -386,7 +383,7 @@ fn list(messages: &[Consumed]) -> String {
     messages.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Lets a moment pass between two looks at a condition. Not a way to wait for the condition itself.
+/// Waits between two checks of a condition. Not a way to wait for the condition itself.
 pub(crate) fn pause(time: Duration) {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {

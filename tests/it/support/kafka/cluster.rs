@@ -1,8 +1,8 @@
-//! A cluster of three brokers for one test alone, which may kill, stop and start each of them.
+//! A cluster of three brokers for one test, which may kill, stop and start each of them.
 //!
-//! Every broker is a controller, too (KRaft), so two of three are needed for anything to change. Topics have three
-//! replicas, of which two must be in sync. Clients that come through the proxies are sent to the proxies for everything,
-//! the brokers talk to each other directly, and so does the test ([`OwnCluster::client`]).
+//! Every broker is a controller, too (KRaft), so the cluster needs two of three. Topics have three replicas, of which two must be
+//! in sync. Clients that connect through the proxies use the proxies for all brokers. The brokers connect to each other directly,
+//! and so does the test ([`OwnCluster::client`]).
 
 use std::net::SocketAddr;
 use std::thread;
@@ -12,13 +12,13 @@ use super::own::proxied;
 use super::runtime::Runtime;
 use super::server::{Place, Server, Setup};
 
-/// How many brokers a cluster has.
+/// Number of brokers of a cluster.
 pub(crate) const BROKERS: usize = 3;
 
-/// How often other ports are tried when somebody was faster.
+/// Number of attempts with other ports, if another process has taken one.
 const ATTEMPTS: usize = 3;
 
-/// Three of them have to fit on a small machine.
+/// Heap of a broker: three of them have to fit on a small machine.
 const HEAP: &str = "-Xmx256m";
 
 const PROPERTIES: [(&str, &str); 8] = [
@@ -27,10 +27,10 @@ const PROPERTIES: [(&str, &str); 8] = [
     ("offsets.topic.replication.factor", "3"),
     ("transaction.state.log.replication.factor", "3"),
     ("transaction.state.log.min.isr", "2"),
-    // Nine seconds by default, to save time.
+    // Nine seconds by default; shorter to save time.
     ("broker.session.timeout.ms", "3000"),
     ("broker.heartbeat.interval.ms", "500"),
-    // Ten minutes by default; a leader that was killed leads again soon after its return.
+    // Ten minutes by default. With this interval a killed leader leads again soon after its restart.
     ("leader.imbalance.check.interval.seconds", "5"),
 ];
 
@@ -40,11 +40,11 @@ pub(crate) struct OwnCluster {
 }
 
 impl OwnCluster {
-    /// Starts a cluster whose brokers clients also reach through these proxies; lead each proxy to
-    /// [`OwnCluster::behind_proxy`] then. Brokers are counted from 0; Kafka's own numbers are one more.
+    /// Starts a cluster whose brokers clients can also reach through these proxies. Afterwards, connect each proxy to
+    /// [`OwnCluster::behind_proxy`]. Brokers are counted from 0; Kafka's own numbers are larger by one.
     ///
     /// # Panics
-    /// When it does not start, with the end of a broker's log; when there is nothing to start, with what to install.
+    /// If the cluster does not start, with the end of a broker's log; if no program is found, with what to install.
     pub(crate) fn start_behind(proxies: [SocketAddr; BROKERS]) -> Self {
         let mut failure = String::new();
         for _ in 0..ATTEMPTS {
@@ -81,7 +81,7 @@ impl OwnCluster {
             setup.properties.extend(PROPERTIES.map(|(key, value)| (key.to_owned(), value.to_owned())));
             Server::prepare(runtime, place, setup)
         };
-        // Each is a Java process of some seconds.
+        // Each preparation runs a Java process for some seconds, so they run side by side.
         let prepared: Result<Vec<Server>, String> = thread::scope(|scope| {
             let each = places.into_iter().enumerate();
             let preparing: Vec<_> = each.map(|place| scope.spawn(move || prepare(place))).collect();
@@ -93,12 +93,12 @@ impl OwnCluster {
         Ok(cluster)
     }
 
-    /// Where the proxy of this broker connects.
+    /// Returns the address that the proxy of this broker connects to.
     pub(crate) fn behind_proxy(&self, broker: usize) -> SocketAddr {
         self.brokers[broker].place.behind_proxy()
     }
 
-    /// A client that passes the proxies by, for topics and for reading.
+    /// Returns a client that connects without the proxies, for topics and for reading.
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.brokers.each_ref().map(Server::bootstrap).join(","))
     }
@@ -108,23 +108,22 @@ impl OwnCluster {
         self.brokers[broker].kill();
     }
 
-    /// Stops the process (SIGSTOP): connections stay open, nothing is answered.
+    /// Stops the process (SIGSTOP): connections stay open, and requests get no answer.
     pub(crate) fn stop_process(&self, broker: usize) {
         assert!(self.brokers[broker].signal("STOP"), "broker {broker} is not running");
     }
 
-    /// Lets a stopped process go on (SIGCONT).
+    /// Continues a stopped process (SIGCONT).
     pub(crate) fn continue_process(&self, broker: usize) {
         assert!(self.brokers[broker].signal("CONT"), "broker {broker} is not running");
     }
 
-    /// Tells the process to end in order (SIGTERM), as a rolling restart does, and waits for its end; it is killed when
-    /// it takes too long.
+    /// Ends the process in order (SIGTERM), as a rolling restart does, and waits for its end. Kills it if this takes too long.
     pub(crate) fn shut_down(&self, broker: usize) {
         self.brokers[broker].shut_down();
     }
 
-    /// Starts brokers that are down, on the same ports and data, all at once; returns when each of them answers.
+    /// Starts stopped brokers side by side, on the same ports and data. Returns when each of them answers.
     ///
     /// # Errors
     /// The end of a broker's log.

@@ -1,21 +1,20 @@
-//! One broker process (or another server's), which ends with the test process whatever happens to that.
+//! One process of a broker or another server, which ends with the test process in every case.
 //!
-//! The broker is a child of a few lines of shell (`tests/support-kafka/guard.sh`), which reads from a pipe
-//! whose other end is held here alone. When the test process ends, by itself or by SIGKILL, the pipe ends,
-//! and the shell kills the broker and removes its directory. Signals go the same way, as lines, so they also
-//! reach a broker in a container.
+//! The process is a child of a short shell script (`tests/support-kafka/guard.sh`), which reads from a pipe. Only the test
+//! process has the other end of the pipe. When the test process ends, even by SIGKILL, the pipe ends. The shell then kills the
+//! broker and removes its directory. Signals are sent as lines through the same pipe, so they also reach a broker in a container.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-/// Run by `sh -c`; its arguments are a name, the directory to remove, and the broker's command.
+/// The script for `sh -c`. Its arguments are a name, the directory to remove, and the broker's command.
 pub(crate) const SCRIPT: &str = include_str!("../../../support-kafka/guard.sh");
 
-/// A running broker and the shell that watches over it.
+/// A running broker and the shell that watches it.
 pub(crate) struct Guard {
     shell: Child,
-    /// None once ended: closing it is the order to kill and clean up.
+    /// `None` after the end. Closing the pipe is the order to kill the broker and to remove its directory.
     orders: Option<ChildStdin>,
     echoes: BufReader<ChildStdout>,
 }
@@ -27,7 +26,7 @@ impl Guard {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // Ctrl-C is for the tests; their end is what ends the broker.
+            // Ctrl-C must reach only the tests, whose end then ends the broker.
             .process_group(0)
             .spawn()
             .map_err(|error| format!("cannot start {command:?}: {error}"))?;
@@ -36,8 +35,8 @@ impl Guard {
         Ok(Self { shell, orders, echoes })
     }
 
-    /// Sends a signal (`TERM`, `STOP`, `CONT`) and returns when it was sent. False: the broker had ended, perhaps of this
-    /// signal: then the shell may end before it has echoed. [`Self::kill`] waits for the end.
+    /// Sends a signal (`TERM`, `STOP`, `CONT`) and returns when it was sent. Returns false if the broker has ended, perhaps
+    /// because of this signal: the shell may then end before it has confirmed the signal. [`Self::kill`] waits for the end.
     pub(crate) fn signal(&mut self, name: &str) -> bool {
         let Some(orders) = &mut self.orders else { return false };
         if writeln!(orders, "{name}").is_err() {
@@ -47,7 +46,7 @@ impl Guard {
         matches!(self.echoes.read_line(&mut echo), Ok(length) if length > 0)
     }
 
-    /// Whether the broker has ended, and how.
+    /// Returns the exit status of the broker; `None` while it runs.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.shell.try_wait().ok().flatten()
     }
@@ -55,7 +54,7 @@ impl Guard {
     /// Kills the broker, keeps its data, and returns its exit status: 137 unless it had ended before.
     pub(crate) fn kill(mut self) -> ExitStatus {
         self.signal("KILL");
-        // Before the pipe is closed: its end would be the order to remove the data.
+        // The pipe is closed after this wait, since its end would be the order to remove the data.
         self.shell.wait().expect("the guard is our child")
     }
 }

@@ -2,16 +2,15 @@
 //!
 //! - [`plain`]: the shared broker. Every test makes topics of its own on it ([`Broker::topic`]).
 //! - [`secured`]: the shared broker behind TLS, passwords and access rights.
-//! - [`OwnBroker`]: one that a test may kill, stop and start again.
-//! - [`OwnCluster`]: three of those, each behind a proxy.
-//! - [`Client`]: topics and reading, for any of them. A read goes up to the end of the log and returns
-//!   everything, so a message too many is seen as surely as a missing one.
+//! - [`OwnBroker`]: a broker that a test may kill, stop and start again.
+//! - [`OwnCluster`]: three such brokers, each behind a proxy.
+//! - [`Client`]: creates topics and reads them, on any of these. A read returns everything up to the end of the log, so an
+//!   unexpected message is found as well as a missing one.
 //!
-//! Where the program comes from is `runtime`'s business; without one, tests fail and say what to install. No
-//! broker outlives the test process, not even a killed one (`guard`).
+//! `runtime` finds the programs of Kafka. Without them, tests fail and tell what to install. No broker outlives the test process,
+//! even if that process is killed (`guard`).
 //!
-//! All functions block. In an async test call them from a multi-threaded runtime, or where nothing else has
-//! to go on.
+//! All functions block. An async test calls them from a multi-threaded runtime, or when no other task has to run.
 
 #![allow(dead_code, unused_imports, reason = "each test uses some of it")]
 
@@ -39,23 +38,23 @@ pub(crate) use secured::{Acl, Pattern, Resource, SecuredBroker, secured};
 
 use server::{Server, Setup};
 
-/// Names a running cluster by its bootstrap address; then [`plain`] uses that one and starts nothing.
+/// The variable with the bootstrap address of a running cluster. If it is set, [`plain`] uses that cluster and starts nothing.
 pub(crate) const CLUSTER_VARIABLE: &str = "NEXUDUS_BRIDGE_TEST_KAFKA";
 
-/// How long a broker may take until it answers. Three seconds are usual, on a busy machine ten.
+/// Time-out of a broker's start. Three seconds are usual, ten on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The shared broker without TLS or passwords.
 pub(crate) struct Broker {
     bootstrap: String,
-    /// None when the cluster is somebody else's.
+    /// `None` for a cluster from the environment.
     _server: Option<Server>,
 }
 
-/// The shared broker, started by the first test that asks.
+/// Returns the shared broker, which the first call starts.
 ///
 /// # Panics
-/// When there is none to be had, with what to install; for each test again, without trying again.
+/// If there is none, with what to install. It is not started a second time: later calls panic with the same reason.
 #[track_caller]
 pub(crate) fn plain() -> &'static Broker {
     static BROKER: OnceLock<Result<Broker, String>> = OnceLock::new();
@@ -79,17 +78,17 @@ impl Broker {
         Ok(Self { bootstrap: server.bootstrap(), _server: Some(server) })
     }
 
-    /// Where clients connect: `host:port`, of a cluster from the environment maybe several.
+    /// Returns the address for clients: `host:port`, or several for a cluster from the environment.
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 
-    /// A client of it, for topics and for reading.
+    /// Returns a client of the broker, for topics and for reading.
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.bootstrap)
     }
 
-    /// Makes a topic that no other test knows, and returns its name: `prefix` and something unique.
+    /// Creates a topic for one test and returns its name: `prefix` and a unique part.
     pub(crate) fn topic(&self, prefix: &str, partitions: i32) -> String {
         let name = unique(prefix);
         self.client().create_topic(&name, partitions, &[]);
@@ -97,26 +96,26 @@ impl Broker {
     }
 }
 
-/// `prefix` and something that nobody else has, for names of topics and groups on a shared broker.
+/// Returns `prefix` and a unique part, for names of topics and groups on a shared broker.
 pub(crate) fn unique(prefix: &str) -> String {
     let random = uuid::Uuid::now_v7().simple().to_string();
     format!("{prefix}-{}", &random[20..])
 }
 
-/// Makes a topic on an open broker and waits until every partition has a leader. See
+/// Creates a topic on a broker without authentication, and waits until every partition has a leader. See
 /// [`Client::create_topic`].
 #[track_caller]
 pub(crate) fn create_topic(bootstrap: &str, name: &str, partitions: i32, configs: &[(&str, &str)]) {
     Client::new(bootstrap).create_topic(name, partitions, configs);
 }
 
-/// All messages of a topic on an open broker, once there are `expected`. See [`Client::consume_all`].
+/// Returns all messages of a topic on a broker without authentication, once there are `expected`. See [`Client::consume_all`].
 #[track_caller]
 pub(crate) fn consume_all(bootstrap: &str, topic: &str, expected: usize, timeout: Duration) -> Vec<Consumed> {
     Client::new(bootstrap).consume_all(topic, expected, timeout)
 }
 
-/// All messages that a topic on an open broker has at this moment. See [`Client::read_to_end`].
+/// Returns all messages that are now in a topic on a broker without authentication. See [`Client::read_to_end`].
 #[track_caller]
 pub(crate) fn read_to_end(bootstrap: &str, topic: &str) -> Vec<Consumed> {
     Client::new(bootstrap).read_to_end(topic)

@@ -1,9 +1,8 @@
-//! A broker for one test alone, which may kill it, stop it and start it again.
+//! A broker for one test, which may kill it, stop it and start it again.
 //!
-//! It has two listeners: one for the test itself, and, when asked for, one whose clients are sent to a proxy.
-//! A Kafka client follows the address that the broker advertises, so a proxy in front of an ordinary listener
-//! would see its first request only. The test keeps reading through the direct listener while the proxy is
-//! cut.
+//! The broker has one listener for the test itself, and optionally a second one whose clients are sent to a proxy. A Kafka client
+//! follows the address that the broker advertises, so a proxy in front of an ordinary listener would see only its first request.
+//! The test can read through the direct listener while the proxy is cut.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -13,8 +12,8 @@ use super::ports::free_port;
 use super::server::{Place, Server, Setup};
 use super::unique;
 
-/// A killed broker is taken back only when the controller has given up its former self, after nine seconds by
-/// default.
+/// Short time-outs: a killed broker can return only when the controller has removed its former registration, after nine seconds
+/// by default.
 const RETURNS_QUICKLY: [(&str, &str); 2] =
     [("broker.session.timeout.ms", "1500"), ("broker.heartbeat.interval.ms", "200")];
 
@@ -24,22 +23,21 @@ pub(crate) struct OwnBroker {
 }
 
 impl OwnBroker {
-    /// A broker with default settings.
+    /// Starts a broker with default settings.
     ///
     /// # Panics
-    /// When it does not start, with the end of its log; when there is nothing to start, with what to install.
+    /// If it does not start, with the end of its log; if no program is found, with what to install.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with settings of one's own, which win over the others: `[("message.max.bytes", "2000")]`.
+    /// Starts a broker with these settings, which take precedence over the others: `[("message.max.bytes", "2000")]`.
     pub(crate) fn start_with(properties: &[(&str, &str)]) -> Self {
         Self::launch(None, properties)
     }
 
-    /// A broker that clients also reach through a proxy: who comes in over [`OwnBroker::behind_proxy`] is
-    /// told to connect to `proxy` for everything else. Start the proxy first, then
-    /// `proxy.retarget(broker.behind_proxy())`.
+    /// Starts a broker that clients can also reach through a proxy. A client that connects to [`OwnBroker::behind_proxy`] gets
+    /// the address `proxy` for all further connections. Start the proxy first, then call `proxy.retarget(broker.behind_proxy())`.
     pub(crate) fn start_behind(proxy: SocketAddr, properties: &[(&str, &str)]) -> Self {
         Self::launch(Some(proxy), properties)
     }
@@ -60,34 +58,34 @@ impl OwnBroker {
         }
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients, as text.
     pub(crate) fn bootstrap(&self) -> String {
         self.server.bootstrap()
     }
 
-    /// The same as an address.
+    /// Returns the address for clients.
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.place.address()
     }
 
-    /// Where the proxy of [`OwnBroker::start_behind`] connects.
+    /// Returns the address that the proxy of [`OwnBroker::start_behind`] connects to.
     pub(crate) fn behind_proxy(&self) -> SocketAddr {
         self.server.place.behind_proxy()
     }
 
-    /// A client of it, for topics and for reading.
+    /// Returns a client of the broker, for topics and for reading.
     pub(crate) fn client(&self) -> Client {
         Client::new(&self.bootstrap())
     }
 
-    /// Makes a topic and returns its name: `prefix` and something unique.
+    /// Creates a topic and returns its name: `prefix` and a unique part.
     pub(crate) fn topic(&self, prefix: &str, partitions: i32) -> String {
         let name = unique(prefix);
         self.client().create_topic(&name, partitions, &[]);
         name
     }
 
-    /// Bounds what all clients of this `client.id` may produce, in bytes a second (a quota).
+    /// Limits the bytes per second that all clients of this `client.id` may produce (a quota).
     pub(crate) fn limit_producers(&self, client_id: &str, bytes_per_second: u32) {
         let arguments: Vec<OsString> = [
             "kafka.admin.ConfigCommand",
@@ -111,18 +109,17 @@ impl OwnBroker {
         self.server.kill();
     }
 
-    /// Stops the process (SIGSTOP): connections stay open, nothing is answered.
+    /// Stops the process (SIGSTOP): connections stay open, and requests get no answer.
     pub(crate) fn stop_process(&self) {
         assert!(self.server.signal("STOP"), "the broker is not running");
     }
 
-    /// Lets a stopped process go on (SIGCONT).
+    /// Continues a stopped process (SIGCONT).
     pub(crate) fn continue_process(&self) {
         assert!(self.server.signal("CONT"), "the broker is not running");
     }
 
-    /// Starts it again on the same ports and data, killing it first if it still runs; returns when it
-    /// answers.
+    /// Starts the broker again on the same ports and data, and returns when it answers. Kills it first if it still runs.
     pub(crate) fn restart(&self) {
         self.server.kill();
         if let Err(reason) = self.server.launch() {
@@ -130,7 +127,7 @@ impl OwnBroker {
         }
     }
 
-    /// The same on a port where it never was: whoever knows only its old address does not find it.
+    /// Starts the broker again on a port that it never had, so a client with only the old address does not find it.
     pub(crate) fn restart_elsewhere(&mut self) {
         self.server.kill();
         self.server.move_to(free_port());
@@ -138,7 +135,7 @@ impl OwnBroker {
     }
 }
 
-/// The listeners of a broker whose second one advertises a proxy.
+/// Returns the listeners of a broker whose second one advertises a proxy.
 pub(super) fn proxied(place: &Place, proxy: SocketAddr) -> Vec<(String, String)> {
     let [port, controller, behind] = place.ports;
     let host = place.listen_host;

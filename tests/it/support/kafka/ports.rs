@@ -1,9 +1,9 @@
-//! Free ports on loopback, for listeners that somebody else opens a moment later.
+//! Free ports on loopback, for listeners that another process opens a moment later.
 //!
-//! They are taken from below the range the system uses for outgoing connections: a client that keeps trying
-//! to reach a broker which is down would otherwise be given the broker's own port some day, connect to itself
-//! and keep the broker from coming back. Chance chooses, a bind proves, and no port is given out twice in one
-//! process. Another process may still be faster; whoever opens the listener has to be prepared to ask again.
+//! The ports are below the range that the system uses for outgoing connections. Otherwise a client that tries to reach a stopped
+//! broker could get the broker's own port, connect to itself, and block the port for the broker. A port is chosen at random,
+//! tested with a bind, and returned only once in a process. Another process can still take the port first, so a caller has to be
+//! prepared to try again with another port.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -11,17 +11,17 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// Linux gives out 32768 and up, macOS 49152 and up.
+/// The range of ports. Linux uses 32768 and above for outgoing connections, macOS 49152 and above.
 const PORTS: Range<u16> = 12_000..32_000;
 
-/// More than this many in use one after the other means that something else is wrong.
+/// Maximum number of attempts. More used ports in a row mean that something else is wrong.
 const ATTEMPTS: usize = 1_000;
 
-/// A port of 127.0.0.1 on which nothing listens.
+/// Returns a port of 127.0.0.1 on which nothing listens.
 pub(crate) fn free_port() -> u16 {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     for attempt in 0..ATTEMPTS {
-        // Each RandomState has keys of its own: randomness without a crate.
+        // Each `RandomState` has random keys of its own, so no crate for random numbers is needed.
         let random = RandomState::new().hash_one(attempt);
         let span = u64::from(PORTS.end - PORTS.start);
         let port = PORTS.start + u16::try_from(random % span).expect("less than the span, which is an u16");

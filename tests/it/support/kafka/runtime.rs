@@ -1,9 +1,8 @@
-//! Where the Kafka program comes from: jars and Java on this machine, or a container.
+//! The programs of Kafka: jars and Java on this machine, or a container.
 //!
-//! Java is the first choice: a broker answers after three seconds, and nothing has to be set up. Maven
-//! fetches the jars once (`tests/support-kafka/jars`, 44 MB) into the target directory. Else a Docker
-//! engine runs the official image, with the broker's directory mounted and its ports published on loopback,
-//! so that both look the same from outside.
+//! Java is the first choice: a broker answers after three seconds, and nothing has to be installed. Maven fetches the jars once
+//! (`tests/support-kafka/jars`, 44 MB) into the target directory. Without Java, a Docker engine runs the official image. The
+//! broker's directory is mounted and its ports are published on loopback, so tests see no difference.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -21,7 +20,7 @@ pub(crate) const VERSION: &str = "4.3.1";
 /// The oldest Java that brokers of this version run on.
 const JAVA_MAJOR: u32 = 17;
 
-/// Keeps Java from leaving a folder with figures about itself in the temporary directory.
+/// Keeps Java from leaving a folder with performance data in the temporary directory.
 pub(crate) const NO_FILES: &str = "-XX:-UsePerfData";
 
 /// The image's own jars.
@@ -36,7 +35,7 @@ pub(super) enum Runtime {
 }
 
 impl Runtime {
-    /// The way that works here, found once; or what to install.
+    /// Returns the first way that works on this machine, found once. The error tells what to install.
     pub(super) fn find() -> Result<&'static Self, String> {
         static FOUND: OnceLock<Result<Runtime, String>> = OnceLock::new();
         FOUND.get_or_init(Self::search).as_ref().map_err(Clone::clone)
@@ -59,7 +58,7 @@ impl Runtime {
         }
     }
 
-    /// The command that runs a broker under its guard.
+    /// Returns the command that runs a broker under its guard.
     pub(super) fn broker(&self, place: &Place, arguments: &[OsString]) -> Command {
         let guarded = |command: &mut Command, java: &Path, class_path: OsString| {
             command.arg("-c").arg(guard::SCRIPT).arg("guard").arg(&place.directory);
@@ -84,8 +83,7 @@ impl Runtime {
         }
     }
 
-    /// Runs one of Kafka's tools to its end; `beside` says whether the broker of this place runs and is to be
-    /// reached.
+    /// Runs one of Kafka's tools to its end. `beside` is true if the tool has to connect to the running broker of this place.
     pub(super) fn tool(&self, place: &Place, beside: bool, arguments: &[OsString]) -> Result<(), String> {
         let mut command = match self {
             Self::Java { java, .. } => Command::new(java),
@@ -104,12 +102,12 @@ impl Runtime {
             Self::Java { jars, .. } => class_path(jars),
             Self::Docker { .. } => IMAGE_CLASS_PATH.into(),
         });
-        // Short runs: no second compiler, no collector threads.
+        // For short runs: no second compiler, and no threads for garbage collection.
         command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m"]).args(arguments);
         succeeds(&mut command).map(|_| ())
     }
 
-    /// The address on which a broker listens: a published port leads to the container's outer one.
+    /// Returns the address on which a broker listens: a published port leads to the external address of the container.
     pub(super) fn listen_host(&self) -> &'static str {
         match self {
             Self::Java { .. } => "127.0.0.1",
@@ -118,10 +116,10 @@ impl Runtime {
     }
 }
 
-/// Java, and the class path of Kafka's own programs, for tests that run these as they are.
+/// Returns Java and the class path of Kafka's own programs, for tests that run these programs.
 ///
 /// # Errors
-/// What is missing; a Docker engine does not do here.
+/// The missing program. A Docker engine is not enough for these tests.
 pub(crate) fn java() -> Result<(&'static Path, OsString), String> {
     match Runtime::find()? {
         Runtime::Java { java, jars } => Ok((java, class_path(jars))),
@@ -129,12 +127,12 @@ pub(crate) fn java() -> Result<(&'static Path, OsString), String> {
     }
 }
 
-/// The star is Java's: all jars of the directory.
+/// Returns the class path of a directory. Java reads `*` as all jars of the directory.
 fn class_path(jars: &Path) -> OsString {
     jars.join("*").into_os_string()
 }
 
-/// A container that writes into the broker's directory as the user who owns it.
+/// Returns a command that runs a container as the owner of the broker's directory.
 fn docker_run(place: &Place) -> Command {
     let owner = fs::metadata(&place.directory).expect("the directory was just made");
     let mount = format!("{0}:{0}", place.directory.display());
@@ -143,7 +141,7 @@ fn docker_run(place: &Place) -> Command {
     command
 }
 
-/// `java`, of `JAVA_HOME` or the search path, when it is new enough.
+/// Returns `java` of `JAVA_HOME` or the search path, if it is new enough.
 fn find_java() -> Result<PathBuf, String> {
     let home = std::env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
     let java = home.filter(|java| java.exists()).unwrap_or_else(|| "java".into());
@@ -158,7 +156,7 @@ fn find_java() -> Result<PathBuf, String> {
     }
 }
 
-/// The directory with the jars, filled by Maven when it is not there yet. One process at a time fills it.
+/// Returns the directory with the jars. Maven fills it first if it is missing, for one process at a time.
 fn find_jars() -> Result<PathBuf, String> {
     let target =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo makes it in the target directory");
@@ -169,7 +167,7 @@ fn find_jars() -> Result<PathBuf, String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().into())
 }
 
-/// Runs a command to its end; an error says which one failed and what it said.
+/// Runs a command to its end. The error has the command and its output.
 fn succeeds(command: &mut Command) -> Result<Output, String> {
     let program = command.get_program().to_string_lossy().into_owned();
     match command.stdin(Stdio::null()).output() {

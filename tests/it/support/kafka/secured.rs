@@ -1,12 +1,11 @@
-//! The shared broker behind TLS and access rights, with all the ways to sign in that the bridge is tested with.
+//! The shared broker with TLS and access rights, and with all the ways to sign in that the bridge is tested with.
 //!
-//! One listener takes passwords (PLAIN, SCRAM-SHA-256 and -512) and tokens (OAUTHBEARER, by Kafka's own
-//! validator of unsigned tokens, sessions renewed every few seconds), another client certificates.
+//! One listener accepts passwords (PLAIN, SCRAM-SHA-256 and -512) and tokens (OAUTHBEARER, with Kafka's own validator of unsigned
+//! tokens and sessions of a few seconds). Another listener accepts client certificates.
 //!
-//! Users: `admin` may do everything, `bridge` and `nobody` nothing until they are granted it. Rights are the
-//! one state that tests share here, so grant them on topics of your own, and leave `nobody` as it is. Grants
-//! go through Kafka's own command-line tool, a Java process of about a second each; several in one call run
-//! side by side.
+//! The user `admin` may do everything; `bridge` and `nobody` have no rights until a test grants them. Tests share these rights,
+//! so a test grants rights only on topics of its own, and none to `nobody`. Kafka's own command-line tool makes the grants, in a
+//! Java process of about a second each. Several grants in one call run side by side.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -28,7 +27,7 @@ const AUTHORITY_FILE: &str = "ca.pem";
 const STRANGER_FILE: &str = "stranger.pem";
 const ADMIN_FILE: &str = "admin.properties";
 
-/// How long a session may last that was begun with a token: shorter than any test that is about it.
+/// Lifetime of a session that began with a token: shorter than every test of such sessions.
 const SESSION_MS: u32 = 3_000;
 
 /// The shared broker with TLS, passwords and access rights.
@@ -37,27 +36,26 @@ pub(crate) struct SecuredBroker {
     passwords: BTreeMap<&'static str, String>,
 }
 
-/// What a right is about.
+/// The kind of object that a right applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Resource {
     Topic,
     Group,
     TransactionalId,
-    /// The cluster as such; its name is not looked at.
+    /// The whole cluster. The name of the right is ignored.
     Cluster,
 }
 
-/// How the name of a right is meant.
+/// The meaning of the name in a right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Pattern {
-    /// This name.
+    /// Exactly this name.
     Literal,
-    /// All names that begin with it.
+    /// All names with this prefix.
     Prefixed,
 }
 
-/// One right: `user` may do `operation` (`Write`, `Describe`, `Create`, `Read`, …) on what `resource` and
-/// `name` say.
+/// One right: `user` may do `operation` (`Write`, `Describe`, `Create`, `Read`, …) on the objects of `resource` and `name`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Acl<'a> {
     pub(crate) user: &'a str,
@@ -67,10 +65,10 @@ pub(crate) struct Acl<'a> {
     pub(crate) operation: &'a str,
 }
 
-/// The shared broker, started by the first test that asks.
+/// Returns the shared broker, which the first call starts.
 ///
 /// # Panics
-/// When it does not start, with the reason; for each test again, without trying again.
+/// If it does not start, with the reason. It is not started a second time: later calls panic with the same reason.
 #[track_caller]
 pub(crate) fn secured() -> &'static SecuredBroker {
     static BROKER: OnceLock<Result<SecuredBroker, String>> = OnceLock::new();
@@ -87,54 +85,54 @@ impl SecuredBroker {
         Ok(Self { server, passwords })
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients with a password or token.
     pub(crate) fn bootstrap(&self) -> String {
         self.server.bootstrap()
     }
 
-    /// The certificate of the authority that signed the broker's: `ssl.ca.location`.
+    /// Returns the certificate of the authority that signed the broker's certificate: `ssl.ca.location`.
     pub(crate) fn ca_pem_path(&self) -> PathBuf {
         self.server.place.directory.join(AUTHORITY_FILE)
     }
 
-    /// The certificate of an authority that did not.
+    /// Returns the certificate of another authority, which did not sign the broker's certificate.
     pub(crate) fn stranger_ca_pem_path(&self) -> PathBuf {
         self.server.place.directory.join(STRANGER_FILE)
     }
 
-    /// Where clients with a certificate connect.
+    /// Returns the address for clients with a certificate.
     pub(crate) fn mutual_bootstrap(&self) -> String {
         self.server.place.behind_proxy().to_string()
     }
 
-    /// The certificate and the key of the client `bridge`: `ssl.certificate.location`, `ssl.key.location`.
+    /// Returns the certificate and the key of the client `bridge`: `ssl.certificate.location`, `ssl.key.location`.
     pub(crate) fn client_pem_paths(&self) -> [PathBuf; 2] {
         ["client.pem", "client.key"].map(|name| self.server.place.directory.join(name))
     }
 
-    /// The same of a client of that name whom another authority knows.
+    /// Returns a certificate and a key of a client with the same name, signed by another authority.
     pub(crate) fn stranger_pem_paths(&self) -> [PathBuf; 2] {
         ["stranger-client.pem", "stranger-client.key"].map(|name| self.server.place.directory.join(name))
     }
 
-    /// The password of `admin`, `bridge` or `nobody`.
+    /// Returns the password of `admin`, `bridge` or `nobody`.
     pub(crate) fn password(&self, user: &str) -> &str {
         self.passwords.get(user).unwrap_or_else(|| panic!("there is no user {user}, only {USERS:?}"))
     }
 
-    /// A client that signs in as this user.
+    /// Returns a client that signs in as this user.
     pub(crate) fn client(&self, user: &str) -> Client {
         client(&self.bootstrap(), &self.ca_pem_path(), user, self.password(user))
     }
 
-    /// Makes a topic that no other test knows, and returns its name. Nobody has a right on it yet.
+    /// Creates a topic of a unique name, on which no user but `admin` has a right, and returns its name.
     pub(crate) fn topic(&self, prefix: &str, partitions: i32) -> String {
         let name = unique(prefix);
         self.client(ADMIN).create_topic(&name, partitions, &[]);
         name
     }
 
-    /// Gives one right: `grant("bridge", Resource::Topic, "orders", Pattern::Literal, "Write")`.
+    /// Grants one right: `grant("bridge", Resource::Topic, "orders", Pattern::Literal, "Write")`.
     pub(crate) fn grant(
         &self,
         user: &str,
@@ -146,7 +144,7 @@ impl SecuredBroker {
         self.grant_all(&[Acl { user, resource, name, pattern, operation }]);
     }
 
-    /// Takes it back.
+    /// Revokes one right.
     pub(crate) fn revoke(
         &self,
         user: &str,
@@ -158,13 +156,13 @@ impl SecuredBroker {
         self.revoke_all(&[Acl { user, resource, name, pattern, operation }]);
     }
 
-    /// Gives several rights at a time.
+    /// Grants several rights at a time.
     pub(crate) fn grant_all(&self, acls: &[Acl<'_>]) {
         self.change(&["--add"], acls);
     }
 
-    /// Topics of a test's own, for one action and the quarantine, on which the user `bridge` may do this; gives their
-    /// prefix.
+    /// Creates topics of the test's own, for one action and the quarantine. Grants the user `bridge` these operations on them,
+    /// and returns their prefix.
     pub(crate) fn topics(&self, operations: &[&str]) -> String {
         let prefix = format!("{}.", unique("it"));
         let admin = self.client("admin");
@@ -183,12 +181,12 @@ impl SecuredBroker {
         prefix
     }
 
-    /// Takes several back.
+    /// Revokes several rights at a time.
     pub(crate) fn revoke_all(&self, acls: &[Acl<'_>]) {
         self.change(&["--remove", "--force"], acls);
     }
 
-    /// One run of the tool for the rights that differ only in the operation: it takes a list of those.
+    /// Runs the tool once for all rights that differ only in the operation, since it accepts a list of operations.
     fn change(&self, action: &[&str], acls: &[Acl<'_>]) {
         let mut runs: BTreeMap<Acl<'_>, Vec<&str>> = BTreeMap::new();
         for acl in acls {
@@ -231,12 +229,12 @@ impl SecuredBroker {
     }
 }
 
-/// Writes the certificates and the tool's settings, and says what the broker needs.
+/// Writes the certificates and the tool's settings, and returns the setup of the broker.
 fn setup(place: &Place, passwords: &BTreeMap<&'static str, String>) -> Setup {
     let ours = Authority::new("nexudus-bridge test authority");
     let authority = place.write(AUTHORITY_FILE, &ours.pem);
     let identity = ours.server();
-    // In this order, as Kafka wants them in one file.
+    // Kafka requires this order in a file.
     let server = place.write("server.pem", &[identity.key, identity.certificate, ours.pem.clone()].concat());
     let stranger = Authority::new("nexudus-bridge test stranger");
     place.write(STRANGER_FILE, &stranger.pem);
@@ -250,7 +248,7 @@ fn setup(place: &Place, passwords: &BTreeMap<&'static str, String>) -> Setup {
     );
     let known = passwords.iter().map(|(user, password)| format!(" user_{user}=\"{password}\""));
     let plain = format!("{LOGIN_MODULES}.plain.PlainLoginModule required{};", known.collect::<String>());
-    // The claim is of the broker's own token, which nobody asks it for.
+    // This claim is required for a token of the broker itself, which is never used.
     let bearer = format!(
         "{LOGIN_MODULES}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"{ADMIN}\";"
     );
@@ -287,7 +285,7 @@ fn setup(place: &Place, passwords: &BTreeMap<&'static str, String>) -> Setup {
         ("ssl.truststore.type", "PEM".to_owned()),
         ("ssl.truststore.location", authority_path),
         ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer".to_owned()),
-        // The controller's listener is plain, and only on loopback.
+        // The controller's listener has no encryption, and is only on loopback.
         ("super.users", format!("User:{ADMIN};User:ANONYMOUS")),
     ];
     Setup {

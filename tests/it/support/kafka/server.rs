@@ -1,7 +1,7 @@
 //! One broker: its directory, its settings, its process, and the wait until it answers.
 //!
-//! The shared, the secured and the private broker differ in a [`Setup`]; everything else is here. Data lies
-//! in a directory of its own under the system's temporary directory, removed together with the broker.
+//! The shared, the secured and the private broker differ only in their [`Setup`]. The data is in a directory of its own under the
+//! system's temporary directory, and is removed with the broker.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -20,30 +20,30 @@ use super::runtime::Runtime;
 const COMMON_PROPERTIES: &str = include_str!("../../../support-kafka/server.properties");
 const LOG_PROPERTIES: &str = include_str!("../../../support-kafka/log4j2.properties");
 
-/// Several brokers have to fit on a small machine.
+/// Java options for a small footprint: several brokers have to fit on a small machine.
 const JVM: [&str; 3] = ["-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
-/// Enough for a few hundred partitions.
+/// Heap of a broker: enough for a few hundred partitions.
 const HEAP: &str = "-Xmx384m";
 
-/// Any will do, every broker is a cluster of its own.
+/// The cluster's id. Any valid id would do, since every broker is a cluster of its own.
 const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
 
-/// How often other ports are tried when somebody was faster.
+/// Number of attempts with other ports, if another process has taken one.
 const PORT_ATTEMPTS: usize = 3;
 
 const LOG_LINES_SHOWN: usize = 30;
 
-/// How long a broker may take to end in order; without a controller it cannot hand over its partitions.
+/// Maximum time for an orderly end. Without a controller a broker cannot hand over its partitions.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// The wait between two looks at it.
+/// Interval at which a process is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Where a broker lives.
+/// The directory and the ports of a broker.
 pub(super) struct Place {
     pub(super) directory: PathBuf,
-    /// For clients; for the controller; for clients that come through a proxy, or with a certificate.
+    /// The port for clients, for the controller, and for clients with a proxy or a certificate.
     pub(super) ports: [u16; 3],
     pub(super) listen_host: &'static str,
 }
@@ -53,21 +53,21 @@ impl Place {
         let directory =
             tempfile::Builder::new().prefix("kafka-").tempdir().map_err(|error| error.to_string())?;
         let ports = [free_port(), free_port(), free_port()];
-        // The guard removes the directory: it outlives us, a killed process has no destructors.
+        // The guard removes the directory, since it outlives this process: a killed process runs no destructors.
         Ok(Self { directory: directory.keep(), ports, listen_host })
     }
 
-    /// A name for the container.
+    /// Returns the name of the container.
     pub(super) fn name(&self) -> String {
         self.directory.file_name().expect("it was made under a name").to_string_lossy().into_owned()
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     pub(super) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports[0]).into()
     }
 
-    /// Where a proxy connects on behalf of clients.
+    /// Returns the address that a proxy connects to.
     pub(super) fn behind_proxy(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.ports[2]).into()
     }
@@ -79,20 +79,20 @@ impl Place {
     }
 }
 
-/// In what one broker differs from the others.
+/// The settings in which brokers differ.
 pub(super) struct Setup {
     /// Lines of server.properties.
     pub(super) properties: Vec<(String, String)>,
-    /// Names and passwords known from the start (SCRAM).
+    /// Names and passwords that exist from the start (SCRAM).
     pub(super) users: Vec<(String, String)>,
-    /// Who asks whether it is ready.
+    /// The client that checks whether the broker is ready.
     pub(super) client: Client,
     /// The option that bounds Java's heap.
     pub(super) heap: &'static str,
 }
 
 impl Setup {
-    /// An open broker with one listener.
+    /// Returns the setup of a broker with one listener, without TLS and authentication.
     pub(super) fn plain(place: &Place) -> Self {
         let [port, controller, _] = place.ports;
         let host = place.listen_host;
@@ -106,13 +106,13 @@ impl Setup {
     }
 }
 
-/// A broker that was started here. Dropping it ends it and removes its data.
+/// A broker of this test process. Dropping it ends it and removes its data.
 pub(super) struct Server {
     pub(super) place: Place,
     runtime: &'static Runtime,
     client: Client,
     heap: &'static str,
-    /// None while it is down.
+    /// `None` while the broker is stopped.
     guard: Mutex<Option<Guard>>,
 }
 
@@ -134,7 +134,7 @@ impl Server {
         Err(failure)
     }
 
-    /// A broker that is ready to be launched for the first time.
+    /// Makes a broker that can be launched for the first time.
     pub(super) fn prepare(runtime: &'static Runtime, place: Place, setup: Setup) -> Result<Self, String> {
         let Setup { properties, users, client, heap } = setup;
         let server = Self { place, runtime, client, heap, guard: Mutex::new(None) };
@@ -167,13 +167,13 @@ impl Server {
         self.runtime.tool(place, false, &arguments)
     }
 
-    /// Starts the process, on the data that is there, and waits until it answers.
+    /// Starts the process on the existing data, and waits until it answers.
     pub(super) fn launch(&self) -> Result<(), String> {
         self.spawn()?;
         self.wait_until_ready()
     }
 
-    /// Starts the process and does not wait: a member of a cluster answers when others have come up, too.
+    /// Starts the process without waiting: a member of a cluster answers only after other members have started.
     pub(super) fn spawn(&self) -> Result<(), String> {
         let mut arguments: Vec<OsString> = JVM.map(OsString::from).to_vec();
         arguments.extend([self.heap.into(), self.log_option(), "kafka.Kafka".into()]);
@@ -191,7 +191,7 @@ impl Server {
         })
     }
 
-    /// Gives an open broker that is down another port for its clients.
+    /// Gives a stopped broker another port for its clients.
     pub(super) fn move_to(&mut self, port: u16) {
         let left = std::mem::replace(&mut self.place.ports[0], port);
         let settings = self.place.directory.join("server.properties");
@@ -207,7 +207,7 @@ impl Server {
         }
     }
 
-    /// Tells the process to end in order (SIGTERM) and waits for its end; kills it when that takes too long.
+    /// Ends the process in order (SIGTERM) and waits for its end. Kills it if this takes too long.
     pub(super) fn shut_down(&self) {
         self.signal("TERM");
         let deadline = Instant::now() + ENDS_WITHIN;
@@ -218,7 +218,7 @@ impl Server {
         self.kill();
     }
 
-    /// Sends the process a signal. False when there is none running.
+    /// Sends the process a signal. Returns false if no process runs.
     pub(super) fn signal(&self, name: &str) -> bool {
         self.guard().as_mut().is_some_and(|guard| guard.signal(name))
     }
@@ -248,8 +248,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.guard().take());
-        // The guard did it, unless the broker was down or in a container. What cannot be removed is left
-        // behind.
+        // The guard has removed the directory, unless the broker was stopped or in a container. An error is ignored.
         fs::remove_dir_all(&self.place.directory).ok();
     }
 }
