@@ -1,4 +1,4 @@
-//! The bridge as users run it: the program, a file, signals. It can be killed and started again on the same ports.
+//! The bridge as users run it: the program, a file, signals. A test can kill it and start it again on the same ports.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -17,20 +17,20 @@ use crate::stage::Stage;
 /// The program of this build.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_nexudus-bridge");
 
-/// How long the program may take until it listens; a debug build on a busy machine.
+/// Time-out of the start; long, for a debug build on a busy machine.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long after SIGTERM it may take: its grace period and what the manual adds to it.
+/// Time-out of the end after SIGTERM: the grace period, and the time that the manual adds to it.
 const ENDS_WITHIN: Duration = Duration::from_secs(25);
 
-/// How long after SIGHUP.
+/// Time-out of a reload after SIGHUP.
 const RELOADS_WITHIN: Duration = Duration::from_secs(10);
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 const MEMORY_EVERY: Duration = Duration::from_millis(250);
 
-/// A running bridge, or one between two lives. Dropping it kills it.
+/// A bridge, running or stopped. Dropping it kills it.
 pub(crate) struct Bridge {
     program: PathBuf,
     child: Option<Child>,
@@ -43,17 +43,17 @@ pub(crate) struct Bridge {
     log: Log,
 }
 
-/// The most that any life of the bridge had resident.
+/// The maximum of the resident memory over all processes of the bridge.
 #[derive(Default)]
 struct Memory {
-    /// 0 while there is none.
+    /// The id of the process; 0 while there is none.
     process: AtomicU32,
     peak_kib: AtomicU64,
 }
 
 impl Bridge {
-    /// Starts a bridge of `program` with these secrets and waits until it listens. `shutdown_delay` is how long it still
-    /// accepts when told to stop.
+    /// Starts a bridge of `program` with these secrets and waits until it listens. After SIGTERM it still accepts deliveries for
+    /// `shutdown_delay`.
     pub(crate) fn start(
         program: &Path,
         bootstrap: &str,
@@ -104,19 +104,20 @@ impl Bridge {
         self.ingress
     }
 
-    /// Where metrics and readiness are.
+    /// Returns the address for metrics and readiness.
     #[allow(dead_code, reason = "the test of replicas asks for them")]
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Writes the configuration with these secrets; the next start reads it.
+    /// Writes the configuration with these secrets for the next start.
     fn configure(&self, secrets: &[&str]) {
         let settings = format!("{}[sources.default]\nsecrets = {secrets:?}\n", self.settings);
         fs::write(self.directory.path().join("nexudus-bridge.toml"), settings).expect("our own directory");
     }
 
-    /// Makes the running bridge take these secrets and no others (SIGHUP); nobody has to be refused meanwhile.
+    /// Makes the running bridge accept these secrets and no others (SIGHUP), and waits for the reload. No delivery may be refused
+    /// meanwhile.
     pub(crate) fn use_secrets(&self, secrets: &[&str]) {
         let before = self.log.reloads();
         self.configure(secrets);
@@ -164,7 +165,7 @@ impl Bridge {
         self.stage.bridge_is_back();
     }
 
-    /// `kill -9`.
+    /// Kills the bridge (SIGKILL).
     pub(crate) fn kill(&mut self) {
         self.stage.bridge_goes();
         self.kill_quietly();
@@ -179,18 +180,18 @@ impl Bridge {
         }
     }
 
-    /// Starts it again, on the same ports.
+    /// Starts the bridge again on the same ports.
     pub(crate) fn start_again(&mut self) {
         self.launch();
     }
 
-    /// Tells it to stop (SIGTERM) and waits; anything but a clean end is a finding.
+    /// Stops the bridge (SIGTERM) and waits for its end. Any other exit status than 0 is a finding.
     pub(crate) fn stop(&mut self) {
         self.tell_to_stop();
         self.wait_for_end();
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn tell_to_stop(&self) {
         self.stage.bridge_goes();
         self.memory.look();
@@ -199,7 +200,7 @@ impl Bridge {
         }
     }
 
-    /// Waits for the end of a bridge that was told to stop; anything but a clean one is a finding.
+    /// Waits for the end of a bridge after SIGTERM. Any other exit status than 0 is a finding.
     pub(crate) fn wait_for_end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let deadline = Instant::now() + ENDS_WITHIN;
@@ -220,19 +221,19 @@ impl Bridge {
         }
     }
 
-    /// SIGTERM, and started again.
+    /// Stops the bridge (SIGTERM) and starts it again.
     pub(crate) fn restart(&mut self) {
         self.stop();
         self.launch();
     }
 
-    /// The most memory that it ever had resident, in MiB; none where the system does not say.
+    /// Returns the maximum of the resident memory in MiB; `None` where the system does not report it.
     pub(crate) fn peak_mib(&self) -> Option<f64> {
         let kib = self.memory.peak_kib.load(Ordering::Relaxed);
         (kib > 0).then_some(kib as f64 / 1024.0)
     }
 
-    /// The reader of its log.
+    /// Returns the reader of the bridge's log.
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }

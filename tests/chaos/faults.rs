@@ -1,7 +1,8 @@
-//! What goes wrong, one after the other: brokers, the network, a topic, the bridge itself, its log.
+//! The faults, one after the other: of brokers, the network, a topic, the bridge itself, and its log.
 //!
-//! Chance chooses the order, the victims and how long each fault lasts: less than the bridge's `confirm_timeout`, or
-//! more, so that both what it rides out and what it has to refuse are met. Each kind comes once before any comes twice.
+//! The order, the targets and the length of the faults are random. A fault lasts either less than the bridge's `confirm_timeout`,
+//! so that the bridge can wait for its end, or more, so that the bridge has to refuse deliveries. Each kind occurs once before
+//! any occurs twice.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +16,12 @@ use crate::proxy::Proxy;
 use crate::stage::{Stage, between};
 use crate::workload::{ACTIONS, ASIDE};
 
-/// How long the cluster or the senders may take to be well again.
+/// Time-out of the recovery of the cluster or the senders.
 const WELL_WITHIN: Duration = Duration::from_secs(60);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long the cluster is asked for the state of a topic.
+/// Time-out of a request for the state of a topic.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// A kind of fault.
@@ -89,7 +90,7 @@ impl Fault {
     }
 }
 
-/// Everything that can go wrong.
+/// The objects that faults affect.
 pub(crate) struct Scene {
     pub(crate) cluster: OwnCluster,
     pub(crate) proxies: [Proxy; BROKERS],
@@ -99,13 +100,13 @@ pub(crate) struct Scene {
     pub(crate) prefix: String,
     pub(crate) confirm_timeout: Duration,
     pub(crate) chance: fastrand::Rng,
-    /// The secret in force, by its number.
+    /// The number of the secret in force.
     pub(crate) secret: usize,
-    /// When the topic that is set aside was last made.
+    /// Time of the last creation of the topic set aside.
     pub(crate) aside_made: Moment,
 }
 
-/// The shared secret of this number.
+/// Returns the shared secret of this number.
 pub(crate) fn secret(number: usize) -> String {
     format!("chaos-secret-{number}")
 }
@@ -115,7 +116,7 @@ impl Scene {
         format!("{}{}", self.prefix, ACTIONS[action].name)
     }
 
-    /// Lets a fault happen and pass, and waits until all is well again; an error says what is not.
+    /// Causes a fault, ends it, and waits for the recovery. The error names the condition that did not recover.
     pub(crate) fn suffer(&mut self, fault: Fault) -> Result<(), String> {
         let aside = fault == Fault::TopicMadeAgain;
         self.stage.fault_begins(fault.name(), aside);
@@ -191,7 +192,7 @@ impl Scene {
                 self.bridge.log().hang_up();
                 let leader = self.a_leader();
                 self.down(&[leader], time)?;
-                self.bridge.restart(); // a closed pipe stays closed
+                self.bridge.restart(); // the closed pipe cannot be used again
             }
         }
         Ok(())
@@ -211,19 +212,19 @@ impl Scene {
         let leader = self.a_leader();
         self.down(&[leader], time)?;
         if self.chance.bool() {
-            self.bridge.restart(); // its end must not wait for the log
+            self.bridge.restart(); // the end of the bridge must not wait for the log
         }
         self.bridge.log().go_on();
         Ok(())
     }
 
-    /// As the manual says: both secrets, the change in Nexudus, the new one alone.
+    /// Rotates the secret as the manual describes: both secrets, the change in Nexudus, the new secret alone.
     fn rotate(&mut self) {
         let (old, new) = (secret(self.secret), secret(self.secret + 1));
         self.bridge.use_secrets(&[&old, &new]);
         self.stage.change_key(SigningKey::new(&new).expect("not empty"));
         self.secret += 1;
-        pause(Duration::from_secs(1)); // what was signed with the old one is answered or sent anew
+        pause(Duration::from_secs(1)); // deliveries that the old secret signed are answered or signed anew
         self.bridge.use_secrets(&[&new]);
     }
 
@@ -245,13 +246,13 @@ impl Scene {
         }
     }
 
-    /// Less than the bridge waits for a confirmation, or more.
+    /// Returns a time that is shorter than the bridge waits for a confirmation, or longer.
     fn some_time(&mut self) -> Duration {
         let share = if self.chance.bool() { 0.1 + 0.4 * self.chance.f64() } else { 1.2 + self.chance.f64() };
         self.confirm_timeout.mul_f64(share)
     }
 
-    /// A broker that leads a partition of the main topics.
+    /// Returns a broker that leads a partition of the main topics.
     fn a_leader(&mut self) -> usize {
         let action = self.chance.usize(..ASIDE);
         let topic = self.topic(action);
@@ -261,7 +262,7 @@ impl Scene {
         self.chance.choice(leaders).unwrap_or(0)
     }
 
-    /// Whether every partition has a leader and all its replicas.
+    /// Returns whether every partition has a leader and all its replicas.
     fn in_sync(&self) -> bool {
         (0..ACTIONS.len()).all(|action| {
             let states = self.client.states(&self.topic(action), ANSWER_WITHIN);

@@ -1,4 +1,4 @@
-//! The reader of the bridge's log. It keeps the last lines, and it stops reading or closes the pipe when a fault wants it.
+//! The reader of the bridge's log. It keeps the last lines. A fault can make it stop reading or close the pipe.
 
 use std::collections::VecDeque;
 use std::io::{PipeReader, PipeWriter, Read as _};
@@ -10,7 +10,7 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use crate::kafka::pause;
 
-/// The smallest pipe that Linux has: it is full after some lines.
+/// The smallest size of a pipe on Linux, which some lines fill.
 const PIPE_BYTES: usize = 4096;
 
 const LINES_KEPT: usize = 40;
@@ -24,11 +24,11 @@ const READS: u8 = 0;
 const WAITS: u8 = 1;
 const GONE: u8 = 2;
 
-/// The log of all lives of a bridge.
+/// The log of all processes of a bridge.
 #[derive(Default)]
 pub(crate) struct Log {
     lines: Arc<Mutex<Lines>>,
-    /// State of the present life's reader.
+    /// State of the reader of the present process.
     reader: Arc<AtomicU8>,
 }
 
@@ -39,7 +39,7 @@ struct Lines {
 }
 
 impl Log {
-    /// Where the next life writes.
+    /// Makes the pipe that the next process writes its log to.
     pub(crate) fn open(&mut self) -> PipeWriter {
         self.hang_up();
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -55,22 +55,22 @@ impl Log {
         self.reader.store(WAITS, Ordering::SeqCst);
     }
 
-    /// Goes on reading.
+    /// Continues to read.
     pub(crate) fn go_on(&self) {
         self.reader.store(READS, Ordering::SeqCst);
     }
 
-    /// Closes the pipe for the rest of this life: writing fails.
+    /// Closes the pipe of the present process: writing fails.
     pub(crate) fn hang_up(&self) {
         self.reader.store(GONE, Ordering::SeqCst);
     }
 
-    /// How often the bridge took over another configuration.
+    /// Returns the number of configurations that the bridge has reloaded.
     pub(crate) fn reloads(&self) -> usize {
         lock(&self.lines).reloads
     }
 
-    /// The last lines.
+    /// Returns the last lines.
     pub(crate) fn last_lines(&self) -> String {
         lock(&self.lines).last.iter().cloned().collect::<Vec<_>>().join("\n")
     }

@@ -1,10 +1,10 @@
-//! Nothing is lost: the real bridge on a real cluster, faults by chance, and an oracle at the end.
+//! Chaos test: no event is lost. The real bridge runs on a real cluster with random faults, and an oracle checks the result.
 //!
-//! Forty connections act as Nexudus does ([`sender`]) while brokers, network, topic, bridge and log fail ([`faults`]); then
-//! every topic is read whole and held against what the senders know ([`oracle`]). The seed fixes what is sent and which
-//! faults come in which order, not the moments at which processes do things. Variables:
+//! Forty connections act as Nexudus does ([`sender`]) while brokers, network, topic, bridge and log fail ([`faults`]). Then every
+//! topic is read completely and compared with the journals of the senders ([`oracle`]). The seed determines the deliveries and
+//! the order of the faults, but not the timing of processes. Variables:
 //!
-//! - `NEXUDUS_BRIDGE_CHAOS_SECONDS`: how long faults go on, two minutes by default; each kind comes once at least.
+//! - `NEXUDUS_BRIDGE_CHAOS_SECONDS`: duration of the faults, two minutes by default; each kind occurs at least once.
 //! - `NEXUDUS_BRIDGE_CHAOS_SEED`: the seed of an earlier run.
 //! - `NEXUDUS_BRIDGE_CHAOS_FAULTS`: only these faults, such as `BridgeKilled,NetworkCut`.
 
@@ -45,23 +45,23 @@ use crate::workload::{ACTIONS, Workload};
 const SECONDS: u64 = 120;
 const MOST_SECONDS: u64 = 3_600;
 
-/// Short, so that faults that outlast it fit into the time.
+/// Short, so that faults longer than this time-out fit into the run.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Traffic without a fault, before the first and after the last.
+/// Time of traffic without a fault, before the first and after the last.
 const CALM: Duration = Duration::from_secs(2);
 
-/// How long reading a topic may take at the end.
+/// Time-out of reading a topic at the end.
 const READ_WITHIN: Duration = Duration::from_secs(600);
 
-/// A number from the environment.
+/// Returns the number in an environment variable.
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
     let value = value.to_string_lossy();
     Some(value.parse().unwrap_or_else(|_| panic!("{name} = {value:?} is not a number")))
 }
 
-/// The faults to choose from.
+/// Returns the faults to choose from.
 fn chosen() -> Vec<Fault> {
     const NAME: &str = "NEXUDUS_BRIDGE_CHAOS_FAULTS";
     let Some(wanted) = std::env::var_os(NAME).filter(|value| !value.is_empty()) else {
@@ -119,7 +119,7 @@ fn nothing_is_lost_whatever_breaks() {
     );
 }
 
-/// Cluster, proxies, topics, bridge.
+/// Starts cluster, proxies and bridge, and creates the topics.
 fn set_up(seed: u64) -> Scene {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
     let proxies = [nowhere; kafka::BROKERS].map(Proxy::start);
@@ -157,7 +157,7 @@ fn set_up(seed: u64) -> Scene {
     }
 }
 
-/// Faults until the time is over and each kind has come; what never became well again.
+/// Causes faults until the time is over and each kind has occurred. Returns the condition that did not recover, if there is one.
 fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
     pause(CALM);
     let began = Instant::now();
@@ -172,7 +172,7 @@ fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
         say(&format!("chaos: {:6.1} s  {}", began.elapsed().as_secs_f64(), fault.name()));
         if let Err(reason) = scene.suffer(fault) {
             let stuck = format!("after \"{}\": {reason}", fault.name());
-            say(&stuck); // at once: what cannot be reached cannot be read at the end either
+            say(&stuck); // at once, since reading the topics can fail for the same reason
             return Some(stuck);
         }
         complete |= deck.is_empty();
@@ -181,7 +181,7 @@ fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
     None
 }
 
-/// Shows the oracle every message of every topic.
+/// Passes every message of every topic to the oracle.
 fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
     let mut oracle = Oracle::new(workload, journals, scene.aside_made, scene.stage.troubles(CONFIRM_TIMEOUT));
     for action in 0..ACTIONS.len() {
@@ -197,7 +197,7 @@ fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
         });
     }
     let mut verdict = oracle.verdict();
-    // Nothing that was sent belongs there.
+    // No delivery of the workload belongs on the quarantine topic.
     scene.client.scan(&format!("{}quarantine", scene.prefix), READ_WITHIN, |message| {
         verdict
             .invented

@@ -1,7 +1,7 @@
-//! The oracle: holds what the senders know against what the topics hold.
+//! The oracle: compares the journals of the senders with the messages of the topics.
 //!
-//! It is shown every message once ([`Oracle::see`]), in the order of each partition, and then gives its verdict. Every
-//! rule here has a test that breaks it (`oracle/tests.rs`).
+//! It gets every message once ([`Oracle::see`]), in the order of each partition, and then returns its verdict. Every rule in this
+//! file has a test that breaks the rule (`oracle/tests.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,29 +12,29 @@ use crate::workload::{ACTIONS, ASIDE, Name, Workload, claimed};
 
 const MILLISECOND: Moment = 1_000_000;
 
-/// A message as it lies on a topic.
+/// A message of a topic.
 pub(crate) struct Message<'a> {
-    /// Whose topic, by its place in [`ACTIONS`].
+    /// The index in [`ACTIONS`] of the topic's action.
     pub(crate) action: usize,
     pub(crate) place: Place,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: &'a [u8],
     /// `ce_id`.
     pub(crate) id: &'a str,
-    /// `ce_nexudusreceived`, which tells the attempt that wrote it.
+    /// `ce_nexudusreceived`, which identifies the attempt that wrote the message.
     pub(crate) received: Moment,
 }
 
-/// What is known of one event's copies so far.
+/// The copies of one event so far.
 #[derive(Clone, Default)]
 struct Found {
     first: Option<Copy>,
     copies: u32,
-    /// When the one arrived that lies where the 2xx said.
+    /// Time of receipt of the copy at the position in the 2xx.
     at_receipt: Option<Moment>,
 }
 
-/// One copy, in few bytes.
+/// One copy, in a compact form.
 #[derive(Clone, PartialEq)]
 struct Copy {
     place: Place,
@@ -42,36 +42,35 @@ struct Copy {
     received: Moment,
 }
 
-/// What the run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     /// Events whose delivery was answered 2xx.
     pub(crate) acked: u64,
-    /// Those among them that were spared: their topic was deleted afterwards.
+    /// Events among them that may be missing, since their topic was deleted afterwards.
     pub(crate) spared: u64,
     /// Messages on the topics.
     pub(crate) messages: u64,
-    /// Acked, and not there byte for byte.
+    /// Events with a 2xx that are not on their topic byte for byte.
     pub(crate) lost: Findings,
-    /// There, and never sent like that.
+    /// Messages that differ from every event that was sent.
     pub(crate) invented: Findings,
-    /// Acked, but not where the answer said.
+    /// Events with a 2xx that are not at the position in the answer.
     pub(crate) misplaced: Findings,
-    /// Before an event that had its 2xx when this one was sent.
+    /// Events before another event of their key that had its 2xx when they were sent.
     pub(crate) reordered: Findings,
-    /// Copies after the first that come of attempts without 2xx.
+    /// Copies after the first that attempts without a 2xx explain.
     pub(crate) explained: u64,
-    /// Copies that the Kafka client wrote of an attempt that was answered 2xx, during a fault: see
-    /// `docs/guarantees.md`.
+    /// Copies that the Kafka client wrote during a fault, of an attempt that was answered 2xx: see `docs/guarantees.md`.
     pub(crate) rewritten: u64,
     /// Such copies without a fault, and copies of no attempt.
     pub(crate) unexplained: Findings,
-    /// Ids that do not say what they should of copies.
+    /// Copies of a change with different ids, or of a signal with equal ids.
     pub(crate) wrong_ids: Findings,
 }
 
 impl Verdict {
-    /// Every rule with what broke it.
+    /// Returns every rule with its violations.
     pub(crate) fn violations(&self) -> [(&'static str, &Findings); 6] {
         [
             ("lost", &self.lost),
@@ -88,16 +87,16 @@ impl Verdict {
 pub(crate) struct Oracle<'a> {
     workload: Workload,
     journals: &'a [Journal],
-    /// What was set aside and sent before this is not expected to be there any more.
+    /// Events of the action set aside that were sent before this moment may be missing.
     aside_from: Moment,
-    /// When there was a fault.
+    /// Beginning and end of each fault.
     troubles: Vec<(Moment, Moment)>,
-    /// At how many bridges an attempt may arrive during a fault.
+    /// Number of bridges at which one attempt may arrive during a fault.
     replicas: usize,
-    /// Per connection and delivery, the place of its first event in `found`.
+    /// For each connection and delivery, the index of its first event in `found`.
     firsts: Vec<Vec<u32>>,
     found: Vec<Vec<Found>>,
-    /// Copies after the first, which are few.
+    /// Copies after the first. They are few.
     more: HashMap<(Name, usize), Vec<Copy>>,
     verdict: Verdict,
 }
@@ -127,12 +126,12 @@ impl<'a> Oracle<'a> {
         Self { workload, journals, aside_from, troubles, replicas: 1, firsts, found, more, verdict }
     }
 
-    /// For bridges behind a proxy, which passes an attempt on to the next one where one is gone.
+    /// Sets the number of bridges behind a proxy. The proxy passes an attempt on to the next bridge if one does not answer.
     pub(crate) fn behind_proxy(self, replicas: usize) -> Self {
         Self { replicas, ..self }
     }
 
-    /// Takes a message into account.
+    /// Records a message.
     pub(crate) fn see(&mut self, message: &Message<'_>) {
         self.verdict.messages += 1;
         let Some((name, index, entry)) = self.recognize(message) else {
@@ -155,7 +154,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// The event that a message is a copy of; none if nothing like that was ever sent.
+    /// Returns the event that a message is a copy of; `None` if no such event was sent.
     fn recognize(&self, message: &Message<'_>) -> Option<(Name, usize, &'a Entry)> {
         let (name, index) = claimed(message.value)?;
         let entry = entry(self.journals, name)?;
@@ -169,7 +168,7 @@ impl<'a> Oracle<'a> {
         same.then_some((name, index, entry))
     }
 
-    /// The end: what was shown is all there is.
+    /// Returns the verdict, once all messages were passed to `see`.
     pub(crate) fn verdict(mut self) -> Verdict {
         let mut rows: BTreeMap<(usize, u32), Vec<Item>> = BTreeMap::new();
         for (connection, journal) in (0..).zip(self.journals) {
@@ -237,7 +236,7 @@ impl<'a> Oracle<'a> {
         let wanted = match (signal, times) {
             (false, _) => 1..=1,
             (true, 1) => arrivals.len()..=arrivals.len(),
-            (true, _) => arrivals.len()..=copies.len(), // two replicas may get it in the same millisecond
+            (true, _) => arrivals.len()..=copies.len(), // two replicas may receive it in the same millisecond
         };
         if !wanted.contains(&ids) {
             verdict.wrong_ids.add(|| format!("{name:?} record {index}: {} copies, {ids} ids", copies.len()));
@@ -246,11 +245,12 @@ impl<'a> Oracle<'a> {
     }
 }
 
-/// Of an event's copies, how many come of no attempt, and how many the attempt with the 2xx has beyond its one.
+/// Returns the number of an event's copies that come from no attempt, and the number of further copies of the attempt with the
+/// 2xx.
 ///
-/// The attempt with the 2xx is the one whose copy lies where the 2xx said. Each other arrival needs an attempt of its own
-/// that began before it and may have published; how often the Kafka client wrote that one does not matter. Each attempt
-/// may arrive so many `times`.
+/// The attempt with the 2xx is the one whose copy is at the position in the 2xx. Each other arrival needs an attempt of its own
+/// that began before the arrival and may have published. The number of copies that the Kafka client wrote of that attempt does
+/// not matter. Each attempt may arrive `times` times.
 fn without_reason(
     entry: &Entry,
     acked: Option<Moment>,
@@ -274,16 +274,17 @@ fn without_reason(
     (unexplained, rewritten)
 }
 
-/// An event of a topic and key, for its order.
+/// An event of one topic and key, for the check of their order.
 struct Item {
     sent: Moment,
     answered: Option<Moment>,
-    /// Of its first copy.
+    /// The position of its first copy.
     place: Place,
     name: Name,
 }
 
-/// First copies of deliveries, each sent after the other's 2xx, lie in that order, on one partition.
+/// Checks that all events of a key are on one partition, and that an event is behind every event that had its 2xx when it was
+/// sent.
 fn check_order(row: &str, mut items: Vec<Item>, reordered: &mut Findings) {
     let partitions: BTreeSet<i32> = items.iter().map(|item| item.place.partition).collect();
     if partitions.len() > 1 {
@@ -319,5 +320,5 @@ fn hash(text: &str) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "oracle/tests.rs"] // another test takes this file in by its path
+#[path = "oracle/tests.rs"] // another test includes this file by its path
 mod tests;

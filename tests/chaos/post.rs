@@ -1,4 +1,4 @@
-//! One connection to the bridge, by hand: no library says when the last byte of a body has left.
+//! One connection to the bridge without an HTTP library, since none tells when the last byte of a body was sent.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,25 +8,25 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The largest answer that is taken.
+/// Maximum size of an answer.
 const ANSWER_BYTES: usize = 16 * 1024;
 
-/// A connection that is kept while it works.
+/// A connection that is kept open between requests.
 pub(crate) struct Connection {
     address: SocketAddr,
     stream: Option<TcpStream>,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) enum Posted {
-    /// `took` is the time from the body's last byte to the answer's.
+    /// An answer. `took` is the time from the body's last byte to the answer's.
     Answered { status: u16, body: Vec<u8>, took: Duration },
     /// No connection: nothing was sent.
     Unreachable(io::Error),
     /// The connection broke before the answer was whole.
     Broken(io::Error),
-    /// The sender's patience was over, and it has hung up.
+    /// The sender closed the connection before the answer.
     HungUp,
 }
 
@@ -40,7 +40,7 @@ impl Connection {
         self.stream = None;
     }
 
-    /// Sends a request and waits for its answer, for `patience` from the body's last byte.
+    /// Sends a request and waits for its answer, for at most `patience` after the body's last byte.
     pub(crate) async fn post(&mut self, request: &[u8], patience: Duration) -> Posted {
         let mut stream = match self.stream.take().filter(is_open) {
             Some(stream) => stream,
@@ -49,7 +49,7 @@ impl Connection {
                 Err(error) => return Posted::Unreachable(error),
             },
         };
-        stream.set_nodelay(true).ok(); // it only makes the test slower
+        stream.set_nodelay(true).ok(); // without the option the test is only slower
         if let Err(error) = stream.write_all(request).await {
             return Posted::Broken(error);
         }
@@ -66,7 +66,7 @@ impl Connection {
     }
 }
 
-/// Whether the other side has not closed an idle connection.
+/// Returns whether an idle connection is still open.
 fn is_open(stream: &TcpStream) -> bool {
     matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
@@ -83,7 +83,7 @@ async fn read_answer(stream: &mut TcpStream) -> io::Result<(u16, Vec<u8>)> {
     }
 }
 
-/// The status and the body once they have arrived whole.
+/// Returns the status and the body; `None` until they are complete.
 fn parse(answer: &[u8]) -> Result<Option<(u16, Vec<u8>)>, String> {
     if answer.len() > ANSWER_BYTES {
         return Err(format!("an answer of more than {ANSWER_BYTES} bytes"));

@@ -1,4 +1,4 @@
-//! What a run came to, in words and figures, and which promises it broke.
+//! The report of a run: its figures, and the guarantees that it violated.
 
 use std::fmt;
 use std::io::Write as _;
@@ -7,28 +7,27 @@ use std::time::Duration;
 use crate::oracle::Verdict;
 use crate::stage::{Gap, Seen};
 
-/// What the manual promises of memory: 32 MiB in flight, the client's queue of 40 MiB, and up to 90 MB, for which a
-/// debug build gets 80.
+/// Maximum memory by the manual: 32 MiB in flight, the client's queue of 40 MiB, and up to 90 MB (80 MiB for a debug build).
 const MOST_MIB: f64 = 152.0;
 
 /// The figures of a run.
 pub(crate) struct Report {
-    /// Of the test.
+    /// The name of the test.
     pub(crate) name: &'static str,
     pub(crate) seed: u64,
     pub(crate) sent_for: Duration,
     pub(crate) confirm_timeout: Duration,
     pub(crate) seen: Seen,
-    /// The longest time that the senders' own thread was late.
+    /// Maximum delay of the senders' own thread.
     pub(crate) own_delay: Duration,
     pub(crate) peak_mib: Option<f64>,
     pub(crate) verdict: Verdict,
-    /// What never became well again.
+    /// The condition that did not recover, if there is one.
     pub(crate) stuck: Option<String>,
 }
 
 impl Report {
-    /// Every promise that was broken, with examples.
+    /// Returns every violated guarantee, with examples.
     pub(crate) fn broken(&self) -> Vec<String> {
         let senders = [("wrong answers", &self.seen.wrong), ("late answers", &self.seen.late)];
         let found = self.verdict.violations().into_iter().chain(senders);
@@ -101,7 +100,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Past the test harness, which keeps what a passing test prints to itself.
+/// Prints to standard error directly: the test harness would hide the output of a test that passes.
 pub(crate) fn say(text: &str) {
-    writeln!(std::io::stderr(), "{text}").ok(); // nobody listens: nothing to be done about it
+    writeln!(std::io::stderr(), "{text}").ok(); // an error cannot be reported anywhere
 }

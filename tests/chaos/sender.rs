@@ -1,7 +1,7 @@
-//! Nexudus's side: connections that send one delivery after the other and try each again until it is answered 2xx.
+//! The senders, which act as Nexudus: each connection sends one delivery after the other, and retries it until the answer is 2xx.
 //!
-//! Nexudus tries up to ten times more, at intervals that it does not publish; so do these, with shorter ones. One thread
-//! does it all, so that its own delays can be measured: an answer that waited for that thread did not come late.
+//! Nexudus retries up to ten times, at intervals that it does not publish. The senders do the same with shorter intervals. One
+//! thread serves all of them and measures its own delays: an answer that waited for this thread was not late.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,35 +14,35 @@ use crate::post::{Connection, Posted};
 use crate::stage::{Stage, between};
 use crate::workload::{ACTIONS, CONNECTIONS, Name, Workload};
 
-/// How often a delivery is tried again.
+/// Maximum number of retries of a delivery.
 const RETRIES: u32 = 10;
 
-/// The waits between attempts: from the first, doubled, up to the second.
+/// Wait between attempts: begins with the first value, and doubles up to the second.
 const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
 
-/// Between two deliveries of a connection, at most.
+/// Maximum pause between two deliveries of a connection.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// One attempt in so many is hung up on: soon, or when the answer is long in coming.
+/// The sender closes the connection of one attempt in this number before the answer: early, or if the answer takes long.
 const HUNG_UP_ONE_IN: u32 = 100;
 const LITTLE_PATIENCE: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(20), Duration::from_millis(700)];
 
-/// The contract: no answer takes longer than `confirm_timeout` and this.
+/// Maximum time of an answer above `confirm_timeout`, by the contract.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Longer than any answer may take: what has not come then is late for sure.
+/// Time-out of an answer, which is longer than any answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often the thread looks whether it is late itself.
+/// Interval at which the thread measures its own delay.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// How attempts are counted that the sender ended itself.
+/// The cause of attempts that the sender itself ended.
 pub(crate) const HUNG_UP: &str = "the sender hung up";
 
 const CAUSES: [&str; 5] = ["timeout", "queue_full", "overloaded", "broker", "shutting_down"];
 
-/// Where to, what, and what is known of the bridge.
+/// The senders of a run: address, workload, and what they know of the bridge.
 #[derive(Clone)]
 pub(crate) struct Senders {
     pub(crate) address: std::net::SocketAddr,
@@ -53,10 +53,10 @@ pub(crate) struct Senders {
     pub(crate) seed: u64,
 }
 
-/// What an attempt came to.
+/// The result of an attempt.
 enum Attempt {
     Confirmed(Box<[Place]>),
-    /// Not 2xx; whether it may have published all the same.
+    /// No 2xx; whether the attempt may have published its events.
     Open {
         published: bool,
     },
@@ -79,7 +79,7 @@ struct Event {
 }
 
 impl Senders {
-    /// Sends until the stage ends, and gives back what each connection did.
+    /// Sends until the stage ends, and returns the journal of each connection.
     pub(crate) fn run(self) -> Vec<Journal> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime of one thread").block_on(async {
@@ -214,7 +214,7 @@ impl Sender {
         }
     }
 
-    /// What an answer means: a 200 with a place for each record, a 503 with a cause, or something that must not be.
+    /// Judges an answer: a 200 with a position for each record, a 503 with a cause, or a violation of the contract.
     fn judge(&self, name: Name, status: u16, body: &[u8], from: u64, to: u64) -> Attempt {
         let stage = &self.senders.stage;
         let delivery = self.senders.workload.delivery(name);
@@ -233,7 +233,7 @@ impl Sender {
             seen.wrong.add(|| format!("{name:?} at {:?}: {status} {body}", between(0, from)));
         }
         let (_, error) = answer.detail.split_once(": ").unwrap_or_default();
-        let error = error.split(' ').next().unwrap_or_default(); // the Kafka client's name for it
+        let error = error.split(' ').next().unwrap_or_default(); // the Kafka client's name of the error
         seen.refused(&format!("{status} {cause}: {error}"));
         Attempt::Open { published: !matches!(cause.as_str(), "overloaded" | "shutting_down") }
     }

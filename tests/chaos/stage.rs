@@ -1,5 +1,5 @@
-//! What senders and faults share while the run goes on: the clock, the secret, when the bridge was away, and what the
-//! senders saw.
+//! The state that senders and faults share during a run: the clock, the secret, the outages of the bridge, and the observations
+//! of the senders.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +11,13 @@ use nexudus_bridge::signature::SigningKey;
 
 use crate::journal::Moment;
 
-/// How many findings of a kind are told; all are counted.
+/// Maximum number of findings of a kind that are printed; all are counted.
 const TOLD: usize = 8;
 
-/// A sender's own delay is worth remembering from here on.
+/// Minimum delay of the senders' thread that is recorded.
 const NOTICEABLE: Duration = Duration::from_millis(20);
 
-/// Findings of one kind: how many, and the first few.
+/// Findings of one kind: their number, and the first few.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Findings {
     pub(crate) count: u64,
@@ -33,7 +33,7 @@ impl Findings {
     }
 }
 
-/// What the senders saw.
+/// The observations of the senders.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     pub(crate) attempts: u64,
@@ -42,15 +42,15 @@ pub(crate) struct Seen {
     pub(crate) events: u64,
     /// Attempts without 2xx, by cause.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// Deliveries that no attempt brought through, as Nexudus gives up too.
+    /// Deliveries without a 2xx after all retries, which Nexudus would give up, too.
     pub(crate) given_up: u64,
-    /// What no bridge should answer.
+    /// Answers that violate the contract.
     pub(crate) wrong: Findings,
-    /// Answers that came too late, the sender's own delay left out.
+    /// Answers that were too late, without the sender's own delay.
     pub(crate) late: Findings,
-    /// From the body's last byte to the answer's last byte.
+    /// Maximum time from the body's last byte to the answer's last byte.
     pub(crate) longest_answer: Duration,
-    /// Per fault.
+    /// The effects of each fault.
     pub(crate) gaps: BTreeMap<&'static str, Gap>,
 }
 
@@ -61,7 +61,7 @@ impl Seen {
     }
 }
 
-/// What a kind of fault did to those who send.
+/// The effects of a kind of fault on the senders.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Gap {
     pub(crate) times: u64,
@@ -74,14 +74,14 @@ pub(crate) struct Gap {
 /// The state of a run.
 pub(crate) struct Stage {
     began: Instant,
-    /// The same moment on the wall.
+    /// The wall-clock time of `began`.
     began_at: Timestamp,
     ending: AtomicBool,
     key: Mutex<Arc<SigningKey>>,
-    /// When the bridge was told to stop or killed, and when it listened again.
+    /// Time at which the bridge was stopped or killed, and time at which it listened again.
     outages: Mutex<Vec<(Moment, Option<Moment>)>>,
     pulse: Mutex<Pulse>,
-    /// Delays of the senders' own thread: when each ended, and how long it was.
+    /// Delays of the senders' own thread: the end and the length of each.
     delays: Mutex<Vec<(Moment, Duration)>>,
     seen: Mutex<Seen>,
 }
@@ -89,17 +89,17 @@ pub(crate) struct Stage {
 #[derive(Default)]
 struct Pulse {
     faults: Vec<Happened>,
-    /// The last 2xx of the main traffic and of what is set aside.
+    /// Time of the last 2xx of the main traffic, and of the traffic set aside.
     last: [Moment; 2],
 }
 
-/// A fault in its time.
+/// A fault with its times.
 struct Happened {
     name: &'static str,
-    /// Which traffic it is about.
+    /// Whether the fault affects the traffic set aside, or the main traffic.
     aside: bool,
     began: Moment,
-    /// When all was well again.
+    /// Time at which the effects of the fault were over.
     over: Option<Moment>,
 }
 
@@ -121,13 +121,13 @@ impl Stage {
         Moment::try_from(self.began.elapsed().as_nanos()).expect("a run lasts hours, not centuries")
     }
 
-    /// The moment of a time of day as the bridge writes it; 0 for what is none, or before the run.
+    /// Returns the moment of a time in the bridge's format; 0 if it is invalid, or before the run.
     pub(crate) fn moment(&self, time: &str) -> Moment {
         let since = time.parse::<Timestamp>().ok().map(|time| time.duration_since(self.began_at).as_nanos());
         since.and_then(|nanos| nanos.try_into().ok()).unwrap_or(0)
     }
 
-    /// No new deliveries; those that are under way are brought to their end.
+    /// Ends the start of new deliveries. Deliveries in progress continue to their end.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
     }
@@ -136,7 +136,7 @@ impl Stage {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// The secret that deliveries are signed with now.
+    /// Returns the secret that signs deliveries now.
     pub(crate) fn key(&self) -> Arc<SigningKey> {
         Arc::clone(&lock(&self.key))
     }
@@ -145,19 +145,19 @@ impl Stage {
         *lock(&self.key) = Arc::new(key);
     }
 
-    /// From now on connection errors are to be expected.
+    /// Records the start of an outage of the bridge, during which connection errors are expected.
     pub(crate) fn bridge_goes(&self) {
         lock(&self.outages).push((self.now(), None));
     }
 
-    /// From now on they are not.
+    /// Records the end of the outage.
     pub(crate) fn bridge_is_back(&self) {
         if let Some((_, end)) = lock(&self.outages).last_mut() {
             *end = Some(self.now());
         }
     }
 
-    /// Whether the bridge was away at some moment between these.
+    /// Returns whether there was an outage of the bridge between these moments.
     pub(crate) fn bridge_was_away(&self, from: Moment, to: Moment) -> bool {
         let away =
             |(went, back): &(Moment, Option<Moment>)| *went <= to && back.is_none_or(|back| back >= from);
@@ -168,21 +168,21 @@ impl Stage {
         lock(&self.seen)
     }
 
-    /// A fault begins; `aside` tells which traffic it is about.
+    /// Records the start of a fault. `aside` is true if it affects the traffic set aside.
     pub(crate) fn fault_begins(&self, name: &'static str, aside: bool) {
         lock(&self.pulse).faults.push(Happened { name, aside, began: self.now(), over: None });
         self.seen().gaps.entry(name).or_default().times += 1;
     }
 
-    /// All is well again.
+    /// Records the time at which the effects of the fault were over.
     pub(crate) fn fault_is_over(&self) {
         if let Some(fault) = lock(&self.pulse).faults.last_mut() {
             fault.over = Some(self.now());
         }
     }
 
-    /// The beginning of each fault and the end of its aftermath. Where Kafka has faults, a message sent during one can time out
-    /// until `confirm_timeout` after it, and the Kafka client then writes others again.
+    /// Returns the beginning of each fault and the end of its aftermath. A message that was sent during a fault of Kafka can time
+    /// out until `confirm_timeout` after the fault. The Kafka client then writes other messages again.
     pub(crate) fn troubles(&self, aftermath: Duration) -> Vec<(Moment, Moment)> {
         let aftermath = Moment::try_from(aftermath.as_nanos()).expect("seconds");
         let pulse = lock(&self.pulse);
@@ -190,7 +190,7 @@ impl Stage {
         pulse.faults.iter().map(|fault| (fault.began, end(fault.over))).collect()
     }
 
-    /// A delivery was answered 2xx.
+    /// Records a 2xx for a delivery.
     pub(crate) fn confirmed(&self, sent: Moment, aside: bool, events: usize) {
         let now = self.now();
         let mut pulse = lock(&self.pulse);
@@ -198,7 +198,7 @@ impl Stage {
         let mut seen = self.seen();
         seen.confirmed += 1;
         seen.events += events as u64;
-        // What was still to be waited for when a wait began is what it waited for.
+        // A wait is counted for the earliest fault that was not over when the wait began.
         let fault = |since: Moment| {
             let not_over = |fault: &&Happened| fault.over.is_none_or(|over| over > since);
             let fault = pulse.faults.iter().rev().take_while(not_over).last();
@@ -214,19 +214,19 @@ impl Stage {
         }
     }
 
-    /// When a delivery of this traffic was last answered 2xx.
+    /// Returns the time of the last 2xx of this traffic.
     pub(crate) fn last_confirmed(&self, aside: bool) -> Moment {
         lock(&self.pulse).last[usize::from(aside)]
     }
 
-    /// The senders' thread woke up so much later than it wanted.
+    /// Records that the senders' thread woke up later than planned.
     pub(crate) fn delayed(&self, by: Duration) {
         if by > NOTICEABLE {
             lock(&self.delays).push((self.now(), by));
         }
     }
 
-    /// The senders' own delays from a moment until now, all together, and of the whole run the longest.
+    /// Returns the sum of the senders' own delays since a moment.
     pub(crate) fn own_delay(&self, since: Moment) -> Duration {
         lock(&self.delays).iter().rev().take_while(|(at, _)| *at >= since).map(|(_, by)| *by).sum()
     }
@@ -236,7 +236,7 @@ impl Stage {
     }
 }
 
-/// The time between two moments.
+/// Returns the time between two moments.
 pub(crate) fn between(from: Moment, to: Moment) -> Duration {
     Duration::from_nanos(to.saturating_sub(from))
 }

@@ -1,19 +1,19 @@
-//! What is sent: a function of the seed, the connection and a number, so that nothing has to be remembered of it.
+//! The workload: a function of the seed, the connection and a number, so that no record has to be kept.
 //!
-//! Each record carries its name (connection, number, place in the delivery), so that a message on a topic says which
-//! record it claims to be, and the record can be made again and compared byte for byte.
+//! Each record carries its name (connection, number, index in the delivery). So a message on a topic names its record, and the
+//! test can make the record again and compare it byte for byte.
 
 use std::fmt::Write as _;
 
-/// An action that is sent.
+/// An action of the workload.
 pub(crate) struct Action {
     pub(crate) name: &'static str,
-    /// Copies of a change share their `ce_id`; each copy of a signal has its own.
+    /// Whether it is a signal. Copies of a change share their `ce_id`; each copy of a signal has its own.
     pub(crate) signal: bool,
 }
 
-/// Changes and signals, and the one whose topic is deleted and made again: that takes its confirmed events along, so
-/// its connections send nothing else.
+/// Changes and signals, and the action set aside, whose topic is deleted and created again. Its confirmed events are deleted with
+/// the topic, so its connections send no other action.
 pub(crate) const ACTIONS: [Action; 5] = [
     Action { name: "CoworkerUpdate", signal: false },
     Action { name: "CoworkerCheckin", signal: true },
@@ -22,21 +22,21 @@ pub(crate) const ACTIONS: [Action; 5] = [
     Action { name: "BlogPostUpdate", signal: false },
 ];
 
-/// Where the one set aside is in [`ACTIONS`].
+/// The index in [`ACTIONS`] of the action set aside.
 pub(crate) const ASIDE: usize = ACTIONS.len() - 1;
 
-/// How many connections send.
+/// Number of connections.
 pub(crate) const CONNECTIONS: u16 = 40;
 
-/// How many of them, the last ones, send what is set aside.
+/// Number of connections (the last ones) that send the action set aside.
 const ASIDE_CONNECTIONS: u16 = 3;
 
-/// Few, so that many deliveries of many connections meet on each.
+/// Number of keys; few, so that many deliveries of many connections have the same key.
 const KEYS: u32 = 5;
 
 const MOST_RECORDS: usize = 4;
 
-/// One record in so many is long.
+/// One record in this number is long.
 const LONG_ONE_IN: u32 = 300;
 
 const LONG_WORDS: usize = 3_000;
@@ -56,22 +56,22 @@ const WORDS: [&str; 12] = [
     "\\\"quoted\\\"",
 ];
 
-/// A delivery's name: who sends it, and its place in that connection's row.
+/// The name of a delivery: its connection, and its number in that connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Name {
     pub(crate) connection: u16,
     pub(crate) number: u32,
 }
 
-/// What a delivery is.
+/// The properties of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Delivery {
-    /// Its place in [`ACTIONS`].
+    /// The index of its action in [`ACTIONS`].
     pub(crate) action: usize,
     pub(crate) records: usize,
 }
 
-/// All that is sent in a run with this seed.
+/// The workload of a seed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Workload {
     seed: u64,
@@ -82,7 +82,7 @@ impl Workload {
         Self { seed }
     }
 
-    /// Whether a connection sends only what is set aside.
+    /// Returns whether a connection sends only the action set aside.
     pub(crate) fn is_aside(connection: u16) -> bool {
         connection >= CONNECTIONS - ASIDE_CONNECTIONS
     }
@@ -91,17 +91,17 @@ impl Workload {
         let mut chance = self.chance(name, MOST_RECORDS);
         let action = chance.usize(..ASIDE);
         let action = if Self::is_aside(name.connection) { ASIDE } else { action };
-        // Half of them have one record, as Nexudus documents it.
+        // Half of the deliveries have one record, as Nexudus documents.
         let records = if chance.bool() { 1 } else { chance.usize(1..=MOST_RECORDS) };
         Delivery { action, records }
     }
 
-    /// The key of a record: its `Id`.
+    /// Returns the key of a record: its `Id`.
     pub(crate) fn key(self, name: Name, place: usize) -> u32 {
         self.chance(name, place).u32(1..=KEYS)
     }
 
-    /// A record as it is sent: with text of all kinds, escapes, and a number that a parser would print otherwise.
+    /// Returns a record as it is sent: with text of all kinds, escapes, and a number that a parser would print differently.
     pub(crate) fn record(self, name: Name, place: usize) -> String {
         let mut chance = self.chance(name, place);
         let key = chance.u32(1..=KEYS);
@@ -121,14 +121,14 @@ impl Workload {
         record
     }
 
-    /// The body of a delivery: an array of its records.
+    /// Returns the body of a delivery: an array of its records.
     pub(crate) fn body(self, name: Name) -> String {
         let records: Vec<String> =
             (0..self.delivery(name).records).map(|place| self.record(name, place)).collect();
         format!("[{}]", records.join(","))
     }
 
-    /// Chances of a record's own; another `place` than a record's gives those of the delivery.
+    /// Returns the random numbers of a record. With a `place` that no record has, they are those of the delivery.
     fn chance(self, name: Name, place: usize) -> fastrand::Rng {
         let mut chance = fastrand::Rng::with_seed(self.seed);
         for part in [u64::from(name.connection), u64::from(name.number), place as u64] {
@@ -138,7 +138,7 @@ impl Workload {
     }
 }
 
-/// Which record a message claims to be.
+/// Returns the name of the record in a message.
 pub(crate) fn claimed(value: &[u8]) -> Option<(Name, usize)> {
     const FIELD: &str = "\"Chaos\":\"";
     let text = std::str::from_utf8(value).ok()?;

@@ -1,8 +1,8 @@
-//! The oracle itself: a run without a fault passes, and each kind of fault is found.
+//! Tests of the oracle: a run without a fault passes, and the oracle finds each kind of violation.
 
 use super::*;
 
-/// A run in which everything went well: connections send in turn, each delivery once, all answered.
+/// A run without violations: connections send in turn, each delivery is sent once and answered.
 struct Run {
     workload: Workload,
     journals: Vec<Journal>,
@@ -11,7 +11,7 @@ struct Run {
     replicas: usize,
 }
 
-/// A message that can be changed before the oracle sees it.
+/// A message that a test can change before the oracle sees it.
 #[derive(Clone)]
 struct Logged {
     name: Name,
@@ -46,7 +46,7 @@ impl Run {
         run
     }
 
-    /// Writes a copy at the end of its partition.
+    /// Appends a copy to its partition.
     fn append(&mut self, name: Name, index: usize, received: Moment) -> Place {
         let action = self.workload.delivery(name).action;
         let key = self.workload.key(name, index);
@@ -85,14 +85,14 @@ impl Run {
         &mut self.journals[usize::from(name.connection)][name.number as usize]
     }
 
-    /// Makes what was the first attempt of a delivery the second one.
+    /// Adds an earlier attempt to a delivery, so that its first attempt becomes the second one.
     fn tried_before(&mut self, name: Name, published: bool) {
         let entry = self.entry(name);
         let first = entry.sent - 8 * MILLISECOND;
         entry.attempts = vec![(first, published), (entry.sent, false)];
     }
 
-    /// A message of a change, or of a signal, that is not set aside.
+    /// Returns the index of a message of a change, or of a signal, in the main traffic.
     fn one(&self, signal: bool) -> usize {
         let one = self
             .log
@@ -102,7 +102,7 @@ impl Run {
     }
 }
 
-/// The counts of a verdict's violations, in their order.
+/// Returns the number of violations of each rule, in their order.
 fn counts(verdict: &Verdict) -> [u64; 6] {
     verdict.violations().map(|(_, findings)| findings.count)
 }
@@ -134,7 +134,7 @@ fn an_event_of_a_deleted_topic_is_spared_only_if_it_was_sent_before() {
     let verdict = run.verdict_from(sent + 1);
     assert_eq!(counts(&verdict), [0; 6]);
     assert!(verdict.spared > 0);
-    run.log.remove(run.one(false)); // another topic's
+    run.log.remove(run.one(false)); // a message of another topic
     assert_eq!(counts(&run.verdict_from(sent + 1)), [1, 0, 0, 0, 0, 0]);
 }
 
@@ -163,7 +163,7 @@ fn what_was_never_sent_like_that_is_invented() {
         let mut run = Run::new();
         let one = run.one(false);
         change(&mut run.log[one]);
-        // Where it should be it is not.
+        // The message is missing at its expected position, and invented at the other.
         assert_eq!(counts(&run.verdict()), [1, 1, 0, 0, 0, 0], "{number}");
     }
     let mut run = Run::new();
@@ -191,7 +191,7 @@ fn first_copies_out_of_order_are_reordered() {
     let same = |logged: &Logged| (logged.action, &logged.key) == (last.action, &last.key);
     let first = run.log.iter().position(same).expect("a message of the same key");
     assert_ne!(run.log[first].name, last.name);
-    // The two change places, in the log and in their receipts.
+    // Exchanges the positions of the two, in the log and in their receipts.
     let place = run.log[first].place;
     for (name, index, from, to) in [
         (run.log[first].name, run.log[first].index, place, last.place),
@@ -205,7 +205,7 @@ fn first_copies_out_of_order_are_reordered() {
     let verdict = run.verdict();
     assert!(verdict.reordered.count > 0);
     assert_eq!(counts(&verdict), [0, 0, 0, verdict.reordered.count, 0, 0]);
-    // Had they been under way at the same time, any order would be right.
+    // If all are in flight at the same time, any order is right.
     for entry in run.journals.iter_mut().flatten() {
         entry.sent = 0;
     }
