@@ -1,21 +1,21 @@
-//! Bodies as inputs: what Nexudus might send, and what it surely does not.
+//! Bodies as inputs: some that Nexudus could send, and some that it never sends.
 
 use arbitrary::Arbitrary;
 use nexudus_bridge::action::catalogue::ENTRIES;
 use nexudus_bridge::sender::payloads::{payload, wire_body};
 
-/// A body, which becomes bytes by [`Body::bytes`].
+/// A body. [`Body::bytes`] makes its bytes.
 #[derive(Debug, Arbitrary)]
 pub(crate) enum Body {
     /// An array of objects.
     Records(Vec<Object>),
-    /// An object alone.
+    /// A single object.
     Bare(Object),
     /// The sender's fixture of an action.
     Fixture(u8),
-    /// Text, JSON hardly ever.
+    /// Text that is rarely JSON.
     Text(String),
-    /// Not even text.
+    /// Bytes that are rarely text.
     Bytes(Vec<u8>),
 }
 
@@ -26,15 +26,15 @@ pub(crate) struct Object(Vec<(Name, Value)>);
 /// The name of a field.
 #[derive(Debug, Arbitrary)]
 pub(crate) enum Name {
-    /// What keys are made of.
+    /// The configured key field.
     Id,
-    /// The same with an escape.
+    /// The configured key field, with an escape in its name.
     EscapedId,
-    /// What keys are made of else.
+    /// The key field of a record without the configured one.
     UniqueId,
-    /// What times are made of.
+    /// The field with the time.
     UpdatedOn,
-    /// Any other.
+    /// Any other field.
     Other(String),
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Value {
     Null,
     /// A number.
     Number(i64),
-    /// A number as no parser would print it.
+    /// A number that a parser would print differently.
     LongNumber(u64),
     /// Text.
     Text(String),
@@ -53,12 +53,12 @@ pub(crate) enum Value {
     LoneSurrogate,
     /// A time as .NET writes it.
     Time(u16),
-    /// A list as deep as this.
+    /// Nested lists of this depth.
     Deep(u8),
 }
 
 impl Body {
-    /// The bytes.
+    /// Returns the bytes of the body.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Self::Records(objects) => {

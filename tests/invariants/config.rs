@@ -1,4 +1,4 @@
-//! The configuration: no file and no variable makes it panic, each mistake names its place, no secret is ever shown.
+//! Invariants of the configuration: no file or variable causes a panic, each mistake names its setting, no secret is ever shown.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -12,14 +12,14 @@ use nexudus_bridge::kafka::topics::wanted;
 
 use crate::topic::is_lawful;
 
-/// What every secret is made of here, and nothing else. Three times, so that half a secret is seen too.
+/// The value of every secret. It repeats a part three times, so that half a secret is recognised, too.
 const SECRET: &str = "hush-hush-hush";
 const PART: &str = "hush";
 
 const SECTIONS: [&str; 9] =
     ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "nexudus", "log", "telemetry"];
 
-/// A file with slips, and variables.
+/// A configuration file with slips, and variables.
 #[derive(Debug, Arbitrary)]
 pub(crate) struct Written {
     settings: Vec<(Key, Value)>,
@@ -28,14 +28,14 @@ pub(crate) struct Written {
     variables: Vec<(Name, Value)>,
 }
 
-/// A setting: its place in one of the lists below.
+/// A setting: its index in one of the lists below.
 #[derive(Debug, Arbitrary)]
 enum Key {
-    /// One whose value is no secret.
+    /// A setting whose value is not a secret.
     Plain(u8),
-    /// One that holds a secret, or that somebody might take for one.
+    /// A setting that holds a secret, or that a user could regard as secret.
     Secret(u8),
-    /// One that nobody knows.
+    /// A setting that does not exist.
     Any(String),
 }
 
@@ -47,7 +47,7 @@ enum Name {
 
 #[derive(Debug, Arbitrary)]
 enum Value {
-    /// Something that the setting takes.
+    /// A value that the setting accepts.
     Right,
     Text(String),
     Number(i64),
@@ -58,7 +58,7 @@ enum Value {
     Nested,
 }
 
-/// Up to two of these make a file that is nearly right.
+/// A small mistake. A file with up to two of them is nearly right.
 #[derive(Debug, Arbitrary)]
 enum Slip {
     Cut(u16),
@@ -102,7 +102,7 @@ const SECRETS: [(&str, &str); 20] = [
     ("nexudus.totp_secret", "hush-hush-hush"), ("nexudus.secret", "hush-hush-hush"),
 ];
 
-/// Loads it and looks at everything that could be printed.
+/// Loads the configuration and checks everything that can be printed.
 pub(crate) fn loading_names_each_mistake_and_shows_no_secret(written: &Written) {
     static FILE: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -137,7 +137,7 @@ fn assert_is_kept(printed: &str) {
     assert!(!printed.contains(PART), "a secret is shown: {printed}");
 }
 
-/// Whether a message begins with a setting, or with what was written in place of a section.
+/// Returns whether a message begins with a setting, or with an unknown section.
 fn names_a_place(text: &str) -> bool {
     let section = text.split(['.', ' ', '[']).next().unwrap_or_default();
     SECTIONS.contains(&section) || text.contains(" is not a section")
@@ -170,7 +170,7 @@ fn variable((name, value): &(Name, Value)) -> (String, String) {
 }
 
 impl Key {
-    /// Its name, and a value that it takes.
+    /// Returns the name of the setting, and a value that it accepts.
     fn parts(&self) -> (String, &'static str) {
         let (name, value) = match self {
             Self::Plain(place) => PLAIN[usize::from(*place) % PLAIN.len()],
@@ -180,7 +180,7 @@ impl Key {
         (name.to_owned(), value)
     }
 
-    /// A text of the user's choice: where the setting is a secret, it holds nothing but that.
+    /// Returns a text of the user's choice; for a secret setting always the secret itself.
     fn text(&self, text: &str) -> String {
         match self {
             Self::Secret(_) => SECRET.to_owned(),
@@ -219,7 +219,7 @@ impl Value {
 }
 
 impl Slip {
-    /// Changes the text somewhere; nowhere does it turn a secret into the name of a setting.
+    /// Changes the text at one position. No change turns a secret into the name of a setting.
     fn happen(&self, text: &mut String) {
         let (Self::Cut(at) | Self::Double(at) | Self::Broken(at, _) | Self::Ended(at)) = self;
         let at = text.floor_char_boundary(usize::from(*at) % (text.len() + 1));
@@ -233,7 +233,7 @@ impl Slip {
     }
 }
 
-/// A text as TOML has it, which JSON's escapes are good for.
+/// Returns a text in the form of TOML, for which JSON's escapes are valid.
 fn quoted(text: &str) -> String {
     serde_json::to_string(text).expect("text can be written")
 }

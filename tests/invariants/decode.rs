@@ -1,4 +1,4 @@
-//! Decoding against `serde_json`: which bodies are records, where each begins and ends, its key and its time.
+//! Invariants of decoding, which is compared with `serde_json`: the records of a body, their bounds, keys and times.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use nexudus_bridge::signature::BYTE_ORDER_MARK;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Fields that keys are made of; any field can be one, `UniqueId` and `UpdatedOn` included.
+/// Key fields. Any field can be one, even `UniqueId` and `UpdatedOn`.
 const KEY_FIELDS: [&str; 4] = ["Id", "UniqueId", "UpdatedOn", "\u{e9}\""];
 
 /// A body decodes to the records that `serde_json` finds in it, byte for byte, or to the reason why it has none.
@@ -36,7 +36,7 @@ pub(crate) fn decoding_agrees_with_serde_json(body: &[u8]) {
     }
 }
 
-/// The records of a body, found by `serde_json`.
+/// Returns the records of a body, found by `serde_json`.
 fn reference(body: &[u8]) -> Result<Vec<&str>, QuarantineReason> {
     let unmarked = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let text = std::str::from_utf8(unmarked).map_err(|_| QuarantineReason::NotJson)?;
@@ -68,7 +68,7 @@ fn fields_are_those_of(record: &Record, key_field: &str) {
     }
 }
 
-/// The text of a number or of a string that is not empty.
+/// Returns the text of a number, or of a string that is not empty.
 fn key(raw: &str) -> Option<String> {
     match raw.as_bytes()[0] {
         b'"' => serde_json::from_str(raw).ok().filter(|text: &String| !text.is_empty()),
@@ -77,7 +77,7 @@ fn key(raw: &str) -> Option<String> {
     }
 }
 
-/// The moment that .NET's way of writing times means: in UTC, unless an offset is given.
+/// Returns the moment of a time in .NET's format: in UTC, unless it has an offset.
 fn instant(text: &str) -> Option<Timestamp> {
     let shaped = text.len() >= 19
         && text.bytes().zip(*b"0000-00-00T00:00:00").all(|(byte, shape)| match shape {
@@ -97,12 +97,12 @@ fn instant(text: &str) -> Option<Timestamp> {
     }
 }
 
-/// An object's names and values as they are written.
+/// The names and values of an object, as they are written.
 struct Fields<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Fields<'a> {
     fn last(&self, wanted: &str) -> Option<&'a str> {
-        // What is no text (half of a surrogate pair) is no name of ours.
+        // A name with half of a surrogate pair is not text, and no wanted name.
         let named = |name: &str| serde_json::from_str::<String>(name).is_ok_and(|name| name == wanted);
         self.0.iter().rev().find(|(name, _)| named(name)).map(|(_, value)| *value)
     }

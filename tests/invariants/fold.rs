@@ -1,4 +1,5 @@
-//! The signature: folding against a slow reference, verifying against HMACs made without the bridge.
+//! Invariants of the signature: folding equals a slow reference, and verification equals HMACs that are computed independently of
+//! the bridge.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use sha2::Sha256;
 
 const SECRET: &str = "k\u{e9}y \u{1f511}";
 
-/// Folding gives what the vendor's rule gives, and only a signature over a form of this very body is right.
+/// Folding equals the vendor's rule, and a signature is right only over a form of exactly this body.
 pub(crate) fn folding_and_verifying_agree_with_the_slow_reference(body: &[u8]) {
     let marks_a_byte: Vec<u8> = body.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
     assert_eq!(gathered(body, |text, sink| fold_bytes(text, sink)), marks_a_byte);
@@ -34,19 +35,19 @@ pub(crate) fn folding_and_verifying_agree_with_the_slow_reference(body: &[u8]) {
     }
 }
 
-/// A header is a signature when it is 64 hexadecimal digits, and not otherwise.
+/// A header is a signature if and only if it is 64 hexadecimal digits.
 pub(crate) fn a_signature_is_64_hexadecimal_digits(header: &[u8]) {
     let wellformed = header.len() == 64 && header.iter().all(u8::is_ascii_hexdigit);
     assert_eq!(Signature::parse(header).is_ok(), wellformed);
 }
 
-/// The rule as the vendor's code states it, slow and obvious: one `?` a UTF-16 code unit above U+007F.
+/// Folds by the vendor's rule in a slow and obvious way: one `?` for each UTF-16 code unit above U+007F.
 fn folded_slowly(text: &str) -> Vec<u8> {
     text.encode_utf16().map(|unit| u8::try_from(unit).ok().filter(u8::is_ascii).unwrap_or(b'?')).collect()
 }
 
-/// Every text whose HMAC is right for a body: as it is, folded, with a mark a byte; each with and without the byte order
-/// mark.
+/// Returns every text whose HMAC is right for a body: the body itself, folded, and with a `?` for each byte that is not ASCII;
+/// each with and without the byte order mark.
 fn forms(body: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for text in body.strip_prefix(BYTE_ORDER_MARK).into_iter().chain([body]) {
@@ -57,7 +58,7 @@ fn forms(body: &[u8]) -> Vec<Vec<u8>> {
     forms
 }
 
-/// Bodies that are nearly this one.
+/// Returns bodies that differ slightly from this one.
 fn neighbours(body: &[u8]) -> Vec<Vec<u8>> {
     let mut neighbours = vec![[body, b"?"].concat(), [b" ", body].concat()];
     if let Some((last, before)) = body.split_last() {

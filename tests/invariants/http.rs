@@ -1,7 +1,7 @@
-//! The HTTP surface as a whole: a real bridge on an embedded broker, bytes on a connection, and what came of them.
+//! Invariants of the HTTP surface: a real bridge on an embedded broker gets arbitrary bytes on a connection.
 //!
-//! Whatever is written, each answer is HTTP with a status that the contract knows, topics get nothing but records whose
-//! bodies were signed, no series is made of a stranger's words, and the next delivery is taken as if nothing had been.
+//! For all bytes, each answer is HTTP with a status of the contract, only signed records reach topics, the bytes appear in no
+//! label of a metric, and the next delivery is accepted as usual.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -28,13 +28,13 @@ const SOURCES: [&str; 2] = ["default", "north"];
 /// The statuses of the contract, and 100 for clients that wait for it.
 const STATUSES: [u16; 10] = [100, 200, 400, 401, 404, 405, 408, 413, 415, 503];
 
-/// How long a client waits for more, when nothing says that there is none.
+/// Time that a client waits for further bytes if nothing shows that there are none.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long anything may take that surely comes.
+/// Time-out of bytes that must arrive.
 const SURELY: Duration = Duration::from_secs(20);
 
-/// A bridge that was started once for this process, and what has come of it so far.
+/// A bridge that is started once for this process, and its counts so far.
 struct Surface {
     ingress: SocketAddr,
     steady: Connection,
@@ -46,12 +46,12 @@ struct Surface {
 
 static SURFACE: LazyLock<Mutex<Surface>> = LazyLock::new(|| Mutex::new(Surface::start()));
 
-/// Writes the pieces and holds everything that came of them against what was signed.
+/// Writes the pieces, and compares the answers and the published events with the signed records.
 pub(crate) fn nothing_but_signed_records_reaches_a_topic(pieces: &[Piece]) {
     let mut surface = SURFACE.lock().unwrap_or_else(|failed| {
         SURFACE.clear_poison();
         let mut surface = failed.into_inner();
-        surface.reached(); // what the failure before has left
+        surface.reached(); // skips the events of a failed run before
         surface
     });
     let mut signed = Signed::default();
@@ -66,8 +66,8 @@ pub(crate) fn nothing_but_signed_records_reaches_a_topic(pieces: &[Piece]) {
     let mut seen = 0;
     for Answer { status, body, .. } in &answers {
         assert!(STATUSES.contains(status), "{status} for {}", bytes.escape_ascii());
-        // actix-web takes method and version of an answer from the last request that it has read: with a HEAD behind it in
-        // the pipeline, an answer has no body.
+        // actix-web takes method and version of an answer from the last request that it has read. If a HEAD follows in the
+        // pipeline, an answer has no body.
         let cut = body.is_empty() && bytes.windows(5).any(|text| text == b"HEAD ");
         if *status == 200 && !cut {
             seen += signed.events_of(body);
@@ -84,7 +84,7 @@ pub(crate) fn nothing_but_signed_records_reaches_a_topic(pieces: &[Piece]) {
     surface.takes_a_delivery();
 }
 
-/// What was signed: no more than this may reach a topic.
+/// The signed bodies: the maximum number of their events, and their records.
 #[derive(Default)]
 struct Signed {
     most: u64,
@@ -102,7 +102,7 @@ impl Signed {
         }
     }
 
-    /// The number of events in an answer, each of them of a record that was signed.
+    /// Returns the number of events in an answer. Asserts that each of them is of a signed record.
     fn events_of(&self, answer: &[u8]) -> u64 {
         let answer: serde_json::Value = serde_json::from_slice(answer).expect("a 200 holds JSON");
         let events = answer["events"].as_array().expect("a 200 lists its events");
@@ -140,7 +140,7 @@ impl Surface {
                 ("INGRESS__BODY_TIMEOUT", "100ms"),
                 ("ADMIN__LISTEN", "127.0.0.1:0"),
                 ("KAFKA__BOOTSTRAP_SERVERS", bootstrap),
-                ("REDELIVERY__MAX_ENTRIES", "0"), // else what is answered need not have been confirmed just now
+                ("REDELIVERY__MAX_ENTRIES", "0"), // otherwise an answer could come from the memory, without a new confirmation
                 ("TOPICS__CREATE", "false"),
                 ("SOURCES__DEFAULT__SECRETS", &format!("[{SECRET:?}]")),
                 ("SOURCES__NORTH__SECRETS", &format!("[{SECRET:?}]")),
@@ -168,8 +168,8 @@ impl Surface {
         surface
     }
 
-    /// How many events have reached topics since the last look, once everything is settled. What is counted is counted
-    /// under names that the bridge knows.
+    /// Returns the number of events that have reached topics since the last call, once no delivery is in flight. Asserts that
+    /// every series has known labels.
     fn reached(&mut self) -> u64 {
         let begun = Instant::now();
         loop {
@@ -196,7 +196,7 @@ impl Surface {
         }
     }
 
-    /// A delivery that is right is confirmed, on a connection that has nothing to do with what was written.
+    /// Asserts that a right delivery is confirmed on a connection of its own.
     fn takes_a_delivery(&mut self) {
         let (mut bytes, mut signed) = (Vec::new(), Signed::default());
         signed.add(Delivery::right("BookingUpdate", "").write(&mut bytes));
@@ -208,7 +208,7 @@ impl Surface {
     }
 }
 
-/// Whether the labels of a series come from the configuration and the catalogue.
+/// Asserts that the labels of a series come from the configuration and the catalogue.
 fn assert_is_known(series: &str) {
     static ACTIONS: LazyLock<BTreeSet<&str>> =
         LazyLock::new(|| ENTRIES.iter().map(|entry| entry.name).collect());
@@ -224,7 +224,7 @@ fn assert_is_known(series: &str) {
     );
 }
 
-/// A client's side of a connection.
+/// The client's side of a connection.
 struct Connection {
     stream: TcpStream,
     unread: Vec<u8>,
@@ -237,13 +237,13 @@ struct Answer {
     closes: bool,
 }
 
-/// So many answers, or every one up to one that closes the connection. Nothing of what was written is read any more when
-/// this returns.
+/// Returns `expected` answers, or all answers up to one that closes the connection. After the return the bridge reads none of
+/// these bytes any more.
 fn answers_to(ingress: SocketAddr, bytes: &[u8], expected: Option<usize>) -> Vec<Answer> {
     let mut connection = Connection::open(ingress, if expected.is_some() { SURELY } else { PATIENCE });
-    connection.stream.write_all(bytes).ok(); // it may be closed before the last byte
+    connection.stream.write_all(bytes).ok(); // the bridge may close the connection before the last byte
     let mut answers: Vec<Answer> = Vec::new();
-    // With pipelined requests actix-web says of earlier answers, too, that they are the last.
+    // In the answers to pipelined requests, actix-web marks earlier ones as the last, too.
     let is_last = |answers: &[Answer]| match expected {
         Some(expected) => answers.len() == expected,
         None => answers.last().is_some_and(|answer| answer.closes),
@@ -271,10 +271,10 @@ impl Connection {
         self.stream.set_read_timeout(Some(patience)).expect("an option");
     }
 
-    /// Goes away and waits until the bridge has seen that.
+    /// Closes the sending side, and waits until the bridge has closed the connection.
     fn end(mut self) {
         self.be_patient(SURELY);
-        self.stream.shutdown(Shutdown::Write).ok(); // it may be closed already
+        self.stream.shutdown(Shutdown::Write).ok(); // the connection may be closed already
         if let Err(error) = self.stream.read_to_end(&mut Vec::new()) {
             assert_ne!(
                 error.kind(),
@@ -288,7 +288,7 @@ impl Connection {
         self.stream.write_all(bytes).expect("the connection is kept");
     }
 
-    /// The next answer; none if no further one comes.
+    /// Returns the next answer; `None` if there is no further one.
     fn answer(&mut self) -> Option<Answer> {
         loop {
             if let Some(answer) = self.parsed() {
@@ -319,7 +319,7 @@ impl Connection {
         let closes = header("connection").as_deref() == Some("close");
         let length: usize = header("content-length").map_or(0, |length| length.parse().expect("a length"));
         let whole = &self.unread[head..];
-        // The answer to HEAD tells the length of a body that does not come.
+        // The answer to a HEAD has the length of a body, but no body.
         let comes = length > 0 && !whole.starts_with(b"HTTP/1.") && !(whole.is_empty() && self.is_over());
         if comes && whole.len() < length {
             return None;
@@ -330,7 +330,7 @@ impl Connection {
         Some(Answer { status, body, closes })
     }
 
-    /// Whether nothing more comes for now.
+    /// Returns whether no further bytes have arrived for now.
     fn is_over(&self) -> bool {
         !matches!(self.stream.peek(&mut [0]), Ok(1))
     }

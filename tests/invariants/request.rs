@@ -1,4 +1,4 @@
-//! Requests as the property tests and the fuzzer make them: deliveries, right or wrong, and bytes of any kind.
+//! Requests for the property tests and the fuzzer: deliveries, right or wrong, and bytes of any kind.
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
@@ -10,17 +10,17 @@ use crate::body::Body;
 pub(crate) const SECRET: &str = "surface-secret";
 pub(crate) const LARGEST_BODY: usize = 64 * 1024;
 
-/// What is written on one connection, one after the other and without waiting for answers.
+/// The pieces that are written on one connection, one after the other, without waiting for answers.
 pub(crate) type Pieces = Vec<Piece>;
 
-/// A part of what is written.
+/// A piece of the bytes on a connection.
 #[derive(Debug, Arbitrary)]
 pub(crate) enum Piece {
     /// A delivery, right or wrong.
     Delivery(Delivery),
     /// Some bytes.
     Raw(Vec<u8>),
-    /// A line that begins a request, or goes on with one.
+    /// A line at the beginning of a request, or further in it.
     Line(u8),
 }
 
@@ -99,7 +99,7 @@ const LINES: [&str; 10] = [
 ];
 
 impl Piece {
-    /// Writes it; returns a body that has a right signature.
+    /// Writes the piece. Returns its body if the signature is right.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> Option<Bytes> {
         match self {
             Self::Delivery(delivery) => return delivery.write(bytes),
@@ -109,7 +109,7 @@ impl Piece {
         None
     }
 
-    /// Whether every server must take it and go on.
+    /// Returns whether every server must accept the piece and continue.
     pub(crate) fn is_faultless(&self) -> bool {
         match self {
             Self::Delivery(Delivery { method, target, action, signature, framing, odd, body }) => {
@@ -127,7 +127,7 @@ impl Piece {
 }
 
 impl Delivery {
-    /// One that is right in every respect.
+    /// Returns a delivery that is right in every respect.
     pub(crate) fn right(action: &str, odd: &str) -> Self {
         let place = |found: Option<usize>| u8::try_from(found.expect("it is there")).expect("few");
         Self {
@@ -141,7 +141,7 @@ impl Delivery {
         }
     }
 
-    /// Writes it; returns a body that has a right signature.
+    /// Writes the delivery. Returns its body if the signature is right.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> Option<Bytes> {
         let body = Bytes::from(self.body.bytes());
         let mut put = |text: &[u8]| bytes.extend_from_slice(text);
@@ -196,7 +196,7 @@ impl Action {
 }
 
 impl Signature {
-    /// The header's values: none, one or two.
+    /// Returns the values of the header: none, one or two.
     fn values(&self, right: &str) -> Vec<Vec<u8>> {
         match self {
             Self::Right => vec![right.as_bytes().to_vec()],

@@ -1,7 +1,7 @@
-//! Routing: the events of a body, wherever it comes from. They keep the records' bytes, go to lawful topics, and have
-//! equal ids exactly where that is promised.
+//! Invariants of routing: the events of a body, from any source, keep the records' bytes, go to topics with valid names, and have
+//! equal ids exactly where the contract has them.
 //!
-//! The way in is a replay, whose stages are those of a delivery and which takes what lies on a topic, headers and all.
+//! The input is a replay. It has the stages of a delivery and accepts any message of a topic, with any headers.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::body::Body;
 use crate::topic::is_lawful;
 
-/// What lies on the quarantine topic, and the command that replays it.
+/// A message of the quarantine topic, and the command that replays it.
 #[derive(Debug, Arbitrary)]
 pub(crate) struct Kept {
     source: Source,
@@ -64,11 +64,11 @@ enum Received {
     Any(Vec<u8>),
 }
 
-/// The longest prefix and the longest extra action that a configuration may have.
+/// A prefix and an extra action of maximum length.
 static NAMES: LazyLock<[String; 2]> =
     LazyLock::new(|| ["p".repeat(249 - MAX_NAME_BYTES), format!("Extra{}", ".".repeat(MAX_NAME_BYTES - 5))]);
 
-/// Events are made of what is right, and of nothing else; twice the same.
+/// Events are made only of a right message, and equal ones in a second replay.
 pub(crate) fn events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised(kept: &Kept) {
     let replayer = &*REPLAYER;
     let body = Bytes::from(kept.body.bytes());
@@ -140,11 +140,11 @@ fn ids_are_equal_exactly_for_equal_changes(events: &[Event], kind: Kind) {
 }
 
 impl Kept {
-    /// Whether the bridge could have written all of it.
+    /// Returns whether the bridge could have written the whole message.
     fn is_ours(&self) -> bool {
         let marked = !matches!(self.mark, Some(Mark::Any(_)));
         let named = !matches!(self.source, Source::Any(_));
-        // A header of the same name in front of ours takes its place.
+        // A header of the same name before the bridge's header takes its place.
         named && marked && matches!(self.received, Received::At(_)) && self.headers.is_empty()
     }
 
@@ -173,7 +173,7 @@ impl Kept {
 }
 
 impl Source {
-    /// Its name, if the configuration has it.
+    /// Returns the name of the source, if the configuration has it.
     fn configured(&self) -> Option<&'static str> {
         match self {
             Self::Default => Some("default"),
@@ -240,7 +240,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     load(None, &Environment::from(variables), check_property).expect("a lawful configuration").config
 });
 
-/// It never connects: what is only routed is not published.
+/// A replayer that never connects, since no event is published.
 static REPLAYER: LazyLock<Replayer> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _entered = runtime.enter();

@@ -1,8 +1,9 @@
-//! Two replicas behind nginx: none of their restarts, in order or not, costs a delivery.
+//! Two replicas behind nginx: no restart of a replica, orderly or not, loses a delivery.
 //!
-//! The real program twice, one real Kafka, the real nginx with the file that users take ([`nginx`]), and the senders and
-//! the oracle of the chaos test. Under steady load each replica is stopped in order and started again, as in a rolling
-//! update, then each is killed and started again. Senders go on until they have a 2xx; then every topic is read whole.
+//! The test runs the real program twice, one real Kafka, the real nginx with the users' file ([`nginx`]), and the senders and the
+//! oracle of the chaos test. Under steady load it first stops each replica in order and starts it again, as in a rolling update.
+//! Then it kills each replica and starts it again. Senders retry until they have a 2xx. At the end every topic is read
+//! completely.
 //!
 //! `NEXUDUS_BRIDGE_REPLICAS_SEED` is the seed of an earlier run. `NEXUDUS_BRIDGE_REPLICAS_PREVIOUS` is the path of a previous
 //! release's program: both replicas begin with it, and the rolling update brings this build. Without it, both are this build.
@@ -53,28 +54,27 @@ use crate::workload::{ACTIONS, Workload};
 
 const SECRET: &str = "replicas-secret";
 
-/// The default.
+/// The default of the setting.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long each replica still accepts when told to stop: as before a load balancer that asks for readiness, and not at
-/// all, since nginx needs no warning.
+/// `shutdown_delay` of each replica: long enough for a load balancer that checks readiness, and zero, which is enough for nginx.
 const SHUTDOWN_DELAYS: [Duration; 2] = [Duration::from_secs(6), Duration::ZERO];
 
 /// Traffic to both replicas before, between and after their restarts.
 const CALM: Duration = Duration::from_secs(3);
 
-/// How long a replica is away.
+/// Time between the end of a replica and its start.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// How long readiness or traffic may take to come, or reading a topic.
+/// Time-out of readiness, of traffic, and of reading a topic.
 const WITHIN: Duration = Duration::from_secs(60);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Of the deliveries with both replicas there, each has to have this share at least.
+/// Minimum share of each replica in the deliveries while both run.
 const LEAST_SHARE: f64 = 0.25;
 
-/// What happens to a replica, with the name that the report gives it.
+/// The kind of a restart. Its name is the one in the report.
 #[derive(Clone, Copy, PartialEq)]
 enum Restart {
     InOrder,
@@ -153,7 +153,7 @@ fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
     assert!(broken.is_empty(), "seed {seed}:\n{}", broken.join("\n"));
 }
 
-/// Restarts one replica under load; returns broken promises.
+/// Restarts one replica under load. Returns the violated guarantees.
 fn outlive(restart: Restart, replica: &mut Replica, nginx: &Nginx, stage: &Stage) -> Vec<String> {
     let mut broken = Vec::new();
     let (failed_before, passed_on_before) = (failed(stage), nginx.passed_on());
@@ -176,7 +176,7 @@ fn outlive(restart: Restart, replica: &mut Replica, nginx: &Nginx, stage: &Stage
     broken
 }
 
-/// Each replica's share of the deliveries while both are there.
+/// Returns each replica's share of the deliveries while both run.
 fn calm(replicas: &[Replica; 2]) -> [f64; 2] {
     for replica in replicas {
         replica.wait_for_traffic();
@@ -188,7 +188,7 @@ fn calm(replicas: &[Replica; 2]) -> [f64; 2] {
     counts.map(|count| count / counts.iter().sum::<f64>())
 }
 
-/// Ends a replica, and starts it again until it has its part of the traffic.
+/// Ends a replica, starts it again, and waits until it gets its part of the traffic.
 fn happen(restart: Restart, replica: &mut Replica) {
     match restart {
         Restart::InOrder => replica.drain(),
@@ -199,13 +199,13 @@ fn happen(restart: Restart, replica: &mut Replica) {
     replica.wait_for_traffic();
 }
 
-/// Attempts that failed without the sender having hung up.
+/// Returns the number of failed attempts, without those that the sender itself ended.
 fn failed(stage: &Stage) -> u64 {
     let refused = &stage.seen().refused;
     refused.iter().filter(|(cause, _)| *cause != sender::HUNG_UP).map(|(_, count)| count).sum()
 }
 
-/// Shows the oracle every message of every topic.
+/// Passes every message of every topic to the oracle.
 fn read(client: &Client, prefix: &str, workload: Workload, journals: &[Journal], stage: &Stage) -> Verdict {
     let oracle = Oracle::new(workload, journals, 0, stage.troubles(Duration::ZERO));
     let mut oracle = oracle.behind_proxy(SHUTDOWN_DELAYS.len());

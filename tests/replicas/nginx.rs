@@ -1,7 +1,7 @@
-//! The real nginx with the file that users take (`deploy/nginx/nexudus-bridge.conf`), as a process of the test's own.
+//! The real nginx with the users' configuration (`deploy/nginx/nexudus-bridge.conf`), as a process of the test's own.
 //!
-//! Only addresses and the folder of the logs are replaced in it; around it is what every nginx.conf has. `tests/run` fetches
-//! the program.
+//! The test replaces only addresses and the folder of the logs in this file, and adds the usual parts of an nginx.conf.
+//! `tests/run` fetches the program.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,12 +16,12 @@ use crate::kafka::{Authority, free_port, pause};
 
 const OURS: &str = include_str!("../../deploy/nginx/nexudus-bridge.conf");
 
-/// How long it may take until it listens.
+/// Time-out of the start.
 const LISTENS_WITHIN: Duration = Duration::from_secs(20);
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// One process, so that killing it is the end of it; the folders for temporary files are the system's otherwise.
+/// The usual parts: one process, so that killing it ends nginx, and folders of the test for temporary files.
 const AROUND: &str = "daemon off;
 master_process off;
 pid nginx.pid;
@@ -47,12 +47,12 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it before two bridges, and waits until it listens. Beside the HTTPS of the file it listens for plain HTTP, which
-    /// the senders use.
+    /// Starts nginx in front of two bridges, and waits until it listens. Beside the HTTPS of the file it listens for plain HTTP,
+    /// which the senders use.
     pub(crate) fn start(bridges: [SocketAddr; 2]) -> Self {
         let [address, https] = [free_port(), free_port()].map(|port| (Ipv4Addr::LOCALHOST, port).into());
         let authority = Authority::new("replicas");
-        // The guard removes it.
+        // The guard removes the folder.
         let folder = tempfile::Builder::new().prefix("nginx-").tempdir().expect("a folder").keep();
         prepare(&folder, &ours(&folder, address, https, bridges), &authority);
         let tested = nginx(&folder, &["-t"]);
@@ -71,12 +71,12 @@ impl Nginx {
         Self { address, https, authority, folder, _guard: guard }
     }
 
-    /// Where senders connect.
+    /// Returns the address for senders.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many requests have gone to a second replica, since the first one did not answer or answered 503.
+    /// Returns the number of requests that nginx passed on to a second replica, since the first did not answer or answered 503.
     pub(crate) fn passed_on(&self) -> usize {
         let log = fs::read_to_string(self.folder.join("nexudus-bridge.log")).expect("nginx writes it");
         let upstreams = log.lines().filter_map(|line| line.split_once(" upstream "));
@@ -84,7 +84,7 @@ impl Nginx {
     }
 }
 
-/// The users' file with the test's addresses.
+/// Returns the users' file with the addresses of the test.
 fn ours(folder: &Path, address: SocketAddr, https: SocketAddr, bridges: [SocketAddr; 2]) -> String {
     let logs = format!("{}/", folder.display());
     let mut text = OURS.to_owned();
@@ -122,7 +122,7 @@ fn arguments(folder: &Path) -> [&std::ffi::OsStr; 6] {
     ]
 }
 
-/// Runs nginx to its end.
+/// Runs nginx to its end with these arguments.
 fn nginx(folder: &Path, more: &[&str]) -> Output {
     let output = Command::new("nginx").args(arguments(folder)).args(more).output();
     output.unwrap_or_else(|error| {
@@ -130,7 +130,7 @@ fn nginx(folder: &Path, more: &[&str]) -> Output {
     })
 }
 
-/// The file serves HTTPS without a change beyond addresses and paths, in TLS 1.2 and 1.3 and nothing older.
+/// The file serves HTTPS with changed addresses and paths only, in TLS 1.2 and 1.3 and no older version.
 #[tokio::test]
 async fn nginx_terminates_tls() {
     let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
@@ -141,7 +141,7 @@ async fn nginx_terminates_tls() {
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([authority]).build().expect("a client");
     let elsewhere = client.get(url("/")).send().await.expect("answered over TLS");
     assert_eq!(elsewhere.status(), 404);
-    // No bridge is there: only the path for deliveries is passed on.
+    // No bridge runs, so a request that is passed on fails: nginx passes on the path of deliveries only.
     let delivery = client.post(url("/webhooks/BookingCreate")).body("{}").send().await.expect("answered");
     assert_eq!(delivery.status(), 502);
     let plain =

@@ -1,4 +1,4 @@
-//! One of the bridges: the chaos test's, and what its admin listener says of it.
+//! One replica: the bridge of the chaos test, and the answers of its admin listener.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,16 +12,16 @@ use crate::bridge::{Bridge, PROGRAM};
 use crate::stage::Stage;
 use crate::wait_until;
 
-/// How long an answer of the admin listener may take.
+/// Time-out of an answer of the admin listener.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Fewer could be the test's own.
+/// Minimum number of deliveries that count as traffic. A smaller number could come from the test itself.
 const TRAFFIC: f64 = 50.0;
 
 /// A bridge behind nginx.
 pub(crate) struct Replica {
     bridge: Bridge,
-    /// Its own, so that the senders' stage knows of no time at which a connection may break.
+    /// A stage of its own, so that the senders' stage records no outage in which a connection may break.
     stage: Arc<Stage>,
     shutdown_delay: Duration,
 }
@@ -55,8 +55,8 @@ impl Replica {
         self.bridge.address()
     }
 
-    /// Tells it to stop and waits for its end; during its `shutdown_delay` it has to say that it is not ready, and to
-    /// confirm deliveries all the same.
+    /// Stops the replica (SIGTERM) and waits for its end. During its `shutdown_delay` the replica has to answer that it is not
+    /// ready, and still has to confirm deliveries.
     pub(crate) fn drain(&mut self) {
         self.bridge.tell_to_stop();
         if !self.shutdown_delay.is_zero() {
@@ -73,20 +73,20 @@ impl Replica {
         self.bridge.kill();
     }
 
-    /// Starts it again, with the program of this build.
+    /// Starts the replica again, with the program of this build.
     pub(crate) fn start_again(&mut self) {
         self.bridge.use_program(Path::new(PROGRAM));
         self.bridge.start_again();
         self.wait_until_ready();
     }
 
-    /// Ends it, and gives what was wrong with this and every other end.
+    /// Ends the replica. Returns the findings about this end and all earlier ones.
     pub(crate) fn stop(&mut self) -> Vec<String> {
         self.bridge.stop();
         self.stage.seen().wrong.told.clone()
     }
 
-    /// The version that runs, by its metrics.
+    /// Returns the running version, by the metrics of the replica.
     pub(crate) fn version(&self) -> String {
         let (_, metrics) = ask(self.bridge.admin(), "/metrics").expect("it is running");
         let version = metrics.lines().find_map(|line| {
@@ -99,7 +99,7 @@ impl Replica {
         self.bridge.peak_mib()
     }
 
-    /// Deliveries that this life of it has confirmed, by its metrics.
+    /// Returns the number of deliveries that the present process has confirmed, by its metrics.
     pub(crate) fn confirmed(&self) -> f64 {
         let (_, metrics) = ask(self.bridge.admin(), "/metrics").expect("it is running");
         let of_confirmed = metrics.lines().filter(|line| {
@@ -119,7 +119,7 @@ impl Replica {
     }
 }
 
-/// Status and body of what the admin listener answers; none if it does not.
+/// Returns status and body of an answer of the admin listener; `None` without an answer.
 fn ask(admin: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(admin).ok()?;
     stream.set_read_timeout(Some(ANSWERS_WITHIN)).ok()?;
