@@ -32,7 +32,7 @@ pub enum Outcome {
     TooLarge,
     /// The body did not arrive in time.
     TooSlow,
-    /// The body broke off, or its chunks are malformed. If the client has disconnected, nobody gets the answer.
+    /// The body broke off, or its chunks are malformed. A client that has disconnected gets no answer.
     Incomplete,
     /// The request asks for another protocol (a WebSocket).
     Upgrade,

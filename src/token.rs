@@ -35,7 +35,7 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024;
 pub struct TokenServer {
     http: Client,
     oauth: OAuth,
-    /// Whether the credentials go into the body, because the server refused them in the header.
+    /// Whether the credentials go into the body, since the server refused them in the header.
     in_body: AtomicBool,
 }
 
@@ -231,7 +231,7 @@ impl Claims {
         let payload = token.split('.').nth(1).unwrap_or_default().trim_end_matches('=');
         let json = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
         let claims: Self = serde_json::from_slice(&json).unwrap_or_default();
-        // librdkafka takes the name as a C string.
+        // librdkafka reads the name as a C string.
         Self { sub: claims.sub.filter(|sub| !sub.is_empty() && !sub.contains('\0')), ..claims }
     }
 }

@@ -50,7 +50,7 @@ pub fn find(explicit: Option<&Path>, environment: &Environment) -> Option<PathBu
     explicit.map(Path::to_owned).or(named).or_else(present)
 }
 
-/// The environment of the process, without variables that are not Unicode.
+/// Returns the environment of the process, without variables that are not Unicode.
 pub fn process_environment() -> Environment {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

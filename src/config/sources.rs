@@ -26,7 +26,7 @@ pub struct Source {
     pub url_tokens: Vec<SecretString>,
     /// The actions that the source accepts.
     pub actions: Actions,
-    /// The indexes of the actions that the bridge keeps a webhook in Nexudus for.
+    /// The indexes of the actions for which the bridge keeps a webhook in Nexudus.
     pub wanted: Vec<usize>,
     /// The number of the location in Nexudus, if the bridge manages the source's webhooks.
     pub business_id: Option<i64>,

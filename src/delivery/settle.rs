@@ -224,7 +224,7 @@ impl Bridge {
         }
     }
 
-    /// Requests a check of the topics if a broker does not know this topic: somebody deleted it.
+    /// Requests a check of the topics if a broker does not have this topic, since it was deleted.
     fn note_unknown_topic(&self, event: &Event, unconfirmed: Unconfirmed) {
         if unconfirmed.is_unknown_topic() {
             self.producer.status().topics().unknown(&event.stream.topic);

@@ -24,7 +24,7 @@ pub(super) struct Tally {
     origin: Arc<Origin>,
     action_index: Option<usize>,
     span: DeliverySpan,
-    /// When the delivery arrived.
+    /// Time at which the delivery arrived.
     started: Instant,
     /// The body of a delivery of a change action, which identifies its retry.
     change: Option<Bytes>,

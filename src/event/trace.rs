@@ -1,7 +1,7 @@
 //! The W3C trace context of a request (<https://www.w3.org/TR/trace-context/>), read by its grammar.
 //!
-//! Anybody who knows the URL can send these headers, and each of them is copied into every message of a delivery. So a
-//! context is at most 567 bytes long, and a header that does not follow the grammar is ignored.
+//! Every client that has the URL can send these headers, and each header is copied into every message of a delivery. So a context
+//! is at most 567 bytes long, and a header that does not follow the grammar is ignored.
 
 use bytes::Bytes;
 

@@ -30,7 +30,7 @@ use crate::recent::{MOST_VIEWERS, Setback, Update, Viewer};
 /// The page, with its style and script.
 const PAGE: &str = include_str!("console.html");
 
-/// Interval of comments in a stream without events, so that neither side takes the connection for a broken one.
+/// Interval of comments in a stream without events, so that neither side closes the connection as idle.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Interval of updates in a stream. It limits the work for a viewer to some hundred events a second.
@@ -40,7 +40,7 @@ const PACE: Duration = Duration::from_millis(200);
 /// than the idle limit of connections, so that a client that reads gets an orderly end.
 const STREAM_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Returns true if the host name of a request shows that it can only come from a page of this console.
+/// Returns true if the console allows every host name, or if the host name of a request cannot be forged.
 fn is_meant(console: &Console, http: &HttpRequest) -> bool {
     let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     console.any_name || host.is_some_and(leads_nowhere_else)

@@ -43,7 +43,7 @@ pub struct Metrics {
     pub producer_queue_messages: IntGauge,
     /// Bytes of the messages without a delivery report, without headers.
     pub producer_queue_bytes: IntGauge,
-    /// Number of times that the producer was replaced, after a fatal error or because it confirmed nothing.
+    /// Number of times that the producer was replaced: after a fatal error, or because a new one worked and the old one did not.
     pub producer_rebuilds: IntCounter,
     reloads: [IntCounter; 2],
     log_lines: LogLines,

@@ -84,8 +84,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     tracing::error!(place, thread, error, "a thread panicked");
 }
 
-/// Returns the filter of a configured level. `actix_http` logs each malformed request as an error, so these lines are off below
-/// `debug`. The lines of `actix_server` about its workers are noise at `info`.
+/// Returns the filter of a configured level. `actix_http` logs each malformed request as an error, so these lines are written
+/// only at `debug` and `trace`. The lines of `actix_server` about its workers are noise at `info`.
 fn directives(level: &str) -> String {
     match level {
         "debug" | "trace" => level.to_owned(),

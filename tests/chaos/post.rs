@@ -1,4 +1,4 @@
-//! One connection to the bridge without an HTTP library, since none tells when the last byte of a body was sent.
+//! One connection to the bridge without an HTTP library: no library reports the time at which the last byte of a body was sent.
 
 use std::io;
 use std::net::SocketAddr;

@@ -23,7 +23,7 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// Maximum pause between two deliveries of a connection.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// The sender closes the connection of one attempt in this number before the answer: early, or if the answer takes long.
+/// One attempt in this number is closed by the sender before its answer: early, or when the answer is slow.
 const HUNG_UP_ONE_IN: u32 = 100;
 const LITTLE_PATIENCE: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(20), Duration::from_millis(700)];
@@ -42,7 +42,7 @@ pub(crate) const HUNG_UP: &str = "the sender hung up";
 
 const CAUSES: [&str; 5] = ["timeout", "queue_full", "overloaded", "broker", "shutting_down"];
 
-/// The senders of a run: address, workload, and what they know of the bridge.
+/// The senders of a run: the address of the bridge, the workload, and the shared stage.
 #[derive(Clone)]
 pub(crate) struct Senders {
     pub(crate) address: std::net::SocketAddr,

@@ -42,7 +42,7 @@ pub(crate) struct Seen {
     pub(crate) events: u64,
     /// Attempts without 2xx, by cause.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// Deliveries without a 2xx after all retries, which Nexudus would give up, too.
+    /// Deliveries without a 2xx after all retries. Nexudus would give them up, too.
     pub(crate) given_up: u64,
     /// Answers that violate the contract.
     pub(crate) wrong: Findings,

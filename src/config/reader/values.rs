@@ -38,7 +38,7 @@ pub(in crate::config) fn duration(least: Duration, most: Duration) -> impl Fn(&V
     }
 }
 
-/// Reads a whole number within bounds; from the environment it is text.
+/// Reads a whole number within bounds. In the environment the number is a text.
 pub(in crate::config) fn integer(least: i64, most: i64) -> impl Fn(&Value) -> Read<i64> {
     move |value| {
         let read = match &value.kind {
@@ -51,7 +51,7 @@ pub(in crate::config) fn integer(least: i64, most: i64) -> impl Fn(&Value) -> Re
     }
 }
 
-/// Reads a number within bounds; from the environment it is text.
+/// Reads a number within bounds. In the environment the number is a text.
 pub(in crate::config) fn number(least: f64, most: f64) -> impl Fn(&Value) -> Read<f64> {
     move |value| {
         let read = match &value.kind {

@@ -17,7 +17,7 @@ fn identity(body: u8) -> Identity {
     Fingerprint::of("default", "BookingUpdate", &[body])
 }
 
-/// The receipt of a copy of a body at an offset.
+/// Returns the receipt of a copy of a body at an offset.
 fn receipt(body: u8, offset: i64) -> Receipt {
     let stream = Stream::new("t".into(), "s", "k");
     let id = EventId::Content(identity(body));

@@ -27,7 +27,7 @@ fn nexudus(base: &str, credentials: Credentials) -> NexudusSettings {
 
 pub(in crate::nexudus) type Seen = Arc<StdMutex<Vec<String>>>;
 
-/// An API with fixed answers, and the requests to it: method, path with query, `Authorization`, `client_id` and body.
+/// Starts an API with fixed answers. Also returns its requests: method, path with query, `Authorization`, `client_id` and body.
 pub(in crate::nexudus) async fn api(
     credentials: Credentials,
     answer: impl Fn(u32, &str) -> HttpResponse + Send + Sync + 'static,

@@ -100,7 +100,7 @@ impl Proxy {
         self.change(|conditions| conditions.network = Network::Stalled);
     }
 
-    /// Passes bytes from clients on and holds the answers: the target has acted, and the client does not know the result.
+    /// Passes bytes from clients on and holds the answers: the target has acted, and the client has no result.
     pub(crate) fn hold_answers(&self) {
         self.change(|conditions| conditions.network = Network::AnswersHeld);
     }

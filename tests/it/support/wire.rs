@@ -1,4 +1,4 @@
-//! Connections without an HTTP library, since none sends half a request, stops reading, or tells when the last byte has arrived.
+//! Connections without an HTTP library: no library sends half a request, stops reading, or reports the arrival of the last byte.
 
 use std::io;
 use std::net::SocketAddr;

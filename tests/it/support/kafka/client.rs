@@ -272,7 +272,7 @@ impl Client {
         }
     }
 
-    /// Makes a consumer that joins no consumer group and is told the end of each partition.
+    /// Makes a consumer without a consumer group, which reports the end of each partition.
     fn consumer(&self) -> BaseConsumer {
         let mut config = self.config.clone();
         // The library returns messages only with a group id, but an assigned consumer never joins the group.
@@ -331,7 +331,7 @@ fn scan(consumer: &BaseConsumer, topic: &str, deadline: Instant, mut see: impl F
         if !partitions.is_empty() {
             break partitions;
         }
-        // A broker does not know a new topic at once.
+        // It can take a moment until a broker lists a new topic.
         assert!(Instant::now() < deadline, "there is no topic {topic}");
         pause(LOOK_EVERY);
     };

@@ -35,7 +35,7 @@ pub(super) enum Runtime {
 }
 
 impl Runtime {
-    /// Returns the first way that works on this machine, found once. The error tells what to install.
+    /// Returns the first way that works on this machine, found once. The error names what to install.
     pub(super) fn find() -> Result<&'static Self, String> {
         static FOUND: OnceLock<Result<Runtime, String>> = OnceLock::new();
         FOUND.get_or_init(Self::search).as_ref().map_err(Clone::clone)
