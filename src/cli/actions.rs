@@ -18,7 +18,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Prints it, with the topics of the configuration.
+/// Prints the catalogue, with the topics of the configuration.
 ///
 /// # Errors
 /// Standard output cannot be written.

@@ -14,7 +14,7 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-/// Prints it.
+/// Prints the script.
 ///
 /// # Errors
 /// Standard output cannot be written.

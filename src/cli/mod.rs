@@ -184,7 +184,7 @@ fn version() -> String {
     format!("{} (commit {commit}, librdkafka {})", env!("CARGO_PKG_VERSION"), library_version())
 }
 
-/// The configuration of the process's environment.
+/// Loads the configuration from the file and the environment of the process.
 fn loaded(file: Option<&Path>) -> Result<Loaded, Mistakes> {
     dev_configuration::loaded(file, &process_environment())
 }
@@ -193,7 +193,7 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if is_usage(error) { 2 } else { 1 })
 }
 
-/// Whether arguments or configuration are at fault.
+/// Returns true if the arguments or the configuration are at fault.
 fn is_usage(error: &anyhow::Error) -> bool {
     let configuration = error.is::<Mistakes>()
         || matches!(

@@ -15,7 +15,7 @@ pub(super) struct Args {
     action: String,
 }
 
-/// Prints it.
+/// Prints the schemas.
 ///
 /// # Errors
 /// [`super::output::Usage`] for an action outside the catalogue; otherwise the system's.

@@ -40,7 +40,7 @@ impl Asker {
         Some(Self { screen, styles: choice != ColorChoice::Never, shows_stdout })
     }
 
-    /// Whether the person sees standard output.
+    /// Returns true if the person sees standard output.
     pub fn shows_stdout(&self) -> bool {
         self.shows_stdout
     }

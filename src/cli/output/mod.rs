@@ -81,7 +81,7 @@ impl Output {
         }
     }
 
-    /// Whether anybody can still read what is printed.
+    /// Returns true until writing has failed.
     pub fn is_open(&self) -> bool {
         self.failure.is_none()
     }
@@ -147,12 +147,12 @@ fn to_stderr(text: &str) {
     stderr.lock().write_all(text.as_bytes()).ok();
 }
 
-/// Whether a person can read standard output as it is printed.
+/// Returns true if a person can read standard output as it is printed.
 pub fn is_stdout_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether a person can read standard error as it is printed.
+/// Returns true if a person can read standard error as it is printed.
 pub fn is_stderr_terminal() -> bool {
     io::stderr().is_terminal()
 }
@@ -224,7 +224,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// `text` in a style.
+/// Returns `text` in a style.
 pub fn styled(style: Style, text: impl fmt::Display) -> String {
     format!("{}{text}{}", style.render(), style.render_reset())
 }
@@ -252,17 +252,17 @@ fn three_digits(number: f64) -> String {
     }
 }
 
-/// A number with its thousands apart: `12,345`.
+/// Returns a number with its thousands apart: `12,345`.
 pub fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
-/// A number and a noun: `1 event`, `1,200 events`.
+/// Returns a number and a noun: `1 event`, `1,200 events`.
 pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-/// Exit code 0 for success, else 1.
+/// Returns exit code 0 for success, else 1.
 pub fn exit(success: bool) -> ExitCode {
     if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
