@@ -103,7 +103,7 @@ impl Entity {
         self.action("updated")
     }
 
-    /// Whether this is the action of a new or changed record.
+    /// Returns true if this is the action of a new or changed record.
     pub fn is_changed_by(&self, action: &Entry) -> bool {
         [self.created(), self.updated()].contains(&Some(action))
     }

@@ -151,7 +151,7 @@ impl Window {
         Beginnings { all: all.map(Since::At), named: named.collect(), before_outages: None }
     }
 
-    /// Whether this action of this source has a window.
+    /// Returns true if this action of this source has a window.
     pub fn has(&self, source: &str, action: &str) -> bool {
         self.since(source, action).is_some()
     }
@@ -171,7 +171,7 @@ impl Window {
         begins.min()
     }
 
-    /// Whether any source wants an action of a new or changed record of this kind.
+    /// Returns true if any source wants an action of a new or changed record of this kind.
     pub fn asks_for(&self, entity: &Entity) -> bool {
         let wants = |source: &Arc<Source>| {
             let mut names = source.wanted.iter().map(|&action_index| source.actions.get(action_index).name());
@@ -218,7 +218,7 @@ impl Window {
         }
     }
 
-    /// Whether a window with this begin contains this time.
+    /// Returns true if a window with this begin contains this time.
     pub fn holds(&self, time: Timestamp, begin: Timestamp) -> bool {
         time >= begin && self.until.is_none_or(|until| time <= until)
     }

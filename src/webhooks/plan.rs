@@ -189,7 +189,7 @@ impl Comparison {
         Ok(self.pairs)
     }
 
-    /// Whether there is a difference to write or a duplicate to delete.
+    /// Returns true if there is a difference to write or a duplicate to delete.
     pub fn is_pending(&self) -> bool {
         self.pairs.iter().any(|pair| pair.change().is_some() || !pair.duplicates.is_empty())
     }

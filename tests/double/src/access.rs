@@ -198,7 +198,7 @@ impl Accounts {
     }
 }
 
-/// Whether a one-time password is right at a Unix time, or 30 seconds before or after it.
+/// Returns true if a one-time password is right at a Unix time, or 30 seconds before or after it.
 fn is_totp(secret: &str, password: &str, seconds: u64) -> bool {
     totp_rs::Secret::try_from_base32(secret).is_ok_and(|secret| {
         let totp = totp_rs::Builder::new().with_secret(secret).build_noncompliant();

@@ -213,7 +213,7 @@ impl Webhook {
     }
 }
 
-/// Whether a webhook is enabled.
+/// Returns true if a webhook is enabled.
 pub(super) fn is_active(webhook: &Record) -> bool {
     webhook.get("Active") == Some(true)
 }
