@@ -2,7 +2,7 @@
 //!
 //! Names are the API's, byte for byte, untidy spellings included; ids follow no rule and must not be computed. `entity`
 //! and `verb` are this project's normal form; the labels are those that Nexudus's help centre and its older
-//! documentation show to people, empty where they have none. [`Kind`] says whether byte-equal records are copies of
+//! documentation show to people, empty where they have none. [`Kind`] states whether byte-equal records are copies of
 //! one event. Source: Nexudus's API pages and help-centre articles on webhooks.
 
 use serde::{Serialize, Serializer};

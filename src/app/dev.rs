@@ -78,7 +78,7 @@ mod tests {
             .collect()
     }
 
-    /// A file that is there and says nothing, so that none that lies around is found.
+    /// Returns an empty file, so that no configuration file of the machine is read.
     fn empty_file() -> tempfile::NamedTempFile {
         tempfile::NamedTempFile::new().unwrap()
     }

@@ -268,7 +268,7 @@ fn problem(status: reqwest::StatusCode, body: &[u8]) -> PostFailure {
     PostFailure::Problem { status: status.as_u16(), title, detail, cause }
 }
 
-/// Why there is no answer.
+/// Returns the reason why there is no answer.
 fn why(error: reqwest::Error) -> String {
     if error.is_timeout() {
         let limit = if error.is_connect() { CONNECT_TIMEOUT } else { ATTEMPT_TIMEOUT };

@@ -57,7 +57,7 @@ pub struct Row {
     pub active: Option<bool>,
     /// Failures since the last success.
     pub error_count: Option<i64>,
-    /// The last failure in Nexudus's words, without tokens.
+    /// Text of the last failure from Nexudus, without tokens.
     pub last_error: Option<String>,
     /// The last success, as Nexudus writes it.
     pub last_trigger: Option<String>,
@@ -98,7 +98,7 @@ pub fn rows(comparison: &Comparison) -> Vec<Row> {
     rows
 }
 
-/// Returns the number of webhooks in each state, in words. `Ok` comes first, states without a webhook are left out.
+/// Returns the number of webhooks in each state as text. `Ok` comes first, states without a webhook are left out.
 pub fn summary(rows: &[Row], others: usize) -> String {
     let count = |state| rows.iter().filter(|row| row.state == state).count();
     let mut text = format!("{} {}", count(State::Ok), State::Ok.label());

@@ -328,7 +328,7 @@ fn the_printed_values_of_since_give_the_same_windows_again() {
     let later = lines(&all.clone().not_before(at("11")));
     assert_eq!(later, ["2026-03-02T11:00:00Z", "default/BookingCreate=2026-03-02T12:00:00Z"]);
 
-    // What nobody knows stays out, even where all others have the same beginning.
+    // An action with an unknown beginning has no window, even if all others share one beginning.
     let partly = last_trigger(&[("TeamUpdated", "11"), ("TeamCreated", "-")], Duration::ZERO);
     assert_eq!(lines(&partly), ["default/TeamUpdated=2026-03-02T11:00:00Z"]);
     for window in [all, partly] {

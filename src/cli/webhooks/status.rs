@@ -68,7 +68,7 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
-/// An error in one line, shortened only where a person reads it on a terminal.
+/// Returns an error in one line, shortened only where a person reads it on a terminal.
 fn short(error: &str) -> String {
     let line = one_line(error.as_bytes());
     if !is_stdout_terminal() {
