@@ -29,7 +29,7 @@ pub struct Stream {
     pub source: String,
     /// `ce_type`: `com.nexudus.{action}`.
     pub kind: String,
-    /// Whether each event is followed by a tombstone.
+    /// True if each event is followed by a tombstone.
     pub has_tombstones: bool,
 }
 

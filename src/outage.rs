@@ -25,7 +25,7 @@ pub struct Outage {
     pub since: Timestamp,
     /// Time at which the webhook was active again; none while it is disabled.
     pub until: Option<Timestamp>,
-    /// Whether `catch-up` can read the events of this action.
+    /// True if `catch-up` can read the events of this action.
     pub readable: bool,
 }
 

@@ -215,7 +215,7 @@ pub struct Update {
     pub events: Vec<Arc<RecentEvent>>,
     /// Number of events that the viewer missed, before or between them.
     pub missed: u64,
-    /// Whether this is the last update.
+    /// True if this is the last update.
     pub over: bool,
 }
 

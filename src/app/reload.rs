@@ -272,7 +272,7 @@ struct Taken {
 }
 
 impl Taken {
-    /// Whether a reload takes a setting over.
+    /// Returns true if a reload takes a setting over.
     fn has(self, key: &str) -> bool {
         key.starts_with("sources.")
             || key.starts_with("nexudus.")

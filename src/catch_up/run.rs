@@ -25,7 +25,7 @@ use crate::nexudus::{ApiError, Client};
 pub struct Summary {
     /// The run, as the header `ce_nexuduscatchup` names it.
     pub run_id: String,
-    /// Whether nothing was published.
+    /// True if nothing was published.
     pub dry_run: bool,
     /// Events that were published, or would have been, by source and action.
     pub published: Vec<Published>,
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         is_over.then(|| Broken::Refused(last.error.clone()))
     }
 
-    /// Whether a record makes no event at all; then it is counted.
+    /// Returns true if a record makes no event at all; then it is counted.
     fn leaves_out(&mut self, candidate: &Candidate, meanings: &[(Arc<Source>, Meaning)]) -> bool {
         let any = |wanted: fn(&Meaning) -> bool| meanings.iter().any(|(_, meaning)| wanted(meaning));
         if any(|meaning| matches!(meaning, Meaning::Event(_))) {

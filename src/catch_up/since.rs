@@ -45,7 +45,7 @@ pub struct Beginnings {
     pub all: Option<Since>,
     /// Of some, by source and action.
     pub named: BTreeMap<(String, String), Timestamp>,
-    /// How much earlier than each outage of the running bridge to begin; none: its outages are not added.
+    /// Time before each outage of the running bridge at which to begin; `None`: its outages are not added.
     pub before_outages: Option<Duration>,
 }
 

@@ -10,7 +10,7 @@ use crate::nexudus::listing::Collection;
 use crate::nexudus::record::Record;
 use crate::nexudus::{ApiError, Client, ErrorKind};
 
-/// How much earlier than the window the API is asked: the time zone of its filter is not documented.
+/// Time before the window from which on the API is asked, since the time zone of its filter is not documented.
 const ZONES: SignedDuration = SignedDuration::from_hours(24);
 
 /// A record that may be of interest.

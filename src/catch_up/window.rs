@@ -23,7 +23,7 @@ pub struct Window {
     since: BTreeMap<(Arc<str>, usize), Timestamp>,
     /// The last moment of interest, if there is one.
     until: Option<Timestamp>,
-    /// Whether every wanted action that can be read back has a window.
+    /// True if every wanted action that can be read back has a window.
     complete: bool,
     /// Wanted actions for created or updated records whose beginning is unknown, as `SOURCE/ACTION`.
     pub unknown: Vec<String>,

@@ -69,7 +69,7 @@ pub struct Pace {
 pub struct GuardianSettings {
     /// Interval of the checks; zero disables the guardian.
     pub interval: Duration,
-    /// Whether the guardian re-enables webhooks that Nexudus disabled.
+    /// True if the guardian re-enables webhooks that Nexudus disabled.
     pub reenable: bool,
 }
 

@@ -22,9 +22,9 @@ pub struct Topics {
     pub prefix: String,
     /// The field of a record that becomes the message key; `UniqueId` if a record does not have it.
     pub key: String,
-    /// Whether the bridge creates missing topics at start.
+    /// True if the bridge creates missing topics at start.
     pub create: bool,
-    /// Whether all topics are known to exist with their settings. Not a setting: the embedded broker creates every topic, and
+    /// True if all topics are known to exist with their settings. Not a setting: the embedded broker creates every topic, and
     /// answers no request about topic settings.
     pub are_known: bool,
     /// Settings of topics without an override.
@@ -33,7 +33,7 @@ pub struct Topics {
     pub quarantine_config: BTreeMap<String, String>,
     /// The topic of each action.
     pub layout: Layout,
-    /// Whether a delete event is followed by a tombstone, on topics that also have the creates or updates of its entity.
+    /// True if a delete event is followed by a tombstone, on topics that also have the creates or updates of its entity.
     tombstones: bool,
     /// The overrides, the least specific first.
     overrides: Vec<Override>,

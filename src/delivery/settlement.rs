@@ -98,7 +98,7 @@ pub(super) struct Settlement<'a, F: Future<Output = Settled> + Send + 'static> {
 pub(super) struct Settled {
     pub(super) bridge: Arc<Bridge>,
     pub(super) result: Result<Receipt, Refusal>,
-    /// Whether the result is that of an earlier attempt.
+    /// True if the result is that of an earlier attempt.
     pub(super) recalled: bool,
 }
 

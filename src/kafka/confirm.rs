@@ -103,7 +103,7 @@ impl Unconfirmed {
         Self { verdict: sort(code, alone), code }
     }
 
-    /// Whether a broker answered that it does not have the topic, now or when the client last asked. Messages name no
+    /// Returns true if a broker answered that it does not have the topic, now or when the client last asked. Messages name no
     /// partition, so an unknown one is a topic that lost all of them.
     pub fn is_unknown_topic(&self) -> bool {
         use RDKafkaErrorCode as Code;

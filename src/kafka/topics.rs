@@ -94,7 +94,7 @@ pub struct Topics {
     /// Present if clients sign in with tokens.
     token_server: Option<TokenServer>,
     wanted: Vec<Wanted>,
-    /// Whether the wanted topics are known to exist, so that no request is necessary.
+    /// True if the wanted topics are known to exist, so that no request is necessary.
     are_known: bool,
 }
 

@@ -92,7 +92,7 @@ struct Round {
     wanted: Arc<Mutex<BTreeSet<String>>>,
     producer_health: ProducerHealth,
     listed: Option<Instant>,
-    /// Whether the missing topics were logged.
+    /// True if the missing topics were logged.
     is_logged: bool,
 }
 

@@ -16,7 +16,7 @@ pub const BROKER_PERCENTILES: [&str; 2] = ["50", "99"];
 pub struct BrokerSample<'a> {
     /// The address of the broker.
     pub broker: &'a str,
-    /// Whether the producer is connected.
+    /// True if the producer is connected.
     pub is_up: bool,
     /// Round-trip times in seconds, by percentile.
     pub rtt: [(&'static str, f64); 2],

@@ -38,7 +38,7 @@ struct Shown {
 pub struct WebhookSeries {
     /// Source, action and the number of the webhook's record.
     pub labels: [String; 3],
-    /// Whether the webhook is active.
+    /// True if the webhook is active.
     pub active: bool,
     /// Failures since the last success.
     pub failures: i64,

@@ -33,7 +33,7 @@ pub struct Pacer {
 struct Limit {
     most: usize,
     window: Duration,
-    /// Whether only writes count.
+    /// True if only writes count.
     writes: bool,
     /// Ends of the latest requests that count, the oldest first; at most `most`.
     ends: VecDeque<Instant>,
@@ -59,7 +59,7 @@ pub enum Reason {
         most: usize,
         /// Window of time that it counts in.
         window: Duration,
-        /// Whether only writes count.
+        /// True if only writes count.
         writes: bool,
     },
     /// A `Retry-After` of Nexudus.

@@ -29,9 +29,9 @@ pub struct Choice {
     pub positions: Option<BTreeSet<Position>>,
     /// The action to publish to, instead of that of the URL.
     pub corrected: Option<String>,
-    /// Whether nothing is published.
+    /// True if nothing is published.
     pub dry_run: bool,
-    /// Whether messages are included that an earlier run has replayed.
+    /// True if messages are included that an earlier run has replayed.
     pub again: bool,
 }
 

@@ -74,7 +74,7 @@ pub struct Summary {
 pub struct Tally {
     /// Number of answers.
     pub count: u64,
-    /// Whether all answers were 2xx.
+    /// True if all answers were 2xx.
     pub accepted: bool,
     /// The first refusal of this kind in full, behind its action.
     pub example: Option<String>,

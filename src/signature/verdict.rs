@@ -7,9 +7,9 @@ use super::{BYTE_ORDER_MARK, Form, Signature, SigningKey};
 pub struct Verdict {
     /// The bytes that were signed; none where the signature is wrong.
     pub form: Option<Form>,
-    /// Whether the body begins with a byte order mark that was not signed.
+    /// True if the body begins with a byte order mark that was not signed.
     pub skipped_mark: bool,
-    /// Whether the signature is wrong, but right without the line break at the end of the body. Editors and `echo` add one.
+    /// True if the signature is wrong, but right without the line break at the end of the body. Editors and `echo` add one.
     pub has_line_break: bool,
 }
 

@@ -40,7 +40,7 @@ pub struct DeliverySpan(Option<Arc<Delivery>>);
 struct Delivery {
     tracer: SdkTracer,
     context: Context,
-    /// Whether the request had a valid trace context.
+    /// True if the request had a valid trace context.
     continued: bool,
 }
 

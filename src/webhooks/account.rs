@@ -37,7 +37,7 @@ pub struct Look {
     pub comparison: Comparison,
     /// Actions of Nexudus that are neither in the catalogue nor in `extra_actions`.
     pub unknown_actions: Vec<UnknownAction>,
-    /// Whether the list of Nexudus's actions was read.
+    /// True if the list of Nexudus's actions was read.
     pub knows_actions: bool,
     /// Warnings.
     pub warnings: Vec<String>,
@@ -109,7 +109,7 @@ impl Look {
 }
 
 impl AccountError {
-    /// Whether the configuration is at fault.
+    /// Returns true if the configuration is at fault.
     pub fn is_configuration(&self) -> bool {
         !matches!(self, Self::Client(_) | Self::Api(_))
     }

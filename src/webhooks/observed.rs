@@ -27,7 +27,7 @@ pub struct Observed {
     pub action_id: Option<i64>,
     /// The URL that Nexudus posts to, as the record has it.
     pub url: WebhookUrl,
-    /// Whether it is active.
+    /// True if it is active.
     pub active: bool,
     /// Failures since the last success.
     pub error_count: i64,
@@ -40,7 +40,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Whether Nexudus disabled it, going by its record alone. A person may disable a webhook that has failed less often.
+    /// Returns true if Nexudus disabled it, going by its record alone. A person may disable a webhook that has failed less often.
     pub fn is_disabled_by_nexudus(&self) -> bool {
         !self.active && self.error_count >= DISABLED_AT
     }

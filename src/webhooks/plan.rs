@@ -79,7 +79,7 @@ pub struct Change {
     pub url: String,
     /// The fields that change, each with its old and new value.
     pub fields: BTreeMap<&'static str, [Value; 2]>,
-    /// Whether the URL gets another token, which `fields` do not show.
+    /// True if the URL gets another token, which `fields` do not show.
     pub another_token: bool,
 }
 

@@ -25,7 +25,7 @@ impl WebhookUrl {
         Url::parse(self.0.trim()).ok()
     }
 
-    /// Whether both have a token, as the ingress reads them, but not the same one.
+    /// Returns true if both have a token, as the ingress reads them, but not the same one.
     pub fn has_another_token_than(&self, other: &Self) -> bool {
         let (Some(ours), Some(theirs)) = (self.parsed(), other.parsed()) else { return false };
         let find =

@@ -30,7 +30,7 @@ impl Wanted {
         self.source.actions.get(self.action_index).name()
     }
 
-    /// Whether both are the same action of the same source.
+    /// Returns true if both are the same action of the same source.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.action_index == other.action_index && self.source.name == other.source.name
     }

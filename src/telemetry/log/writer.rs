@@ -38,7 +38,7 @@ pub(super) struct Queue {
 struct State {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Whether the writer holds a line that it has not written yet.
+    /// True if the writer holds a line that it has not written yet.
     is_writing: bool,
 }
 
@@ -142,7 +142,7 @@ impl Write for &Queue {
 
 struct Writer<W> {
     out: W,
-    /// Whether the last line is written in part.
+    /// True if the last line is written in part.
     is_torn: bool,
 }
 
