@@ -1,22 +1,20 @@
-//! nexudus-bridge: receives Nexudus webhooks, verifies each signature, publishes every event to a Kafka topic named
-//! after its action, and answers 2xx only once the broker has confirmed it.
+//! nexudus-bridge receives Nexudus's webhooks, verifies each signature, publishes every record to Kafka, and answers 2xx after
+//! the broker has confirmed all of them.
 //!
-//! One delivery's way, and the modules in reading order:
+//! The stages of a delivery, and their modules:
 //!
-//! | step | module | what happens |
+//! | stage | module | what happens |
 //! | --- | --- | --- |
-//! | receive | [`http`], [`delivery::address`], [`delivery::admission`] | head judged, body read in bounded time and bytes |
-//! | verify | [`delivery::verify`], [`signature`] | the HMAC as .NET computes it, by the source's policy |
-//! | decode | [`delivery::decode`] | records as slices of the body, never printed anew |
-//! | route | [`delivery::route`], [`event`] | topic, key, CloudEvents attributes |
-//! | publish, confirm | [`delivery`], [`kafka`] | handed to librdkafka; one delivery report for each event |
-//! | respond | [`outcome`], [`http`] | 200 with the offsets, or a problem document |
+//! | address, admit | [`http`], [`delivery::address`], [`delivery::admission`] | judges the head, counts the delivery |
+//! | receive | [`http`], [`delivery::receiving`] | reads the body in bounded time and bytes |
+//! | verify | [`delivery::verify`], [`signature`] | compares the signature with the HMAC, by the policy of the source |
+//! | decode | [`delivery::decode`] | splits the body into records, each a slice of it |
+//! | route | [`delivery::route`], [`event`] | makes events: topic, key, CloudEvents attributes |
+//! | publish, confirm | [`delivery`], [`kafka`] | sends each event, and waits for its delivery report |
+//! | answer | [`outcome`], [`http`] | 200 with the offsets, or a problem document |
 //!
-//! Around it: [`action`] is Nexudus's catalogue, [`config`] what the user says, [`metrics`] and [`telemetry`] what the
-//! bridge says, [`recent`] the latest setbacks and events, [`app`] starts and stops it all, [`quarantine`] reads and publishes kept
-//! messages, [`sender`] acts as Nexudus does, [`tail`], [`asyncapi`] and [`demo`] are behind the commands of these names, [`outgoing`] is how we ask others over HTTP, [`lenient`] reads their answers,
-//! [`back_off`] is the time between attempts, [`vital`] ends a bridge that a panic has broken, [`cli`] is the program.
-//! `ARCHITECTURE.md` tells who may use whom, and why things are as they are.
+//! `ARCHITECTURE.md` lists what each module is responsible for, the modules that it may import, and the reasons for the
+//! design.
 
 pub mod action;
 pub mod app;
