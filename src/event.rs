@@ -72,7 +72,7 @@ pub const TOMBSTONE: &str = "nexudus-tombstone";
 pub struct Event {
     /// The stream: topic, source and type.
     pub stream: Arc<Stream>,
-    /// The message key; without one the partition is random.
+    /// The message key; an event without a key can be on any partition.
     pub key: Option<Bytes>,
     /// The record, or the whole body on the quarantine topic, byte for byte; `None` for a tombstone.
     pub value: Option<Bytes>,
