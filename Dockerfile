@@ -40,12 +40,10 @@ RUN mkdir src tests/double/src \
 COPY src src
 # The commit, for `nexudus-bridge -V`: --build-arg REVISION=$(git rev-parse HEAD)
 ARG REVISION=unknown
-# Cargo judges by times, and ours may be older than the empty ones. Line numbers, most of the file, stay behind; the
-# names of functions stay in, for backtraces.
+# Cargo compares times, and these files may be older than the empty ones.
 RUN touch src/lib.rs src/main.rs \
     && NEXUDUS_BRIDGE_COMMIT="$REVISION" cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin nexudus-bridge \
     && cp target/*-linux-musl/release/nexudus-bridge . \
-    && strip --strip-debug nexudus-bridge \
     && ./nexudus-bridge man man
 
 # Certificates of the public authorities, /etc/passwd, time zones, /tmp, and no libraries.
