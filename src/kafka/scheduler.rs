@@ -1,12 +1,13 @@
 //! The order in which events leave for the brokers.
 //!
 //! Events wait by partition. Where the [`Window`] of the partition's broker says so, they are sent directly: librdkafka gets
-//! them at once, and makes batches of what arrives while its one request is in flight. Else one batch of each partition is on
-//! its way at a time: an event of an idle partition is sent at once, later ones wait and form the next batch together once
-//! that one is answered. Partitions whose events wait take turns, first come, first served, as many at a time as the window
-//! allows.
+//! them at once, and makes batches of what arrives while its one request is in flight. Else the scheduler makes the batches. An
+//! event of an idle partition is sent at once, as a batch of its own. While a batch of its partition is on its way, an event is sent at once
+//! only if fewer batches are on their way than the window asks for. Otherwise it waits, and the events that wait
+//! form the next batch together. Partitions whose events wait take turns, first come, first served.
 //!
-//! - **Order**: a partition changes from one producer to another only when it has nothing on its way.
+//! - **Order**: a partition changes from one producer to another only when it has nothing on its way. An idempotent producer keeps
+//!   the order of a partition's batches.
 //! - **No partition starves**: nothing overtakes a partition that waits for a free request, and requests become free with every
 //!   answer. A batch that is late no longer counts, so that partitions with a fault of their own (too few replicas, a leader
 //!   that is being elected) do not hold up the others of their broker.
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use super::partition;
 use broker::Broker;
 pub(super) use queue::Size;
-use queue::{OnTheWay, Queue, Waiting};
+use queue::{OnTheWay, Queue, SentBatch, Waiting};
 
 /// A batch that has no answer after this time no longer takes up room.
 const LATE: Duration = Duration::from_millis(500);
@@ -71,7 +72,7 @@ pub(super) struct Ticket {
     pub(super) partition: Option<i32>,
     /// Index of the producer that sends it.
     pub(super) producer: usize,
-    /// There is no other event in the request.
+    /// There is no other event in the request, and none of its partition on its way.
     pub(super) is_alone: bool,
     pub(super) since: Instant,
 }
@@ -167,8 +168,14 @@ impl<T> Scheduler<T> {
         let Queue { leader, on_the_way, producer: last, .. } = &self.queues[queue];
         match on_the_way {
             OnTheWay::Nothing => self.has_room(*leader, producer),
-            OnTheWay::Direct { is_alone: false, .. } => !is_alone && producer == DIRECT && *last == DIRECT,
-            OnTheWay::Direct { .. } | OnTheWay::Batch { .. } => false,
+            _ if is_alone || producer != *last => false,
+            OnTheWay::Direct { is_alone, .. } => !is_alone,
+            OnTheWay::Batches { batches, is_alone } => {
+                let broker = leader.and_then(|leader| self.brokers.get(&leader));
+                !is_alone
+                    && batches.iter().all(|batch| !batch.is_late)
+                    && broker.is_some_and(|broker| broker.may_send_another(producer, self.requests))
+            }
         }
     }
 
@@ -229,20 +236,20 @@ impl<T> Scheduler<T> {
         let producer = self.producer(number);
         let queue = &mut self.queues[number];
         queue.producer = producer;
-        let mut is_the_only_one = is_alone;
+        let leader = queue.leader;
+        let batch = SentBatch { events, leader, since: now, is_late: false };
         match (&mut queue.on_the_way, producer) {
             (OnTheWay::Direct { events: before, .. }, _) => *before += events,
+            (OnTheWay::Batches { batches, .. }, _) => batches.push_back(batch),
             (on_the_way, DIRECT) => *on_the_way = OnTheWay::Direct { events, is_alone },
-            (on_the_way, _) => {
-                is_the_only_one = events == 1;
-                let leader = queue.leader;
-                *on_the_way = OnTheWay::Batch { events, leader, producer, since: now, is_late: false };
-                if let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader)) {
-                    broker.add(producer);
-                }
-            }
+            (on_the_way, _) => *on_the_way = OnTheWay::Batches { batches: [batch].into(), is_alone },
         }
-        Ticket { queue: number, partition: queue.partition, producer, is_alone: is_the_only_one, since: now }
+        if producer != DIRECT
+            && let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader))
+        {
+            broker.add(producer);
+        }
+        Ticket { queue: number, partition: queue.partition, producer, is_alone, since: now }
     }
 
     /// Notes answers.
@@ -259,33 +266,46 @@ impl<T> Scheduler<T> {
             }
         }
         let mut leaders = [queue.leader, None];
-        match &mut queue.on_the_way {
+        let is_idle = match &mut queue.on_the_way {
             OnTheWay::Nothing => return,
             OnTheWay::Direct { events: left, .. } => {
                 *left = left.saturating_sub(events);
                 if *left > 0 {
                     return;
                 }
+                true
             }
-            OnTheWay::Batch { leader, producer, is_late, .. } => {
-                leaders[1] = *leader;
+            OnTheWay::Batches { batches, .. } => {
+                let is_answered = |batch: &SentBatch| batch.since == ticket.since && batch.events == events;
+                let Some(answered) = batches.iter().position(is_answered) else { return };
+                let SentBatch { leader, is_late, .. } = batches.remove(answered).expect("it was found");
+                leaders[1] = leader;
                 if let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader))
-                    && !*is_late
+                    && !is_late
                 {
-                    broker.subtract(*producer);
+                    broker.subtract(ticket.producer);
                 }
+                batches.is_empty()
             }
+        };
+        if is_idle {
+            queue.on_the_way = OnTheWay::Nothing;
+            if queue.partition.is_none() {
+                return self.assign(number, now, released);
+            }
+            self.list(number);
         }
-        queue.on_the_way = OnTheWay::Nothing;
-        if queue.partition.is_none() {
-            return self.assign(number, now, released);
-        }
-        self.list(number);
         if leaders[0] == leaders[1] {
             leaders[1] = None;
         }
         for leader in leaders.into_iter().flatten() {
             self.send_waiting(leader, now, released);
+        }
+        if let Some(next) = self.queues[number].waiting.front()
+            && !is_idle
+            && self.may_send_at_once(number, next.size.is_alone)
+        {
+            self.release(number, now, released);
         }
     }
 
@@ -354,14 +374,15 @@ impl<T> Scheduler<T> {
         if now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
             for queue in &mut self.queues {
-                if let OnTheWay::Batch { leader: Some(leader), producer, since, is_late, .. } =
-                    &mut queue.on_the_way
-                    && let Some(broker) = self.brokers.get_mut(leader)
-                    && !*is_late
-                    && now.saturating_duration_since(*since) > LATE
-                {
-                    *is_late = true;
-                    broker.subtract(*producer);
+                let OnTheWay::Batches { batches, .. } = &mut queue.on_the_way else { continue };
+                for SentBatch { leader, since, is_late, .. } in batches {
+                    if let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader))
+                        && !*is_late
+                        && now.saturating_duration_since(*since) > LATE
+                    {
+                        *is_late = true;
+                        broker.subtract(queue.producer);
+                    }
                 }
             }
         }
@@ -415,7 +436,8 @@ impl<T> Scheduler<T> {
         self.brokers.retain(|id, _| {
             queues.iter().any(|queue| {
                 queue.leader == Some(*id)
-                    || matches!(queue.on_the_way, OnTheWay::Batch { leader, .. } if leader == Some(*id))
+                    || matches!(&queue.on_the_way, OnTheWay::Batches { batches, .. }
+                        if batches.iter().any(|batch| batch.leader == Some(*id)))
             })
         });
     }

@@ -78,6 +78,8 @@ pub(super) struct Window {
     shortest: [Option<Duration>; 2],
     remembered: Instant,
     producers: usize,
+    /// The limit of the last slot.
+    limit: f64,
 }
 
 impl Window {
@@ -93,6 +95,7 @@ impl Window {
             shortest: [None; 2],
             remembered: now,
             producers: 0,
+            limit: 0.0,
         }
     }
 
@@ -101,9 +104,14 @@ impl Window {
         self.producers
     }
 
+    /// Returns the number of batches on their way above which events of a partition wait for its batch on its way.
+    pub(super) fn batches(&self) -> usize {
+        self.limit as usize
+    }
+
     #[cfg(test)]
-    pub(super) fn set_producers(&mut self, producers: usize) {
-        self.producers = producers;
+    pub(super) fn set(&mut self, producers: usize, limit: f64) {
+        (self.producers, self.limit) = (producers, limit);
     }
 
     #[cfg(test)]
@@ -160,10 +168,10 @@ impl Window {
 
     fn choose(&mut self, round_trip: f64) {
         let [events, partitions] = self.mean;
-        let limit = limit(round_trip, (events / partitions.max(1e-3)).max(1.0));
-        let worth = (limit / WORTH_BATCHES).min((partitions - 1.0) * round_trip / WORTH_TURNS);
+        self.limit = limit(round_trip, (events / partitions.max(1e-3)).max(1.0));
+        let worth = (self.limit / WORTH_BATCHES).min((partitions - 1.0) * round_trip / WORTH_TURNS);
         let wanted =
-            ((limit.min(partitions) / EACH).round() as usize).clamp(1, PRODUCERS).next_power_of_two();
+            ((self.limit.min(partitions) / EACH).round() as usize).clamp(1, PRODUCERS).next_power_of_two();
         if partitions < 1.5 || worth < NO_LONGER {
             self.producers = 0;
         } else if worth >= 1.0 && wanted > self.producers || wanted * 4 <= self.producers {

@@ -37,6 +37,13 @@ impl Broker {
         self.on_the_way.get(producer).copied().unwrap_or(0)
     }
 
+    /// Returns true if a partition with a batch on its way may have another one on its way to a producer with this limit of requests.
+    pub(super) fn may_send_another(&self, producer: usize, requests: usize) -> bool {
+        self.ready.is_empty()
+            && self.on_the_way(producer) < requests
+            && self.on_the_way.iter().sum::<usize>() < self.window.batches()
+    }
+
     pub(super) fn add(&mut self, producer: usize) {
         if self.on_the_way.len() <= producer {
             self.on_the_way.resize(producer + 1, 0);

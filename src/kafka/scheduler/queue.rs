@@ -21,7 +21,7 @@ pub(super) struct Queue<T> {
     pub(super) on_the_way: OnTheWay,
     /// It is in its leader's list of queues that wait for a free request.
     pub(super) is_listed: bool,
-    /// The producer of the last events that were sent.
+    /// The producer of the last events that were sent, and of all that are on their way.
     pub(super) producer: usize,
     /// The last answer leaves open whether the events were written: the next ones have to follow them on the same connection.
     pub(super) is_unsure: bool,
@@ -36,7 +36,7 @@ pub(super) struct Waiting<T> {
     pub(super) since: Instant,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OnTheWay {
     Nothing,
     /// Events that librdkafka may batch with others; or one that is alone.
@@ -44,13 +44,20 @@ pub(super) enum OnTheWay {
         events: usize,
         is_alone: bool,
     },
-    Batch {
-        events: usize,
-        leader: Option<i32>,
-        producer: usize,
-        since: Instant,
-        is_late: bool,
+    /// The scheduler's batches, at least one, in the order in which they were sent; or one event that is alone.
+    Batches {
+        batches: VecDeque<SentBatch>,
+        is_alone: bool,
     },
+}
+
+/// A batch without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SentBatch {
+    pub(super) events: usize,
+    pub(super) leader: Option<i32>,
+    pub(super) since: Instant,
+    pub(super) is_late: bool,
 }
 
 /// Size of an event, and its need for a batch of its own.
@@ -81,9 +88,10 @@ impl<T> Queue<T> {
 
     /// Returns the number of events without an answer.
     pub(super) fn events(&self) -> usize {
-        let on_the_way = match self.on_the_way {
+        let on_the_way = match &self.on_the_way {
             OnTheWay::Nothing => 0,
-            OnTheWay::Direct { events, .. } | OnTheWay::Batch { events, .. } => events,
+            OnTheWay::Direct { events, .. } => *events,
+            OnTheWay::Batches { batches, .. } => batches.iter().map(|batch| batch.events).sum(),
         };
         self.waiting.len() + on_the_way
     }

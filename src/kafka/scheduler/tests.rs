@@ -24,10 +24,11 @@ enum Step {
         leaders: Vec<i32>,
     },
     Producers(usize),
-    /// A broker's window asks for another number of producers.
+    /// A broker's window asks for another number of producers and of batches on their way.
     Window {
         broker: i32,
         producers: usize,
+        batches: f64,
     },
 }
 
@@ -41,7 +42,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => prop_oneof![0..5u64, 90..700u64, 9_000..31_000u64].prop_map(Step::Wait),
         1 => (0..3usize, prop::collection::vec(-1..3, 0..5)).prop_map(|(topic, leaders)| Step::Leaders { topic, leaders }),
         1 => (0..4usize).prop_map(Step::Producers),
-        2 => (-1..3, 0..4usize).prop_map(|(broker, producers)| Step::Window { broker, producers }),
+        2 => (-1..3, 0..4usize, 0.0..8.0)
+            .prop_map(|(broker, producers, batches)| Step::Window { broker, producers, batches }),
     ]
 }
 
@@ -138,9 +140,9 @@ impl Stage {
                 self.scheduler.forget_brokers();
             }
             Step::Producers(producers) => self.scheduler.set_producers(producers),
-            Step::Window { broker, producers } => {
+            Step::Window { broker, producers, batches } => {
                 if let Some(broker) = self.scheduler.brokers.get_mut(&broker) {
-                    broker.window.set_producers(producers);
+                    broker.window.set(producers, batches);
                 }
             }
         }
@@ -191,19 +193,12 @@ impl Stage {
         for Batch { ticket, events } in batches {
             assert!(!events.is_empty());
             assert!(ticket.producer <= self.scheduler.producers);
-            assert_eq!(
-                ticket.is_alone && ticket.producer == DIRECT,
-                events.iter().any(|event| event.is_alone) && ticket.producer == DIRECT
-            );
+            assert_eq!(ticket.is_alone, events.iter().any(|event| event.is_alone));
             assert!(events.len() == 1 || !events.iter().any(|event| event.is_alone), "alone: {events:?}");
             assert!(events.len() <= BATCH_BYTES / 300_000);
             let others = self.on_the_way.iter().filter(|other| other.ticket.queue == ticket.queue);
             for other in others {
-                assert_eq!(
-                    (ticket.producer, other.ticket.producer),
-                    (DIRECT, DIRECT),
-                    "two batches of one partition"
-                );
+                assert_eq!(ticket.producer, other.ticket.producer, "one partition with two producers");
                 assert!(!ticket.is_alone && !other.ticket.is_alone, "not alone: {ticket:?}, {other:?}");
             }
             let producer =
@@ -271,5 +266,27 @@ proptest! {
         }
         let left = stage.ended.iter().filter(|ended| !**ended).count();
         prop_assert_eq!(left, 0, "events were never sent");
+    }
+}
+
+#[test]
+fn a_partition_has_several_batches_on_their_way_only_if_the_window_asks_for_them() {
+    // Batches that the window asks for, events that have to be alone, events that are sent at once.
+    let cases = [
+        (1.0, [false; 3], [true, false, false]),
+        (2.0, [false; 3], [true, true, false]),
+        (9.0, [false; 3], [true, true, false]), // the producer's limit of requests
+        (9.0, [true, false, false], [true, false, false]),
+        (9.0, [false, true, false], [true, false, false]),
+    ];
+    for (batches, alone, at_once) in cases {
+        let now = Instant::now();
+        let mut scheduler = Scheduler::new(REQUESTS, MAX_AGE, now);
+        scheduler.set_leaders("t", &[1], now);
+        scheduler.set_producers(1);
+        scheduler.brokers.get_mut(&1).unwrap().window.set(1, batches);
+        let mut submit =
+            |is_alone| scheduler.submit("t", Some(b"key"), Size { bytes: 1, is_alone }, now, || ()).is_some();
+        assert_eq!(alone.map(&mut submit), at_once, "{batches} batches, alone: {alone:?}");
     }
 }
