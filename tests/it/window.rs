@@ -171,7 +171,7 @@ async fn a_broker_that_does_not_answer_holds_up_only_its_own_partitions() {
     {
         cluster.client().create_topic_on(&format!("{prefix}{action}"), node);
     }
-    let settings = [("kafka.confirm_timeout", "30s")];
+    let settings = [("kafka.confirm_timeout", "5m")];
     let bridge = TestBridge::on(&bootstrap(&proxies), cluster.client(), prefix, &settings).await;
     for action in ["BookingCreate", "CoworkerCreate", "TeamCreated"] {
         bridge.deliver_until_confirmed(action, r#"{"Id":1}"#).await;
