@@ -284,5 +284,5 @@ fn security(kafka: &Kafka) -> (Map<String, Value>, Vec<Value>) {
 
 /// Returns the first of these properties that is set.
 fn property<'a>(kafka: &'a Kafka, names: &[&str]) -> Option<&'a str> {
-    names.iter().find_map(|name| kafka.properties.get(*name)).map(Property::shown)
+    names.iter().find_map(|name| kafka.properties.get(*name)).map(Property::expose)
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::load::{Environment, Loaded, Mistakes, find, load, readable_again};
+use crate::config::load::{Environment, Mistakes, find, load, readable_again};
 use crate::config::{Config, NO_SOURCE};
 use crate::kafka::settings::check_property;
 
@@ -16,7 +16,7 @@ const SECRETS: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
 ///
 /// # Errors
 /// All mistakes in it.
-pub fn loaded(file: Option<&Path>, environment: &Environment) -> Result<Loaded, Mistakes> {
+pub fn loaded(file: Option<&Path>, environment: &Environment) -> Result<Config, Mistakes> {
     load(find(file, environment).as_deref(), environment, check_property)
 }
 
@@ -26,7 +26,7 @@ pub fn loaded(file: Option<&Path>, environment: &Environment) -> Result<Loaded, 
 /// All other mistakes in it.
 pub fn or_dev_source(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {
     let mistakes = match loaded(file, &environment) {
-        Ok(loaded) => return Ok(loaded.config),
+        Ok(config) => return Ok(config),
         Err(mistakes) => mistakes,
     };
     if mistakes.0 != [NO_SOURCE] {
@@ -34,7 +34,7 @@ pub fn or_dev_source(file: Option<&Path>, mut environment: Environment) -> Resul
     }
     readable_again(file)?;
     environment.insert(SECRETS.to_owned(), format!("[{SECRET:?}]"));
-    Ok(loaded(file, &environment)?.config)
+    loaded(file, &environment)
 }
 
 /// Returns the configuration of `dev` and `demo`: `file` if the user names one, the environment, and defaults with which
@@ -52,7 +52,7 @@ pub fn configuration(file: Option<&Path>, mut environment: Environment) -> Resul
             environment.insert(SECRETS.to_owned(), format!("[{SECRET:?}]"));
         }
     }
-    let mut config = load(file, &environment, check_property)?.config;
+    let mut config = load(file, &environment, check_property)?;
     for (key, address) in [("ingress.listen", config.ingress.listen), ("admin.listen", config.admin.listen)] {
         if !address.ip().is_loopback() {
             return Err(Mistakes(vec![format!(

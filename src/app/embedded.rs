@@ -23,13 +23,9 @@ pub fn embed(config: &mut Config, port: Option<u16>) -> Result<EmbeddedBroker, E
     let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
     config.kafka.properties.retain(|name, _| !secures(name));
     config.kafka.oauth = None;
-    let secures = |key: &str| {
-        let property = ["kafka.properties.", "kafka.property_files."]
-            .iter()
-            .find_map(|section| key.strip_prefix(section));
-        key.starts_with("kafka.oauth.") || property.is_some_and(|name| secures(name.trim_matches('"')))
-    };
-    config.settings.retain(|setting| !secures(&setting.key));
+    config.settings.retain(|setting| {
+        !setting.key.starts_with("kafka.oauth.") && !setting.property().is_some_and(secures)
+    });
     let by = "the embedded broker";
     config.overrule("kafka.bootstrap_servers", format!("{:?}", config.kafka.bootstrap_servers), by);
     config.overrule("topics.create", "false".to_owned(), by);
@@ -45,7 +41,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn no_request_about_topics_goes_to_the_embedded_broker_since_it_does_not_answer() {
         let variables = [("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), "[\"s\"]".to_owned())];
-        let mut config = load(None, &variables.into(), |_, _| Ok(())).unwrap().config;
+        let mut config = load(None, &variables.into(), |_, _| Ok(())).unwrap();
         let _broker = embed(&mut config, None).unwrap();
         let plan = Topics::new(&config).unwrap().plan().await.expect("no request is made");
         assert!(

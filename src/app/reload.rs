@@ -7,15 +7,15 @@
 //!
 //! The certificate is renewed apart from all that: a mistake in the configuration must not let it expire.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{App, TOKENS};
-use crate::config::load::{Loaded, Mistakes};
+use crate::config::load::Mistakes;
 use crate::config::{Config, OAuth, Property, Setting};
 use crate::delivery::Bridge;
 use crate::http::tls::Certificate;
@@ -45,8 +45,7 @@ pub struct Reloader {
     /// The settings in force.
     config: Config,
     /// The settings that were read last, in force or not.
-    settings: Vec<Setting>,
-    properties: BTreeMap<String, Property>,
+    latest: Config,
     files: Contents,
     /// The mistakes of the configuration that was read last; empty if it is in force.
     mistakes: Vec<String>,
@@ -56,14 +55,6 @@ pub struct Reloader {
 
 /// The content of files, as a hash; `None` for a file that cannot be read.
 type Contents = BTreeMap<PathBuf, Option<u64>>;
-
-/// The cause of a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Asked,
-    Changed,
-    Retry,
-}
 
 impl Reloader {
     /// Makes one for a bridge that runs with the configuration as it was read.
@@ -78,8 +69,7 @@ impl Reloader {
             certificate_mistake: None,
             files: contents(&app.config),
             config: app.config.clone(),
-            settings: app.config.settings.clone(),
-            properties: app.config.kafka.properties.clone(),
+            latest: app.config.clone(),
             mistakes: Vec::new(),
             vital: app.vital.clone(),
             _part: app.vital.part("the reload"),
@@ -89,7 +79,7 @@ impl Reloader {
     /// Renews the certificate, and reloads what `load` reads when `asked` completes or a file has changed. Never ends.
     pub async fn run(
         mut self,
-        load: impl Fn() -> Result<Loaded, Mistakes> + Send + Sync + 'static,
+        load: impl Fn() -> Result<Config, Mistakes> + Send + Sync + 'static,
         mut asked: impl AsyncFnMut(),
     ) {
         let load = Arc::new(load);
@@ -103,25 +93,18 @@ impl Reloader {
             // a change in between is noticed the next time.
             let config = self.config.clone();
             let Ok(files) = tokio::task::spawn_blocking(move || contents(&config)).await else { continue };
-            let cause = match asked {
-                true => Cause::Asked,
-                false if files != self.files => Cause::Changed,
-                false if !self.mistakes.is_empty() => Cause::Retry,
+            let reason = match asked {
+                true => Some("it was asked for"),
+                false if files != self.files => Some("the file of a secret has changed"),
+                false if !self.mistakes.is_empty() => None, // another attempt
                 false => continue,
             };
-            match cause {
-                Cause::Asked => tracing::info!(reason = "it was asked for", "reloading sources and secrets"),
-                Cause::Changed => {
-                    tracing::info!(
-                        reason = "the file of a secret has changed",
-                        "reloading sources and secrets"
-                    );
-                }
-                Cause::Retry => {}
+            if let Some(reason) = reason {
+                tracing::info!(reason, "reloading sources and secrets");
             }
             let load = Arc::clone(&load);
             match tokio::task::spawn_blocking(move || load()).await {
-                Ok(loaded) => self.take(loaded, files, cause),
+                Ok(loaded) => self.take(loaded, files, reason.is_some()),
                 Err(error) => tracing::error!(%error, "the configuration could not be read"),
             }
         }
@@ -156,19 +139,20 @@ impl Reloader {
         }
     }
 
-    /// Applies what may change, or keeps everything. `seen` is the content of the files before they were read.
-    fn take(&mut self, loaded: Result<Loaded, Mistakes>, seen: Contents, cause: Cause) {
+    /// Applies what may change, or keeps everything. `seen` is the content of the files before they were read. `is_new` is false
+    /// for another attempt.
+    fn take(&mut self, loaded: Result<Config, Mistakes>, seen: Contents, is_new: bool) {
         let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.topics.upgrade());
         let (Some(bridge), Some(producer), Some(topics)) = alive else { return };
         topics.look_again();
         self.metrics.reloaded(loaded.is_ok());
         match loaded {
-            Ok(loaded) => {
+            Ok(config) => {
                 self.mistakes.clear();
-                self.adopt(loaded.config, &bridge, &producer, &topics);
+                self.adopt(config, &bridge, &producer, &topics);
             }
             Err(Mistakes(mistakes)) => {
-                if cause != Cause::Retry || mistakes != self.mistakes {
+                if is_new || mistakes != self.mistakes {
                     for mistake in &mistakes {
                         tracing::error!(error = %mistake, "not reloaded");
                     }
@@ -186,18 +170,23 @@ impl Reloader {
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }
-        let tokens = self.sign_in(new.kafka.oauth, producer);
-        let has_password = self.take_password(&new.kafka.properties, producer);
-        let taken = Taken { tokens, password: has_password.is_some() };
-        self.name_what_needs_a_restart(&new.settings, &new.kafka.properties, taken);
+        let former = std::mem::replace(&mut self.latest, new.clone());
+        let takes_tokens = self.sign_in(new.kafka.oauth, producer);
+        let takes_password = self.take_password(&new.kafka.properties, producer);
+        let is_taken = |setting: &Setting| {
+            let key = &setting.key;
+            key.starts_with("sources.")
+                || key.starts_with("nexudus.")
+                || takes_tokens && key.starts_with("kafka.oauth.")
+                || takes_password && setting.property().is_some_and(|name| PASSWORD.contains(&name))
+        };
+        log_ignored_changes(&former, &self.latest, is_taken);
         bridge.adopt(&new.sources);
         self.config.sources = new.sources;
         self.config.nexudus = new.nexudus;
         self.config.files = new.files;
         self.guardian.adopt(&self.config);
         topics.adopt(&self.config);
-        self.settings = new.settings;
-        self.properties = new.kafka.properties;
         tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
     }
 
@@ -215,77 +204,46 @@ impl Reloader {
         true
     }
 
-    /// Signs in to Kafka with another name and password, for new connections. Returns `None` where the client cannot take
-    /// them over, else whether they are others than before.
-    fn take_password(&mut self, new: &BTreeMap<String, Property>, producer: &Producer) -> Option<bool> {
+    /// Signs in to Kafka with another name and password, for new connections. Returns whether these are in force.
+    fn take_password(&mut self, new: &BTreeMap<String, Property>, producer: &Producer) -> bool {
         let used = &mut self.config.kafka.properties;
-        let mechanism = ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|name| used.get(*name))?;
-        if !mechanism.expose().starts_with("SCRAM-") && mechanism.expose() != "PLAIN" {
-            return None;
-        }
-        let [Some(_), Some(_)] = PASSWORD.map(|name| used.get(name)) else { return None };
-        let [Some(name), Some(password)] = PASSWORD.map(|name| new.get(name)) else { return None };
-        if PASSWORD.iter().all(|name| used.get(*name) == new.get(*name)) {
-            return Some(false);
+        let mechanism = ["sasl.mechanism", "sasl.mechanisms"].iter().find_map(|name| used.get(*name));
+        let mechanism = mechanism.map_or("", Property::expose);
+        let has_password = mechanism.starts_with("SCRAM-") || mechanism == "PLAIN";
+        let [Some(_), Some(_)] = PASSWORD.map(|name| used.get(name)) else { return false };
+        let [Some(name), Some(password)] = PASSWORD.map(|name| new.get(name)) else { return false };
+        if !has_password || PASSWORD.iter().all(|name| used.get(*name) == new.get(*name)) {
+            return has_password;
         }
         if let Err(error) = producer.set_password(name.expose(), password.expose()) {
             tracing::error!(error, "not reloaded: the password for Kafka cannot be used");
-            return None;
+            return false;
         }
         tracing::info!("new connections to Kafka sign in with the new password");
-        used.extend(PASSWORD.into_iter().filter_map(|name| Some((name.to_owned(), new.get(name)?.clone()))));
-        Some(true)
-    }
-
-    /// Logs the settings that have changed since they were read last and that are not taken over. Settings show `***` for
-    /// a secret, so properties of librdkafka are compared by their values.
-    fn name_what_needs_a_restart(
-        &self,
-        new: &[Setting],
-        properties: &BTreeMap<String, Property>,
-        taken: Taken,
-    ) {
-        let value = |settings: &[Setting], key: &str| {
-            settings.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone())
-        };
-        let other = |key: &str| {
-            let name = property_of(key).unwrap_or_default();
-            value(&self.settings, key) != value(new, key) || self.properties.get(name) != properties.get(name)
-        };
-        let keys = self.settings.iter().chain(new).map(|setting| setting.key.as_str());
-        let mut changed: Vec<&str> = keys.filter(|key| !taken.has(key) && other(key)).collect();
-        changed.sort_unstable();
-        changed.dedup();
-        if !changed.is_empty() {
-            tracing::warn!(settings = changed.join(", "), "only a restart changes these settings");
-        }
+        used.extend(
+            PASSWORD.into_iter().zip([name, password]).map(|(name, new)| (name.to_owned(), new.clone())),
+        );
+        true
     }
 }
 
-/// The credentials for Kafka that a reload applies.
-#[derive(Debug, Clone, Copy)]
-struct Taken {
-    /// `[kafka.oauth]`, where it was there before and is now.
-    tokens: bool,
-    /// The properties of [`PASSWORD`], likewise.
-    password: bool,
-}
-
-impl Taken {
-    /// Returns true if a reload takes a setting over.
-    fn has(self, key: &str) -> bool {
-        key.starts_with("sources.")
-            || key.starts_with("nexudus.")
-            || self.tokens && key.starts_with("kafka.oauth.")
-            || self.password && property_of(key).is_some_and(|name| PASSWORD.contains(&name))
+/// Logs the settings that have changed since they were read last and that are not taken over. Settings show `***` for a
+/// secret, so properties of librdkafka are compared by their values.
+fn log_ignored_changes(former: &Config, new: &Config, is_taken: impl Fn(&Setting) -> bool) {
+    let has = |config: &Config, setting: &Setting| {
+        config.settings.iter().any(|other| other.key == setting.key && other.value == setting.value)
+    };
+    let differs = |setting: &Setting| {
+        let property = |config: &Config| config.kafka.properties.get(setting.property()?).cloned();
+        !has(former, setting) || !has(new, setting) || property(former) != property(new)
+    };
+    let all = former.settings.iter().chain(&new.settings);
+    let changed = all.filter(|setting| !is_taken(setting) && differs(setting));
+    let changed: BTreeSet<&str> = changed.map(|setting| setting.key.as_str()).collect();
+    if !changed.is_empty() {
+        let settings = Vec::from_iter(changed).join(", ");
+        tracing::warn!(settings, "only a restart changes these settings");
     }
-}
-
-/// The property of librdkafka that a setting gives a value.
-fn property_of(key: &str) -> Option<&str> {
-    let name =
-        ["kafka.properties.", "kafka.property_files."].iter().find_map(|section| key.strip_prefix(section));
-    Some(name?.trim_matches('"'))
 }
 
 fn contents(config: &Config) -> Contents {

@@ -45,7 +45,7 @@ fn config(settings: &[(&str, &str)]) -> Config {
     let variables = all.into_iter();
     let variables: Environment =
         variables.map(|(name, value)| (format!("NEXUDUS_BRIDGE__{name}"), value.to_owned())).collect();
-    load(None, &variables, check_property).unwrap().config
+    load(None, &variables, check_property).unwrap()
 }
 
 fn prepare() -> Prepared {

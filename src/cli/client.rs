@@ -25,7 +25,7 @@ pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
 /// All mistakes in it.
 pub(super) fn control(file: Option<&Path>) -> anyhow::Result<Config> {
     let mut config = match loaded(file) {
-        Ok(loaded) => loaded.config,
+        Ok(config) => config,
         Err(mistakes) if mistakes.0 == [NO_SOURCE] => {
             let hint = "to try it without an account, run `cargo run -p nexudus-double` in a checkout and type the export line that it prints";
             return Err(Mistakes(vec![format!("{NO_SOURCE}; {hint}")]).into());

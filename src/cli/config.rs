@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::output::{self, Output};
 use super::{exit_code, loaded};
 use crate::app::check;
-use crate::config::Setting;
-use crate::config::load::{Loaded, Mistakes};
-use crate::config::show::show;
+use crate::config::load::Mistakes;
+use crate::config::{Config, Setting};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -38,30 +37,30 @@ pub(super) fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<Exit
             return out.end(checked.map_or_else(|error| exit_code(&error), |_| ExitCode::SUCCESS));
         }
         Command::Check(_) => {
-            let (loaded, warnings) = checked?;
+            let (config, warnings) = checked?;
             warnings.iter().for_each(output::warning);
-            let from = loaded.file.as_ref();
+            let from = config.file.as_ref();
             let from = from.map_or("the environment alone".into(), |path| path.display().to_string());
             out.line(format_args!("The configuration is valid ({from})."));
         }
         Command::Show(Args { json: true }) => out.json(&settings(&checked?.0)),
-        Command::Show(_) => out.block(show(&checked?.0).trim_end()),
+        Command::Show(_) => out.block(checked?.0.show().trim_end()),
     }
     out.end(ExitCode::SUCCESS)
 }
 
 /// The configuration, once it is known to be usable, and all warnings about it.
-fn checked(file: Option<&Path>) -> anyhow::Result<(Loaded, Vec<String>)> {
-    let loaded = loaded(file)?;
-    let more = check(&loaded.config)?;
-    let warnings = loaded.config.warnings.iter().cloned().chain(more).collect();
-    Ok((loaded, warnings))
+fn checked(file: Option<&Path>) -> anyhow::Result<(Config, Vec<String>)> {
+    let config = loaded(file)?;
+    let more = check(&config)?;
+    let warnings = config.warnings.iter().cloned().chain(more).collect();
+    Ok((config, warnings))
 }
 
-fn verdict(checked: &anyhow::Result<(Loaded, Vec<String>)>) -> Value {
+fn verdict(checked: &anyhow::Result<(Config, Vec<String>)>) -> Value {
     let none = Vec::new();
     let (file, warnings, mistakes) = match checked {
-        Ok((loaded, warnings)) => (loaded.file.as_deref(), warnings, Vec::new()),
+        Ok((config, warnings)) => (config.file.as_deref(), warnings, Vec::new()),
         Err(error) => {
             let mistakes = error.downcast_ref().map(|Mistakes(mistakes)| mistakes.clone());
             (None, &none, mistakes.unwrap_or_else(|| vec![format!("{error:#}")]))
@@ -70,11 +69,11 @@ fn verdict(checked: &anyhow::Result<(Loaded, Vec<String>)>) -> Value {
     json!({"valid": checked.is_ok(), "file": file, "warnings": warnings, "mistakes": mistakes})
 }
 
-fn settings(loaded: &Loaded) -> Value {
+fn settings(config: &Config) -> Value {
     let setting = |setting: &Setting| {
         // TOML writes most values as JSON does; others stay text.
         let value = serde_json::from_str(&setting.value).unwrap_or_else(|_| json!(setting.value));
-        json!({"key": setting.key, "value": value, "origin": setting.origin.to_string()})
+        json!({"key": setting.key, "value": value, "origin": setting.origin})
     };
-    json!({"file": loaded.file, "settings": loaded.config.settings.iter().map(setting).collect::<Vec<_>>()})
+    json!({"file": config.file, "settings": config.settings.iter().map(setting).collect::<Vec<_>>()})
 }

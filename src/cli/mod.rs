@@ -39,7 +39,7 @@ use clap::{FromArgMatches as _, Parser, Subcommand};
 pub use self::help::command;
 use crate::app::{BuildError, dev as dev_configuration};
 use crate::config::Config;
-use crate::config::load::{Loaded, Mistakes, process_environment};
+use crate::config::load::{Mistakes, process_environment};
 use crate::kafka::settings::library_version;
 use crate::webhooks::AccountError;
 
@@ -153,7 +153,7 @@ fn print_in_time(print: impl FnOnce() + Send + 'static) {
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
     let configuration = || client::configuration(file);
-    let configured = || Ok(loaded(file)?.config);
+    let configured = || Ok(loaded(file)?);
     match cli.command {
         Command::Serve => serve::run(file).await,
         Command::Dev(args) => dev::run(args, file).await,
@@ -185,7 +185,7 @@ fn version() -> String {
 }
 
 /// Loads the configuration from the file and the environment of the process.
-fn loaded(file: Option<&Path>) -> Result<Loaded, Mistakes> {
+fn loaded(file: Option<&Path>) -> Result<Config, Mistakes> {
     dev_configuration::loaded(file, &process_environment())
 }
 

@@ -15,19 +15,19 @@ use crate::telemetry::log;
 
 /// Runs the bridge until SIGTERM or SIGINT; a second one ends it at once.
 pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let loaded = loaded(file)?;
-    let log = log::start(&loaded.config.log)?;
-    match &loaded.file {
+    let config = loaded(file)?;
+    let log = log::start(&config.log)?;
+    match &config.file {
         Some(path) => tracing::info!(file = %path.display(), "configuration read"),
         None => tracing::info!("no configuration file; defaults and environment only"),
     }
-    open_files::raise_limit(loaded.config.ingress.max_in_flight);
+    open_files::raise_limit(config.ingress.max_in_flight);
     let signals = Signals::listen()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let app = App::build(loaded.config)?;
+    let path = config.file.clone();
+    let app = App::build(config)?;
     app.count_dropped_lines(log.dropped_lines());
     let reloader = Reloader::new(&app);
-    let path = loaded.file;
     let load = move || {
         load::readable_again(path.as_deref())?;
         load::load(path.as_deref(), &load::process_environment(), check_property)

@@ -34,7 +34,7 @@ const PENDING: u8 = 3;
 pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
     let config = match command {
         Command::Plan { .. } => configuration(file)?,
-        Command::Apply => loaded(file)?.config, // never writes to a cluster that nobody configured
+        Command::Apply => loaded(file)?, // never writes to a cluster that nobody configured
     };
     reach(&config.kafka.bootstrap_servers).await?;
     let topics = Topics::new(&config)?;

@@ -6,18 +6,16 @@ use jiff::fmt::friendly::{Designator, SpanParser, SpanPrinter};
 use jiff::{Span, SpanRelativeTo, SpanRound, Unit};
 
 /// The error for a text that is not a duration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a number and a unit such as \"10s\" or \"500ms\"")]
-pub struct NotADuration;
+pub const NOT_A_DURATION: &str = "expected a number and a unit such as \"10s\" or \"500ms\"";
 
 /// Reads a duration; a day has 24 hours.
 ///
 /// # Errors
-/// [`NotADuration`] for any other text. Negative durations are refused, and so are months and years, since their lengths differ.
-pub fn parse(text: &str) -> Result<Duration, NotADuration> {
-    let span = SpanParser::new().parse_span(text).map_err(|_| NotADuration)?;
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| NotADuration)?;
-    duration.try_into().map_err(|_| NotADuration)
+/// [`NOT_A_DURATION`] for any other text. Negative durations are refused, and so are months and years, since their lengths differ.
+pub fn parse(text: &str) -> Result<Duration, &'static str> {
+    let span = SpanParser::new().parse_span(text).map_err(|_| NOT_A_DURATION)?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| NOT_A_DURATION)?;
+    duration.try_into().map_err(|_| NOT_A_DURATION)
 }
 
 /// Returns a duration in the form that [`parse`] reads, in units up to days.
@@ -51,7 +49,7 @@ mod tests {
             assert_eq!(parse(shown), Ok(duration), "{shown}");
         }
         for text in ["", "10", "s", "-2h", "2h ago", "soon", "1month", "99999999999999years"] {
-            assert_eq!(parse(text), Err(NotADuration), "{text}");
+            assert_eq!(parse(text), Err(NOT_A_DURATION), "{text}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! `[ingress]`: the listener for deliveries, and the bounds of deliveries.
+//! `[ingress]`, `[admin]` and `[redelivery]`: the listeners, the bounds of deliveries, and the memory of confirmed deliveries.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Section;
-use super::reader::values::{address, duration, integer, minutes, ms, size, text};
+use super::reader::values::{address, boolean, duration, number, text};
 
 /// `[ingress]`.
 #[derive(Debug, Clone)]
@@ -37,22 +37,53 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// Reads the section.
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// Whether the listener serves the console, which shows keys.
+    pub console: Console,
+}
+
+/// `admin.console`: a page for people on the admin listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// No console.
+    Off,
+    /// The default on loopback: a console, since only this machine reaches the listener. A request with a host name that DNS
+    /// rebinding can forge is refused.
+    OnLoopback,
+    /// A console, enabled in the configuration.
+    On,
+}
+
+/// `[redelivery]`: the bounds of the memory of deliveries that were confirmed but not answered.
+#[derive(Debug, Clone)]
+pub struct Redelivery {
+    /// Time for which a delivery is remembered after its confirmation.
+    pub ttl: Duration,
+    /// Maximum number of deliveries; 0 disables the memory.
+    pub max_entries: usize,
+    /// Maximum number of bytes in total.
+    pub max_bytes: usize,
+}
+
+/// Reads `[ingress]`.
 pub(super) fn ingress(mut section: Section<'_>) -> Ingress {
     let ingress = Ingress {
         listen: section.get("listen", "0.0.0.0:8080", address),
-        max_body_bytes: size(section.get("max_body_bytes", "4194304", integer(1024, 512 << 20))),
-        body_timeout: section.get("body_timeout", "10s", duration(ms(100), minutes(10))),
-        max_in_flight: size(section.get("max_in_flight", "4096", integer(1, 1 << 20))),
-        max_in_flight_bytes: size(section.get("max_in_flight_bytes", "33554432", integer(1024, 16 << 30))),
-        shutdown_delay: section.get("shutdown_delay", "0s", duration(ms(0), minutes(10))),
-        shutdown_grace: section.get("shutdown_grace", "25s", duration(ms(0), minutes(60))),
+        max_body_bytes: section.get("max_body_bytes", "4194304", number(1024, 512 << 20)),
+        body_timeout: section.get("body_timeout", "10s", duration("100ms", "10m")),
+        max_in_flight: section.get("max_in_flight", "4096", number(1, 1 << 20)),
+        max_in_flight_bytes: section.get("max_in_flight_bytes", "33554432", number(1024, 16 << 30)),
+        shutdown_delay: section.get("shutdown_delay", "0s", duration("0s", "10m")),
+        shutdown_grace: section.get("shutdown_grace", "25s", duration("0s", "1h")),
         tls: tls(&mut section),
     };
     if ingress.max_in_flight_bytes < ingress.max_body_bytes {
         section.mistake(".max_in_flight_bytes is less than max_body_bytes, so that no large body could ever be taken; raise the first or lower the second");
     }
-    section.close();
     ingress
 }
 
@@ -67,4 +98,31 @@ fn tls(section: &mut Section<'_>) -> Option<Tls> {
     };
     section.mistake(format!(".{set} is set without {absent}, expected both or neither"));
     None
+}
+
+/// Reads `[admin]`.
+pub(super) fn admin(mut section: Section<'_>) -> Admin {
+    let listen = section.get("listen", "127.0.0.1:9464", address);
+    let loopback = listen.ip().is_loopback();
+    let is_set = section.has("console");
+    let console = match section.get("console", if loopback { "true" } else { "false" }, boolean) {
+        false => Console::Off,
+        true if is_set => Console::On,
+        true => Console::OnLoopback,
+    };
+    if console == Console::On && !loopback {
+        section.warn(format!(
+            "admin.console: whoever reaches {listen} can see the keys of records, which identify people"
+        ));
+    }
+    Admin { listen, console }
+}
+
+/// Reads `[redelivery]`.
+pub(super) fn redelivery(mut section: Section<'_>) -> Redelivery {
+    Redelivery {
+        ttl: section.get("ttl", "1h", duration("1s", "1d")),
+        max_entries: section.get("max_entries", "10000", number(0, 10_000_000)),
+        max_bytes: section.get("max_bytes", "8388608", number(1024, 16 << 30)),
+    }
 }

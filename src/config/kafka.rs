@@ -1,17 +1,17 @@
-//! `[kafka]`: the cluster, and the properties of librdkafka that a user may set.
+//! `[kafka]`: the cluster, the properties of librdkafka that a user may set, and the token server.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
 
 use super::brokers::{brokers, other_scheme};
 use super::ingress::Ingress;
-use super::oauth::{OAuth, oauth, sign_in};
 use super::reader::Section;
 use super::reader::secrets::SecretFile;
-use super::reader::values::{duration, minutes, ms, text};
+use super::reader::values::{duration, filled, http_url, redacted, text};
 
 /// `[kafka]`.
 #[derive(Debug, Clone)]
@@ -26,12 +26,9 @@ pub struct Kafka {
     pub oauth: Option<OAuth>,
 }
 
-/// The value of a librdkafka property; its `Debug` is redacted where the property holds a secret.
-#[derive(Clone)]
-pub struct Property {
-    value: SecretString,
-    secret: bool,
-}
+/// The value of a librdkafka property. It may be a secret, so its `Debug` is redacted.
+#[derive(Debug, Clone)]
+pub struct Property(SecretString);
 
 impl Kafka {
     /// Maximum number of bytes that Kafka's framing and the bridge's headers add to a body. Messages and requests may be larger
@@ -40,19 +37,14 @@ impl Kafka {
 }
 
 impl Property {
-    /// Makes a property. The value of a `secret` property is never printed.
-    pub fn new(value: String, secret: bool) -> Self {
-        Self { value: value.into(), secret }
+    /// Makes a property.
+    pub fn new(value: String) -> Self {
+        Self(value.into())
     }
 
-    /// Returns the value itself, for librdkafka only.
+    /// Returns the value, which may be a secret.
     pub fn expose(&self) -> &str {
-        self.value.expose_secret()
-    }
-
-    /// Returns the value without a secret: `***` for a secret property.
-    pub fn shown(&self) -> &str {
-        if self.secret { "***" } else { self.expose() }
+        self.0.expose_secret()
     }
 }
 
@@ -63,9 +55,27 @@ impl PartialEq for Property {
     }
 }
 
-impl fmt::Debug for Property {
+/// `[kafka.oauth]`: tokens by client credentials (RFC 6749, section 4.4).
+#[derive(Clone)]
+pub struct OAuth {
+    /// URL of the token server: http or https, without user, password or fragment.
+    pub token_endpoint: Url,
+    /// The client's identifier.
+    pub client_id: String,
+    /// The client's secret.
+    pub client_secret: SecretString,
+    /// The scopes to ask for, separated by spaces; `None` leaves them to the token server.
+    pub scope: Option<String>,
+}
+
+/// Prints the endpoint without its query, which can hold a key.
+impl fmt::Debug for OAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.shown())
+        f.debug_struct("OAuth")
+            .field("token_endpoint", &redacted(self.token_endpoint.as_str()))
+            .field("client_id", &self.client_id)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,7 +88,7 @@ pub(super) fn kafka(mut section: Section<'_>, ingress: &Ingress, check: Property
     let mistakes_before = section.mistakes();
     let bootstrap_servers =
         section.get("bootstrap_servers", "localhost:9092", |value| brokers(&text(value)?));
-    let confirm_timeout = section.get("confirm_timeout", "10s", duration(ms(500), minutes(15)));
+    let confirm_timeout = section.get("confirm_timeout", "10s", duration("500ms", "15m"));
     let properties = properties(&mut section, ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES, check);
     let tokens = section.below("oauth").map(oauth);
     if section.mistakes() == mistakes_before {
@@ -90,12 +100,7 @@ pub(super) fn kafka(mut section: Section<'_>, ingress: &Ingress, check: Property
             ));
         }
     }
-    section.close();
-    let property = |(name, value): (String, String)| {
-        let secret = is_secret(&name);
-        (name, Property::new(value, secret))
-    };
-    let properties = properties.into_iter().map(property).collect();
+    let properties = properties.into_iter().map(|(name, value)| (name, Property::new(value))).collect();
     Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten() }
 }
 
@@ -113,16 +118,74 @@ fn properties(
     for (name, value) in properties.iter().filter(|(name, _)| is_secret(name)) {
         section.take_inline(&format!("properties.{name:?}"), value.clone());
     }
-    let never = |_: &str| false;
-    let from_files = section.map("property_files", never, |name, path| {
-        let file = SecretFile::read(path)?;
-        allow(name, file.content.expose_secret()).map(|_| file)
-    });
+    let from_files = section.map(
+        "property_files",
+        |_| false,
+        |name, path| {
+            let file = SecretFile::read(path)?;
+            allow(name, file.content.expose_secret()).map(|_| file)
+        },
+    );
     for (name, file) in from_files {
         let content = section.take_file(&format!("property_files.{name:?}"), file);
         properties.insert(name, content.expose_secret().to_owned());
     }
     properties
+}
+
+/// Reads `[kafka.oauth]`; `None` if a required value is absent or wrong.
+fn oauth(mut section: Section<'_>) -> Option<OAuth> {
+    let mistakes_before = section.mistakes();
+    let wrong = "is not the address of a token server, expected https://host/path";
+    let misplaced = "may hold neither a user nor a fragment, expected client_id and client_secret";
+    let token_endpoint = section.optional("token_endpoint", http_url(true, wrong, misplaced));
+    let client_id = section.optional("client_id", filled);
+    let client_secret = section.secret("client_secret", Ok);
+    let scope = section.optional("scope", filled);
+    if section.mistakes() == mistakes_before {
+        for (absent, expected) in [
+            (token_endpoint.is_none(), "token_endpoint = \"https://…\""),
+            (client_id.is_none(), "client_id = \"…\""),
+            (client_secret.is_none(), "client_secret_file = \"…\" or client_secret"),
+        ] {
+            if absent {
+                section.mistake(format!(" is not complete, expected {expected} too"));
+            }
+        }
+    }
+    if let Some(url) = &token_endpoint {
+        section.warn_if_unencrypted("token_endpoint", url, "the secret and the tokens travel");
+    }
+    Some(OAuth {
+        token_endpoint: token_endpoint?,
+        client_id: client_id?,
+        client_secret: client_secret?,
+        scope,
+    })
+}
+
+/// Notes combinations of settings with which no client can sign in.
+fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTreeMap<String, String>) {
+    const BEARER: &str = "OAUTHBEARER";
+    for name in ["sasl.mechanism", "sasl.mechanisms"] {
+        let Some(mechanism) = properties.get(name) else { continue };
+        if !oauth && mechanism.eq_ignore_ascii_case(BEARER) {
+            section.mistake(format!(
+                ".properties.{name:?} is {BEARER:?}, but there are no tokens, expected [kafka.oauth] with token_endpoint, client_id and client_secret"
+            ));
+        }
+        if oauth && mechanism != BEARER {
+            section.mistake(format!(
+                ".properties.{name:?} is {mechanism:?}, but tokens are for {BEARER:?} only, expected that, or no [kafka.oauth]"
+            ));
+        }
+    }
+    let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str);
+    if oauth && !protocol.to_ascii_lowercase().starts_with("sasl_") {
+        section.mistake(format!(
+            ".properties.\"security.protocol\" is {protocol:?}, so the tokens of [kafka.oauth] would never be used, expected \"SASL_SSL\""
+        ));
+    }
 }
 
 /// Returns whether the name of a property shows that its value is a secret.
@@ -197,8 +260,8 @@ mod tests {
 
     #[test]
     fn addresses_of_brokers_are_checked_and_kept_without_spaces() {
-        let loaded = from_file(&with("a:1, [::1]:2 ,ssl://c", "SSL"), &[]).unwrap();
-        assert_eq!(loaded.config.kafka.bootstrap_servers, "a:1,[::1]:2,ssl://c");
+        let config = from_file(&with("a:1, [::1]:2 ,ssl://c", "SSL"), &[]).unwrap();
+        assert_eq!(config.kafka.bootstrap_servers, "a:1,[::1]:2,ssl://c");
         for wrong in [
             "\"kafka:9092\"",
             "kafka://h:9092",

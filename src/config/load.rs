@@ -11,19 +11,11 @@ use std::path::{Path, PathBuf};
 
 use ::config::{Environment as Variables, FileFormat, Format as _, Map, Source as _, Value, ValueKind};
 
+use super::reader::ENVIRONMENT;
 use super::{Config, PropertyCheck};
 
 /// The environment variables, by name.
 pub type Environment = BTreeMap<String, String>;
-
-/// A valid configuration and its file.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The configuration.
-    pub config: Config,
-    /// The path of the file, if there is one.
-    pub file: Option<PathBuf>,
-}
 
 /// The mistakes in a configuration, at least one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,12 +57,8 @@ pub fn load(
     file: Option<&Path>,
     environment: &Environment,
     check: PropertyCheck,
-) -> Result<Loaded, Mistakes> {
-    let name = file.map(|path| path.display().to_string());
-    let mut tree = match (file, &name) {
-        (Some(path), Some(name)) => parsed(path, name)?,
-        _ => Map::new(),
-    };
+) -> Result<Config, Mistakes> {
+    let mut tree = file.map(parsed).transpose()?.unwrap_or_default();
     let variables = Variables::with_prefix("NEXUDUS_BRIDGE")
         .prefix_separator("__")
         .separator("__")
@@ -81,8 +69,7 @@ pub fn load(
     for (name, value) in variables {
         overlay(&mut tree, &name, value);
     }
-    let config = super::read(tree, name, check).map_err(Mistakes)?;
-    Ok(Loaded { config, file: file.map(Path::to_owned) })
+    super::read(tree, file, check).map_err(Mistakes)
 }
 
 /// Sets a value by the name of its variable, in which dots separate sections.
@@ -91,9 +78,10 @@ fn overlay(table: &mut Map<String, Value>, name: &str, value: Value) {
         table.insert(name.to_owned(), value);
         return;
     };
-    let inner = table.entry(section.to_owned()).or_insert_with(|| Value::new(None, ValueKind::Nil));
+    let empty = || Value::new(Some(&ENVIRONMENT.to_owned()), Map::<String, Value>::new());
+    let inner = table.entry(section.to_owned()).or_insert_with(empty);
     if !matches!(inner.kind, ValueKind::Table(_)) {
-        *inner = Value::new(None, Map::<String, Value>::new());
+        *inner = empty();
     }
     if let ValueKind::Table(inner) = &mut inner.kind {
         overlay(inner, key, value);
@@ -102,11 +90,12 @@ fn overlay(table: &mut Map<String, Value>, name: &str, value: Value) {
 
 /// Reads a file. The reader of the `config` crate accepts regular files only, but a configuration may also come from a pipe
 /// (`/dev/stdin`, a process substitution).
-fn parsed(path: &Path, name: &String) -> Result<Map<String, Value>, Mistakes> {
+fn parsed(path: &Path) -> Result<Map<String, Value>, Mistakes> {
+    let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| Mistakes(vec![format!("cannot read the configuration file {name}: {error}")]))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let parsed = FileFormat::Toml.parse(Some(name), text);
+    let parsed = FileFormat::Toml.parse(Some(&name), text);
     parsed.map_err(|error| Mistakes(vec![format!("{} in {name}", without_quotes(&error.to_string()))]))
 }
 
@@ -154,7 +143,7 @@ mod tests {
     fn a_pipe_is_read_once_and_never_again() {
         let text = format!("{LEAST}[ingress]\nmax_in_flight = 5\n");
         let (_open, path) = pipe(&text);
-        let config = load(Some(&path), &Environment::new(), check_property).unwrap().config;
+        let config = load(Some(&path), &Environment::new(), check_property).unwrap();
         assert_eq!(config.ingress.max_in_flight, 5);
         let Mistakes(mistakes) = readable_again(Some(&path)).unwrap_err();
         assert!(

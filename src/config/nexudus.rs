@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use ::config::Value;
 use secrecy::{ExposeSecret as _, SecretString};
+use strum::{EnumString, VariantNames};
 use url::Url;
 
-use super::reader::values::{boolean, duration, filled, http_url, integer, ms, size, word};
+use super::reader::values::{boolean, duration, filled, http_url, number, word};
 use super::reader::{Read, Section};
 
 /// `[nexudus]`: the connection to the API of Nexudus.
@@ -74,17 +75,17 @@ pub struct GuardianSettings {
 }
 
 impl Credentials {
-    /// Returns all parts: kind, user, password, shared secret, client id.
-    fn parts(&self) -> (&str, [Option<&str>; 4]) {
+    /// Returns the user, the password or token, the shared secret and the client id.
+    fn parts(&self) -> [Option<&str>; 4] {
         match self {
             Self::Password { username, password, totp_secret, client_id } => {
                 let totp_secret = totp_secret.as_ref().map(|secret| secret.expose_secret());
-                ("password", [Some(username), Some(password.expose_secret()), totp_secret, Some(client_id)])
+                [Some(username), Some(password.expose_secret()), totp_secret, Some(client_id)]
             }
             Self::Basic { username, password } => {
-                ("basic", [Some(username), Some(password.expose_secret()), None, None])
+                [Some(username), Some(password.expose_secret()), None, None]
             }
-            Self::Token(token) => ("token", [None, Some(token.expose_secret()), None, None]),
+            Self::Token(token) => [None, Some(token.expose_secret()), None, None],
         }
     }
 }
@@ -106,26 +107,23 @@ impl NexudusSettings {
     }
 }
 
+/// The origin of Nexudus's API.
+const NEXUDUS: &str = "https://spaces.nexudus.com";
+
 /// Reads the section; `None` if a required value is absent or wrong.
 pub(super) fn nexudus(mut section: Section<'_>) -> Option<NexudusSettings> {
     let mistakes_before = section.mistakes();
-    let base_url = section
-        .get("base_url", "https://spaces.nexudus.com", |value| origin(value, "https://spaces.nexudus.com"));
+    let base_url = section.get("base_url", NEXUDUS, origin(NEXUDUS));
     let credentials = credentials(&mut section);
-    let public_url = section.optional("public_url", |value| origin(value, "https://hooks.example.com"));
+    let public_url = section.optional("public_url", origin("https://hooks.example.com"));
     let pace = Pace {
-        request_timeout: section.get("request_timeout", "15s", duration(ms(100), ms(300_000))),
-        requests_per_minute: size(section.get("requests_per_minute", "120", integer(1, 100_000))),
-        writes_per_minute: size(section.get("writes_per_minute", "60", integer(1, 100_000))),
-        requests_per_hour: size(section.get("requests_per_hour", "5000", integer(1, 1_000_000))),
-        request_spacing: section.get("request_spacing", "100ms", duration(ms(0), ms(60_000))),
+        request_timeout: section.get("request_timeout", "15s", duration("100ms", "5m")),
+        requests_per_minute: section.get("requests_per_minute", "120", number(1, 100_000)),
+        writes_per_minute: section.get("writes_per_minute", "60", number(1, 100_000)),
+        requests_per_hour: section.get("requests_per_hour", "5000", number(1, 1_000_000)),
+        request_spacing: section.get("request_spacing", "100ms", duration("0s", "1m")),
     };
-    let mut inner = section.inner("guardian");
-    let guardian = GuardianSettings {
-        interval: inner.get("interval", "60s", interval),
-        reenable: inner.get("reenable", "true", boolean),
-    };
-    inner.close();
+    let guardian = guardian(section.inner("guardian"));
     if section.mistakes() == mistakes_before && public_url.is_none() {
         section.mistake(
             " is not complete, expected public_url = \"https://…\" too: where Nexudus reaches the bridge",
@@ -135,7 +133,6 @@ pub(super) fn nexudus(mut section: Section<'_>) -> Option<NexudusSettings> {
     if let Some(url) = &public_url {
         section.warn_if_unencrypted("public_url", url, "events and tokens would travel");
     }
-    section.close();
     let (credentials, public_url) = (credentials?, without_slash(public_url?));
     let mut base_url = without_slash(base_url);
     if let Some(path) = base_url.path().strip_suffix("/api").map(str::to_owned) {
@@ -144,19 +141,26 @@ pub(super) fn nexudus(mut section: Section<'_>) -> Option<NexudusSettings> {
     Some(NexudusSettings { base_url, credentials, public_url, pace, guardian })
 }
 
-/// The kinds of credentials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+fn guardian(mut section: Section<'_>) -> GuardianSettings {
+    GuardianSettings {
+        interval: section.get("interval", "60s", interval),
+        reenable: section.get("reenable", "true", boolean),
+    }
+}
+
+/// `auth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 enum Auth {
     Bearer,
     Basic,
 }
 
 fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
-    const AUTH: &[(&str, Auth)] = &[("bearer", Auth::Bearer), ("basic", Auth::Basic)];
     let mistakes_before = section.mistakes();
     let username = section.optional("username", filled);
     let password = section.secret("password", Ok);
-    let auth = section.optional("auth", word(AUTH));
+    let auth = section.optional("auth", word);
     let totp_secret = section.secret("totp_secret", base32);
     let client_id = section.optional("client_id", |value| header_text(filled(value)?));
     let token = section.secret("token", header_text);
@@ -219,10 +223,10 @@ fn default_client_id() -> String {
     format!("nexudus-bridge@{}", host.chars().filter(allowed).collect::<String>())
 }
 
-fn origin(value: &Value, example: &str) -> Read<Url> {
+fn origin(example: &str) -> impl Fn(&Value) -> Read<Url> + use<> {
     let wrong = format!("is not an http address, expected one such as {example}");
     let misplaced = format!("may hold neither user, query nor fragment, expected one such as {example}");
-    http_url(value, false, &wrong, &misplaced)
+    http_url(false, wrong, misplaced)
 }
 
 fn without_slash(mut url: Url) -> Url {
@@ -233,8 +237,8 @@ fn without_slash(mut url: Url) -> Url {
 
 /// Reads an interval. Zero means never.
 fn interval(value: &Value) -> Read<Duration> {
-    let read = duration(ms(0), ms(24 * 3_600_000))(value)?;
-    if read.is_zero() || read >= ms(100) {
+    let read = duration("0s", "1d")(value)?;
+    if read.is_zero() || read >= Duration::from_millis(100) {
         Ok(read)
     } else {
         Err("is out of bounds, expected 100ms to 1d, or 0s for never".into())

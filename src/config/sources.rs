@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
+use strum::{EnumString, VariantNames};
 use subtle::ConstantTimeEq;
 
 use super::NO_SOURCE;
-use super::choice;
-use super::reader::Section;
-use super::reader::values::{integer, word};
+use super::reader::pattern::{Pattern, is_glob};
+use super::reader::values::{number, word};
+use super::reader::{Read, Section};
 use crate::action::Actions;
 use crate::signature::{Form, Signature, SigningKey};
 
@@ -33,7 +34,8 @@ pub struct Source {
 }
 
 /// `signature`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum SignaturePolicy {
     /// Refuse the delivery.
     Enforce,
@@ -74,11 +76,6 @@ pub(super) fn sources(root: &mut Section<'_>) -> Sources {
 }
 
 fn source(name: &str, mut section: Section<'_>) -> Source {
-    const POLICIES: &[(&str, SignaturePolicy)] = &[
-        ("enforce", SignaturePolicy::Enforce),
-        ("warn", SignaturePolicy::Warn),
-        ("off", SignaturePolicy::Off),
-    ];
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
         section.mistake(" is not a source's name, expected up to 64 lower-case letters, digits, '_' or '-'");
@@ -86,18 +83,17 @@ fn source(name: &str, mut section: Section<'_>) -> Source {
     let mistakes_before = section.mistakes();
     let secrets = section.secrets("secrets", "secret_files");
     let all_read = section.mistakes() == mistakes_before;
-    let policy = section.get("signature", "enforce", word(POLICIES));
+    let policy = section.get("signature", "enforce", word);
     let url_tokens = section.secrets("url_tokens", "url_token_files");
     let extras = section.list("extra_actions", |name| {
         let added = Actions::with_extras([name]).map(|_| name.to_owned());
         added.map_err(|error| format!("cannot be added: {error}"))
     });
     let actions = Actions::with_extras(&extras).unwrap_or_default();
-    let business_id = section.optional("business_id", integer(1, i64::MAX));
-    let has_patterns = section.has("actions");
-    let patterns =
-        section.list("actions", |pattern| choice::check(pattern, &actions).map(|()| pattern.to_owned()));
-    let patterns = if has_patterns { patterns } else { vec!["*".to_owned()] };
+    let business_id = section.optional("business_id", number(1, i64::MAX));
+    let chooses = section.has("actions");
+    let choices = section.list("actions", |pattern| choice(pattern, &actions));
+    let wanted = if chooses { chosen(&choices, &actions) } else { (0..actions.iter().count()).collect() };
     if secrets.is_empty() && all_read && policy == SignaturePolicy::Enforce {
         section.mistake(" enforces signatures but has no secret, expected secrets = [\"…\"] or secret_files, or signature = \"warn\" or \"off\"");
     }
@@ -111,14 +107,93 @@ fn source(name: &str, mut section: Section<'_>) -> Source {
             "source {name}: a secret has non-ASCII characters; Nexudus replaces each with '?', so it is weaker than it looks"
         ));
     }
-    section.close();
     Source {
         name: name.into(),
         policy,
         keys: secrets.iter().filter_map(|secret| SigningKey::new(secret.expose_secret()).ok()).collect(),
         url_tokens,
-        wanted: choice::chosen(&patterns, &actions),
+        wanted,
         business_id,
         actions,
+    }
+}
+
+/// The indexes of the actions that a pattern matches, and whether it chooses or excludes them.
+type Choice = (bool, Vec<usize>);
+
+/// Reads a pattern of `actions`: a glob, a name or a number; `!` before it excludes. The error suggests the most similar name.
+fn choice(pattern: &str, actions: &Actions) -> Read<Choice> {
+    let bare = pattern.strip_prefix('!').unwrap_or(pattern);
+    let matching: Vec<usize> = if is_glob(bare) {
+        let glob = Pattern::new(bare)?;
+        let indexes = actions.iter().enumerate().filter(|(_, action)| glob.is_match(action.name()));
+        indexes.map(|(index, _)| index).collect()
+    } else {
+        actions.find(bare).into_iter().collect()
+    };
+    if !matching.is_empty() {
+        return Ok((bare == pattern, matching));
+    }
+    Err(match actions.nearest(bare) {
+        _ if is_glob(bare) => format!("{pattern:?} matches no action; `nexudus-bridge actions` lists them"),
+        Some(nearest) => format!("{pattern:?} is not an action, did you mean {nearest}?"),
+        None => {
+            format!(
+                "{pattern:?} is not an action; `nexudus-bridge actions` lists them, extra_actions adds one"
+            )
+        }
+    })
+}
+
+/// Returns the indexes of the chosen actions that are not excluded. If all choices exclude, they exclude from all actions.
+fn chosen(choices: &[Choice], actions: &Actions) -> Vec<usize> {
+    let any = |kind: bool, index: usize| {
+        choices.iter().any(|(chooses, indexes)| *chooses == kind && indexes.contains(&index))
+    };
+    let excludes_only = !choices.is_empty() && choices.iter().all(|(chooses, _)| !chooses);
+    let is_chosen = |&index: &usize| (excludes_only || any(true, index)) && !any(false, index);
+    (0..actions.iter().count()).filter(is_chosen).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(patterns: &[&str]) -> Vec<String> {
+        let actions = Actions::with_extras(["BookingMoved"]).unwrap();
+        let choices: Vec<Choice> =
+            patterns.iter().map(|pattern| choice(pattern, &actions).unwrap()).collect();
+        chosen(&choices, &actions)
+            .into_iter()
+            .map(|action_index| actions.get(action_index).name().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn globs_names_and_numbers_choose_and_an_exclamation_mark_takes_out() {
+        assert_eq!(names(&["*"]).len(), 90);
+        assert_eq!(
+            names(&["Booking*", "!BookingDelete", "61"]),
+            ["BookingCreate", "BookingUpdate", "AccessControlUpdate", "BookingMoved"]
+        );
+        assert_eq!(
+            names(&["!BookingDelete", "booking*", "!bookingMOVED"]),
+            ["BookingCreate", "BookingUpdate"]
+        );
+        assert_eq!(names(&["!*Delete*"]).len(), 90 - 19);
+        assert_eq!(names(&["{Team,Visitor}*ed"]).len(), 5);
+        assert!(names(&["61", "!61"]).is_empty() && names(&[]).is_empty());
+    }
+
+    #[test]
+    fn an_unknown_action_is_reported_with_the_nearest_name() {
+        let actions = Actions::default();
+        assert!(choice("BookngCreate", &actions).unwrap_err().ends_with("did you mean BookingCreate?"));
+        assert!(choice("!TeamCreate", &actions).unwrap_err().ends_with("did you mean TeamCreated?"));
+        assert!(choice("Dinner*", &actions).unwrap_err().contains("matches no action"));
+        assert!(choice("[", &actions).unwrap_err().contains("is not a pattern"));
+        assert!(
+            choice("1", &actions).is_err() && choice("", &actions).is_err() && choice("!", &actions).is_err()
+        );
     }
 }

@@ -3,8 +3,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::load::{Environment, Loaded, Mistakes, load};
-use super::show::show;
+use super::load::{Environment, Mistakes, load};
 use super::*;
 use crate::kafka::settings::check_property;
 
@@ -31,7 +30,7 @@ impl Written {
     }
 }
 
-pub(super) fn from_file(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
+pub(super) fn from_file(text: &str, variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
     load(Some(&Written::new(text).path()), &environment(variables), check_property)
 }
 
@@ -43,7 +42,7 @@ pub(super) const LEAST: &str = "[sources.default]\nsecrets = [\"hush-hush\"]\n";
 
 #[test]
 fn a_secret_is_all_that_must_be_set() {
-    let config = load(None, &environment(&[(SECRET, r#"["hush-hush"]"#)]), check_property).unwrap().config;
+    let config = load(None, &environment(&[(SECRET, r#"["hush-hush"]"#)]), check_property).unwrap();
     assert_eq!(config.ingress.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9464");
     assert_eq!(config.ingress.max_body_bytes, 4 << 20);
@@ -58,7 +57,7 @@ fn a_secret_is_all_that_must_be_set() {
 
 #[test]
 fn every_setting_of_the_documentation_is_taken() {
-    let loaded = from_file(
+    let config = from_file(
         r#"
         [ingress]
         listen = "127.0.0.1:1"
@@ -103,7 +102,6 @@ fn every_setting_of_the_documentation_is_taken() {
         &[],
     )
     .unwrap();
-    let config = loaded.config;
     assert_eq!(config.ingress.shutdown_grace, Duration::from_secs(60));
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:2");
     assert_eq!(config.kafka.confirm_timeout, Duration::from_millis(2500));
@@ -125,7 +123,7 @@ fn every_setting_of_the_documentation_is_taken() {
 #[test]
 fn the_environment_wins_and_an_empty_variable_is_none() {
     let text = format!("{LEAST}[kafka.properties]\n\"sasl.username\" = \"file\"\n\"client.rack\" = \"r\"\n");
-    let loaded = from_file(
+    let config = from_file(
         &text,
         &[
             ("NEXUDUS_BRIDGE__INGRESS__LISTEN", "127.0.0.1:7"),
@@ -139,7 +137,6 @@ fn the_environment_wins_and_an_empty_variable_is_none() {
         ],
     )
     .unwrap();
-    let config = &loaded.config;
     assert_eq!(config.ingress.listen.port(), 7);
     assert_eq!(config.ingress.max_in_flight, 128);
     assert!(!config.topics.create);
@@ -149,14 +146,12 @@ fn the_environment_wins_and_an_empty_variable_is_none() {
     assert_eq!(config.kafka.confirm_timeout, Duration::from_secs(10));
     assert_eq!(config.sources["north"].keys.len(), 2);
     let origin =
-        |key: &str| loaded.config.settings.iter().find(|setting| setting.key == key).unwrap().origin.clone();
-    assert_eq!(origin("ingress.listen"), Origin::Variable("NEXUDUS_BRIDGE__INGRESS__LISTEN".into()));
-    assert_eq!(
-        origin(r#"kafka.properties."sasl.username""#),
-        Origin::Variable("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_USERNAME".into())
-    );
-    assert!(matches!(origin("sources.default.secrets"), Origin::File(name) if name.ends_with("bridge.toml")));
-    assert_eq!(origin("log.level"), Origin::Default);
+        |key: &str| config.settings.iter().find(|setting| setting.key == key).unwrap().origin.clone();
+    assert_eq!(origin("ingress.listen"), "NEXUDUS_BRIDGE__INGRESS__LISTEN");
+    let property = origin(r#"kafka.properties."sasl.username""#);
+    assert_eq!(property, "NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_USERNAME");
+    assert!(origin("sources.default.secrets").ends_with("bridge.toml"));
+    assert_eq!(origin("log.level"), "default");
 }
 
 #[test]
@@ -263,12 +258,12 @@ fn secrets_come_from_files_too_and_are_never_shown() {
          [kafka.properties]\n\"sasl.password\" = \"hush-pass\"\n\
          [kafka.property_files]\n\"ssl.key.password\" = {password:?}\n"
     );
-    let loaded = from_file(&text, &[]).unwrap();
-    assert_eq!(loaded.config.sources["default"].keys.len(), 3);
-    assert!(loaded.config.sources["default"].accepts_token(Some("from-a-file")));
-    assert_eq!(loaded.config.kafka.properties["ssl.key.password"].expose(), "pass-from-file");
-    assert!(loaded.config.warnings[0].contains("non-ASCII"));
-    let everything = format!("{}{loaded:?}", show(&loaded));
+    let config = from_file(&text, &[]).unwrap();
+    assert_eq!(config.sources["default"].keys.len(), 3);
+    assert!(config.sources["default"].accepts_token(Some("from-a-file")));
+    assert_eq!(config.kafka.properties["ssl.key.password"].expose(), "pass-from-file");
+    assert!(config.warnings[0].contains("non-ASCII"));
+    let everything = format!("{}{config:?}", config.show());
     for secret in ["hush-hush", "clé", "from-a-file", "tok-tok", "hush-pass", "pass-from-file"] {
         assert!(!everything.contains(secret), "{secret} in {everything}");
     }
@@ -330,12 +325,12 @@ fn a_token_server_is_read_from_file_and_environment_and_its_secret_is_not_shown(
         "{LEAST}{TOKENS}token_endpoint = \"http://idp.example.com/token\"\nclient_id = \"bridge\"\nclient_secret_file = {:?}\n",
         secret.path()
     );
-    let loaded = from_file(&text, &[("NEXUDUS_BRIDGE__KAFKA__OAUTH__SCOPE", "a b")]).unwrap();
-    let oauth = loaded.config.kafka.oauth.as_ref().unwrap();
+    let config = from_file(&text, &[("NEXUDUS_BRIDGE__KAFKA__OAUTH__SCOPE", "a b")]).unwrap();
+    let oauth = config.kafka.oauth.as_ref().unwrap();
     assert_eq!(oauth.token_endpoint.as_str(), "http://idp.example.com/token");
     assert_eq!((oauth.client_id.as_str(), oauth.scope.as_deref()), ("bridge", Some("a b")));
     assert_eq!(oauth.client_secret.expose_secret(), "hush-hush");
-    assert!(loaded.config.warnings[0].contains("unencrypted"), "{:?}", loaded.config.warnings);
+    assert!(config.warnings[0].contains("unencrypted"), "{:?}", config.warnings);
     let variables = [
         ("PROPERTIES__SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
         ("OAUTH__TOKEN_ENDPOINT", "http://localhost/token"),
@@ -345,9 +340,9 @@ fn a_token_server_is_read_from_file_and_environment_and_its_secret_is_not_shown(
     let variables = variables.map(|(name, value)| (format!("NEXUDUS_BRIDGE__KAFKA__{name}"), value));
     let variables: Vec<(&str, &str)> =
         variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let loaded = from_file(LEAST, &variables).unwrap();
-    assert_eq!(loaded.config.warnings, [] as [&str; 0]);
-    let text = format!("{:?}{}", loaded.config, show(&loaded));
+    let config = from_file(LEAST, &variables).unwrap();
+    assert_eq!(config.warnings, [] as [&str; 0]);
+    let text = format!("{config:?}{}", config.show());
     assert!(text.contains(r#"kafka.oauth.client_secret = "***""#) && !text.contains("hush-hush"), "{text}");
 }
 

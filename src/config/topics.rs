@@ -6,10 +6,10 @@ use ::config::Value;
 
 use super::layout::{Layout, Rule};
 use super::reader::pattern::{Pattern, is_glob};
-use super::reader::values::{boolean, filled, integer, text};
-use super::reader::{Section, alike};
+use super::reader::values::{boolean, filled, number, text};
+use super::reader::{Section, nearest};
 use super::sources::Sources;
-use crate::action::catalogue::{ENTRIES, Entry};
+use crate::action::catalogue::ENTRIES;
 use crate::action::{Action, Kind, QUARANTINE};
 
 /// Maximum length of a topic name in Kafka.
@@ -95,19 +95,16 @@ impl Topics {
         topics.into_iter().map(topic).collect()
     }
 
-    /// Returns whether the events of an action are followed by tombstones.
+    /// Returns whether the events of an action are followed by tombstones: it deletes records whose creates or updates are on the
+    /// same topic. On another topic a tombstone would remove only the delete event.
     pub fn has_tombstones(&self, action: &Action) -> bool {
-        self.tombstones && self.deletes_what_its_topic_holds(action)
-    }
-
-    /// Returns whether an action deletes records whose creates or updates are on the same topic. On another topic a tombstone
-    /// would remove only the delete event.
-    fn deletes_what_its_topic_holds(&self, action: &Action) -> bool {
         let Action::Known(deleted) = action else { return false };
-        let is_write = |entry: &&Entry| entry.entity == deleted.entity && entry.is_readable();
+        if !self.tombstones || deleted.verb != "deleted" {
+            return false;
+        }
         let topic = self.layout.topic(action);
-        let mut writes = ENTRIES.iter().filter(is_write);
-        deleted.verb == "deleted" && writes.any(|entry| self.layout.topic(&Action::Known(entry)) == topic)
+        let mut writes = ENTRIES.iter().filter(|entry| entry.entity == deleted.entity && entry.is_readable());
+        writes.any(|entry| self.layout.topic(&Action::Known(entry)) == topic)
     }
 
     /// Returns the settings of a topic, whose name is without the prefix.
@@ -138,26 +135,27 @@ fn actions(sources: &Sources) -> BTreeMap<&str, &Action> {
 
 /// Reads the section.
 pub(super) fn topics(mut section: Section<'_>) -> Topics {
-    let plain = |_: &str| false;
-    let any = |_: &str, value: &str| Ok(value.to_owned());
     let prefix = section.get("prefix", "nexudus.", prefix);
-    let topics = Topics {
+    Topics {
         key: section.get("key", "Id", filled),
         create: section.get("create", "true", boolean),
         are_known: false,
         general: TopicSettings {
             partitions: section.get("partitions", "3", count(MAX_PARTITIONS)),
             replication_factor: section.get("replication_factor", "-1", count(MAX_REPLICAS)),
-            config: section.map("config", plain, any),
+            config: kafka_settings(&mut section, "config"),
         },
-        quarantine_config: section.map("quarantine_config", plain, any),
+        quarantine_config: kafka_settings(&mut section, "quarantine_config"),
         tombstones: section.get("tombstones", "false", boolean),
         layout: Layout::new(section.rules("layout", |key, value| Rule::new(key, value, &prefix))),
         overrides: overrides(&mut section),
         prefix,
-    };
-    section.close();
-    topics
+    }
+}
+
+/// Reads Kafka's own settings of topics.
+fn kafka_settings(section: &mut Section<'_>, key: &str) -> BTreeMap<String, String> {
+    section.map(key, |_| false, |_, value| Ok(value.to_owned()))
 }
 
 const MAX_PARTITIONS: i32 = 10_000;
@@ -169,13 +167,12 @@ fn overrides(section: &mut Section<'_>) -> Vec<Override> {
         let one = Override {
             partitions: section.optional("partitions", count(MAX_PARTITIONS)),
             replication_factor: section.optional("replication_factor", count(MAX_REPLICAS)),
-            config: section.map("config", |_| false, |_, value| Ok(value.to_owned())),
+            config: kafka_settings(&mut section, "config"),
             pattern: pattern?,
         };
         if glob.eq_ignore_ascii_case(QUARANTINE) && !one.config.is_empty() {
             section.mistake(".config is of the quarantine topic, expected [topics.quarantine_config]");
         }
-        section.close();
         Some(one)
     });
     overrides.sort_by_key(|one| one.pattern.specificity());
@@ -213,6 +210,26 @@ impl Topics {
             topic.name
         ))
     }
+
+    /// Returns the mistake of a compacted topic with several entities. Compaction keeps the last message of each key, and records
+    /// of different entities can have equal keys.
+    fn mixed_entities(&self, topic: &Topic<'_>) -> Option<String> {
+        let entity = |action: &&Action| action.entity().unwrap_or(action.name()).to_owned();
+        let entities: BTreeSet<String> = topic.actions.iter().map(entity).collect();
+        let mut entities = entities.into_iter();
+        let (first, second) = (entities.next()?, entities.next()?);
+        let what = if topic.is_compacted() {
+            "has cleanup.policy = compact"
+        } else if topic.actions.iter().any(|action| self.has_tombstones(action)) {
+            "gets tombstones"
+        } else {
+            return None;
+        };
+        Some(format!(
+            ": topic {:?} {what} and has records of several entities ({first}, {second}) with possibly equal keys, so compaction would lose events; expected a topic for each entity",
+            topic.name
+        ))
+    }
 }
 
 fn wrong_name(Topic { name, actions, .. }: &Topic<'_>) -> Option<String> {
@@ -245,28 +262,6 @@ fn colliding(list: &[Topic<'_>], quarantine: &str) -> Vec<String> {
     mistakes
 }
 
-impl Topics {
-    /// Returns the mistake of a compacted topic with several entities. Compaction keeps the last message of each key, and records
-    /// of different entities can have equal keys.
-    fn mixed_entities(&self, topic: &Topic<'_>) -> Option<String> {
-        let entity = |action: &&Action| action.entity().unwrap_or(action.name()).to_owned();
-        let entities: BTreeSet<String> = topic.actions.iter().map(entity).collect();
-        let mut entities = entities.into_iter();
-        let (first, second) = (entities.next()?, entities.next()?);
-        let what = if topic.is_compacted() {
-            "has cleanup.policy = compact"
-        } else if topic.actions.iter().any(|action| self.has_tombstones(action)) {
-            "gets tombstones"
-        } else {
-            return None;
-        };
-        Some(format!(
-            ": topic {:?} {what} and has records of several entities ({first}, {second}) with possibly equal keys, so compaction would lose events; expected a topic for each entity",
-            topic.name
-        ))
-    }
-}
-
 /// Returns warnings about settings that are allowed but probably not meant.
 pub(super) fn warnings(topics: &Topics, sources: &Sources) -> Vec<String> {
     let list = topics.list(sources);
@@ -297,9 +292,7 @@ fn wrong_overrides(overrides: &[Override], names: &[&str]) -> Vec<String> {
         let glob = &one.pattern.text;
         let applies = |name: &&&str| one.applies_to(name);
         if !names.iter().chain([&QUARANTINE]).any(|name| one.applies_to(name)) {
-            let likeness = |name: &&&str| alike(&name.to_lowercase(), &glob.to_lowercase());
-            let nearest = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-            let nearest = nearest.filter(|name| !is_glob(glob) && likeness(name) > 0.6);
+            let nearest = nearest(glob, names.iter().copied()).filter(|_| !is_glob(glob));
             let meant = nearest.map(|name| format!(", did you mean {name}?")).unwrap_or_default();
             mistakes
                 .push(format!(".overrides.{glob:?} matches no topic{meant} (names are without the prefix)"));
@@ -337,12 +330,9 @@ fn prefix(value: &Value) -> Result<String, String> {
 
 /// Reads a number of partitions or replicas: positive, or -1 for the cluster's default.
 fn count(most: i32) -> impl Fn(&Value) -> Result<i32, String> {
-    move |value| {
-        let number = integer(-1, most.into())(value)?;
-        let number = i32::try_from(number).ok().filter(|&number| number != 0);
-        number.ok_or_else(|| {
-            "makes no topic, expected a positive number, or -1 for the cluster's default".into()
-        })
+    move |value| match number(-1, most)(value)? {
+        0 => Err("makes no topic, expected a positive number, or -1 for the cluster's default".into()),
+        number => Ok(number),
     }
 }
 

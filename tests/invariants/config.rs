@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 use arbitrary::Arbitrary;
 use nexudus_bridge::config::NO_SOURCE;
 use nexudus_bridge::config::load::{Environment, load};
-use nexudus_bridge::config::show::show;
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::kafka::topics::wanted;
 
@@ -113,12 +112,12 @@ pub(crate) fn loading_names_each_mistake_and_shows_no_secret(written: &Written) 
     std::fs::write(file, written.text()).expect("written");
     let environment: Environment = written.variables.iter().map(variable).collect();
     match load(Some(file), &environment, check_property) {
-        Ok(loaded) => {
-            assert_is_kept(&format!("{}{loaded:?}{:?}", show(&loaded), loaded.config.warnings));
-            for topic in wanted(&loaded.config) {
+        Ok(config) => {
+            assert_is_kept(&format!("{}{config:?}", config.show()));
+            for topic in wanted(&config) {
                 assert!(is_lawful(&topic.name), "{}", topic.name);
             }
-            for setting in &loaded.config.settings {
+            for setting in &config.settings {
                 assert!(names_a_place(&setting.key), "{setting:?}");
             }
         }

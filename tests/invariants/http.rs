@@ -147,7 +147,7 @@ impl Surface {
                 ("SOURCES__NORTH__URL_TOKENS", r#"["token"]"#),
             ];
             let named = |(name, value): (&str, &str)| (format!("NEXUDUS_BRIDGE__{name}"), value.to_owned());
-            load(None, &Environment::from(variables.map(named)), check_property).expect("lawful").config
+            load(None, &Environment::from(variables.map(named)), check_property).expect("lawful")
         };
         let topics = wanted(&settings("x:1")).into_iter().map(|topic| (topic.name, 1)).collect();
         let broker = EmbeddedBroker::start(Options { port: None, topics }).expect("a broker");

@@ -237,7 +237,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         ("SOURCES__NORTH__EXTRA_ACTIONS", format!("[{extra:?}]")),
     ];
     let variables = variables.map(|(name, value)| (format!("NEXUDUS_BRIDGE__{name}"), value));
-    load(None, &Environment::from(variables), check_property).expect("a lawful configuration").config
+    load(None, &Environment::from(variables), check_property).expect("a lawful configuration")
 });
 
 /// A replayer that never connects, since no event is published.

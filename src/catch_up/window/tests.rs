@@ -15,7 +15,7 @@ fn config(actions: &[&str], more: &str) -> Config {
     );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();
-    load(Some(file.path()), &Environment::new(), check_property).unwrap().config
+    load(Some(file.path()), &Environment::new(), check_property).unwrap()
 }
 
 /// A moment on one day: `10`, or `10:30`, or `10:30:00.5`.

@@ -23,7 +23,7 @@ fn line(width: Option<usize>, message: &Message) -> String {
 fn chosen(given: &[&str], layout: &str) -> Chosen {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("[sources.default]\nsecrets = [\"s\"]\n{layout}")).unwrap();
-    let config = load(Some(file.path()), &Environment::new(), |_, _| Ok(())).unwrap().config;
+    let config = load(Some(file.path()), &Environment::new(), |_, _| Ok(())).unwrap();
     let given: Vec<String> = given.iter().map(|&text| text.to_owned()).collect();
     Chosen::new(&given, &config.topics, &[&config.sources["default"].actions]).unwrap()
 }

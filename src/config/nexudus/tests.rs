@@ -9,7 +9,7 @@ const SOURCE: &str = "[sources.default]\nsecrets = [\"s\"]\nbusiness_id = 7\n";
 fn configured(nexudus: &str) -> Result<Config, Mistakes> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("{SOURCE}[nexudus]\n{nexudus}")).unwrap();
-    load(Some(file.path()), &Environment::new(), check_property).map(|loaded| loaded.config)
+    load(Some(file.path()), &Environment::new(), check_property)
 }
 
 fn section(nexudus: &str) -> NexudusSettings {
@@ -30,14 +30,20 @@ const USER: &str =
 fn without_the_section_there_is_none_and_without_more_the_pace_is_that_of_the_documentation() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), SOURCE).unwrap();
-    let config = load(Some(file.path()), &Environment::new(), check_property).unwrap().config;
+    let config = load(Some(file.path()), &Environment::new(), check_property).unwrap();
     assert!(config.nexudus.is_none());
     let nexudus = section(LEAST);
     assert_eq!(nexudus.base_url.as_str(), "https://spaces.nexudus.com/");
     assert_eq!((nexudus.pace.requests_per_minute, nexudus.pace.writes_per_minute), (120, 60));
     assert_eq!(nexudus.pace.requests_per_hour, 5000);
-    assert_eq!((nexudus.pace.request_spacing, nexudus.pace.request_timeout), (ms(100), ms(15_000)));
-    assert_eq!(nexudus.guardian, GuardianSettings { interval: ms(60_000), reenable: true });
+    assert_eq!(
+        (nexudus.pace.request_spacing, nexudus.pace.request_timeout),
+        (Duration::from_millis(100), Duration::from_millis(15_000))
+    );
+    assert_eq!(
+        nexudus.guardian,
+        GuardianSettings { interval: Duration::from_millis(60_000), reenable: true }
+    );
     assert!(matches!(nexudus.credentials, Credentials::Token(token) if token.expose_secret() == "abc"));
 }
 
@@ -61,7 +67,7 @@ fn a_section_without_any_location_is_a_warning() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!("[sources.default]\nsecrets = [\"s\"]\n{business_id}[nexudus]\n{LEAST}");
         std::fs::write(file.path(), text).unwrap();
-        load(Some(file.path()), &Environment::new(), check_property).unwrap().config.warnings
+        load(Some(file.path()), &Environment::new(), check_property).unwrap().warnings
     };
     assert_eq!(warned("business_id = 7\n"), [""; 0]);
     assert_eq!(warned(""), ["nexudus: no source has a business_id, so there is no webhook to look after"]);

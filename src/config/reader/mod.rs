@@ -3,7 +3,6 @@
 //! A [`Section`] returns typed values with their defaults. For a mistake the reader notes its position and returns the default,
 //! so that reading continues. Unknown keys are mistakes too. Values of secret keys are never noted.
 
-pub(super) mod address;
 pub(super) mod pattern;
 pub(super) mod secrets;
 pub(super) mod values;
@@ -11,12 +10,11 @@ pub(super) mod values;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ::config::{Map, Value, ValueKind};
+use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
 use url::Url;
 
-use self::address::{looks_like_address, redacted};
-use self::values::text;
-use super::{Origin, Setting};
+use self::values::{redacted, text};
+use super::{DEFAULT, Setting};
 use crate::outgoing::is_loopback;
 
 /// The results of reading other than the values.
@@ -32,18 +30,19 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    fn origin(&self, key: &str, value: &Value) -> Origin {
+    /// Returns the file or variable that a value comes from.
+    fn origin(&self, key: &str, value: &Value) -> String {
         match &self.file {
-            Some(file) if !from_environment(value) => Origin::File(file.clone()),
+            Some(file) if !from_environment(value) => file.clone(),
             _ => {
                 let key = key.split(".\"").next().unwrap_or(key); // a quoted name is in the JSON of the variable
-                Origin::Variable(format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase()))
+                format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase())
             }
         }
     }
 
     /// Notes a setting, or the mistake in it.
-    fn take<T>(&mut self, key: String, shown: String, origin: Origin, read: Read<T>) -> Option<T> {
+    fn take<T>(&mut self, key: String, shown: String, origin: String, read: Read<T>) -> Option<T> {
         match read {
             Ok(read) => {
                 self.settings.retain(|setting| setting.key != key);
@@ -60,19 +59,19 @@ impl Notes {
     fn table_of(&mut self, path: &str, value: Value) -> Map<String, Value> {
         let origin = self.origin(path, &value);
         let ValueKind::Table(table) = value.kind else {
-            let wrong = format!("is not a section, expected [{path}] with settings below it");
-            self.take::<()>(path.to_owned(), String::new(), origin, Err(wrong));
+            let wrong = "is not a section, expected";
+            self.mistakes.push(format!("{path} {wrong} [{path}] with settings below it (from {origin})"));
             return Map::new();
         };
         table
     }
 }
 
-/// A table of the tree, with the path to it.
+/// A table of the tree, with the path to it. Its drop notes each key that was not read as unknown.
 pub(super) struct Section<'a> {
     path: String,
     /// The origin of the section, for mistakes about several keys.
-    origin: Origin,
+    pub(super) origin: String,
     table: Map<String, Value>,
     known: Vec<String>,
     pub(super) notes: &'a mut Notes,
@@ -105,13 +104,11 @@ impl<'a> Section<'a> {
 
     /// Reads a value, or `default` if the key is not set.
     pub(super) fn get<T>(&mut self, key: &str, default: &str, read: impl Fn(&Value) -> Read<T>) -> T {
-        if !self.has(key) {
-            let shown = if is_bare(default) { default.to_owned() } else { quoted(default) };
-            self.notes.take(self.key(key), shown, Origin::Default, Ok(()));
-        }
         self.optional(key, &read).unwrap_or_else(|| {
             let value = Value::new(None, ValueKind::String(default.to_owned()));
-            read(&value).expect("a default reads as what it is")
+            let setting = Setting { key: self.key(key), value: shown(&value), origin: DEFAULT.to_owned() };
+            self.notes.settings.push(setting);
+            read(&value).expect("a default is valid")
         })
     }
 
@@ -155,20 +152,20 @@ impl<'a> Section<'a> {
         let Some(items) = texts_of(&value) else {
             let kind = if from_environment(&value) { "a JSON list of texts" } else { "a list of texts" };
             let wrong = format!(r#"is not {kind}, expected one such as ["a", "b"]"#);
-            self.notes.take::<()>(path, String::new(), origin, Err(wrong));
+            self.notes.mistakes.push(format!("{path} {wrong} (from {origin})"));
             return Vec::new();
         };
-        let (mut kept, mut shown) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
-        for (index, item) in items.into_iter().enumerate() {
-            match read(&item) {
-                Ok(value) => {
-                    kept.push(value);
-                    shown.push(if secret { quoted("***") } else { quoted(&presentable(&item)) });
-                }
+        let mut kept = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match read(item) {
+                Ok(value) => kept.push(value),
                 Err(wrong) => self.notes.mistakes.push(format!("{path}[{index}] {wrong} (from {origin})")),
             }
         }
-        self.notes.take(path, format!("[{}]", shown.join(", ")), origin, Ok(kept)).unwrap_or_default()
+        let shown = |item: &String| if secret { "***".to_owned() } else { presentable(item) };
+        let shown: Vec<String> = items.iter().map(shown).collect();
+        self.notes.settings.push(Setting { key: path, value: format!("{shown:?}"), origin });
+        kept
     }
 
     /// Reads a table of texts such as `[kafka.properties]`. In a name from the environment, underscores stand for dots. `read`
@@ -176,7 +173,7 @@ impl<'a> Section<'a> {
     pub(super) fn map<T>(
         &mut self,
         key: &str,
-        secret: impl Fn(&str) -> bool,
+        secret: fn(&str) -> bool,
         read: impl Fn(&str, &str) -> Read<T>,
     ) -> BTreeMap<String, T> {
         let Some(value) = self.remove(key) else { return BTreeMap::new() };
@@ -191,10 +188,8 @@ impl<'a> Section<'a> {
             let text = scalar_of(&value);
             let shown =
                 if secret(&name) { "***".into() } else { presentable(text.as_deref().unwrap_or_default()) };
-            let entry = match &text {
-                Some(text) => read(&name, text),
-                None => Err("is not a text or number".into()),
-            };
+            let entry = text.ok_or_else(|| "is not a text or number".to_owned());
+            let entry = entry.and_then(|text| read(&name, &text));
             let entry = self.notes.take(format!("{path}.{name:?}"), quoted(&shown), origin, entry);
             kept.extend(entry.map(|entry| (name, entry)));
         }
@@ -235,10 +230,12 @@ impl<'a> Section<'a> {
         let Some(value) = self.remove(key) else { return Vec::new() };
         let path = self.key(key);
         let json = match &value.kind {
-            ValueKind::String(text) if from_environment(&value) => serde_json::from_str(text).ok(),
+            ValueKind::String(text) if from_environment(&value) => {
+                FileFormat::Json.parse(Some(&ENVIRONMENT.to_owned()), text).ok()
+            }
             _ => None,
         };
-        let value = json.map(|json| from_json(json, value.origin())).unwrap_or(value);
+        let value = json.map_or(value, |json| Value::new(Some(&ENVIRONMENT.to_owned()), json));
         let mut entries: Vec<(String, Value)> = self.notes.table_of(&path, value).into_iter().collect();
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
         let is_plain =
@@ -246,12 +243,6 @@ impl<'a> Section<'a> {
         let path_to =
             |name: &str| if is_plain(name) { format!("{path}.{name}") } else { format!("{path}.{name:?}") };
         entries.into_iter().map(|(name, value)| (name.clone(), path_to(&name), value)).collect()
-    }
-
-    /// Returns the origin of the section or value `key`.
-    pub(super) fn origin_of(&self, key: &str) -> Origin {
-        let empty = Value::new(None, Map::<String, Value>::new());
-        self.notes.origin(&self.key(key), self.table.get(key).unwrap_or(&empty))
     }
 
     /// Returns the number of mistakes so far.
@@ -276,59 +267,45 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Ends the section. Notes each key that was not read as unknown.
-    pub(super) fn close(self) {
-        let kind = if self.path.is_empty() { "section" } else { "setting" };
-        for (key, value) in &self.table {
-            let path = self.key(key);
-            let origin = self.notes.origin(&path, value);
-            let nearest = self.known.iter().max_by(|a, b| alike(a, key).total_cmp(&alike(b, key)));
-            let hint = match nearest {
-                Some(nearest) if alike(nearest, key) > 0.6 => format!("did you mean {nearest}?"),
-                _ => format!("expected one of {}", self.known.join(", ")),
-            };
-            self.notes.mistakes.push(format!("{path} is not a {kind}, {hint} (from {origin})"));
-        }
-    }
-
     /// Returns the full path of a key.
     pub(super) fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 }
 
-/// Returns the similarity of two names, from 0 to 1.
-pub(super) fn alike(a: &str, b: &str) -> f64 {
-    strsim::normalized_damerau_levenshtein(a, b)
-}
-
-/// The `config` crate's name for the environment as an origin. The origin of a file is its path; a default has none.
-const ENVIRONMENT: &str = "the environment";
-
-fn from_environment(value: &Value) -> bool {
-    match &value.kind {
-        // A table that only variables made has no origin itself.
-        ValueKind::Table(table) => !table.is_empty() && table.values().all(from_environment),
-        _ => value.origin() == Some(ENVIRONMENT),
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        let kind = if self.path.is_empty() { "section" } else { "setting" };
+        for (key, value) in &self.table {
+            let path = self.key(key);
+            let origin = self.notes.origin(&path, value);
+            let hint = match nearest(key, self.known.iter().map(String::as_str)) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => format!("expected one of {}", self.known.join(", ")),
+            };
+            self.notes.mistakes.push(format!("{path} is not a {kind}, {hint} (from {origin})"));
+        }
     }
 }
 
-/// Converts the JSON in a variable to a value.
-fn from_json(json: serde_json::Value, origin: Option<&str>) -> Value {
-    use serde_json::Value as Json;
-    let kind = match json {
-        Json::Object(entries) => ValueKind::Table(
-            entries.into_iter().map(|(name, value)| (name, from_json(value, origin))).collect(),
-        ),
-        Json::Array(items) => {
-            ValueKind::Array(items.into_iter().map(|item| from_json(item, origin)).collect())
-        }
-        Json::Bool(value) => ValueKind::Boolean(value),
-        Json::Number(number) => number.as_i64().map_or(ValueKind::Nil, ValueKind::I64),
-        Json::String(text) => ValueKind::String(text),
-        Json::Null => ValueKind::Nil,
-    };
-    Value::new(origin.map(str::to_owned).as_ref(), kind)
+/// Returns the name that is most similar to a wrong one, if it is similar enough.
+pub(super) fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let wrong = wrong.to_lowercase();
+    let similarity = |name: &str| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &wrong);
+    let nearest = names.max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    nearest.filter(|name| similarity(name) > 0.6)
+}
+
+/// The `config` crate's name for the environment as an origin. The origin of a file is its path; a default has none.
+pub(super) const ENVIRONMENT: &str = "the environment";
+
+fn from_environment(value: &Value) -> bool {
+    value.origin() == Some(ENVIRONMENT)
+}
+
+/// Returns whether a value comes from a file. A number in a variable or a default is a text.
+fn from_file(value: &Value) -> bool {
+    value.origin().is_some() && !from_environment(value)
 }
 
 fn texts_of(value: &Value) -> Option<Vec<String>> {
@@ -341,17 +318,14 @@ fn texts_of(value: &Value) -> Option<Vec<String>> {
 
 fn scalar_of(value: &Value) -> Option<String> {
     match &value.kind {
-        ValueKind::String(text) => Some(text.clone()),
-        ValueKind::I64(number) => Some(number.to_string()),
-        ValueKind::Boolean(boolean) => Some(boolean.to_string()),
-        ValueKind::Float(number) => Some(number.to_string()),
-        _ => None,
+        ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
+        scalar => Some(scalar.to_string()),
     }
 }
 
 fn shown(value: &Value) -> String {
     match &value.kind {
-        ValueKind::String(text) if from_environment(value) && is_bare(text) => text.clone(),
+        ValueKind::String(text) if !from_file(value) && is_bare(text) => text.clone(),
         ValueKind::String(text) => quoted(&presentable(text)),
         ValueKind::Table(_) => "{…}".into(),
         ValueKind::Array(_) => "[…]".into(),
@@ -359,9 +333,10 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Returns a text without the secrets that an address can hold.
+/// Returns a text without the secrets that an address can hold. The address need not be valid.
 fn presentable(text: &str) -> String {
-    if looks_like_address(text) { redacted(text) } else { text.to_owned() }
+    let has_query = text.split_once('?').is_some_and(|(_, query)| query.contains('='));
+    if text.contains("://") || has_query { redacted(text) } else { text.to_owned() }
 }
 
 /// Returns whether TOML has this value without quotes.

@@ -10,14 +10,6 @@ pub(in crate::config) struct Pattern {
     matcher: GlobMatcher,
 }
 
-/// The rank of a pattern among those that match the same name: names before globs, then by the number of characters that are not
-/// wildcards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::config) struct Specificity {
-    is_name: bool,
-    literals: usize,
-}
-
 impl Pattern {
     /// Compiles a pattern.
     ///
@@ -35,7 +27,9 @@ impl Pattern {
         self.matcher.is_match(name)
     }
 
-    pub(in crate::config) fn specificity(&self) -> Specificity {
+    /// Returns the rank of the pattern among those that match the same name: names before globs, then by the number of characters
+    /// that are not wildcards.
+    pub(in crate::config) fn specificity(&self) -> (bool, usize) {
         let mut depth = 0_usize;
         let mut literals = 0;
         for character in self.text.chars() {
@@ -46,7 +40,7 @@ impl Pattern {
                 _ => literals += usize::from(depth == 0),
             }
         }
-        Specificity { is_name: !is_glob(&self.text), literals }
+        (!is_glob(&self.text), literals)
     }
 }
 

@@ -73,7 +73,7 @@ impl Section<'_> {
         if inline.is_some() && file.is_some() {
             self.mistake(format!(" has both {key} and {file_key}, expected one of them"));
         }
-        let inline = inline.map(|secret| self.take_inline(key, secret).into());
+        let inline = inline.map(|secret| self.take_inline(key, secret));
         let from_file = file.map(|file| self.take_file(&file_key, file));
         inline.or(from_file)
     }
@@ -84,18 +84,18 @@ impl Section<'_> {
         let files = self.list(file_key, SecretFile::read);
         let mut secrets = Vec::with_capacity(inline.len() + files.len());
         for (index, secret) in inline.into_iter().enumerate() {
-            secrets.push(self.take_inline(&format!("{key}[{index}]"), secret).into());
+            secrets.push(self.take_inline(&format!("{key}[{index}]"), secret));
         }
         secrets.extend(files.into_iter().map(|file| self.take_file(file_key, file)));
         secrets
     }
 
     /// Returns the secret, and warns of bytes that are probably not meant as part of it.
-    pub(in crate::config) fn take_inline(&mut self, key: &str, secret: String) -> String {
+    pub(in crate::config) fn take_inline(&mut self, key: &str, secret: String) -> SecretString {
         if let Some(flaw) = flaw(&secret) {
             self.warn(format!("{}: the secret {flaw}, which counts as part of it", self.key(key)));
         }
-        secret
+        secret.into()
     }
 
     /// Returns the content of the file. Notes the file, and warns of bytes that are probably not meant as part of the secret.
@@ -199,12 +199,12 @@ mod tests {
             let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
             let inline = if list == "secrets" { "" } else { "secrets = [\"s\"]\n" };
             let config =
-                from_file(&format!("[sources.default]\n{inline}{files} = [{path:?}]\n"), &[]).unwrap().config;
+                from_file(&format!("[sources.default]\n{inline}{files} = [{path:?}]\n"), &[]).unwrap();
             let source = &config.sources["default"];
             assert_eq!((source.keys.len(), source.url_tokens.len()), (1, usize::from(list == "url_tokens")));
         }
         let text = format!("{LEAST}[kafka.property_files]\n\"sasl.password\" = {path:?}\n");
-        let config = from_file(&text, &[]).unwrap().config;
+        let config = from_file(&text, &[]).unwrap();
         assert_eq!(config.kafka.properties["sasl.password"].expose(), "hush");
         assert_eq!(config.files, [PathBuf::from(path)]);
     }
@@ -221,7 +221,7 @@ mod tests {
              [kafka.oauth]\ntoken_endpoint = \"https://idp/t\"\nclient_id = \"b\"\nclient_secret_file = {file:?}\n\
              [nexudus]\npublic_url = \"https://h\"\nusername = \"u\"\npassword_file = {file:?}\n"
         );
-        let warnings = from_file(&text, &[]).unwrap().config.warnings;
+        let warnings = from_file(&text, &[]).unwrap().warnings;
         for key in [
             "sources.default.secrets[0]: the secret begins or ends with white space",
             "sources.default.secret_files: the secret in the file",

@@ -14,7 +14,7 @@ fn refused(text: &str, expected: &str) {
 }
 
 fn names(text: &str, variables: &[(&str, &str)]) -> Vec<(String, usize)> {
-    let config = from_file(&format!("{LEAST}{text}"), variables).unwrap().config;
+    let config = from_file(&format!("{LEAST}{text}"), variables).unwrap();
     config.topics.list(&config.sources).into_iter().map(|topic| (topic.name, topic.actions.len())).collect()
 }
 
@@ -38,7 +38,7 @@ fn a_variable_gives_the_layout_as_json_over_that_of_the_file() {
         ),
     ];
     assert_eq!(names(file, &variables), [("nexudus.all".to_owned(), 86), ("nexudus.bookings".to_owned(), 3)]);
-    let config = from_file(&format!("{LEAST}{file}"), &variables).unwrap().config;
+    let config = from_file(&format!("{LEAST}{file}"), &variables).unwrap();
     let settings = config.topics.settings_of("all");
     assert_eq!((settings.partitions, &*settings.config["retention.ms"]), (6, "9"));
     let shown: Vec<String> = config
@@ -159,7 +159,7 @@ fn an_override_changes_the_topics_that_it_matches_and_the_most_specific_one_wins
         [topics.overrides."*"]
         replication_factor = 5
     "#;
-    let config = from_file(&format!("{LEAST}{text}"), &[]).unwrap().config;
+    let config = from_file(&format!("{LEAST}{text}"), &[]).unwrap();
     let settings = |name| {
         let TopicSettings { partitions, replication_factor, config } = config.topics.settings_of(name);
         (partitions, replication_factor, config["retention.ms"].clone() + &config["segment.ms"])
@@ -209,7 +209,7 @@ const BY_ENTITY: &str = "[topics.layout]\n\"*\" = \"{entity}\"\n";
 #[test]
 fn tombstones_follow_deletes_on_topics_with_the_writes_of_their_entity() {
     let text = "[topics]\ntombstones = true\n[topics.layout]\n\"Booking*\" = \"{entity}\"\n";
-    let config = from_file(&format!("{LEAST}{text}"), &[]).unwrap().config;
+    let config = from_file(&format!("{LEAST}{text}"), &[]).unwrap();
     let with_tombstones = |topics: &Topics| {
         let all = ENTRIES.iter().map(Action::Known);
         all.filter(|action| topics.has_tombstones(action))
@@ -217,10 +217,10 @@ fn tombstones_follow_deletes_on_topics_with_the_writes_of_their_entity() {
             .collect::<Vec<_>>()
     };
     assert_eq!(with_tombstones(&config.topics), ["BookingDelete"]);
-    let all = from_file(&format!("{LEAST}[topics]\ntombstones = true\n{BY_ENTITY}"), &[]).unwrap().config;
+    let all = from_file(&format!("{LEAST}[topics]\ntombstones = true\n{BY_ENTITY}"), &[]).unwrap();
     let deletes = ENTRIES.iter().filter(|entry| entry.verb == "deleted").count();
     assert_eq!(with_tombstones(&all.topics).len(), deletes);
-    let off = from_file(&format!("{LEAST}{BY_ENTITY}"), &[]).unwrap().config;
+    let off = from_file(&format!("{LEAST}{BY_ENTITY}"), &[]).unwrap();
     assert!(with_tombstones(&off.topics).is_empty());
 }
 
@@ -240,7 +240,7 @@ fn tombstones_that_would_remove_other_records_or_nothing_are_refused() {
 
 #[test]
 fn compaction_that_removes_signals_and_tombstones_without_compaction_are_warned_of() {
-    let warnings = |text: &str| from_file(&format!("{LEAST}{text}"), &[]).unwrap().config.warnings;
+    let warnings = |text: &str| from_file(&format!("{LEAST}{text}"), &[]).unwrap().warnings;
     let compact = "[topics.config]\n\"cleanup.policy\" = \"compact\"\n";
     let tombstones = "[topics]\ntombstones = true\n";
     let found = warnings(&format!("{tombstones}{BY_ENTITY}"));

@@ -16,7 +16,7 @@ fn replayer_with(settings: &[(&str, &str)]) -> Replayer {
     let variables = source.iter().chain(settings);
     let variable = |(name, value): &(&str, &str)| (format!("NEXUDUS_BRIDGE__{name}"), (*value).to_owned());
     let environment: Environment = variables.map(variable).collect();
-    Replayer::new(&load(None, &environment, check_property).unwrap().config).unwrap()
+    Replayer::new(&load(None, &environment, check_property).unwrap()).unwrap()
 }
 
 fn kept(action: &str, offset: i64) -> Message {

@@ -18,7 +18,7 @@ fn broker(topics: &[(&str, i32)]) -> EmbeddedBroker {
 fn settings(servers: &str) -> Kafka {
     // What a producer needs must not trouble a reader.
     let properties = [("compression.type", "lz4"), ("linger.ms", "5"), ("statistics.interval.ms", "100")];
-    let property = |(name, value): (&str, &str)| (name.to_owned(), Property::new(value.to_owned(), false));
+    let property = |(name, value): (&str, &str)| (name.to_owned(), Property::new(value.to_owned()));
     Kafka {
         bootstrap_servers: servers.to_owned(),
         confirm_timeout: SOON,
@@ -172,7 +172,7 @@ async fn a_cluster_that_is_not_there_is_an_error_in_bounded_time_that_names_it()
 #[tokio::test]
 async fn settings_that_librdkafka_does_not_take_are_an_error_that_names_them() {
     let mut kafka = settings("127.0.0.1:9");
-    kafka.properties.insert("no.such.thing".to_owned(), Property::new("1".to_owned(), false));
+    kafka.properties.insert("no.such.thing".to_owned(), Property::new("1".to_owned()));
     let error =
         Reader::open(&kafka, all(), Start::End, Stop::Never).await.err().expect("unknown").to_string();
     assert!(error.contains("no.such.thing"), "{error}");

@@ -57,7 +57,7 @@ fn client(nexudus: &Nexudus) -> Client {
     );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();
-    let config = load(Some(file.path()), &Environment::new(), |_, _| Ok(())).unwrap().config;
+    let config = load(Some(file.path()), &Environment::new(), |_, _| Ok(())).unwrap();
     Client::new(&config.nexudus.unwrap(), Arc::new(Metrics::new(""))).unwrap()
 }
 

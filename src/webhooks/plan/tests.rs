@@ -22,7 +22,7 @@ extra_actions = ["Brandnew"]
 fn config() -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), TOML).unwrap();
-    load(Some(file.path()), &Environment::new(), check_property).unwrap().config
+    load(Some(file.path()), &Environment::new(), check_property).unwrap()
 }
 
 fn compared(records: Vec<Observed>) -> Comparison {

@@ -85,7 +85,7 @@ impl Args {
 
     /// Returns the configuration of the bridge.
     pub fn configuration(&self) -> Result<Config> {
-        Ok(load(None, &self.environment(), check_property)?.config)
+        Ok(load(None, &self.environment(), check_property)?)
     }
 
     /// Returns the text that tells what runs and which commands to type in a second terminal.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use indicatif::HumanCount;
 use nexudus_bridge::config::load::{self, Environment, Mistakes};
-use nexudus_bridge::config::{Origin, Setting};
+use nexudus_bridge::config::{DEFAULT, Setting};
 use nexudus_bridge::kafka::settings::check_property;
 
 use super::page::{Page, repository};
@@ -84,8 +84,8 @@ fn read(text: &str, without: &str) -> Result<Vec<Setting>, Vec<String>> {
     std::fs::write(file.path(), text).expect("written");
     let mut environment = environment();
     environment.remove(without);
-    let loaded = load::load(Some(file.path()), &environment, check_property);
-    loaded.map(|loaded| loaded.config.settings).map_err(|Mistakes(mistakes)| mistakes)
+    let config = load::load(Some(file.path()), &environment, check_property);
+    config.map(|config| config.settings).map_err(|Mistakes(mistakes)| mistakes)
 }
 
 fn variable(path: &str) -> String {
@@ -161,7 +161,7 @@ fn known(section: &str) -> BTreeSet<String> {
 pub(super) fn table() -> String {
     let defaults = read("", "").expect("valid");
     let default = |path: &str| {
-        let found = defaults.iter().find(|setting| setting.key == path && setting.origin == Origin::Default);
+        let found = defaults.iter().find(|setting| setting.key == path && setting.origin == DEFAULT);
         found.map_or("none".into(), |s| format!("`{}`", s.value))
     };
     let mut text = String::new();
@@ -227,7 +227,7 @@ fn the_example_has_every_setting_with_a_comment_and_its_default() {
     }
     let path = repository().join("deploy/nexudus-bridge.example.toml");
     let text = Page::read(&path).text;
-    for setting in defaults.iter().filter(|setting| setting.origin == Origin::Default) {
+    for setting in defaults.iter().filter(|setting| setting.origin == DEFAULT) {
         let (_, key) = setting.key.rsplit_once('.').expect("a section");
         let written = |line: &str| {
             let line = line.trim_start_matches("# ");

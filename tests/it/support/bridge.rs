@@ -268,7 +268,7 @@ pub(crate) fn config(
     let variable = |key: &str| format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase());
     let environment: Environment =
         all.into_iter().map(|(key, value)| (variable(key), value.to_owned())).collect();
-    load(None, &environment, check_property).unwrap_or_else(|mistakes| panic!("{mistakes}")).config
+    load(None, &environment, check_property).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
 async fn send(request: reqwest::RequestBuilder) -> Reply {

@@ -23,7 +23,7 @@ fn ids(tenant: &Tenant, action: &str) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_applies_at_once_at_least_one_fails_and_names_the_duplicates() {
     let tenant = Tenant::with(SOURCES);
-    let config = load(Some(&tenant.file()), &Environment::new(), check_property).expect("right").config;
+    let config = load(Some(&tenant.file()), &Environment::new(), check_property).expect("right");
     let account = || Account::new(&config, Arc::new(Metrics::new(""))).expect("configured");
     let (first, second) = (account(), account());
     // Both have read the list before either writes.

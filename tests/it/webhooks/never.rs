@@ -95,7 +95,7 @@ async fn one(seed: u64) -> String {
     );
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), text).expect("written");
-    let config = load(Some(file.path()), &Environment::new(), check_property).expect("right").config;
+    let config = load(Some(file.path()), &Environment::new(), check_property).expect("right");
     let before = nexudus.webhooks();
     for _ in 0..chance.u32(1..10) {
         nexudus.fault(some_matching(&mut chance), some_fault(&mut chance));
