@@ -12,6 +12,7 @@ pub mod signals;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
@@ -27,7 +28,7 @@ use crate::kafka::producer::Producer;
 use crate::kafka::settings::{library_version, queue_limits};
 use crate::kafka::status::Status;
 use crate::kafka::watch::Watch;
-use crate::metrics::{Limits, Metrics};
+use crate::metrics::Metrics;
 use crate::outage::Outages;
 use crate::telemetry::trace::Traces;
 use crate::token::{TokenError, TokenServer};
@@ -110,7 +111,7 @@ impl App {
             tracing::warn!("{warning}");
         }
         let metrics = Arc::new(Metrics::new(&library_version()));
-        metrics.limits(limits(&config));
+        metrics.limits(&config, queue_limits(&config));
         let status = Arc::new(Status::default());
         let certificate = config.ingress.tls.as_ref();
         let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
@@ -181,8 +182,8 @@ impl App {
     }
 
     /// Exports the number of log lines that were dropped because the queue was full, and because writing failed.
-    pub fn count_dropped_lines(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
-        self.metrics.count_dropped_lines(dropped);
+    pub fn count_dropped_lines(&self, dropped: Arc<[AtomicU64; 2]>) {
+        self.metrics.dropped_lines.set(dropped).ok();
     }
 
     /// Serves until `stop` completes or a vital part fails, then stops in order. If `abort` completes, stops at once.
@@ -286,20 +287,6 @@ pub fn check(config: &Config) -> Result<Vec<String>, BuildError> {
     start_traces(config)?;
     Producer::new(config, Arc::default(), metrics).map_err(BuildError::Kafka)?;
     Ok(warnings.into_iter().collect())
-}
-
-/// Returns the limits that the metrics show.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; limits are far below 2^53")]
-fn limits(config: &Config) -> Limits {
-    let [producer_queue_messages, producer_queue_bytes] = queue_limits(config);
-    Limits {
-        in_flight_deliveries: config.ingress.max_in_flight as f64,
-        in_flight_bytes: config.ingress.max_in_flight_bytes as f64,
-        redelivery_bytes: config.redelivery.max_bytes as f64,
-        producer_queue_messages,
-        producer_queue_bytes,
-        confirm_timeout: config.kafka.confirm_timeout,
-    }
 }
 
 fn start_traces(config: &Config) -> Result<Option<Traces>, BuildError> {

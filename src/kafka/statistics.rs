@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::status::Status;
-use crate::metrics::{BROKER_PERCENTILES, BrokerSample, Metrics};
+use crate::metrics::{BrokerSample, Metrics};
 
 /// Records the statistics of one producer.
 #[derive(Clone)]
@@ -78,15 +78,14 @@ impl Recorder {
         }
         if self.is_first {
             let windows = (self.windows)();
-            self.metrics.set_brokers(real().map(|broker| sample(broker, &windows)));
+            let samples: Vec<BrokerSample<'_>> = real().map(|broker| sample(broker, &windows)).collect();
+            self.metrics.set_brokers(&samples);
         }
     }
 }
 
 fn sample<'a>(broker: &'a Broker<'_>, windows: &[(i32, usize, usize)]) -> BrokerSample<'a> {
-    let [low, high] = BROKER_PERCENTILES;
-    let rtt = [(low, broker.rtt.p50), (high, broker.rtt.p99)]
-        .map(|(percentile, microseconds)| (percentile, microseconds as f64 / 1e6));
+    let rtt = [broker.rtt.p50, broker.rtt.p99].map(|microseconds| microseconds as f64 / 1e6);
     let window = windows.iter().find(|(id, ..)| *id == broker.nodeid);
     let (others, limit) = window.map_or((0, 1), |(_, in_flight, limit)| (*in_flight, *limit));
     let in_flight = usize::try_from(broker.waitresp_cnt).unwrap_or(0) + others;

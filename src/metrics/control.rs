@@ -1,36 +1,23 @@
 //! The metrics of the control plane: requests to Nexudus, and the state of the webhooks in Nexudus.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use prometheus::{Gauge, GaugeVec, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{IntCounterVec, Registry};
 
-use super::{one, unix_seconds, vec};
+use super::{Snapshot, unix_seconds, vec};
 
 /// Metrics of the webhooks in Nexudus. None is exported before the first look of the guardian.
 #[derive(Debug)]
 pub struct ControlMetrics {
-    registry: Registry,
     requests: IntCounterVec,
-    active: IntGaugeVec,
-    failures: IntGaugeVec,
-    last_trigger: GaugeVec,
+    active: Snapshot<3>,
+    failures: Snapshot<3>,
+    last_trigger: Snapshot<3>,
     reenabled: IntCounterVec,
-    missing: IntGaugeVec,
-    outages: GaugeVec,
-    interval: Mutex<Option<Gauge>>,
-    last_success: Mutex<Option<Gauge>>,
-    shown: Mutex<Shown>,
-}
-
-/// The labels of the exported series.
-#[derive(Debug, Default)]
-struct Shown {
-    webhooks: BTreeSet<[String; 3]>,
-    triggered: BTreeSet<[String; 3]>,
-    sources: BTreeSet<String>,
-    outages: BTreeSet<[String; 2]>,
+    missing: Snapshot<1>,
+    outages: Snapshot<2>,
+    interval: Snapshot<0>,
+    last_success: Snapshot<0>,
 }
 
 /// A webhook in Nexudus.
@@ -46,49 +33,52 @@ pub struct WebhookSeries {
     pub last_trigger: Option<f64>,
 }
 
-const WEBHOOK: [&str; 3] = ["source", "action", "webhook_id"];
-
 impl ControlMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let counters = |name, help, labels: &[&str]| vec(registry, IntCounterVec::new, name, help, labels);
-        let gauges = |name, help, labels: &[&str]| vec(registry, IntGaugeVec::new, name, help, labels);
-        let times = |name, help, labels: &[&str]| vec(registry, GaugeVec::new, name, help, labels);
+        let of_webhooks =
+            |name, help| Snapshot::new(registry, name, help, ["source", "action", "webhook_id"]);
+        let of_guardian = |name, help| Snapshot::new(registry, name, help, []);
         Self {
             requests: counters(
                 "nexudus_requests_total",
                 "Requests to Nexudus's API, by operation and outcome.",
                 &["operation", "outcome"],
             ),
-            active: gauges("webhook_active", "1 while the webhook is enabled in Nexudus.", &WEBHOOK),
-            failures: gauges(
+            active: of_webhooks("webhook_active", "1 while the webhook is enabled in Nexudus."),
+            failures: of_webhooks(
                 "webhook_consecutive_failures",
                 "Failures of the webhook since its last success, as Nexudus counts them; Nexudus disables it at the tenth.",
-                &WEBHOOK,
             ),
-            last_trigger: times(
+            last_trigger: of_webhooks(
                 "webhook_last_trigger_timestamp_seconds",
                 "Last success of the webhook in Nexudus, as Unix time.",
-                &WEBHOOK,
             ),
             reenabled: counters(
                 "webhook_reenabled_total",
                 "How often the guardian re-enabled a webhook that Nexudus had disabled.",
                 &["source", "action"],
             ),
-            missing: gauges(
+            missing: Snapshot::new(
+                registry,
                 "webhooks_missing",
                 "Configured webhooks that Nexudus does not have.",
-                &["source"],
+                ["source"],
             ),
-            outages: times(
+            outages: Snapshot::new(
+                registry,
                 "webhook_outage_started_timestamp_seconds",
                 "Last success of the webhook before Nexudus disabled it, until catch-up has read what was missed, as Unix time.",
-                &["source", "action"],
+                ["source", "action"],
             ),
-            interval: Mutex::default(),
-            last_success: Mutex::default(),
-            shown: Mutex::default(),
-            registry: registry.clone(),
+            interval: of_guardian(
+                "guardian_interval_seconds",
+                "Time between two looks of the guardian at the webhooks (nexudus.guardian.interval).",
+            ),
+            last_success: of_guardian(
+                "guardian_last_success_timestamp_seconds",
+                "Time at which the guardian last read all webhooks in Nexudus, as Unix time.",
+            ),
         }
     }
 
@@ -100,81 +90,34 @@ impl ControlMetrics {
     /// Replaces the series of the webhooks and the number of missing webhooks by source, after a look of the guardian.
     pub fn looked<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
         self.show(webhooks, missing);
-        self.seen();
+        self.last_success.set([([], unix_seconds())]);
     }
 
     /// Removes the series of the webhooks: no guardian looks at them any more.
     pub fn forget(&self) {
         self.show(&[], std::iter::empty());
-        for gauge in [&self.interval, &self.last_success] {
-            if let Some(gauge) = gauge.lock().take() {
-                drop(self.registry.unregister(Box::new(gauge)));
-            }
-        }
+        self.interval.set([]);
+        self.last_success.set([]);
     }
 
     fn show<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
-        let mut shown = self.shown.lock();
-        let mut now = Shown::default();
-        for WebhookSeries { labels, active, failures, last_trigger } in webhooks {
-            let values: [&str; 3] = labels.each_ref().map(String::as_str);
-            self.active.with_label_values(&values).set((*active).into());
-            self.failures.with_label_values(&values).set(*failures);
-            if let Some(seconds) = last_trigger {
-                self.last_trigger.with_label_values(&values).set(*seconds);
-                now.triggered.insert(labels.clone());
-            }
-            now.webhooks.insert(labels.clone());
-        }
-        for (source, number) in missing {
-            self.missing.with_label_values(&[source]).set(i64::try_from(number).unwrap_or(i64::MAX));
-            now.sources.insert(source.to_owned());
-        }
-        for gone in shown.webhooks.difference(&now.webhooks) {
-            let values: [&str; 3] = gone.each_ref().map(String::as_str);
-            // Each of these series was set before.
-            drop(self.active.remove_label_values(&values));
-            drop(self.failures.remove_label_values(&values));
-        }
-        for gone in shown.triggered.difference(&now.triggered) {
-            drop(self.last_trigger.remove_label_values(&gone.each_ref().map(String::as_str)));
-        }
-        for gone in shown.sources.difference(&now.sources) {
-            drop(self.missing.remove_label_values(&[gone]));
-        }
-        now.outages = std::mem::take(&mut shown.outages);
-        *shown = now;
+        let of_webhooks = |value: fn(&WebhookSeries) -> Option<f64>| {
+            webhooks.iter().filter_map(move |webhook| Some((webhook.labels.clone(), value(webhook)?)))
+        };
+        self.active.set(of_webhooks(|webhook| Some(webhook.active.into())));
+        self.failures.set(of_webhooks(|webhook| Some(webhook.failures as f64)));
+        self.last_trigger.set(of_webhooks(|webhook| webhook.last_trigger));
+        self.missing.set(missing.map(|(source, number)| ([source.to_owned()], number as f64)));
     }
 
     /// Replaces the outages that no catch-up has covered: source and action, and the Unix time at which each began.
     pub fn show_outages(&self, outages: impl Iterator<Item = ([String; 2], f64)>) {
-        let mut shown = self.shown.lock();
-        let mut now = BTreeSet::new();
-        for (labels, since) in outages {
-            self.outages.with_label_values(&labels).set(since);
-            now.insert(labels);
-        }
-        for gone in shown.outages.difference(&now) {
-            drop(self.outages.remove_label_values(gone)); // this series was set before
-        }
-        shown.outages = now;
+        self.outages.set(outages);
     }
 
     /// Exports the interval of the guardian. Only a bridge with a guardian has this metric.
     pub fn watches(&self, interval: Duration) {
-        let name = "guardian_interval_seconds";
-        let help = "Time between two looks of the guardian at the webhooks (nexudus.guardian.interval).";
-        let mut gauge = self.interval.lock();
-        gauge
-            .get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts))
-            .set(interval.as_secs_f64());
-    }
-
-    fn seen(&self) {
-        let name = "guardian_last_success_timestamp_seconds";
-        let help = "Time at which the guardian last read all webhooks in Nexudus, as Unix time.";
-        let mut gauge = self.last_success.lock();
-        gauge.get_or_insert_with(|| one(&self.registry, name, help, Gauge::with_opts)).set(unix_seconds());
+        self.interval.set([([], interval.as_secs_f64())]);
     }
 
     /// Counts a webhook that the guardian re-enabled.

@@ -37,7 +37,7 @@ impl DeliveryMetrics {
         let name = "delivery_duration_seconds";
         let help = "Time from a delivery's arrival to its answer, by outcome.";
         let make = |opts, labels: &[&str]| HistogramVec::new(histogram(opts), labels);
-        let outcomes = vec(registry, make, name, help, &["outcome"]);
+        let by_outcome = vec(registry, make, name, help, &["outcome"]);
         let name = "last_confirmed_timestamp_seconds";
         let help = "Time of the last confirmed event, as Unix time.";
         let last_confirmed = vec(registry, GaugeVec::new, name, help, &["source", "action"]);
@@ -73,12 +73,12 @@ impl DeliveryMetrics {
                 "Retries answered with the confirmation of an earlier attempt, whose answer Nexudus did not get.",
                 &["source", "action"],
             ),
-            delivery_duration: Outcome::ALL.map(|outcome| outcomes.with_label_values(&[outcome.label()])),
+            delivery_duration: Outcome::ALL.map(|outcome| by_outcome.with_label_values(&[outcome.label()])),
             confirm_duration: one(
                 registry,
+                |opts| Histogram::with_opts(histogram(opts)),
                 "confirm_duration_seconds",
                 "Time from handing the events of a delivery to the producer until the last delivery report.",
-                |opts| Histogram::with_opts(histogram(opts)),
             ),
         }
     }
@@ -103,9 +103,8 @@ impl Metrics {
     }
 
     /// Returns the series of a source's action; `action_index` is `None` for an action that the source does not have.
-    pub fn pair<'a>(&self, source: &'a SourceMetrics, action_index: Option<usize>) -> &'a PairMetrics {
-        let (action, pair) =
-            action_index.map_or(&source.unknown, |action_index| &source.actions[action_index]);
+    fn pair<'a>(&self, source: &'a SourceMetrics, action_index: Option<usize>) -> &'a PairMetrics {
+        let (action, pair) = source.action(action_index);
         pair.get_or_init(|| PairMetrics::new(self, &source.name, action))
     }
 
@@ -132,12 +131,11 @@ impl Metrics {
     pub fn confirmed(&self, source: &SourceMetrics, action_index: Option<usize>, events: usize) {
         let pair = self.pair(source, action_index);
         pair.events_confirmed.inc_by(events as u64);
-        let action =
-            action_index.map_or(&source.unknown, |action_index| &source.actions[action_index]).0.as_str();
-        let gauge = pair
-            .last_confirmed
-            .get_or_init(|| self.deliveries.last_confirmed.with_label_values(&[&source.name, action]));
-        gauge.set(unix_seconds());
+        let gauge = || {
+            let (source, action) = source.labels(action_index);
+            self.deliveries.last_confirmed.with_label_values(&[source, action])
+        };
+        pair.last_confirmed.get_or_init(gauge).set(unix_seconds());
     }
 
     /// Counts a delivery that was answered with the confirmation of an earlier attempt.
@@ -180,10 +178,13 @@ pub struct SourceMetrics {
 }
 
 impl SourceMetrics {
+    fn action(&self, action_index: Option<usize>) -> &(String, OnceLock<PairMetrics>) {
+        action_index.map_or(&self.unknown, |action_index| &self.actions[action_index])
+    }
+
     /// Returns the labels of a source's action, for the log too.
     pub fn labels(&self, action_index: Option<usize>) -> (&str, &str) {
-        let (action, _) = action_index.map_or(&self.unknown, |action_index| &self.actions[action_index]);
-        (&self.name, action)
+        (&self.name, &self.action(action_index).0)
     }
 
     /// Counts a right signature by the form of the body that it matches.
@@ -204,7 +205,7 @@ impl SourceMetrics {
 
 /// The series of one source and action.
 #[derive(Debug)]
-pub struct PairMetrics {
+struct PairMetrics {
     /// Counters of the outcomes that are exported from the first delivery on; `None` for an outcome that is exported once it has
     /// occurred.
     listed: [Option<IntCounter>; Outcome::ALL.len()],
@@ -215,7 +216,7 @@ pub struct PairMetrics {
 }
 
 impl PairMetrics {
-    pub(super) fn new(metrics: &Metrics, source: &str, action: &str) -> Self {
+    fn new(metrics: &Metrics, source: &str, action: &str) -> Self {
         let counter = |outcome: Outcome| {
             metrics.deliveries.by_outcome.with_label_values(&[source, action, outcome.label()])
         };

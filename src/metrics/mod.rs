@@ -7,24 +7,26 @@
 mod brokers;
 mod control;
 mod deliveries;
-mod limits;
-mod log_lines;
 #[cfg(target_os = "linux")]
 mod process;
 
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use self::brokers::BrokerMetrics;
-pub use self::brokers::{BROKER_PERCENTILES, BrokerSample};
+pub use self::brokers::BrokerSample;
 pub use self::control::{ControlMetrics, WebhookSeries};
 use self::deliveries::DeliveryMetrics;
 pub use self::deliveries::{DeliveryCounts, SourceMetrics};
-pub use self::limits::Limits;
-use self::log_lines::LogLines;
+use crate::config::Config;
 
 /// Label value of an unknown source or action.
 pub const UNKNOWN: &str = "unknown";
@@ -46,8 +48,11 @@ pub struct Metrics {
     /// Number of times that the producer was replaced: after a fatal error, or because a new one worked and the old one did not.
     pub producer_rebuilds: IntCounter,
     reloads: [IntCounter; 2],
-    log_lines: LogLines,
-    certificate_expires: OnceLock<IntGauge>,
+    log_lines_dropped: [IntCounter; 2],
+    /// The log's own numbers of dropped lines, since it starts before the metrics: because the queue was full, and because they
+    /// could not be written.
+    pub dropped_lines: OnceLock<Arc<[AtomicU64; 2]>>,
+    certificate_expires: Snapshot<0>,
     /// 1 while `/readyz` answers 200.
     pub ready: IntGauge,
     /// Configured topics that the cluster does not have.
@@ -60,14 +65,26 @@ impl Metrics {
     /// Declares every metric. `librdkafka` is the version of librdkafka, a label of `build_info`.
     pub fn new(librdkafka: &str) -> Self {
         let registry = Registry::new();
-        let gauge = |name, help| one(&registry, name, help, IntGauge::with_opts);
-        let name = "build_info";
-        let help = "1, labelled with the versions of the bridge and of librdkafka.";
-        let build_info = vec(&registry, IntGaugeVec::new, name, help, &["version", "librdkafka"]);
+        let gauge = |name, help| one(&registry, IntGauge::with_opts, name, help);
+        let counters = |name, help, label| vec(&registry, IntCounterVec::new, name, help, &[label]);
+        let build_info = vec(
+            &registry,
+            IntGaugeVec::new,
+            "build_info",
+            "1, labelled with the versions of the bridge and of librdkafka.",
+            &["version", "librdkafka"],
+        );
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), librdkafka]).set(1);
-        let name = "reloads_total";
-        let help = "Reloads of the configuration, secrets and the certificate, by result; a failed one keeps the old state.";
-        let reloads = vec(&registry, IntCounterVec::new, name, help, &["result"]);
+        let reloads = counters(
+            "reloads_total",
+            "Reloads of the configuration, secrets and the certificate, by result; a failed one keeps the old state.",
+            "result",
+        );
+        let log_lines = counters(
+            "log_lines_dropped_total",
+            "Log lines that were dropped, by reason (queue_full, write_failed).",
+            "reason",
+        );
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(process::Process::new()))
@@ -93,13 +110,20 @@ impl Metrics {
             ),
             producer_rebuilds: one(
                 &registry,
+                IntCounter::with_opts,
                 "producer_rebuilds_total",
                 "Producers replaced after a fatal error, or because a new one works and the old one does not.",
-                IntCounter::with_opts,
             ),
             reloads: ["failed", "ok"].map(|result| reloads.with_label_values(&[result])),
-            log_lines: LogLines::new(&registry),
-            certificate_expires: OnceLock::new(),
+            log_lines_dropped: ["queue_full", "write_failed"]
+                .map(|reason| log_lines.with_label_values(&[reason])),
+            dropped_lines: OnceLock::new(),
+            certificate_expires: Snapshot::new(
+                &registry,
+                "tls_certificate_not_after_timestamp_seconds",
+                "Expiry of the certificate of the ingress, as Unix time.",
+                [],
+            ),
             ready: gauge("ready", "1 while /readyz answers 200."),
             topics_missing: gauge("topics_missing", "Configured topics that the cluster does not have."),
             control: ControlMetrics::new(&registry),
@@ -107,19 +131,48 @@ impl Metrics {
         }
     }
 
-    /// Sets the expiry of the ingress's certificate, as Unix time. Without a certificate the series does not exist.
-    pub fn certificate_expires(&self, unix_seconds: i64) {
-        let name = "tls_certificate_not_after_timestamp_seconds";
-        let help = "Expiry of the certificate of the ingress, as Unix time.";
-        let gauge =
-            self.certificate_expires.get_or_init(|| one(&self.registry, name, help, IntGauge::with_opts));
-        gauge.set(unix_seconds);
+    /// Declares and sets the limits and time-outs, which alerts and the dashboard compare other metrics with. `queue` is the maximum
+    /// of messages and bytes in a producer's queue; infinite where librdkafka has no limit. Called once, at start.
+    pub fn limits(&self, config: &Config, queue: [f64; 2]) {
+        for (name, help, value) in [
+            (
+                "in_flight_deliveries_limit",
+                "Maximum of in_flight_deliveries (ingress.max_in_flight).",
+                config.ingress.max_in_flight as f64,
+            ),
+            (
+                "in_flight_bytes_limit",
+                "Maximum of in_flight_bytes (ingress.max_in_flight_bytes).",
+                config.ingress.max_in_flight_bytes as f64,
+            ),
+            (
+                "redelivery_bytes_limit",
+                "Maximum size of the redelivery memory (redelivery.max_bytes).",
+                config.redelivery.max_bytes as f64,
+            ),
+            (
+                "producer_queue_messages_limit",
+                "Maximum number of messages in a producer's queue (queue.buffering.max.messages).",
+                queue[0],
+            ),
+            (
+                "producer_queue_bytes_limit",
+                "Maximum number of bytes in a producer's queue (queue.buffering.max.kbytes).",
+                queue[1],
+            ),
+            (
+                "confirm_timeout_seconds",
+                "Maximum time for the confirmation of a delivery (kafka.confirm_timeout).",
+                config.kafka.confirm_timeout.as_secs_f64(),
+            ),
+        ] {
+            one(&self.registry, Gauge::with_opts, name, help).set(value);
+        }
     }
 
-    /// Sets the function that returns the numbers of dropped log lines: because the queue was full, and because they could not be
-    /// written.
-    pub fn count_dropped_lines(&self, dropped: impl Fn() -> [u64; 2] + Send + Sync + 'static) {
-        self.log_lines.count(dropped);
+    /// Sets the expiry of the ingress's certificate, as Unix time. Without a certificate the series does not exist.
+    pub fn certificate_expires(&self, unix_seconds: i64) {
+        self.certificate_expires.set([([], unix_seconds as f64)]);
     }
 
     /// Counts a reload.
@@ -129,10 +182,42 @@ impl Metrics {
 
     /// Returns all metrics in Prometheus's text format.
     pub fn render(&self) -> String {
-        self.log_lines.update();
+        if let Some(totals) = self.dropped_lines.get() {
+            for (counter, total) in self.log_lines_dropped.iter().zip(totals.iter()) {
+                counter.inc_by(total.load(Ordering::Relaxed).saturating_sub(counter.get()));
+            }
+        }
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("what was registered can be rendered")
+    }
+}
+
+/// A gauge with `N` labels. Each update removes the series that it does not contain.
+#[derive(Debug)]
+struct Snapshot<const N: usize> {
+    gauge: GaugeVec,
+    exported: Mutex<BTreeSet<[String; N]>>,
+}
+
+impl<const N: usize> Snapshot<N> {
+    fn new(registry: &Registry, name: &str, help: &str, labels: [&str; N]) -> Self {
+        Self { gauge: vec(registry, GaugeVec::new, name, help, &labels), exported: Mutex::default() }
+    }
+
+    /// Exports these series instead of the former ones. Returns the labels of the removed ones.
+    fn set(&self, series: impl IntoIterator<Item = ([String; N], f64)>) -> BTreeSet<[String; N]> {
+        let mut exported = self.exported.lock();
+        let mut removed = std::mem::take(&mut *exported);
+        for (labels, value) in series {
+            self.gauge.with_label_values(&labels).set(value);
+            removed.remove(&labels);
+            exported.insert(labels);
+        }
+        for labels in &removed {
+            self.gauge.remove_label_values(labels).expect("this series was exported");
+        }
+        removed
     }
 }
 
@@ -140,17 +225,13 @@ fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("nexudus_bridge")
-}
-
 fn one<C: Collector + Clone + 'static>(
     registry: &Registry,
+    make: impl FnOnce(Opts) -> prometheus::Result<C>,
     name: &str,
     help: &str,
-    make: impl FnOnce(Opts) -> prometheus::Result<C>,
 ) -> C {
-    let metric = make(opts(name, help)).expect("the names here are valid");
+    let metric = make(Opts::new(name, help).namespace("nexudus_bridge")).expect("the names here are valid");
     registry.register(Box::new(metric.clone())).expect("each name is declared once");
     metric
 }
@@ -162,5 +243,5 @@ fn vec<C: Collector + Clone + 'static>(
     help: &str,
     labels: &[&str],
 ) -> C {
-    one(registry, name, help, |opts| make(opts, labels))
+    one(registry, |opts| make(opts, labels), name, help)
 }

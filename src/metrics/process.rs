@@ -4,39 +4,33 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::MetricFamily;
-use prometheus::{Counter, Opts};
+use prometheus::proto::{Counter, MetricFamily};
 use rustix::time::{ClockId, clock_gettime};
 
 const CPU: &str = "process_cpu_seconds_total";
 
 #[derive(Debug)]
-pub(super) struct Process {
-    others: ProcessCollector,
-    cpu: Counter,
-}
+pub(super) struct Process(ProcessCollector);
 
 impl Process {
     pub(super) fn new() -> Self {
-        let opts = Opts::new(CPU, "Total user and system CPU time spent in seconds.");
-        let cpu = Counter::with_opts(opts).expect("the name is valid");
-        Self { others: ProcessCollector::for_self(), cpu }
+        Self(ProcessCollector::for_self())
     }
 }
 
 impl Collector for Process {
     fn desc(&self) -> Vec<&Desc> {
-        self.others.desc()
+        self.0.desc()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = self.others.collect();
-        families.retain(|family| family.name() != CPU);
         let used = clock_gettime(ClockId::ProcessCPUTime);
-        let seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
-        // If two scrapes run at the same time, the counter can be ahead of the value that one of them has read.
-        self.cpu.inc_by((seconds - self.cpu.get()).max(0.0));
-        families.extend(self.cpu.collect());
+        let mut seconds = Counter::default();
+        seconds.set_value(used.tv_sec as f64 + used.tv_nsec as f64 / 1e9);
+        let mut families = self.0.collect();
+        for family in families.iter_mut().filter(|family| family.name() == CPU) {
+            family.mut_metric().iter_mut().for_each(|metric| metric.set_counter(seconds.clone()));
+        }
         families
     }
 }

@@ -48,7 +48,13 @@ pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, Strin
         let _inside = runtime.enter();
         collector(telemetry)?
     };
-    let exporter = Exporter { collector, runtime: Some(runtime), losses: Losses::default() };
+    let exporter = Exporter {
+        collector,
+        runtime: Some(runtime),
+        lost: AtomicU64::new(0),
+        failing: AtomicBool::new(false),
+        line: LogLimit::default(),
+    };
     let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE);
     let batches = batches.with_max_export_batch_size(BATCH).build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
@@ -100,40 +106,16 @@ fn resource() -> Resource {
     }
 }
 
-/// Counts the spans that the collector did not take.
-#[derive(Debug, Default)]
-struct Losses {
-    /// Number of lost spans since the last log line about them.
-    lost: AtomicU64,
-    failing: AtomicBool,
-    line: LogLimit,
-}
-
-impl Losses {
-    fn sent(&self) {
-        if self.failing.swap(false, Ordering::Relaxed) {
-            let spans = self.lost.swap(0, Ordering::Relaxed);
-            tracing::info!(spans, "the collector takes traces again");
-        }
-    }
-
-    fn not_sent(&self, lost: usize, error: &OTelSdkError) {
-        self.failing.store(true, Ordering::Relaxed);
-        self.lost.fetch_add(lost as u64, Ordering::Relaxed);
-        if let Some(left_out) = self.line.allow() {
-            let spans = self.lost.swap(0, Ordering::Relaxed);
-            tracing::warn!(%error, spans, left_out, "traces are lost, the collector does not take them");
-        }
-    }
-}
-
 /// The exporter. Runs on the SDK's thread, which may block.
 #[derive(Debug)]
 struct Exporter {
     collector: SpanExporter,
     /// Present until the exporter is dropped.
     runtime: Option<Runtime>,
-    losses: Losses,
+    /// Number of lost spans since the last log line about them.
+    lost: AtomicU64,
+    failing: AtomicBool,
+    line: LogLimit,
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Exporter {
@@ -143,9 +125,16 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
         let sent = runtime
             .block_on(async { tokio::time::timeout(TIME_OUT, self.collector.export(batch)).await })
             .unwrap_or(Err(OTelSdkError::Timeout(TIME_OUT)));
-        match &sent {
-            Ok(()) => self.losses.sent(),
-            Err(error) => self.losses.not_sent(spans, error),
+        if let Err(error) = &sent {
+            self.failing.store(true, Ordering::Relaxed);
+            self.lost.fetch_add(spans as u64, Ordering::Relaxed);
+            if let Some(left_out) = self.line.allow() {
+                let spans = self.lost.swap(0, Ordering::Relaxed);
+                tracing::warn!(%error, spans, left_out, "traces are lost, the collector does not take them");
+            }
+        } else if self.failing.swap(false, Ordering::Relaxed) {
+            let spans = self.lost.swap(0, Ordering::Relaxed);
+            tracing::info!(spans, "the collector takes traces again");
         }
         sent
     }

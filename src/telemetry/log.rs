@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::panic::PanicHookInfo;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tracing::callsite::Identifier;
@@ -36,10 +37,9 @@ pub struct Logger {
 }
 
 impl Logger {
-    /// Returns a counter of the dropped lines: because the queue was full, and because they could not be written.
-    pub fn dropped_lines(&self) -> impl Fn() -> [u64; 2] + Send + Sync + 'static {
-        let queue = Arc::clone(&self.queue);
-        move || queue.dropped()
+    /// Returns the numbers of dropped lines: because the queue was full, and because they could not be written.
+    pub fn dropped_lines(&self) -> Arc<[AtomicU64; 2]> {
+        Arc::clone(&self.queue.dropped)
     }
 }
 

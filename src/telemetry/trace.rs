@@ -10,9 +10,11 @@ use std::str;
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use bytes::Bytes;
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{
-    Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _,
+    Span as _, SpanContext, SpanKind, Status, TraceContextExt as _, TraceFlags, Tracer as _,
+    TracerProvider as _,
 };
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -46,7 +48,7 @@ struct Delivery {
 
 /// The span of an attempt to publish events to a topic, from the producer's queue to the delivery reports.
 #[derive(Debug, Default)]
-#[must_use = "it ends with the broker's word"]
+#[must_use = "it ends with the delivery reports"]
 pub struct Sending(Option<Box<Span>>);
 
 impl Traces {
@@ -113,17 +115,17 @@ impl DeliverySpan {
         let (Some(delivery), Some(first)) = (&self.0, events.first()) else { return Sending(None) };
         let topic = first.stream.topic.clone();
         let span = delivery.tracer.span_builder(format!("send {topic}")).with_kind(SpanKind::Producer);
-        let mut span = span.with_attributes([
+        let span = span.with_attributes([
             KeyValue::new("messaging.system", "kafka"),
             KeyValue::new("messaging.operation.name", "send"),
             KeyValue::new("messaging.operation.type", "send"),
             KeyValue::new("messaging.destination.name", topic),
         ]);
-        if let (Some(attributes), true) = (&mut span.attributes, events.len() > 1) {
+        let mut span = span.start_with_context(&delivery.tracer, &delivery.context);
+        if events.len() > 1 {
             let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-            attributes.push(KeyValue::new("messaging.batch.message_count", count));
+            span.set_attribute(KeyValue::new("messaging.batch.message_count", count));
         }
-        let span = span.start_with_context(&delivery.tracer, &delivery.context);
         let context = span.span_context();
         // This span is not exported. If the request named a span, consumers continue from that one.
         let unseen = !context.is_sampled() && delivery.continued;
@@ -162,12 +164,12 @@ impl Sending {
     }
 }
 
-/// Returns the context of a span as message headers.
+/// Returns the context of a span as message headers (W3C Trace Context).
 fn passed_on(context: &SpanContext) -> Trace {
-    let context = Context::new().with_remote_span_context(context.clone());
-    let mut headers = Sent(Trace::default());
-    TraceContextPropagator::new().inject_context(&context, &mut headers);
-    headers.0
+    let flags = context.trace_flags() & TraceFlags::SAMPLED;
+    let parent = format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id());
+    let state = Some(context.trace_state().header()).filter(|state| !state.is_empty());
+    Trace { parent: Some(parent.into()), state: state.map(Bytes::from) }
 }
 
 /// Reads the trace context from the headers of a request.
@@ -185,19 +187,5 @@ impl Extractor for Received<'_> {
 
     fn keys(&self) -> Vec<&str> {
         vec!["traceparent", "tracestate"]
-    }
-}
-
-/// Writes a trace context into the headers of a message.
-struct Sent(Trace);
-
-impl Injector for Sent {
-    fn set(&mut self, key: &str, value: String) {
-        let value = Some(value.into()).filter(|value: &bytes::Bytes| !value.is_empty());
-        match key {
-            "traceparent" => self.0.parent = value,
-            "tracestate" => self.0.state = value,
-            _ => {}
-        }
     }
 }

@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("event", &["outcome"]),
     ("recent", &["outcome", "event"]),
     ("config", &["action", "signature", "outgoing"]),
-    ("metrics", &["action", "outcome", "signature"]),
+    ("metrics", &["action", "outcome", "signature", "config"]),
     ("telemetry", &["config", "event", "outcome", "outgoing"]),
     ("kafka", &["action", "event", "config", "metrics", "token", "telemetry", "vital", "back_off"]),
     ("token", &["config", "outgoing", "lenient"]),

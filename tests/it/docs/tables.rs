@@ -10,7 +10,9 @@ use clap::{Arg, Command, CommandFactory as _};
 use nexudus_bridge::action::catalogue::{ENTRIES, Entry};
 use nexudus_bridge::action::{Actions, Kind};
 use nexudus_bridge::cli;
-use nexudus_bridge::metrics::{BrokerSample, Limits, Metrics, WebhookSeries};
+use nexudus_bridge::config::load::load;
+use nexudus_bridge::kafka::settings::check_property;
+use nexudus_bridge::metrics::{BrokerSample, Metrics, WebhookSeries};
 use nexudus_bridge::outcome::{Outcome, QuarantineReason};
 use nexudus_bridge::sender::payloads::payload;
 
@@ -278,23 +280,15 @@ fn scrape() -> String {
     metrics.confirmed(&source, Some(0), 1);
     metrics.certificate_expires(0);
     metrics.broker_throttled("kafka-1:9092", Duration::ZERO);
-    metrics.set_brokers(
-        [BrokerSample {
-            broker: "kafka-1:9092",
-            is_up: true,
-            rtt: [("50", 0.0), ("99", 0.0)],
-            requests: [0, 1],
-        }]
-        .into_iter(),
-    );
-    metrics.limits(Limits {
-        in_flight_deliveries: 0.0,
-        in_flight_bytes: 0.0,
-        redelivery_bytes: 0.0,
-        producer_queue_messages: 0.0,
-        producer_queue_bytes: 0.0,
-        confirm_timeout: Duration::ZERO,
-    });
+    metrics.set_brokers(&[BrokerSample {
+        broker: "kafka-1:9092",
+        is_up: true,
+        rtt: [0.0; 2],
+        requests: [0, 1],
+    }]);
+    let secret = ("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), "[\"s\"]".to_owned());
+    let config = load(None, &[secret].into(), check_property).expect("a valid configuration");
+    metrics.limits(&config, [0.0; 2]);
     let control = &metrics.control;
     let labels = ["north", "BookingCreate", "1"].map(str::to_owned);
     let webhook = WebhookSeries { labels, active: true, failures: 0, last_trigger: Some(0.0) };
