@@ -12,7 +12,7 @@ pub mod signals;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use tokio::net::TcpSocket;
@@ -113,9 +113,7 @@ impl App {
         let metrics = Arc::new(Metrics::new(&library_version()));
         metrics.limits(&config, queue_limits(&config));
         let status = Arc::new(Status::default());
-        let certificate = config.ingress.tls.as_ref();
-        let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
-        let certificate = certificate.transpose().map_err(BuildError::Tls)?.map(Arc::new);
+        let certificate = read_certificate(&config, &metrics)?;
         if let Some(warning) = certificate.as_ref().and_then(|certificate| certificate.warning()) {
             tracing::warn!("{warning}");
         }
@@ -132,17 +130,21 @@ impl App {
         let bridge = Arc::new(bridge);
         let console = Console::new(&config, &bridge);
         let outages = Arc::new(Outages::default());
-        let admission = Arc::clone(bridge.admission());
-        let (shown, watched) = (Arc::clone(&outages), vital.clone());
-        let known = Arc::clone(&status);
-        let state = State::new(Arc::clone(&metrics), known, admission, shown, console, watched);
-        let state = Arc::new(state);
+        let state = Arc::new(State {
+            metrics: Arc::clone(&metrics),
+            status: Arc::clone(&status),
+            admission: Arc::clone(bridge.admission()),
+            outages: Arc::clone(&outages),
+            console,
+            vital: vital.clone(),
+            is_stopping: AtomicBool::new(false),
+        });
         let (probe, part) = (bridge.quarantine_topic().to_string(), vital.part("the Kafka watch"));
         let watch = Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, &config, part);
         let topics = Arc::new(Preparation::new(&config, status, watch));
         let failed = |key, address| move |error| BuildError::Listen { key, address, error };
         let ingress =
-            serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress, certificate.as_deref())
+            serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress, certificate.clone())
                 .map_err(failed("ingress.listen", ingress_address))?;
         let admin =
             serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
@@ -219,9 +221,9 @@ impl App {
         state.stop();
         preparing.abort();
         guardian.stop();
-        let stopping = Stopping { ingress: &ingress, bridge: &bridge, state: &state };
+        tracing::info!(reason = state.reasons().join("; "), "stopping");
         let drained = tokio::select! {
-            drained = stopping.stop(&config.ingress) => drained,
+            drained = stop_accepting(&ingress, &bridge, &config.ingress) => drained,
             () = abort => false,
         };
         let left = bridge.admission().deliveries();
@@ -253,24 +255,15 @@ impl App {
     }
 }
 
-struct Stopping<'a> {
-    ingress: &'a Listening,
-    bridge: &'a Bridge,
-    state: &'a State,
-}
-
-impl Stopping<'_> {
-    /// Stops accepting and waits for the deliveries in flight. Returns whether all were settled in time.
-    async fn stop(self, config: &Ingress) -> bool {
-        tracing::info!(reason = self.state.reasons().join("; "), "stopping");
-        tokio::time::sleep(config.shutdown_delay).await;
-        let deadline = Instant::now() + config.shutdown_grace;
-        self.bridge.admission().close();
-        // Connections first, so that answers reach their clients; then what goes on without one.
-        let connections = tokio::time::timeout_at(deadline, self.ingress.stop(true)).await;
-        let settled = tokio::time::timeout_at(deadline, self.bridge.admission().drained()).await;
-        connections.is_ok() && settled.is_ok()
-    }
+/// Stops accepting and waits for the deliveries in flight. Returns whether all were settled in time.
+async fn stop_accepting(ingress: &Listening, bridge: &Bridge, config: &Ingress) -> bool {
+    tokio::time::sleep(config.shutdown_delay).await;
+    let deadline = Instant::now() + config.shutdown_grace;
+    bridge.admission().close();
+    // Connections first, so that answers reach their clients; then what goes on without one.
+    let connections = tokio::time::timeout_at(deadline, ingress.stop(true)).await;
+    let settled = tokio::time::timeout_at(deadline, bridge.admission().drained()).await;
+    connections.is_ok() && settled.is_ok()
 }
 
 /// Checks a configuration further: librdkafka must accept all properties together, and the certificate must be usable.
@@ -280,13 +273,17 @@ impl Stopping<'_> {
 /// [`BuildError::Kafka`], [`BuildError::Tls`], [`BuildError::Token`], [`BuildError::Telemetry`].
 pub fn check(config: &Config) -> Result<Vec<String>, BuildError> {
     let metrics = Arc::new(Metrics::new(&library_version()));
-    let certificate = config.ingress.tls.as_ref();
-    let certificate = certificate.map(|files| Certificate::read(files, Arc::clone(&metrics)));
-    let warnings = certificate.transpose().map_err(BuildError::Tls)?.and_then(|read| read.warning());
+    let warning = read_certificate(config, &metrics)?.and_then(|certificate| certificate.warning());
     config.kafka.oauth.as_ref().map(TokenServer::new).transpose()?;
     start_traces(config)?;
     Producer::new(config, Arc::default(), metrics).map_err(BuildError::Kafka)?;
-    Ok(warnings.into_iter().collect())
+    Ok(warning.into_iter().collect())
+}
+
+fn read_certificate(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Certificate>>, BuildError> {
+    let files = config.ingress.tls.as_ref();
+    let read = files.map(|files| Certificate::read(files, Arc::clone(metrics)).map(Arc::new));
+    read.transpose().map_err(BuildError::Tls)
 }
 
 fn start_traces(config: &Config) -> Result<Option<Traces>, BuildError> {

@@ -1,13 +1,17 @@
-//! The answers of the admin listener: metrics, health, readiness. They show the known state and never ask the cluster.
+//! The answers of the admin listener to programs: metrics, health, readiness and outages. They show the known state and never ask
+//! the cluster.
 
 use std::io::Write as _;
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, AcceptEncoding, ContentEncoding, ContentType, Encoding, Header as _};
 use actix_web::{HttpRequest, HttpResponse, web};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::state::State;
+use super::{console, respond};
+use crate::outage::Covered;
 
 /// `GET /healthz`: 200 while the process runs.
 pub(super) async fn healthz() -> HttpResponse {
@@ -44,10 +48,9 @@ pub(super) async fn metrics(request: HttpRequest, state: web::Data<State>) -> Ht
         return response.body(text);
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    match encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()) {
-        Ok(compressed) => response.insert_header(ContentEncoding::Gzip).body(compressed),
-        Err(_) => response.body(text), // cannot occur: writes to a buffer in memory do not fail
-    }
+    let compressed = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish());
+    let compressed = compressed.expect("writes to a buffer in memory do not fail");
+    response.insert_header(ContentEncoding::Gzip).body(compressed)
 }
 
 /// Returns whether a client accepts gzip. A client without `Accept-Encoding` does not.
@@ -56,4 +59,34 @@ fn accepts_gzip(request: &HttpRequest) -> bool {
     request.headers().contains_key(header::ACCEPT_ENCODING)
         && AcceptEncoding::parse(request)
             .is_ok_and(|accepted| accepted.negotiate(supported.iter()) == Some(Encoding::gzip()))
+}
+
+/// `GET /outages`: the outages that no catch-up has covered, and the command for it.
+pub(super) async fn outages(state: web::Data<State>) -> HttpResponse {
+    HttpResponse::Ok().json(state.outages.report())
+}
+
+/// `POST /outages/covered`: a catch-up reports the ranges of time that it has read. The body must be declared as JSON. A page of
+/// another origin can do so only after a preflight request, and the bridge does not answer those.
+pub(super) async fn cover_outages(
+    http: HttpRequest,
+    state: web::Data<State>,
+    body: web::Bytes,
+) -> HttpResponse {
+    if let Some(refusal) = console::refuse_forgeable_host(&http, &state) {
+        return refusal;
+    }
+    let kind = http.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let ranges = kind.filter(|kind| kind.starts_with("application/json"));
+    match ranges.and_then(|_| serde_json::from_slice::<Vec<Covered>>(&body).ok()) {
+        Some(ranges) => {
+            state.outages.cover(&ranges);
+            HttpResponse::NoContent().finish()
+        }
+        None => {
+            let expected =
+                "expected application/json: a list of objects with source, action, since and until";
+            respond::problem(StatusCode::BAD_REQUEST, "Bad request", expected)
+        }
+    }
 }

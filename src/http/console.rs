@@ -5,27 +5,29 @@
 //! loopback, every host name that DNS rebinding can forge is refused, too.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use actix_http::Response;
+use actix_http::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::respond;
-use super::state::{Console, Readiness, State};
-use crate::outage::Report;
+use super::state::{Console, State};
 use crate::outcome::Outcome;
-use crate::recent::{MOST_VIEWERS, Setback, Update, Viewer};
+use crate::recent::{MOST_VIEWERS, Update};
 
 /// The page, with its style and script.
 const PAGE: &str = include_str!("console.html");
@@ -40,14 +42,8 @@ const PACE: Duration = Duration::from_millis(200);
 /// than the idle limit of connections, so that a client that reads gets an orderly end.
 const STREAM_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Returns true if the console allows every host name, or if the host name of a request cannot be forged.
-fn is_meant(console: &Console, http: &HttpRequest) -> bool {
-    let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    console.any_name || host.is_some_and(leads_nowhere_else)
-}
-
 /// Returns true if `Host` is an IP address or `localhost`, which DNS rebinding cannot forge.
-fn leads_nowhere_else(host: &str) -> bool {
+fn is_unforgeable(host: &str) -> bool {
     if let Some(v6) = host.strip_prefix('[') {
         return v6.split_once(']').is_some_and(|(address, _)| address.parse::<IpAddr>().is_ok());
     }
@@ -55,47 +51,32 @@ fn leads_nowhere_else(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-/// The reason why a request gets no console.
-enum Denied {
-    Off,
-    ByName,
-}
-
-/// Returns the console if the request may use it.
-fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Denied> {
-    let console = state.console().ok_or(Denied::Off)?;
-    if is_meant(console, http) { Ok(console) } else { Err(Denied::ByName) }
-}
-
-/// Refuses a request with a host name that DNS rebinding can forge, unless the console allows it.
-pub(super) fn refuse_forgeable_name(http: &HttpRequest, state: &State) -> Option<HttpResponse> {
-    console(http, state).err().filter(|denied| matches!(denied, Denied::ByName)).map(Denied::answer)
-}
-
-impl Denied {
-    fn answer(self) -> HttpResponse {
-        let (status, title, detail) = match self {
-            Self::Off => (
-                StatusCode::NOT_FOUND,
-                "Console off",
-                "the console is off, as admin.listen is not on loopback or admin.console is false; admin.console = true \
-                 switches it on for everybody who reaches this address, and it shows keys, which identify people",
-            ),
-            Self::ByName => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "Name not allowed",
-                "the console is asked for under a name that anybody could make lead here; use 127.0.0.1 or localhost, \
-                 or set admin.console = true to allow every name",
-            ),
-        };
-        respond::problem(status, title, detail)
+/// Returns the console if the request may use it, else the answer.
+fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Response<BoxBody>> {
+    let Some(console) = &state.console else {
+        let detail = "the console is off, as admin.listen is not on loopback or admin.console is false; admin.console = true \
+                      switches it on for everybody who reaches this address, and it shows keys, which identify people";
+        return Err(respond::problem(StatusCode::NOT_FOUND, "Console off", detail).into());
+    };
+    let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    if console.allows_any_host || host.is_some_and(is_unforgeable) {
+        return Ok(console);
     }
+    let detail = "the console is asked for under a name that anybody could make lead here; use 127.0.0.1 or localhost, \
+                  or set admin.console = true to allow every name";
+    Err(respond::problem(StatusCode::MISDIRECTED_REQUEST, "Name not allowed", detail).into())
+}
+
+/// Refuses a request with a host name that DNS rebinding can forge, unless the console is off or allows every host name.
+pub(super) fn refuse_forgeable_host(http: &HttpRequest, state: &State) -> Option<HttpResponse> {
+    state.console.as_ref()?;
+    console(http, state).err().map(HttpResponse::from)
 }
 
 /// `GET /`: the page.
 pub(super) async fn page(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    if let Err(denied) = console(&http, &state) {
-        return denied.answer();
+    if let Err(refusal) = console(&http, &state) {
+        return refusal.into();
     }
     let mut response = HttpResponse::Ok().content_type("text/html; charset=utf-8").body(PAGE);
     let headers = response.headers_mut();
@@ -108,41 +89,61 @@ pub(super) async fn page(http: HttpRequest, state: web::Data<State>) -> HttpResp
 pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
     let console = match console(&http, &state) {
         Ok(console) => console,
-        Err(denied) => return denied.answer(),
+        Err(refusal) => return refusal.into(),
     };
-    closed(HttpResponse::Ok().json(Shown {
-        readiness: state.readiness(),
-        version: env!("CARGO_PKG_VERSION"),
-        now_ms: Timestamp::now().as_millisecond(),
-        started_ms: console.started.as_millisecond(),
-        ingress_port: console.ingress_port,
-        limits: Limits {
-            in_flight_deliveries: console.max_in_flight,
-            in_flight_bytes: console.max_in_flight_bytes,
-            viewers: MOST_VIEWERS,
+    let readiness = state.readiness();
+    closed(HttpResponse::Ok().json(json!({
+        "ready": readiness.ready,
+        "reasons": readiness.reasons,
+        "missing_topics": readiness.missing_topics,
+        "refused_topics": readiness.refused_topics,
+        "version": env!("CARGO_PKG_VERSION"),
+        "now_ms": Timestamp::now().as_millisecond(),
+        "started_ms": console.started.as_millisecond(),
+        "ingress_port": console.ingress.listen.port(),
+        "limits": {
+            "in_flight_deliveries": console.ingress.max_in_flight,
+            "in_flight_bytes": console.ingress.max_in_flight_bytes,
+            "viewers": MOST_VIEWERS,
         },
-        viewers: console.recent.viewers(),
-        outcomes: Outcome::ALL.map(Meaning::of),
-        setbacks: console.recent.latest_setbacks(),
-        outages: state.outages.report(),
-    }))
+        "viewers": console.recent.viewers(),
+        "outcomes": Outcome::ALL.map(|outcome| json!({
+            "label": outcome.label(),
+            "title": outcome.title(),
+            "status": outcome.status(),
+            "advice": outcome.advice(),
+        })),
+        "setbacks": console.recent.latest_setbacks(),
+        "outages": state.outages.report(),
+    })))
 }
 
 /// `GET /console/events`: confirmed events as server-sent events, for a minute at most.
 pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpResponse {
     let console = match console(&http, &state) {
         Ok(console) => console,
-        Err(denied) => return denied.answer(),
+        Err(refusal) => return refusal.into(),
     };
     let Some(viewer) = console.recent.watch() else {
         let detail = format!("{MOST_VIEWERS} watch already, or the bridge stops; close another console page");
         return respond::problem(StatusCode::SERVICE_UNAVAILABLE, "Too many viewers", &detail);
     };
-    let watching = Watching { viewer, ends_at: Instant::now() + STREAM_LIFETIME, stage: Stage::Begins };
-    let chunks = stream::unfold(watching, async |mut watching| {
-        let chunk = watching.next().await?;
-        Some((Ok::<_, Infallible>(chunk), watching))
+    let first = Bytes::from_static(b"retry: 500\n: events as they are confirmed\n\n");
+    let ends_at = Instant::now() + STREAM_LIFETIME;
+    let updates = stream::unfold(Some(viewer), move |viewer| async move {
+        let mut viewer = viewer?;
+        tokio::time::sleep(PACE).await;
+        let now = Instant::now();
+        if now >= ends_at {
+            return Some((Bytes::from_static(b"event: renew\ndata: reconnect to see more\n\n"), None));
+        }
+        let until = ends_at.min(now + HEARTBEAT);
+        let Ok(update) = tokio::time::timeout_at(until, viewer.next()).await else {
+            return Some((Bytes::from_static(b": nothing new\n\n"), Some(viewer)));
+        };
+        Some((written(&update), (!update.over).then_some(viewer)))
     });
+    let chunks = stream::once(ready(first)).chain(updates).map(Ok::<_, Infallible>);
     closed(HttpResponse::Ok().content_type("text/event-stream").streaming(chunks))
 }
 
@@ -176,47 +177,6 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::from_str(&policy).expect("ASCII")
 });
 
-/// The stream of one viewer.
-struct Watching {
-    viewer: Viewer,
-    ends_at: Instant,
-    stage: Stage,
-}
-
-enum Stage {
-    Begins,
-    Goes,
-    HasSent,
-    Ends,
-}
-
-impl Watching {
-    /// Returns the next chunk; `None` at the end.
-    async fn next(&mut self) -> Option<Bytes> {
-        match self.stage {
-            Stage::Begins => {
-                self.stage = Stage::Goes;
-                return Some(Bytes::from_static(b"retry: 500\n: events as they are confirmed\n\n"));
-            }
-            Stage::Goes => {}
-            Stage::HasSent => tokio::time::sleep(PACE).await,
-            Stage::Ends => return None,
-        }
-        let now = Instant::now();
-        if now >= self.ends_at {
-            self.stage = Stage::Ends;
-            return Some(Bytes::from_static(b"event: renew\ndata: reconnect to see more\n\n"));
-        }
-        let until = self.ends_at.min(now + HEARTBEAT);
-        let Ok(update) = tokio::time::timeout_at(until, self.viewer.next()).await else {
-            self.stage = Stage::Goes;
-            return Some(Bytes::from_static(b": nothing new\n\n"));
-        };
-        self.stage = if update.over { Stage::Ends } else { Stage::HasSent };
-        Some(written(&update))
-    }
-}
-
 /// Returns an update as server-sent events: `missed` with a number, each event as JSON, `end`.
 fn written(update: &Update) -> Bytes {
     let mut text = String::new();
@@ -233,50 +193,12 @@ fn written(update: &Update) -> Bytes {
     text.into()
 }
 
-#[derive(Serialize)]
-struct Shown {
-    #[serde(flatten)]
-    readiness: Readiness,
-    version: &'static str,
-    now_ms: i64,
-    started_ms: i64,
-    ingress_port: u16,
-    limits: Limits,
-    viewers: usize,
-    outcomes: [Meaning; Outcome::ALL.len()],
-    setbacks: Vec<Setback>,
-    outages: Report,
-}
-
-#[derive(Serialize)]
-struct Limits {
-    in_flight_deliveries: usize,
-    in_flight_bytes: usize,
-    viewers: usize,
-}
-
-/// An outcome with its texts.
-#[derive(Serialize)]
-struct Meaning {
-    label: &'static str,
-    title: &'static str,
-    status: u16,
-    advice: &'static str,
-}
-
-impl Meaning {
-    fn of(outcome: Outcome) -> Self {
-        let (label, title) = (outcome.label(), outcome.title());
-        Self { label, title, status: outcome.status(), advice: outcome.advice() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_and_localhost_lead_nowhere_else() {
+    fn only_ip_addresses_and_localhost_are_unforgeable() {
         for host in [
             "127.0.0.1",
             "127.0.0.1:9464",
@@ -286,7 +208,7 @@ mod tests {
             "LOCALHOST",
             "10.0.0.7:80",
         ] {
-            assert!(leads_nowhere_else(host), "{host}");
+            assert!(is_unforgeable(host), "{host}");
         }
         for host in [
             "",
@@ -297,7 +219,7 @@ mod tests {
             "[::1",
             "::1.x",
         ] {
-            assert!(!leads_nowhere_else(host), "{host}");
+            assert!(!is_unforgeable(host), "{host}");
         }
     }
 

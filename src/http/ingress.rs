@@ -7,7 +7,6 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use actix_http::body::BoxBody;
 use actix_http::{HttpMessage as _, Request, Response};
@@ -34,36 +33,37 @@ const FIRST_RESERVE_BYTES: usize = 16 * 1024;
 
 /// The state of the handlers.
 pub(super) struct Ingress {
-    bridge: Arc<Bridge>,
-    max_body_bytes: usize,
-    body_timeout: Duration,
-}
-
-impl Ingress {
-    pub(super) fn new(bridge: Arc<Bridge>, config: &config::Ingress) -> Self {
-        Self { bridge, max_body_bytes: config.max_body_bytes, body_timeout: config.body_timeout }
-    }
+    pub(super) bridge: Arc<Bridge>,
+    pub(super) config: config::Ingress,
 }
 
 /// Handles every request. `POST /webhooks/{action}` and `POST /webhooks/{source}/{action}` are deliveries.
 pub(super) async fn receive(
     http: HttpRequest,
-    payload: web::Payload,
+    mut payload: web::Payload,
     ingress: web::Data<Ingress>,
 ) -> HttpResponse {
     let expected = http.extensions_mut().remove::<Judged>();
-    let judged = match expected {
-        Some(judged) => Ok(judged),
-        None => ingress.judge(http.head(), http.match_info().as_str()),
-    };
+    let judged = expected.map_or_else(|| ingress.judge(http.head(), http.match_info().as_str()), Ok);
     let Judged { receiving, length, permit } = match judged {
         Ok(judged) => judged,
         Err(answer) => return answer.into(),
     };
+    let permit = match permit.map_or_else(|| ingress.bridge.admission().enter(), Ok) {
+        Ok(permit) => permit,
+        Err(outcome) => {
+            // Under overload, new connections would cost more than the refused bodies.
+            let keeps_connection = outcome == Outcome::Overloaded && discard(&mut payload).await;
+            let refusal = receiving.refuse(not_admitted(outcome));
+            return match keeps_connection {
+                true => respond::refuse(&refusal),
+                false => respond::refuse_and_close(&refusal),
+            };
+        }
+    };
     match ingress.body(payload, length, permit).await {
         Ok((body, permit)) => respond::answer(receiving.received(body, permit).await),
-        Err(Unread::Refused(refusal)) => respond::refuse_and_close(&receiving.refuse(refusal)),
-        Err(Unread::TurnedAway(refusal)) => respond::answer(Err(receiving.refuse(refusal))),
+        Err(refusal) => respond::refuse_and_close(&receiving.refuse(refusal)),
     }
 }
 
@@ -75,7 +75,8 @@ pub(super) fn expect(ingress: &Ingress, request: Request) -> Result<Request, Res
     match ingress.bridge.admission().enter() {
         Ok(permit) => judged.permit = Some(permit),
         Err(outcome) => {
-            return Err(respond::refuse_and_close(&judged.receiving.refuse(not_admitted(outcome))).into());
+            let refusal = judged.receiving.refuse(not_admitted(outcome));
+            return Err(respond::refuse_and_close(&refusal).into());
         }
     }
     request.extensions_mut().insert(judged);
@@ -91,45 +92,64 @@ struct Judged {
     permit: Option<Permit>,
 }
 
-/// The names in a webhook's path.
-#[derive(Clone, Copy)]
-struct Route<'a> {
-    source: Option<&'a str>,
-    action: &'a str,
-}
-
-impl<'a> Route<'a> {
-    /// Reads `/webhooks/{action}` and `/webhooks/{source}/{action}`; no name may be empty.
-    fn of(path: &'a str) -> Option<Self> {
-        const PREFIX: &str = "/webhooks/";
-        let (prefix, names) = path.split_at_checked(PREFIX.len())?;
-        if !prefix.eq_ignore_ascii_case(PREFIX) {
-            return None;
-        }
-        let (source, action) = match names.split_once('/') {
-            Some((source, action)) => (Some(source), action),
-            None => (None, names),
-        };
-        let named = !action.is_empty() && !action.contains('/') && source != Some("");
-        named.then_some(Self { source, action })
-    }
-}
-
 impl Ingress {
     /// Judges a request by its head. The error is the answer to a refused request.
     fn judge(&self, head: &RequestHead, path: &str) -> Result<Judged, Response<BoxBody>> {
-        let Some(route) = Route::of(path) else { return Err(elsewhere().into()) };
+        let (source, action) = names(path).ok_or_else(elsewhere)?;
         if head.method != Method::POST {
-            let refusal = self.bridge.wrong_method(route.source, route.action);
+            let refusal = self.bridge.wrong_method(source, action);
             return Err(respond::refuse_and_close(&refusal).into());
         }
-        let addressed = self.bridge.address(delivery(head, route));
+        let addressed = self.bridge.address(delivery(head, source, action));
         let receiving = addressed.map_err(|refusal| respond::refuse_and_close(&refusal))?;
-        match acceptable_length(head, self.max_body_bytes) {
+        match acceptable_length(head, self.config.max_body_bytes) {
             Ok(length) => Ok(Judged { receiving, length, permit: None }),
             Err(refusal) => Err(respond::refuse_and_close(&receiving.refuse(refusal)).into()),
         }
     }
+
+    /// Reads a body to its end, within all bounds. Returns the body and the permit that covers it.
+    async fn body(
+        &self,
+        mut payload: web::Payload,
+        length: Option<usize>,
+        mut permit: Permit,
+    ) -> Result<(Bytes, Permit), Refusal> {
+        let reading = async move {
+            let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST_RESERVE_BYTES));
+            while let Some(chunk) = payload.next().await {
+                let chunk = chunk.map_err(|_| Refusal::new(Outcome::Incomplete, "the body broke off"))?;
+                permit.grow(chunk.len()).map_err(not_admitted)?;
+                if body.len() + chunk.len() > self.config.max_body_bytes {
+                    return Err(too_large(self.config.max_body_bytes));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok((body.freeze(), permit))
+        };
+        let late =
+            || Refusal::new(Outcome::TooSlow, "the body did not arrive in time (ingress.body_timeout)");
+        let mut reading = pin!(reading);
+        match poll_twice(reading.as_mut()).await {
+            Some(read) => read,
+            None => tokio::time::timeout(self.config.body_timeout, reading).await.map_err(|_| late())?,
+        }
+    }
+}
+
+/// Returns the names of source and action in `/webhooks/{action}` or `/webhooks/{source}/{action}`; no name may be empty.
+fn names(path: &str) -> Option<(Option<&str>, &str)> {
+    const PREFIX: &str = "/webhooks/";
+    let (prefix, names) = path.split_at_checked(PREFIX.len())?;
+    if !prefix.eq_ignore_ascii_case(PREFIX) {
+        return None;
+    }
+    let (source, action) = match names.split_once('/') {
+        Some((source, action)) => (Some(source), action),
+        None => (None, names),
+    };
+    let are_valid = !action.is_empty() && !action.contains('/') && source != Some("");
+    are_valid.then_some((source, action))
 }
 
 /// Returns the answer to any other path.
@@ -138,7 +158,7 @@ fn elsewhere() -> HttpResponse {
     respond::problem(StatusCode::NOT_FOUND, "Not found", detail)
 }
 
-fn delivery<'a>(head: &'a RequestHead, route: Route<'a>) -> address::Request<'a> {
+fn delivery<'a>(head: &'a RequestHead, source: Option<&'a str>, action: &'a str) -> address::Request<'a> {
     // Constants, since actix-web checks, lower-cases and allocates a name that is given as text.
     static SIGNATURE: HeaderName = HeaderName::from_static(signature::HEADER);
     static TRACE: [HeaderName; 2] =
@@ -153,7 +173,6 @@ fn delivery<'a>(head: &'a RequestHead, route: Route<'a>) -> address::Request<'a>
         }
         Some(_) => SignatureHeader::Different,
     };
-    let Route { source, action } = route;
     let token = token(head.uri.query().unwrap_or_default());
     address::Request { source, action, token, signature, trace: Trace::read(parents, states) }
 }
@@ -216,60 +235,8 @@ fn not_admitted(outcome: Outcome) -> Refusal {
     Refusal::new(outcome, detail)
 }
 
-/// The reason why there is no body.
-enum Unread {
-    /// The body is refused, and its rest is not read.
-    Refused(Refusal),
-    /// The body is refused for lack of room, and was discarded to its end. The connection can be used again.
-    TurnedAway(Refusal),
-}
-
-impl From<Refusal> for Unread {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl Ingress {
-    /// Reads a body to its end, within all bounds. Returns the body and the permit that covers it.
-    async fn body(
-        &self,
-        mut payload: web::Payload,
-        length: Option<usize>,
-        permit: Option<Permit>,
-    ) -> Result<(Bytes, Permit), Unread> {
-        let mut permit = match permit.map_or_else(|| self.bridge.admission().enter(), Ok) {
-            Ok(permit) => permit,
-            // Under overload, new connections would cost more than the refused bodies.
-            Err(Outcome::Overloaded) if is_thrown_away(&mut payload).await => {
-                return Err(Unread::TurnedAway(not_admitted(Outcome::Overloaded)));
-            }
-            Err(outcome) => return Err(not_admitted(outcome).into()),
-        };
-        let reading = async move {
-            let mut body = BytesMut::with_capacity(length.unwrap_or(0).min(FIRST_RESERVE_BYTES));
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|_| Refusal::new(Outcome::Incomplete, "the body broke off"))?;
-                permit.grow(chunk.len()).map_err(not_admitted)?;
-                if body.len() + chunk.len() > self.max_body_bytes {
-                    return Err(Unread::from(too_large(self.max_body_bytes)));
-                }
-                body.extend_from_slice(&chunk);
-            }
-            Ok((body.freeze(), permit))
-        };
-        let late =
-            || Refusal::new(Outcome::TooSlow, "the body did not arrive in time (ingress.body_timeout)");
-        let mut reading = pin!(reading);
-        match second_look(reading.as_mut()).await {
-            Some(read) => read,
-            None => tokio::time::timeout(self.body_timeout, reading).await.map_err(|_| late())?,
-        }
-    }
-}
-
 /// Discards a body that has arrived with its head; returns false if a part has not arrived yet.
-async fn is_thrown_away(payload: &mut web::Payload) -> bool {
+async fn discard(payload: &mut web::Payload) -> bool {
     let whole = async {
         loop {
             match payload.next().await {
@@ -278,18 +245,18 @@ async fn is_thrown_away(payload: &mut web::Payload) -> bool {
             }
         }
     };
-    second_look(pin!(whole)).await == Some(true)
+    poll_twice(pin!(whole)).await == Some(true)
 }
 
 /// Polls a future twice before a timer is set. Most bodies arrive with their head and are ready at the second poll, so only the
 /// rest need a timer.
-async fn second_look<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
-    let mut looked = false;
+async fn poll_twice<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    let mut is_second = false;
     poll_fn(move |context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending if is_second => Poll::Ready(None),
         Poll::Pending => {
-            looked = true;
+            is_second = true;
             context.waker().wake_by_ref();
             Poll::Pending
         }

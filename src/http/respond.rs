@@ -1,7 +1,6 @@
 //! Respond: makes the HTTP answer to a delivery; refusals are problem documents (RFC 9457).
 
 use actix_web::HttpResponse;
-use actix_web::body::BoxBody;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{ConnectionType, StatusCode};
 use serde::{Serialize, Serializer};
@@ -14,22 +13,16 @@ use crate::outcome::Outcome;
 /// Returns the answer to a delivery.
 pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     match result {
-        Ok(receipt) => {
-            let body = accepted(&receipt);
-            let mut response = HttpResponse::with_body(status(receipt.outcome), BoxBody::new(body));
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
+        Ok(receipt) => HttpResponse::build(status(receipt.outcome))
+            .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
+            .body(accepted(&receipt)),
         Err(refusal) => refuse(&refusal),
     }
 }
 
 /// Returns the answer to a delivery whose body was not read to its end. This answer closes the connection.
 pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
-    closing(refuse(refusal))
-}
-
-fn closing(mut response: HttpResponse) -> HttpResponse {
+    let mut response = refuse(refusal);
     response.head_mut().set_connection_type(ConnectionType::Close);
     response
 }
@@ -40,7 +33,8 @@ pub(super) fn problem(status: StatusCode, title: &str, detail: &str) -> HttpResp
     problem_document(status, &body)
 }
 
-fn refuse(refusal: &Refusal) -> HttpResponse {
+/// Returns the answer to a refused delivery.
+pub(super) fn refuse(refusal: &Refusal) -> HttpResponse {
     let outcome = refusal.outcome;
     let status = status(outcome);
     let retry_after = outcome.retry_after_seconds();

@@ -17,43 +17,33 @@ use crate::vital::Vital;
 
 /// State that the admin listener reads.
 pub struct State {
-    pub(super) metrics: Arc<Metrics>,
-    status: Arc<Status>,
-    pub(super) admission: Arc<Admission>,
-    pub(super) outages: Arc<Outages>,
-    console: Option<Console>,
-    vital: Vital,
-    stopping: AtomicBool,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// The known state of the Kafka cluster.
+    pub status: Arc<Status>,
+    /// The deliveries in flight.
+    pub admission: Arc<Admission>,
+    /// The outages that no catch-up has covered.
+    pub outages: Arc<Outages>,
+    /// The console if it is enabled.
+    pub console: Option<Console>,
+    /// The vital threads and tasks.
+    pub vital: Vital,
+    /// True after [`State::stop`].
+    pub is_stopping: AtomicBool,
 }
 
 impl State {
-    /// Makes the state from its parts.
-    pub fn new(
-        metrics: Arc<Metrics>,
-        status: Arc<Status>,
-        admission: Arc<Admission>,
-        outages: Arc<Outages>,
-        console: Option<Console>,
-        vital: Vital,
-    ) -> Self {
-        Self { metrics, status, admission, outages, console, vital, stopping: AtomicBool::new(false) }
-    }
-
     /// Makes `/readyz` answer 503 from now on.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.is_stopping.store(true, Ordering::Release);
     }
 
     /// Ends the streams of viewers, which would delay the stop.
     pub fn end(&self) {
         if let Some(console) = &self.console {
-            console.end();
+            console.recent.end();
         }
-    }
-
-    /// Returns the console if it is enabled.
-    pub(super) fn console(&self) -> Option<&Console> {
-        self.console.as_ref()
     }
 
     /// Returns the answer of `/readyz`.
@@ -70,14 +60,12 @@ impl State {
 
     /// Returns true while `/readyz` answers 200.
     pub fn is_ready(&self) -> bool {
-        !self.stopping.load(Ordering::Acquire)
-            && self.vital.failure().is_none()
-            && self.status.trouble().is_none()
+        self.reasons().is_empty()
     }
 
     /// Returns the reasons why the bridge is not ready; none while it is.
     pub fn reasons(&self) -> Vec<String> {
-        let stopping = self.stopping.load(Ordering::Acquire).then(|| "shutting down".to_owned());
+        let stopping = self.is_stopping.load(Ordering::Acquire).then(|| "shutting down".to_owned());
         stopping.into_iter().chain(self.vital.failure()).chain(self.status.trouble()).collect()
     }
 }
@@ -86,15 +74,15 @@ impl State {
 #[derive(Serialize)]
 pub(super) struct Readiness {
     pub(super) ready: bool,
-    reasons: Vec<String>,
+    pub(super) reasons: Vec<String>,
     /// Topics that the cluster does not have, refused ones included.
-    missing_topics: Vec<String>,
+    pub(super) missing_topics: Vec<String>,
     /// Topics that Kafka refused to create.
-    refused_topics: Vec<RefusedTopic>,
+    pub(super) refused_topics: Vec<RefusedTopic>,
 }
 
 #[derive(Serialize)]
-struct RefusedTopic {
+pub(super) struct RefusedTopic {
     topic: String,
     /// Kafka's error and message.
     error: String,
@@ -103,10 +91,9 @@ struct RefusedTopic {
 /// Data of the console that the metrics do not have.
 pub struct Console {
     pub(super) recent: Arc<Recent>,
-    pub(super) any_name: bool,
-    pub(super) ingress_port: u16,
-    pub(super) max_in_flight: usize,
-    pub(super) max_in_flight_bytes: usize,
+    /// True if requests may use any host name, also one that DNS rebinding can forge.
+    pub(super) allows_any_host: bool,
+    pub(super) ingress: config::Ingress,
     pub(super) started: Timestamp,
 }
 
@@ -115,16 +102,9 @@ impl Console {
     pub fn new(config: &Config, bridge: &Bridge) -> Option<Self> {
         Some(Self {
             recent: Arc::clone(bridge.recent()?),
-            any_name: config.admin.console == config::Console::On,
-            ingress_port: config.ingress.listen.port(),
-            max_in_flight: config.ingress.max_in_flight,
-            max_in_flight_bytes: config.ingress.max_in_flight_bytes,
+            allows_any_host: config.admin.console == config::Console::On,
+            ingress: config.ingress.clone(),
             started: Timestamp::now(),
         })
-    }
-
-    /// Ends the streams of all viewers.
-    pub(super) fn end(&self) {
-        self.recent.end();
     }
 }

@@ -3,16 +3,13 @@
 //! The chain and the key are PEM files. New handshakes get the pair that was read last. A pair that cannot be used is
 //! refused, and the former certificate stays.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -28,14 +25,17 @@ const ENDS_SOON: i64 = 14 * 86_400;
 /// The ingress's certificate.
 #[derive(Debug)]
 pub struct Certificate {
-    chain: PathBuf,
-    key: PathBuf,
-    /// A hash of both files as they were when the pair in force was read.
-    content: AtomicU64,
-    validity: Mutex<Validity>,
-    current: Arc<Current>,
-    provider: Arc<CryptoProvider>,
+    files: config::Tls,
+    /// The certificate for new handshakes.
+    current: ArcSwap<Current>,
     metrics: Arc<Metrics>,
+}
+
+/// A certificate with its key and validity.
+#[derive(Debug)]
+struct Current {
+    certified: Arc<CertifiedKey>,
+    validity: Validity,
 }
 
 /// The validity of a certificate, as Unix time.
@@ -45,13 +45,9 @@ struct Validity {
     not_after: i64,
 }
 
-/// The certificate and key for new handshakes.
-#[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
-
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for Certificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(Arc::clone(&self.current.load().certified))
     }
 }
 
@@ -61,50 +57,35 @@ impl Certificate {
     /// # Errors
     /// The file and the mistake in it; nothing of the key.
     pub fn read(files: &config::Tls, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let provider = Arc::new(ring::default_provider());
-        let pair = Pair::read(&files.cert, &files.key)?;
-        let (certified, validity) = pair.parse(&files.cert, &files.key, &provider)?;
-        metrics.certificate_expires(validity.not_after);
-        Ok(Self {
-            chain: files.cert.clone(),
-            key: files.key.clone(),
-            content: AtomicU64::new(pair.hash()),
-            validity: Mutex::new(validity),
-            current: Arc::new(Current(ArcSwap::from_pointee(certified))),
-            provider,
-            metrics,
-        })
+        let current = Current::read(files)?;
+        metrics.certificate_expires(current.validity.not_after);
+        Ok(Self { files: files.clone(), current: ArcSwap::from_pointee(current), metrics })
     }
 
-    /// Reads both files again, and gives new handshakes the new pair. Returns whether there was a new one.
+    /// Reads both files again, and gives new handshakes the new pair. Returns whether there was a new certificate.
     ///
     /// # Errors
     /// As [`Certificate::read`]; the former certificate stays, and the next call tries again.
     pub fn renew(&self) -> Result<bool, String> {
-        let pair = Pair::read(&self.chain, &self.key)?;
-        if pair.hash() == self.content.load(Ordering::Relaxed) {
+        let new = Current::read(&self.files)?;
+        if new.certified.cert == self.current.load().certified.cert {
             return Ok(false);
         }
-        let (certified, validity) = pair.parse(&self.chain, &self.key, &self.provider)?;
-        self.current.0.store(Arc::new(certified));
-        self.content.store(pair.hash(), Ordering::Relaxed);
-        *self.validity.lock() = validity;
-        self.metrics.certificate_expires(validity.not_after);
+        self.metrics.certificate_expires(new.validity.not_after);
+        self.current.store(Arc::new(new));
         Ok(true)
     }
 
     /// Returns a warning about a certificate that is not valid now, or not for long.
     pub fn warning(&self) -> Option<String> {
-        let validity = *self.validity.lock();
-        let wrong = validity.warning(Timestamp::now().as_second())?;
-        Some(format!("ingress.tls_cert: the certificate in {:?} {wrong}", self.chain))
+        let wrong = self.current.load().validity.warning(Timestamp::now().as_second())?;
+        Some(format!("ingress.tls_cert: the certificate in {:?} {wrong}", self.files.cert))
     }
 
     /// Returns the server's side of TLS 1.2 and 1.3. actix-web adds `http/1.1` to it as the only protocol of ALPN.
-    pub(super) fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
-        let resolver = Arc::clone(&self.current);
-        Ok(builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(resolver))
+    pub(super) fn server_config(self: Arc<Self>) -> Result<ServerConfig, rustls::Error> {
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        Ok(builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(self))
     }
 }
 
@@ -126,72 +107,51 @@ impl Validity {
     }
 }
 
-/// Both files as they were read.
-struct Pair {
-    chain: Vec<u8>,
-    key: Vec<u8>,
-}
-
-impl Pair {
-    fn read(chain: &Path, key: &Path) -> Result<Self, String> {
-        let read = |path: &Path, what: &str| {
-            std::fs::read(path).map_err(|error| wrong(path, &format!("is no {what} in PEM: {error}")))
-        };
-        Ok(Self { chain: read(chain, "certificate chain")?, key: read(key, "private key")? })
-    }
-
-    fn hash(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (&self.chain, &self.key).hash(&mut hasher);
-        hasher.finish()
-    }
-
-    /// Checks that certificate and key can be used together. `chain` and `key` are the files' names, for messages.
-    fn parse(
-        &self,
-        chain: &Path,
-        key: &Path,
-        provider: &CryptoProvider,
-    ) -> Result<(CertifiedKey, Validity), String> {
-        for (path, content) in [(chain, &self.chain), (key, &self.key)] {
-            if content.starts_with("\u{feff}".as_bytes()) {
-                return Err(wrong(
-                    path,
-                    "begins with a byte order mark, which PEM must not have: save it without",
-                ));
-            }
-        }
-        let certificates = CertificateDer::pem_slice_iter(&self.chain).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates
-            .map_err(|error| wrong(chain, &format!("is no certificate chain in PEM: {error}")))?;
-        let first = certificates.first().ok_or_else(|| wrong(chain, "holds no certificate"))?;
-        let (_, parsed) = X509Certificate::from_der(first)
-            .map_err(|_| wrong(chain, "begins with something that is no X.509 certificate"))?;
-        if parsed.version() != X509Version::V3 {
-            let version = parsed.version().0.saturating_add(1);
+impl Current {
+    /// Reads both files, and checks that certificate and key can be used together.
+    fn read(config::Tls { cert, key }: &config::Tls) -> Result<Self, String> {
+        const NO_CHAIN: &str = "is no certificate chain in PEM";
+        const NO_KEY: &str = "is no private key in PEM";
+        let chain_pem = read(cert, NO_CHAIN)?;
+        let key_pem = read(key, NO_KEY)?;
+        let chain = CertificateDer::pem_slice_iter(&chain_pem).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| wrong(cert, &format!("{NO_CHAIN}: {error}")))?;
+        let first = chain.first().ok_or_else(|| wrong(cert, "holds no certificate"))?;
+        let validity = validity(first).map_err(|mistake| wrong(cert, &mistake))?;
+        if is_encrypted(&key_pem) {
             return Err(wrong(
-                chain,
-                &format!(
-                    "begins with an X.509 certificate of version {version}, which clients refuse: issue one of version 3, with the host names as subjectAltName"
-                ),
-            ));
-        }
-        let validity = parsed.validity();
-        let validity = Validity {
-            not_before: validity.not_before.timestamp(),
-            not_after: validity.not_after.timestamp(),
-        };
-        let private = match PrivateKeyDer::from_pem_slice(&self.key) {
-            _ if is_encrypted(&self.key) => Err(wrong(
                 key,
                 "holds an encrypted private key, and there is no setting for its passphrase: decrypt it with `openssl pkey -in ENCRYPTED -out KEY`",
-            )),
-            private => private.map_err(|error| wrong(key, &format!("is no private key in PEM: {error}"))),
-        }?;
-        let certified = CertifiedKey::from_der(certificates, private, provider)
-            .map_err(|error| wrong(key, &format!("does not fit the certificate in {chain:?}: {error}")))?;
-        Ok((certified, validity))
+            ));
+        }
+        let private = PrivateKeyDer::from_pem_slice(&key_pem);
+        let private = private.map_err(|error| wrong(key, &format!("{NO_KEY}: {error}")))?;
+        let certified = CertifiedKey::from_der(chain, private, &ring::default_provider())
+            .map_err(|error| wrong(key, &format!("does not fit the certificate in {cert:?}: {error}")))?;
+        Ok(Self { certified: Arc::new(certified), validity })
     }
+}
+
+fn read(path: &Path, mistake: &str) -> Result<Vec<u8>, String> {
+    let content = std::fs::read(path).map_err(|error| wrong(path, &format!("{mistake}: {error}")))?;
+    if content.starts_with("\u{feff}".as_bytes()) {
+        return Err(wrong(path, "begins with a byte order mark, which PEM must not have: save it without"));
+    }
+    Ok(content)
+}
+
+/// Returns the validity of a certificate that clients accept.
+fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, String> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|_| "begins with something that is no X.509 certificate")?;
+    if parsed.version() != X509Version::V3 {
+        return Err(format!(
+            "begins with an X.509 certificate of version {}, which clients refuse: issue one of version 3, with the host names as subjectAltName",
+            parsed.version().0.saturating_add(1)
+        ));
+    }
+    let validity = parsed.validity();
+    Ok(Validity { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() })
 }
 
 /// Returns whether a key is encrypted. PKCS #8 has a label for an encrypted key; the older forms of OpenSSL have a header.
