@@ -72,7 +72,7 @@ pub enum TokenError {
         code: Option<&'static str>,
     },
     /// The answer holds no usable token.
-    #[error("the token server's answer is of no use: {0}")]
+    #[error("the token server's answer is unusable: {0}")]
     Unusable(&'static str),
 }
 

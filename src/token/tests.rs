@@ -124,17 +124,17 @@ async fn a_failure_has_its_kind_and_no_text_of_the_server() {
             || HttpResponse::Found().insert_header(("location", "/elsewhere")).finish(),
             "the token server refuses with 302",
         ),
-        (|| HttpResponse::Ok().body("<html>"), "of no use: it holds no access_token"),
+        (|| HttpResponse::Ok().body("<html>"), "unusable: it holds no access_token"),
         (
             || given(r#"{"access_token":"t","token_type":"mac"}"#.to_owned()),
-            "of no use: its token_type is not Bearer",
+            "unusable: its token_type is not Bearer",
         ),
-        (|| given(r#"{"access_token":"t\u0001auth=x"}"#.to_owned()), "of no use: its access_token has"),
+        (|| given(r#"{"access_token":"t\u0001auth=x"}"#.to_owned()), "unusable: its access_token has"),
         (
             || given(r#"{"access_token":"t","expires_in":0}"#.to_owned()),
-            "of no use: its token has expired already",
+            "unusable: its token has expired already",
         ),
-        (|| HttpResponse::Ok().body(vec![b' '; MAX_ANSWER_BYTES + 1]), "of no use: it is too long"),
+        (|| HttpResponse::Ok().body(vec![b' '; MAX_ANSWER_BYTES + 1]), "unusable: it is too long"),
     ];
     for (answer, expected) in answers {
         let (server, _) = server(move |_, _| answer()).await;
