@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use url::{Url, form_urlencoded};
-
-/// The text that replaces a token.
-const HIDDEN: &str = "***";
+use percent_encoding::percent_decode_str;
+use url::Url;
 
 /// The name of the query parameter that holds a token.
 const KEY: &str = "token";
@@ -27,23 +25,11 @@ impl WebhookUrl {
 
     /// Returns true if both have a token, as the ingress reads them, but not the same one.
     pub fn has_another_token_than(&self, other: &Self) -> bool {
-        let (Some(ours), Some(theirs)) = (self.parsed(), other.parsed()) else { return false };
-        let find =
-            |url: &Url| url.query_pairs().find(|(name, _)| name == KEY).map(|(_, token)| token.into_owned());
-        find(&ours).zip(find(&theirs)).is_some_and(|(ours, theirs)| ours != theirs)
-    }
-
-    /// The URL with `***` in place of each token, also of one whose name is percent-encoded.
-    fn hidden(&self) -> String {
-        let Some((base, query)) = self.0.split_once('?') else { return tokens(&self.0) };
-        let pair = |pair: &str| {
-            let name = pair.split_once('=').map_or(pair, |(name, _)| name);
-            let is_token =
-                form_urlencoded::parse(name.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case(KEY));
-            if is_token && name.len() < pair.len() { format!("{name}={HIDDEN}") } else { pair.to_owned() }
+        let token = |url: &Self| {
+            let url = url.parsed()?;
+            url.query_pairs().find(|(name, _)| name == KEY).map(|(_, token)| token.into_owned())
         };
-        let query: Vec<String> = query.split('&').map(pair).collect();
-        tokens(&format!("{base}?{}", query.join("&")))
+        token(self).zip(token(other)).is_some_and(|(ours, theirs)| ours != theirs)
     }
 }
 
@@ -55,37 +41,37 @@ impl<T: Into<String>> From<T> for WebhookUrl {
 
 impl fmt::Display for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.hidden())
+        f.write_str(&hide(&self.0, |c| c == '&'))
     }
 }
 
 impl fmt::Debug for WebhookUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.hidden(), f)
+        write!(f, "\"{self}\"")
     }
 }
 
 /// Returns `text` with the value of every `token=` hidden.
 pub fn tokens(text: &str) -> String {
-    const KEY_AND_SIGN: &str = "token=";
-    let lower = text.to_ascii_lowercase();
+    hide(text, |c| c.is_whitespace() || matches!(c, '&' | '#' | '"' | '\'' | '<' | '>'))
+}
+
+/// Hides each token up to the character that ends it; also a token whose name is percent-encoded.
+fn hide(text: &str, ends: fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
-    let mut rest = 0;
-    while let Some(at) = lower[rest..].find(KEY_AND_SIGN) {
-        let value = rest + at + KEY_AND_SIGN.len();
-        let ends = |c: char| c.is_whitespace() || matches!(c, '&' | '#' | '"' | '\'' | '<' | '>');
-        let end = text[value..].find(ends).map_or(text.len(), |length| value + length);
-        shown.push_str(&text[rest..value]);
-        shown.push_str(HIDDEN);
-        rest = end;
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('=') {
+        let is_token = percent_decode_str(before).decode_utf8_lossy().to_ascii_lowercase().ends_with(KEY);
+        let length = if is_token { after.find(ends).unwrap_or(after.len()) } else { 0 };
+        shown.extend([before, "=", if is_token { "***" } else { "" }]);
+        rest = &after[length..];
     }
-    shown.push_str(&text[rest..]);
-    shown
+    shown + rest
 }
 
 #[cfg(test)]
 mod tests {
-    use super::tokens;
+    use super::*;
 
     #[test]
     fn the_value_of_every_token_is_hidden_and_the_rest_stays() {
@@ -94,11 +80,18 @@ mod tests {
             ("https://h/x?a=1&Token=a%20b&c=é", "https://h/x?a=1&Token=***&c=é"),
             ("POST 'https://h/x?token=a)b': 503", "POST 'https://h/x?token=***': 503"),
             ("token=a token=b", "token=*** token=***"),
+            ("token=token=a", "token=***"),
             ("token=", "token=***"),
             ("nothing", "nothing"),
             ("", ""),
         ] {
             assert_eq!(tokens(text), shown);
+        }
+        for (url, shown) in [
+            ("https://h/x?%74oken=a'b#c&d=token", "https://h/x?%74oken=***&d=token"),
+            ("https://h/x?a=1&TOKEN=\"b c\"", "https://h/x?a=1&TOKEN=***"),
+        ] {
+            assert_eq!(WebhookUrl::from(url).to_string(), shown);
         }
     }
 }
