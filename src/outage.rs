@@ -1,7 +1,7 @@
 //! Outages of webhooks: since when Nexudus has not delivered the events of an action, until a catch-up has read them back.
 //!
 //! Nexudus keeps no such record: the last success of a webhook moves on with the first delivery after it was re-enabled. So the
-//! guardian notes it when it sees a webhook disabled. A restart during an outage loses nothing, since the webhook is
+//! guardian keeps the last success of each disabled webhook. A restart during an outage loses nothing, since the webhook is
 //! then still disabled and its last success still old. A restart between re-enabling and the catch-up forgets the outage; the
 //! log and the metric keep it.
 
@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// The outage of one webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,12 +52,19 @@ pub struct AccountKey {
     pub public_url: String,
 }
 
-/// All that a bridge has kept.
+impl AccountKey {
+    /// Returns the account with these addresses.
+    pub fn new(base_url: &Url, public_url: &Url) -> Self {
+        Self { base_url: base_url.to_string(), public_url: public_url.to_string() }
+    }
+}
+
+/// All outages that a bridge has kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Whose webhooks these are.
+    /// The account that the outages belong to.
     pub account: AccountKey,
-    /// When the bridge started; it has seen nothing of the time before.
+    /// Time at which the bridge started. It has no outages that ended before.
     pub started: Timestamp,
     /// The outages, by source and action.
     pub outages: Vec<Outage>,
@@ -84,13 +92,9 @@ impl Default for Outages {
 }
 
 impl Outages {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock()
-    }
-
     /// Forgets the outages of every other account.
     pub fn belong_to(&self, account: AccountKey) {
-        let mut kept = self.kept();
+        let mut kept = self.kept.lock();
         if kept.account != account {
             *kept = Kept { account, by_name: BTreeMap::new() };
         }
@@ -98,20 +102,20 @@ impl Outages {
 
     /// Removes the outages of webhooks that are not wanted any more.
     pub fn retain(&self, is_wanted: impl Fn(&str, &str) -> bool) {
-        self.kept().by_name.retain(|(source, action), _| is_wanted(source, action));
+        self.kept.lock().by_name.retain(|(source, action), _| is_wanted(source, action));
     }
 
-    /// Notes a disabled webhook. An uncovered outage continues: its earliest time stays.
+    /// Adds the outage of a disabled webhook. An uncovered outage of the webhook continues: its earliest time stays.
     pub fn disabled(&self, outage: Outage) {
         let name = (outage.source.clone(), outage.action.clone());
-        let mut kept = self.kept();
+        let mut kept = self.kept.lock();
         let kept = kept.by_name.entry(name).or_insert(outage);
         kept.until = None;
     }
 
-    /// Notes an active webhook. Returns its outage, if there is one.
+    /// Ends the outage of a webhook that is active, and returns it; `None` without an outage.
     pub fn active(&self, source: &str, action: &str, now: Timestamp) -> Option<Outage> {
-        let mut kept = self.kept();
+        let mut kept = self.kept.lock();
         let outage = kept.by_name.get_mut(&(source.to_owned(), action.to_owned()))?;
         outage.until.get_or_insert(now);
         Some(outage.clone())
@@ -119,7 +123,7 @@ impl Outages {
 
     /// Removes the range that a catch-up has read. An outage that continues after the range begins at its end.
     pub fn cover(&self, ranges: &[Covered]) {
-        let mut kept = self.kept();
+        let mut kept = self.kept.lock();
         for Covered { source, action, since, until } in ranges {
             let name = (source.clone(), action.clone());
             let Some(outage) = kept.by_name.get_mut(&name).filter(|outage| *since <= outage.since) else {
@@ -135,7 +139,7 @@ impl Outages {
 
     /// Returns all outages.
     pub fn report(&self) -> Report {
-        let kept = self.kept();
+        let kept = self.kept.lock();
         let outages: Vec<Outage> = kept.by_name.values().cloned().collect();
         let command = command(&outages);
         Report { account: kept.account.clone(), started: self.started, outages, command }
@@ -233,6 +237,18 @@ mod tests {
         assert_eq!(kept(&outages), [("TeamUpdated".to_owned(), 10, false)]);
         outages.belong_to(account("b"));
         assert_eq!(kept(&outages), []);
+    }
+
+    #[test]
+    fn an_earlier_time_is_rounded_down_to_the_second() {
+        for (time, seconds, expected) in [
+            ("2026-01-02T03:04:05.9Z", 0, "2026-01-02T03:04:05Z"),
+            ("2026-01-02T03:04:05.9Z", 60, "2026-01-02T03:03:05Z"),
+            ("1969-12-31T23:59:58.5Z", 0, "1969-12-31T23:59:58Z"),
+        ] {
+            let earlier = earlier(time.parse().unwrap(), Duration::from_secs(seconds));
+            assert_eq!(earlier.to_string(), expected, "{time} {seconds}");
+        }
     }
 
     #[test]

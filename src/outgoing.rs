@@ -56,9 +56,6 @@ pub enum BodyError {
 }
 
 /// Reads a body of at most `most` bytes.
-///
-/// # Errors
-/// [`BodyError`].
 pub async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {

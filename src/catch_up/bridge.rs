@@ -1,22 +1,18 @@
-//! The outages that a running bridge has noted. A run can begin at them, and reports to the bridge what it has read.
+//! The outages that a running bridge keeps. A run can begin at them, and reports to the bridge the ranges that it has read.
 
 use std::time::Duration;
 
+use anyhow::{anyhow, bail, ensure};
 use jiff::Timestamp;
 
+use super::ranges::TimeRanges;
 use super::since::Subset;
-use super::window::Window;
 use crate::config::Config;
 use crate::outage::{AccountKey, Covered, Outage, Report};
 use crate::outgoing;
 
 /// Maximum time for an answer of the bridge.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why the bridge does not answer, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BridgeError(String);
 
 /// The admin listener of a running bridge.
 pub struct RunningBridge {
@@ -28,54 +24,47 @@ pub struct RunningBridge {
 impl RunningBridge {
     /// The bridge with this admin address. It has to belong to the same account as the configuration.
     pub fn new(url: &str, config: &Config) -> Self {
-        let account = config.nexudus.as_ref().map(|nexudus| AccountKey {
-            base_url: nexudus.base_url.to_string(),
-            public_url: nexudus.public_url.to_string(),
-        });
+        let nexudus = config.nexudus.as_ref();
+        let account = nexudus.map(|nexudus| AccountKey::new(&nexudus.base_url, &nexudus.public_url));
         Self { url: url.trim_end_matches('/').to_owned(), account: account.unwrap_or_default() }
     }
 
     /// Asks for the outages.
     ///
     /// # Errors
-    /// [`BridgeError`].
-    pub async fn report(&self) -> Result<Report, BridgeError> {
+    /// The bridge does not answer, or belongs to another account; with the remedy.
+    pub async fn report(&self) -> anyhow::Result<Report> {
         let url = format!("{}/outages", self.url);
         let (status, answer) = self.ask(&url, None).await?;
         let Ok(report) = serde_json::from_slice::<Report>(&answer) else {
-            return Err(BridgeError(format!(
+            bail!(
                 "{url} is not a bridge's list of outages (status {status}); --bridge names another address"
-            )));
+            );
         };
         let AccountKey { base_url, public_url } = &report.account;
-        if report.account != self.account {
-            return Err(BridgeError(format!(
-                "the bridge at {} looks after other webhooks (base_url {base_url:?}, public_url {public_url:?}) than this \
-                 configuration; --bridge names another address",
-                self.url
-            )));
-        }
+        ensure!(
+            report.account == self.account,
+            "the bridge at {} looks after other webhooks (base_url {base_url:?}, public_url {public_url:?}) than this \
+             configuration; --bridge names another address",
+            self.url
+        );
         Ok(report)
     }
 
     /// Reports the ranges of outages that a complete run until `until` has read. A run that began at the outages
     /// (`from_outages`) has named those that cannot be read, so it covers them too.
-    ///
-    /// # Errors
-    /// [`BridgeError`].
     pub async fn cover(
         &self,
-        window: &Window,
+        read: &TimeRanges,
         subset: &Subset,
         from_outages: bool,
         until: Timestamp,
-    ) -> Result<(), BridgeError> {
-        let since = |outage: &Outage| match outage.readable {
-            true => window.since(&outage.source, &outage.action),
-            false => (from_outages && subset.has(outage)).then_some(outage.since),
-        };
+    ) -> anyhow::Result<()> {
         let range = |outage: Outage| {
-            let since = since(&outage)?;
+            let since = match outage.readable {
+                true => read.since(&outage.source, &outage.action),
+                false => (from_outages && subset.has(&outage)).then_some(outage.since),
+            }?;
             Some(Covered { source: outage.source, action: outage.action, since, until })
         };
         let ranges: Vec<Covered> = self.report().await?.outages.into_iter().filter_map(range).collect();
@@ -84,14 +73,13 @@ impl RunningBridge {
         }
         let url = format!("{}/outages/covered", self.url);
         let body = serde_json::to_string(&ranges).expect("ranges are JSON");
-        match self.ask(&url, Some(body)).await? {
-            (200..300, _) => Ok(()),
-            (status, _) => Err(BridgeError(format!("{url} answers {status}"))),
-        }
+        let (status, _) = self.ask(&url, Some(body)).await?;
+        ensure!((200..300).contains(&status), "{url} answers {status}");
+        Ok(())
     }
 
     /// Returns status and body of the answer. With a body it is a POST.
-    async fn ask(&self, url: &str, body: Option<String>) -> Result<(u16, Vec<u8>), BridgeError> {
+    async fn ask(&self, url: &str, body: Option<String>) -> anyhow::Result<(u16, Vec<u8>)> {
         let answer = async {
             let client = outgoing::direct().http1_only().timeout(TIMEOUT).build()?;
             let request = match body {
@@ -102,12 +90,12 @@ impl RunningBridge {
             Ok((answer.status().as_u16(), answer.bytes().await?.to_vec()))
         };
         answer.await.map_err(|error| {
-            BridgeError(format!(
+            anyhow!(
                 "cannot ask the bridge for its outages at {url}: {} (is it running? --bridge names another address; the log \
                  of the bridge and the metric webhook_outage_started_timestamp_seconds have the times for --since \
                  SOURCE/ACTION=T)",
                 outgoing::cause(error)
-            ))
+            )
         })
     }
 }

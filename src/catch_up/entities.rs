@@ -6,120 +6,97 @@
 //! customer, a tariff or a product is no such whole: theirs can be another location than that of a check-in or a contract.
 
 use crate::action::catalogue::{ENTRIES, Entry};
-
-/// The field that holds the location of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LocationField {
-    /// In this field.
-    Field(&'static str),
-    /// In the first field; else in the second, a list, if it names one only.
-    FieldOrOnly(&'static str, &'static str),
-    /// The record is the location.
-    Itself,
-    /// In the record of another kind whose `Id` this field holds.
-    Of(&'static str, &'static str),
-    /// In the first field; else as with [`LocationField::Of`] the other two.
-    FieldOrOf(&'static str, &'static str, &'static str),
-}
+use crate::nexudus::record::RawRecord;
 
 /// A kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entity {
     /// Its name, as the API's filters have it.
     pub name: &'static str,
-    /// The field with the location.
-    pub location: LocationField,
+    /// The fields with the location, in the order of preference: its number, or a list that has this number only.
+    location: &'static [&'static str],
+    /// The field with the `Id` of the record that it is a part of, and the kind of that record.
+    parent: Option<(&'static str, &'static str)>,
 }
-
-use LocationField::{Field, FieldOrOf, FieldOrOnly, Itself, Of};
 
 #[rustfmt::skip]
-static ENTITIES: [Entity; 27] = [
-    entity("BlogPost", Field("BusinessId")),
-    entity("Booking", Of("ResourceId", "Resource")),
-    entity("Business", Itself),
-    entity("CalendarEvent", Field("BusinessId")),
-    entity("Checkin", Field("BusinessId")),
-    entity("CommunityGroup", Field("BusinessId")),
-    entity("CommunityMessage", Of("CommunityThreadId", "CommunityThread")),
-    entity("CommunityThread", FieldOrOf("BusinessId", "CommunityGroupId", "CommunityGroup")),
-    entity("Coworker", FieldOrOnly("InvoicingBusinessId", "Businesses")),
-    entity("CoworkerContract", Field("IssuedById")),
-    entity("CoworkerDelivery", Field("BusinessId")),
-    entity("CoworkerInvoice", Field("BusinessId")),
-    entity("CoworkerLedgerEntry", FieldOrOf("BusinessId", "CoworkerInvoiceId", "CoworkerInvoice")),
-    entity("CoworkerMessage", Of("CoworkerId", "Coworker")),
-    entity("CoworkerPaymentMethod", Field("BusinessId")),
-    entity("CoworkerProduct", Field("BusinessId")),
-    entity("EventAttendee", FieldOrOf("BusinessId", "CalendarEventId", "CalendarEvent")),
-    entity("FloorPlan", Field("BusinessId")),
-    entity("FloorPlanDesk", FieldOrOf("FloorPlanBusinessId", "FloorPlanId", "FloorPlan")),
-    entity("GlobalChatMessage", Field("BusinessId")),
-    entity("HelpDeskComment", Of("HelpDeskMessageId", "HelpDeskMessage")),
-    entity("HelpDeskMessage", Field("BusinessId")),
-    entity("NewsLetterSubscriber", Field("BusinessId")),
-    entity("Product", Field("BusinessId")),
-    entity("Proposal", Field("IssuedById")),
-    entity("Tariff", Field("BusinessId")),
-    entity("Team", Field("BusinessId")),
+static ENTITIES: [Entity; 28] = [
+    entity("BlogPost", &["BusinessId"]),
+    entity("Booking", &[]).part_of("ResourceId", "Resource"),
+    entity("Business", &["Id"]),
+    entity("CalendarEvent", &["BusinessId"]),
+    entity("Checkin", &["BusinessId"]),
+    entity("CommunityGroup", &["BusinessId"]),
+    entity("CommunityMessage", &[]).part_of("CommunityThreadId", "CommunityThread"),
+    entity("CommunityThread", &["BusinessId"]).part_of("CommunityGroupId", "CommunityGroup"),
+    entity("Coworker", &["InvoicingBusinessId", "Businesses"]),
+    entity("CoworkerContract", &["IssuedById"]),
+    entity("CoworkerDelivery", &["BusinessId"]),
+    entity("CoworkerInvoice", &["BusinessId"]),
+    entity("CoworkerLedgerEntry", &["BusinessId"]).part_of("CoworkerInvoiceId", "CoworkerInvoice"),
+    entity("CoworkerMessage", &[]).part_of("CoworkerId", "Coworker"),
+    entity("CoworkerPaymentMethod", &["BusinessId"]),
+    entity("CoworkerProduct", &["BusinessId"]),
+    entity("EventAttendee", &["BusinessId"]).part_of("CalendarEventId", "CalendarEvent"),
+    entity("FloorPlan", &["BusinessId"]),
+    entity("FloorPlanDesk", &["FloorPlanBusinessId"]).part_of("FloorPlanId", "FloorPlan"),
+    entity("GlobalChatMessage", &["BusinessId"]),
+    entity("HelpDeskComment", &[]).part_of("HelpDeskMessageId", "HelpDeskMessage"),
+    entity("HelpDeskMessage", &["BusinessId"]),
+    entity("NewsLetterSubscriber", &["BusinessId"]),
+    entity("Product", &["BusinessId"]),
+    entity("Proposal", &["IssuedById"]),
+    entity("Tariff", &["BusinessId"]),
+    entity("Team", &["BusinessId"]),
+    entity("Visitor", &["BusinessId"]),
 ];
 
-/// Kinds without an action, to which other kinds belong.
-static PARENTS: [Entity; 1] = [entity("Resource", Field("BusinessId"))];
+/// The rooms and desks that bookings are a part of. No action is about them.
+static RESOURCE: Entity = entity("Resource", &["BusinessId"]);
 
-/// Visitors, whose first action is called *registered*.
-static VISITOR: Entity = entity("Visitor", Field("BusinessId"));
-
-const fn entity(name: &'static str, location: LocationField) -> Entity {
-    Entity { name, location }
-}
-
-/// Every kind of record with an action.
-pub fn all() -> impl Iterator<Item = &'static Entity> {
-    ENTITIES.iter().chain([&VISITOR])
-}
-
-/// A kind by its name, in any case; also of those that others belong to.
-pub fn named(name: &str) -> Option<&'static Entity> {
-    all().chain(&PARENTS).find(|entity| entity.name.eq_ignore_ascii_case(name))
-}
-
-/// Path of the API for rooms and desks, which have no action.
+/// The path of the API that lists rooms and desks.
 const RESOURCES: &str = "/api/spaces/resources";
 
+const fn entity(name: &'static str, location: &'static [&'static str]) -> Entity {
+    Entity { name, location, parent: None }
+}
+
+/// Returns every kind of record with an action.
+pub fn all() -> impl Iterator<Item = &'static Entity> {
+    ENTITIES.iter()
+}
+
+/// Returns a kind by its name, in any case; also one that others are a part of.
+pub fn named(name: &str) -> Option<&'static Entity> {
+    all().chain([&RESOURCE]).find(|entity| entity.name.eq_ignore_ascii_case(name))
+}
+
 impl Entity {
+    const fn part_of(self, field: &'static str, kind: &'static str) -> Self {
+        Self { parent: Some((field, kind)), ..self }
+    }
+
     /// The path of the API that lists the records.
     pub fn path(&self) -> &'static str {
         ENTRIES.iter().find(|entry| entry.entity == self.name).map_or(RESOURCES, |entry| entry.api_path)
     }
 
-    /// The action of a new record, if there is one.
-    pub fn created(&self) -> Option<&'static Entry> {
-        self.action("created").or_else(|| self.action("registered"))
+    /// The actions of new and changed records.
+    pub fn actions(&self) -> impl Iterator<Item = &'static Entry> {
+        ENTRIES.iter().filter(|entry| entry.entity == self.name && entry.is_readable())
     }
 
-    /// The action of a changed record, if there is one.
-    pub fn updated(&self) -> Option<&'static Entry> {
-        self.action("updated")
-    }
-
-    /// Returns true if this is the action of a new or changed record.
-    pub fn is_changed_by(&self, action: &Entry) -> bool {
-        [self.created(), self.updated()].contains(&Some(action))
-    }
-
-    /// The field that names the record that such a record is a part of, and that record's kind.
+    /// The field with the `Id` of the record that it is a part of, and the kind of that record.
     pub fn parent(&self) -> Option<(&'static str, &'static Entity)> {
-        match self.location {
-            LocationField::Of(field, kind) | LocationField::FieldOrOf(_, field, kind) => {
-                Some((field, named(kind)?))
-            }
-            LocationField::Field(_) | LocationField::FieldOrOnly(..) | LocationField::Itself => None,
-        }
+        self.parent.and_then(|(field, kind)| Some((field, named(kind)?)))
     }
 
-    fn action(&self, verb: &str) -> Option<&'static Entry> {
-        ENTRIES.iter().find(|entry| entry.entity == self.name && entry.verb == verb)
+    /// Returns the location that a record itself names.
+    pub fn own_location(&self, record: &RawRecord) -> Option<i64> {
+        let only = |list: Vec<i64>| if let [only] = list[..] { Some(only) } else { None };
+        self.location
+            .iter()
+            .find_map(|field| record.integer(field).or_else(|| record.integers(field).and_then(only)))
     }
 }
 
@@ -139,23 +116,17 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_back_are_changes_and_every_parent_is_known() {
-        let entries = all().flat_map(|entity| [entity.created(), entity.updated()]).flatten();
-        let entries: Vec<&Entry> = entries.collect();
+    fn each_kind_has_an_action_that_can_be_read_back_and_every_parent_is_known() {
+        let entries: Vec<&Entry> = all().flat_map(Entity::actions).collect();
         assert!(entries.iter().all(|entry| entry.kind == Kind::Change));
-        let verbs = ["created", "registered", "updated"];
-        let changes = ENTRIES.iter().filter(|entry| verbs.contains(&entry.verb));
-        assert_eq!((entries.len(), changes.count()), (46, 46));
+        assert_eq!((entries.len(), ENTRIES.iter().filter(|entry| entry.is_readable()).count()), (46, 46));
         for entity in all() {
-            if let Of(_, kind) | FieldOrOf(_, _, kind) = entity.location {
-                let (_, parent) = entity.parent().unwrap();
-                assert_eq!(parent.name, kind);
-                // A part of a part may be; of one another, not.
-                let above = parent.parent().and_then(|(_, above)| above.parent());
-                assert!(above.is_none(), "{}", entity.name);
-            }
+            assert!((1..=2).contains(&entity.actions().count()), "{}", entity.name);
+            // A part of a part may be; of one another, not.
+            let parent = |entity: &'static Entity| entity.parent().map(|(_, parent)| parent);
+            assert_eq!(parent(entity).is_some(), entity.parent.is_some(), "{}", entity.name);
+            assert_eq!(parent(entity).and_then(parent).and_then(parent), None, "{}", entity.name);
         }
-        assert_eq!(named("visitor").unwrap().created().unwrap().name, "VisitorRegistered");
-        assert_eq!(named("Business").unwrap().created(), None);
+        assert_eq!(named("visitor").unwrap().actions().next().unwrap().name, "VisitorRegistered");
     }
 }

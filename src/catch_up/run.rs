@@ -1,28 +1,28 @@
-//! The run: reads each record in full and publishes an event for each of its changes in the window.
+//! The run: reads each record in full and publishes an event for each of its changes in the time ranges.
 //!
-//! Records are published in the order of their first change in the window. A run that ends early is resumed with the same
-//! windows, begun at the first change of the first record that is left. Creation and update are judged independently, so a
+//! Records are published in the order of their first change in a range. A run that ends early is resumed with the same
+//! ranges, begun at the first change of the first record that is left. Creation and update are judged independently, so a
 //! later beginning can drop an event of a record, but never publish it under another action.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 
+use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::fetch::{Fetched, fetch};
-use super::location::{Locations, Placed};
+use super::fetch::{Fetched, Locations, fetch};
+use super::ranges::{Judgement, TimeRanges, Times};
 use super::survey::Candidate;
-use super::window::{Meaning, Times, Window};
 use crate::config::Source;
 use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer, Unconfirmed};
-use crate::nexudus::{ApiError, Client};
+use crate::nexudus::Client;
 
 /// The result of a run.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Summary {
+pub struct RunResult {
     /// The run, as the header `ce_nexuduscatchup` names it.
     pub run_id: String,
     /// True if nothing was published.
@@ -35,7 +35,7 @@ pub struct Summary {
     pub unplaced: BTreeMap<&'static str, usize>,
     /// Number of records of other locations.
     pub elsewhere: usize,
-    /// Records that did not change in the window after all.
+    /// Records that did not change in a range after all.
     pub outside: usize,
     /// Records that were deleted since they were listed.
     pub gone: usize,
@@ -76,50 +76,33 @@ pub struct Failed {
     pub error: String,
 }
 
-/// A reason to end a run early.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    /// A request to Nexudus has failed.
-    #[error("{0}")]
-    Nexudus(#[from] ApiError),
-    /// Kafka does not confirm.
-    #[error("{0}")]
-    Kafka(String),
-    /// Every topic that is left has refused [`REFUSALS`] events in a row.
-    #[error("every topic that is left has refused {REFUSALS} events in a row; the last reason: {0}")]
-    Refused(String),
-    /// The operator has interrupted it.
-    #[error("interrupted")]
-    Interrupted,
-}
-
 /// Publishes the found records.
 pub struct Run<'a> {
     client: &'a Client,
-    window: Window,
-    /// None in a dry run.
+    ranges: TimeRanges,
+    /// `None` in a dry run.
     replayer: Option<&'a Replayer>,
     id: Arc<str>,
     locations: Locations,
     /// By the name of the action, which stands for its topic.
     refusals: Refusals,
     published: BTreeMap<(Arc<str>, String), usize>,
-    summary: Summary,
+    result: RunResult,
 }
 
 impl<'a> Run<'a> {
-    /// A run of its own; without a `replayer` a dry one.
-    pub fn new(client: &'a Client, window: Window, replayer: Option<&'a Replayer>) -> Self {
+    /// Returns a run with an id of its own, a dry one without a `replayer`.
+    pub fn new(client: &'a Client, ranges: TimeRanges, replayer: Option<&'a Replayer>) -> Self {
         let id = Uuid::now_v7().to_string();
-        let summary = Summary {
+        let result = RunResult {
             run_id: id.clone(),
             dry_run: replayer.is_none(),
-            unreadable: window.unreadable.clone(),
-            unknown_since: window.unknown.clone(),
-            ..Summary::default()
+            unreadable: ranges.unreadable.clone(),
+            unknown_since: ranges.unknown.clone(),
+            ..RunResult::default()
         };
         let (locations, refusals, published) = Default::default();
-        Self { client, window, replayer, id: id.into(), locations, refusals, published, summary }
+        Self { client, ranges, replayer, id: id.into(), locations, refusals, published, result }
     }
 
     /// Publishes all candidates in their order, until all are done or `stop` completes. Calls `done` after each. Returns the
@@ -129,65 +112,57 @@ impl<'a> Run<'a> {
         candidates: &[Candidate],
         stop: impl Future<Output = ()>,
         done: impl Fn(),
-    ) -> Summary {
+    ) -> RunResult {
         let mut stop = pin!(stop);
-        let mut left = Vec::new();
+        let mut first_left = None;
         for (at, candidate) in candidates.iter().enumerate() {
-            let failed = self.summary.failed.len();
-            let result = tokio::select! {
+            let failed = self.result.failed.len();
+            let mut result = tokio::select! {
                 biased;
-                () = &mut stop => Err(Broken::Interrupted),
+                () = &mut stop => Err(anyhow!("interrupted")),
                 result = self.one(candidate) => result,
             };
-            if let Err(broken) = result {
-                self.summary.error = Some(broken.to_string());
-                left.extend(&candidates[at..]);
-                break;
+            let is_failed = result.is_err() || self.result.failed.len() > failed;
+            if is_failed {
+                first_left.get_or_insert(candidate.first_change);
+                result = result.and_then(|()| self.check_refusals(&candidates[at + 1..]));
             }
-            if self.summary.failed.len() > failed {
-                left.push(candidate);
-                if let Some(broken) = self.refused(&candidates[at + 1..]) {
-                    self.summary.error = Some(broken.to_string());
-                    left.extend(&candidates[at + 1..]);
-                    break;
-                }
+            if let Err(error) = result {
+                self.result.error = Some(error.to_string());
+                break;
             }
             done();
         }
-        let Self { window, published, mut summary, .. } = self;
-        if let Some(first) = left.first() {
-            let next = if summary.dry_run { window } else { window.not_before(first.first_change) };
-            summary.go_on_since = next.beginnings().arguments();
+        let Self { ranges, published, mut result, .. } = self;
+        if let Some(first_change) = first_left {
+            let next = if result.dry_run { ranges } else { ranges.not_before(first_change) };
+            result.go_on_since = next.beginnings().arguments();
         }
-        summary.published = published
+        result.published = published
             .into_iter()
             .map(|((source, action), events)| Published { source: source.to_string(), action, events })
             .collect();
-        summary
+        result
     }
 
-    async fn one(&mut self, candidate: &Candidate) -> Result<(), Broken> {
+    /// Publishes one record. An error ends the run.
+    async fn one(&mut self, candidate: &Candidate) -> anyhow::Result<()> {
         let Candidate { entity, id, times, business_id, .. } = *candidate;
         if self.has_given_up(candidate) {
-            self.failed(
-                candidate,
-                None,
-                format!("not read: its topic has refused {REFUSALS} events in a row"),
-            );
+            let error = format!("not read: its topic has refused {REFUSALS} events in a row");
+            self.failed(candidate, None, error);
             return Ok(());
         }
         // A record that the list shows to have no event is not read.
         if let (Times { created_on: Some(_), updated_on: Some(_) }, Some(business_id)) = (times, business_id)
+            && self.events(candidate, business_id, times).is_empty()
         {
-            let meanings = self.window.meanings(business_id, entity, times);
-            if self.leaves_out(candidate, &meanings) {
-                return Ok(());
-            }
+            return Ok(());
         }
         let (bytes, record) = match fetch(self.client, entity, id).await? {
-            Fetched::Whole(bytes, record) => (bytes, record),
-            Fetched::Gone => {
-                self.summary.gone += 1;
+            Fetched::Found(both) => both,
+            Fetched::Absent => {
+                self.result.gone += 1;
                 return Ok(());
             }
             Fetched::Unreadable(error) => {
@@ -196,63 +171,56 @@ impl<'a> Run<'a> {
             }
         };
         let business_id = match self.locations.of(self.client, entity, &record).await? {
-            Placed::At(business_id) => business_id,
-            Placed::Nowhere => {
-                *self.summary.unplaced.entry(entity.name).or_default() += 1;
+            Fetched::Found(business_id) => business_id,
+            Fetched::Absent => {
+                *self.result.unplaced.entry(entity.name).or_default() += 1;
                 return Ok(());
             }
-            Placed::Unreadable(error) => {
+            Fetched::Unreadable(error) => {
                 self.failed(candidate, None, error.to_string());
                 return Ok(());
             }
         };
-        let meanings = self.window.meanings(business_id, entity, Times::of(&record));
-        if !self.leaves_out(candidate, &meanings) {
-            for (source, meaning) in meanings {
-                if let Meaning::Event(action_index) = meaning {
-                    self.publish(candidate, &source, action_index, &bytes).await?;
-                }
-            }
+        for (source, action_index) in self.events(candidate, business_id, Times::of(&record)) {
+            self.publish(candidate, &source, action_index, &bytes).await?;
         }
         Ok(())
     }
 
     /// Returns whether every topic that a record can be published to has refused too many events.
     fn has_given_up(&self, candidate: &Candidate) -> bool {
-        let actions = self.window.actions(candidate.entity, candidate.times, candidate.business_id);
-        !actions.is_empty() && actions.into_iter().all(|action| self.refusals.has_given_up(action))
+        let Candidate { entity, times, business_id, .. } = *candidate;
+        let mut actions = self.ranges.possible(entity, times, business_id).peekable();
+        actions.peek().is_some() && actions.all(|(action, _)| self.refusals.has_given_up(action))
     }
 
-    /// Returns the error that ends the run if none of the records that are left can be published.
-    fn refused(&self, left: &[Candidate]) -> Option<Broken> {
-        let last = self.summary.failed.last()?;
-        let is_over = !left.is_empty() && left.iter().all(|candidate| self.has_given_up(candidate));
-        is_over.then(|| Broken::Refused(last.error.clone()))
+    /// Fails if there are records left and none of them can be published.
+    fn check_refusals(&self, left: &[Candidate]) -> anyhow::Result<()> {
+        if left.is_empty() || !left.iter().all(|candidate| self.has_given_up(candidate)) {
+            return Ok(());
+        }
+        let reason = self.result.failed.last().map_or("none", |failed| &failed.error);
+        bail!("every topic that is left has refused {REFUSALS} events in a row; the last reason: {reason}")
     }
 
-    /// Returns true if a record makes no event at all; then it is counted.
-    fn leaves_out(&mut self, candidate: &Candidate, meanings: &[(Arc<Source>, Meaning)]) -> bool {
-        let any = |wanted: fn(&Meaning) -> bool| meanings.iter().any(|(_, meaning)| wanted(meaning));
-        if any(|meaning| matches!(meaning, Meaning::Event(_))) {
-            return false;
+    /// Returns the source and the index of the action of each event of a record. Counts a record without an event.
+    fn events(&mut self, candidate: &Candidate, business_id: i64, times: Times) -> Vec<(Arc<Source>, usize)> {
+        match self.ranges.judge(business_id, candidate.entity, times) {
+            Judgement::Events(events) => return events,
+            Judgement::Elsewhere => self.result.elsewhere += 1,
+            Judgement::Uncovered => *self.result.uncovered.entry(candidate.entity.name).or_default() += 1,
+            Judgement::Outside => self.result.outside += 1,
         }
-        if meanings.is_empty() {
-            self.summary.elsewhere += 1;
-        } else if any(|meaning| *meaning == Meaning::Uncovered) {
-            *self.summary.uncovered.entry(candidate.entity.name).or_default() += 1;
-        } else {
-            self.summary.outside += 1;
-        }
-        true
+        Vec::new()
     }
 
     async fn publish(
         &mut self,
         candidate: &Candidate,
-        source: &Arc<Source>,
+        source: &Source,
         action_index: usize,
         bytes: &Bytes,
-    ) -> Result<(), Broken> {
+    ) -> anyhow::Result<()> {
         let action = source.actions.get(action_index).name();
         if let Some(replayer) = self.replayer {
             let failure = if self.refusals.has_given_up(action) {
@@ -264,7 +232,7 @@ impl<'a> Run<'a> {
                 self.refusals.count(action, &result);
                 match result {
                     Ok(_) => None,
-                    Err(Unconfirmed { cause: Cause::Timeout, detail }) => return Err(Broken::Kafka(detail)),
+                    Err(Unconfirmed { cause: Cause::Timeout, detail }) => bail!(detail),
                     Err(Unconfirmed { detail, .. }) => Some(detail),
                 }
             } else {
@@ -281,6 +249,6 @@ impl<'a> Run<'a> {
 
     fn failed(&mut self, candidate: &Candidate, event: Option<String>, error: String) {
         let (entity, id) = (candidate.entity.name, candidate.id);
-        self.summary.failed.push(Failed { entity, id, event, error });
+        self.result.failed.push(Failed { entity, id, event, error });
     }
 }

@@ -18,18 +18,11 @@ pub enum Beginning {
     LastTrigger,
     /// The outages of the running bridge.
     LastOutage,
-    /// A time for one action.
-    Of {
-        /// The source.
-        source: String,
-        /// The action's name.
-        action: String,
-        /// The time.
-        time: Timestamp,
-    },
+    /// A time for one action of a source: source, name of the action, time.
+    Of(String, String, Timestamp),
 }
 
-/// The beginning of the window of every action that is not named.
+/// The beginning of the time range of every action that is not named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
     /// The same for all.
@@ -38,7 +31,7 @@ pub enum Since {
     LastTrigger(Duration),
 }
 
-/// The beginnings of all windows.
+/// The beginnings of all time ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beginnings {
     /// Of the actions that are not named; none: they are not read.
@@ -71,7 +64,7 @@ impl Beginnings {
                     new.before_outages = Some(overlap_or_default);
                     false
                 }
-                Beginning::Of { source, action, time } => {
+                Beginning::Of(source, action, time) => {
                     new.named.insert((source.clone(), action.clone()), *time).is_some()
                 }
             };
@@ -114,12 +107,6 @@ impl Beginnings {
             arguments.push(Self::LAST_OUTAGE.to_owned());
         }
         arguments
-    }
-}
-
-impl From<Since> for Beginnings {
-    fn from(all: Since) -> Self {
-        Self { all: Some(all), ..Self::default() }
     }
 }
 

@@ -19,10 +19,10 @@ use crate::app::BuildError;
 use crate::app::signals::Signals;
 use crate::catch_up::bridge::RunningBridge;
 use crate::catch_up::entities::{self, Entity};
-use crate::catch_up::run::{Broken, Run};
+use crate::catch_up::ranges::TimeRanges;
+use crate::catch_up::run::Run;
 use crate::catch_up::since::{Beginning, Beginnings, Since, Subset};
 use crate::catch_up::survey::survey;
-use crate::catch_up::window::Window;
 use crate::config::{Config, duration};
 use crate::delivery::replay::Replayer;
 use crate::outage::{Outage, Report};
@@ -93,7 +93,7 @@ fn beginning(text: &str) -> Result<Beginning, String> {
         (_, Some((name, time))) => {
             let (source, action) = name.split_once('/').ok_or("expected SOURCE/ACTION before the =")?;
             let action = Action::known(action).map_or(action, |entry| entry.name).to_owned();
-            Ok(Beginning::Of { source: source.to_owned(), action, time: moment(time)? })
+            Ok(Beginning::Of(source.to_owned(), action, moment(time)?))
         }
     }
 }
@@ -144,26 +144,26 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         beginnings.add(&report.outages, &subset);
     }
     let mut signals = Signals::listen()?;
-    let window = window(&config, &account, &subset, &beginnings, args.until);
-    let window = match unless_interrupted(&mut signals, window).await {
-        Ok(window) => window,
+    let ranges = time_ranges(&config, &account, &subset, &beginnings, args.until);
+    let ranges = match unless_interrupted(&mut signals, ranges).await {
+        Ok(ranges) => ranges,
         Err(error) => return nothing(error, || args.command(file, &beginnings.arguments())),
     };
     let bar = lines.add(output::spinner());
     let listing = async {
         let listing = |kind| bar.set_message(format!("listing {kind}"));
-        Ok(survey(account.client(), &subset, &window, args.max_records, listing).await?)
+        survey(&account.client, &subset, &ranges, args.max_records, listing).await
     };
     let candidates = match unless_interrupted(&mut signals, listing).await {
         Ok(candidates) => candidates,
         Err(error) => {
             bar.finish_and_clear();
-            return nothing(error, || args.command(file, &window.beginnings().arguments()));
+            return nothing(error, || args.command(file, &ranges.beginnings().arguments()));
         }
     };
     let replayer = if args.dry_run { None } else { Some(Replayer::new(&config).map_err(BuildError::Kafka)?) };
     show_count(&bar, candidates.len());
-    let run = Run::new(account.client(), window.clone(), replayer.as_ref());
+    let run = Run::new(&account.client, ranges.clone(), replayer.as_ref());
     let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
 
@@ -175,7 +175,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     summary::print_failures(&summary, |since| args.command(file, since));
     let done = summary.error.is_none() && summary.failed.is_empty() && summary.unknown_since.is_empty();
     if done && !args.dry_run {
-        let covered = bridge.cover(&window, &subset, from_outages, args.until.unwrap_or(started)).await;
+        let covered = bridge.cover(&ranges, &subset, from_outages, args.until.unwrap_or(started)).await;
         // A run that began elsewhere does not need a running bridge.
         if let Some(error) = covered.err().filter(|_| from_outages) {
             output::warning(format_args!(
@@ -187,21 +187,21 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     out.end(output::exit(done))
 }
 
-async fn window(
+async fn time_ranges(
     config: &Config,
     account: &Account,
     subset: &Subset,
     since: &Beginnings,
     until: Option<Timestamp>,
-) -> anyhow::Result<Window> {
+) -> anyhow::Result<TimeRanges> {
     account.check_locations(&subset.sources).await?;
     let comparison = match since.all {
         Some(Since::LastTrigger(_)) => Some(account.look().await.map_err(AccountError::from)?.comparison),
         _ => None,
     };
-    let window = Window::new(config, subset, since, until, comparison.as_ref());
-    window.check(since, subset).map_err(Usage::new)?;
-    Ok(window)
+    let ranges = TimeRanges::new(config, subset, since, until, comparison.as_ref());
+    ranges.check(since, subset).map_err(Usage::new)?;
+    Ok(ranges)
 }
 
 async fn unless_interrupted<T>(
@@ -210,7 +210,7 @@ async fn unless_interrupted<T>(
 ) -> anyhow::Result<T> {
     tokio::select! {
         biased;
-        () = signals.next() => Err(Broken::Interrupted.into()),
+        () = signals.next() => Err(anyhow::anyhow!("interrupted")),
         done = work => done,
     }
 }

@@ -3,14 +3,13 @@
 //! On a terminal it is a line that goes away when the wait ends; elsewhere each wait is a line of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use parking_lot::Mutex;
 
 use super::output::{self, FAINT, duration, one_line, styled};
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::nexudus::wait::Wait;
 use crate::webhooks::{Account, AccountError};
 
 /// The lines of progress of one command, one below the other.
@@ -29,22 +28,15 @@ impl WaitLines {
     /// [`AccountError::NotConfigured`], [`AccountError::Client`].
     pub(super) fn account(&self, config: &Config) -> Result<Account, AccountError> {
         let mut account = Account::new(config, Arc::new(Metrics::new("")))?;
-        let (lines, line) = (self.0.clone(), Mutex::new(None::<ProgressBar>));
-        account.watch_waits(Arc::new(move |wait| {
-            let mut line = line.lock();
-            if let Some(line) = line.take() {
-                line.finish_and_clear();
-            }
-            if let Some(wait) = wait {
-                *line = show(wait, &lines);
-            }
-        }));
+        let lines = self.0.clone();
+        account.client.show_waits(Arc::new(move |length, reason| Box::new(show(length, reason, &lines))));
         Ok(account)
     }
 }
 
-fn show(wait: &Wait, lines: &MultiProgress) -> Option<ProgressBar> {
-    let (length, reason) = (duration(wait.duration), one_line(wait.reason.as_bytes()));
+/// Shows a wait. A line on a terminal goes away when it is dropped.
+fn show(length: Duration, reason: &str, lines: &MultiProgress) -> Option<ProgressBar> {
+    let (length, reason) = (duration(length), one_line(reason.as_bytes()));
     let line = output::spinner();
     if line.is_hidden() {
         output::message(styled(FAINT, format_args!("waiting {length} for {reason}")));

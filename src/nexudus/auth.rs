@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -18,9 +18,6 @@ use url::{Url, form_urlencoded};
 
 use crate::config::Credentials;
 use crate::lenient;
-
-/// The header with the id of the client to which a refresh token belongs.
-const CLIENT_ID: HeaderName = HeaderName::from_static("client_id");
 
 /// Time before its end at which a token is renewed; a token with less than ten times this lifetime is renewed at nine tenths.
 const EARLY: Duration = Duration::from_secs(60);
@@ -37,30 +34,16 @@ const LAST_SECONDS: u64 = 3;
 /// The credentials and the tokens of a session.
 pub(super) struct Auth {
     credentials: Credentials,
-    access: Option<Access>,
-    refresh: Option<SecretString>,
+    /// The access token and the time at which it is renewed.
+    pub(super) access: Option<(SecretString, Instant)>,
+    pub(super) refresh: Option<SecretString>,
     /// Time of the last one-time password that was used, in seconds since 1970.
     code_time: Option<u64>,
 }
 
-struct Access {
-    header: HeaderValue,
-    renew: Instant,
-}
-
-/// The step before the next request.
-pub(super) enum Next {
-    /// Send it with this header.
-    Header(HeaderValue),
-    /// Fetch a token with the refresh token.
-    Refresh,
-    /// Fetch a token with the password.
-    Password,
-}
-
 /// The answer to a token request.
 #[derive(Deserialize)]
-pub(super) struct Given {
+pub(super) struct Tokens {
     access_token: SecretString,
     refresh_token: Option<SecretString>,
     /// Seconds, in any form.
@@ -72,80 +55,63 @@ impl Auth {
         Self { credentials, access: None, refresh: None, code_time: None }
     }
 
-    pub(super) fn next(&self) -> Next {
-        let basic = |username: &str, password: &SecretString| {
-            secret_header(&format!(
-                "Basic {}",
-                BASE64_STANDARD.encode(format!("{username}:{}", password.expose_secret()))
-            ))
-        };
+    /// Returns the header for the next request; `None` if a token has to be fetched first.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
         match &self.credentials {
-            Credentials::Token(token) => Next::Header(bearer(token)),
-            Credentials::Basic { username, password } => Next::Header(basic(username, password)),
-            Credentials::Password { .. } => match &self.access {
-                Some(access) if Instant::now() < access.renew => Next::Header(access.header.clone()),
-                _ if self.refresh.is_some() => Next::Refresh,
-                _ => Next::Password,
-            },
+            Credentials::Token(token) => Some(bearer(token)),
+            Credentials::Basic { username, password } => {
+                let pair = format!("{username}:{}", password.expose_secret());
+                Some(secret_header(&format!("Basic {}", BASE64_STANDARD.encode(pair))))
+            }
+            Credentials::Password { .. } => {
+                let (token, renew) = self.access.as_ref()?;
+                (Instant::now() < *renew).then(|| bearer(token))
+            }
         }
-    }
-
-    /// Returns whether a refused token can be replaced by a new one.
-    pub(super) fn renews(&self) -> bool {
-        matches!(self.credentials, Credentials::Password { .. })
-    }
-
-    /// Drops a token that was refused.
-    pub(super) fn forget_access(&mut self) {
-        self.access = None;
-    }
-
-    /// Drops a refresh token that was refused.
-    pub(super) fn forget_refresh(&mut self) {
-        self.refresh = None;
     }
 
     /// Keeps the tokens of an answer and returns the header for the next request; `None` without a usable token.
-    pub(super) fn given(&mut self, given: Given) -> Option<HeaderValue> {
-        if !is_header_text(&given.access_token) {
+    pub(super) fn keep(&mut self, tokens: Tokens) -> Option<HeaderValue> {
+        let Tokens { access_token, refresh_token, expires_in } = tokens;
+        if !is_header_text(&access_token) {
             return None;
         }
-        let lifetime = given.expires_in.as_ref().and_then(lenient::seconds).unwrap_or(ASSUMED_LIFETIME);
+        let lifetime = expires_in.as_ref().and_then(lenient::seconds).unwrap_or(ASSUMED_LIFETIME);
         let early = EARLY.min(lifetime / 10);
         let renew = Instant::now() + lifetime.min(Duration::from_secs(365 * 86_400)) - early;
-        let header = bearer(&given.access_token);
-        self.access = Some(Access { header: header.clone(), renew });
-        self.refresh = given.refresh_token.filter(is_header_text);
+        let header = bearer(&access_token);
+        self.access = Some((access_token, renew));
+        self.refresh = refresh_token.filter(is_header_text);
         Some(header)
     }
 
-    /// Returns the request for a token.
-    pub(super) fn token_request(&self, url: Url, refresh: bool) -> Request {
+    /// Returns the request for a token, with the refresh token if there is one, else with the password.
+    pub(super) fn token_request(&mut self, url: Url) -> Request {
+        let mut request = Request::new(Method::POST, url);
         let mut form = form_urlencoded::Serializer::new(String::new());
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         if let Credentials::Password { username, password, totp_secret, client_id } = &self.credentials {
-            match self.refresh.as_ref().filter(|_| refresh) {
-                Some(token) => {
-                    form.append_pair("grant_type", "refresh_token");
-                    form.append_pair("refresh_token", token.expose_secret());
-                }
-                None => {
-                    form.append_pair("grant_type", "password");
-                    form.append_pair("username", username);
-                    form.append_pair("password", password.expose_secret());
-                    if let Some(secret) = totp_secret {
-                        form.append_pair(
-                            "totp",
-                            &one_time_password(secret, self.code_time.unwrap_or_else(now)),
-                        );
-                    }
+            if let Some(token) = &self.refresh {
+                let token = token.expose_secret();
+                form.extend_pairs([("grant_type", "refresh_token"), ("refresh_token", token)]);
+            } else {
+                let (username, password) = (username.as_str(), password.expose_secret());
+                form.extend_pairs([
+                    ("grant_type", "password"),
+                    ("username", username),
+                    ("password", password),
+                ]);
+                if let Some(secret) = totp_secret {
+                    let now = now();
+                    self.code_time = Some(now);
+                    form.append_pair("totp", &one_time_password(secret, now));
                 }
             }
-            headers.extend(HeaderValue::from_str(client_id).map(|value| (CLIENT_ID, value)));
+            // The client to which a refresh token belongs.
+            let client_id = HeaderValue::from_str(client_id).expect("the configuration has checked it");
+            request.headers_mut().insert("client_id", client_id);
         }
-        let mut request = Request::new(Method::POST, url);
-        *request.headers_mut() = headers;
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(CONTENT_TYPE, form_type);
         *request.body_mut() = Some(form.finish().into());
         request
     }
@@ -156,36 +122,20 @@ impl Auth {
     }
 
     /// Returns the wait until a one-time password is unused and valid for long enough; zero if none is sent.
-    pub(super) fn until_fresh(&self, refresh: bool) -> Duration {
-        if refresh || !self.has_codes() { Duration::ZERO } else { until_fresh(now(), self.code_time) }
-    }
-
-    /// Uses the current one-time password for the next request.
-    pub(super) fn take_code(&mut self, refresh: bool) {
-        if !refresh {
-            self.code_time = Some(now());
-        }
+    pub(super) fn until_fresh(&self) -> Duration {
+        let sends_code = self.has_codes() && self.refresh.is_none();
+        if sends_code { until_fresh(now(), self.code_time) } else { Duration::ZERO }
     }
 
     /// Returns all secrets, as they are sent; they must not appear in a log or an error.
-    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
-        let (password, totp, token) = match &self.credentials {
-            Credentials::Token(token) => (None, None, Some(token)),
-            Credentials::Basic { password, .. } => (Some(password), None, None),
-            Credentials::Password { password, totp_secret, .. } => {
-                (Some(password), totp_secret.as_ref(), None)
-            }
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &SecretString> {
+        let configured = match &self.credentials {
+            Credentials::Token(secret) | Credentials::Basic { password: secret, .. } => [Some(secret), None],
+            Credentials::Password { password, totp_secret, .. } => [Some(password), totp_secret.as_ref()],
         };
-        let access =
-            self.access.as_ref().and_then(|access| access.header.to_str().ok()?.strip_prefix("Bearer "));
-        let kept = [password, totp, token, self.refresh.as_ref()].into_iter().flatten();
-        kept.map(|secret| secret.expose_secret()).chain(access)
+        let access = self.access.as_ref().map(|(token, _)| token);
+        configured.into_iter().chain([access, self.refresh.as_ref()]).flatten()
     }
-}
-
-/// Returns the header that identifies the client.
-pub(super) fn authorize(request: &mut Request, header: HeaderValue) {
-    request.headers_mut().insert(AUTHORIZATION, header);
 }
 
 fn bearer(token: &SecretString) -> HeaderValue {

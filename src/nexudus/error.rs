@@ -1,6 +1,5 @@
 //! Errors of Nexudus's API.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -12,7 +11,7 @@ use crate::config::duration;
 #[error("Nexudus at {host} {kind}")]
 pub struct ApiError {
     /// Host of the API, with its port unless that is the scheme's own.
-    pub host: Arc<str>,
+    pub host: String,
     /// The failure.
     pub kind: ErrorKind,
 }
@@ -20,29 +19,21 @@ pub struct ApiError {
 /// The failure of a request. `Display` continues a sentence whose subject is Nexudus.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ErrorKind {
-    /// User, password, one-time password or token are wrong. The client does not send them again: that could lock the account.
-    #[error("refuses the credentials of [nexudus] with {status}{}", suffix(.words))]
-    Credentials {
-        /// HTTP status.
-        status: u16,
-        /// Error and description of OAuth.
-        words: String,
-    },
-    /// A request for a token has failed, and the answer does not refuse the credentials.
+    /// User, password, one-time password or token are wrong: the HTTP status, and the error and description of OAuth. The client does
+    /// not send them again: that could lock the account.
+    #[error("refuses the credentials of [nexudus] with {0}{detail}", detail = suffix(.1))]
+    Credentials(u16, String),
+    /// A request for a token has failed, and the answer does not refuse the credentials: the HTTP status, and the error of OAuth, if
+    /// there is one.
     #[error(
-        "answers {status} to a request for a token{}; that is no refusal of the credentials, so look for a firewall or proxy in between",
-        suffix(.words)
+        "answers {0} to a request for a token{detail}; that is no refusal of the credentials, so look for a firewall or proxy in between",
+        detail = suffix(.1)
     )]
-    NoToken {
-        /// HTTP status.
-        status: u16,
-        /// Error of OAuth, if there is one.
-        words: String,
-    },
+    NoToken(u16, String),
     /// The user lacks a right, even with a token that was fetched for this request.
     #[error(
         "answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}{}",
-        suffix(.words)
+        suffix(.detail)
     )]
     Unauthorized {
         /// HTTP status.
@@ -50,12 +41,12 @@ pub enum ErrorKind {
         /// The role that the documentation asks for.
         role: String,
         /// The beginning of the answer's text.
-        words: String,
+        detail: String,
     },
     /// A page of a list is refused although the pages before it were given.
     #[error(
         "answers 403 to page {page} of the list of {entity} and gave the pages before it: it, or a proxy before it, refuses deep pages{}",
-        suffix(.words)
+        suffix(.detail)
     )]
     DeepPage {
         /// The kind of records.
@@ -63,16 +54,11 @@ pub enum ErrorKind {
         /// The number of the page.
         page: usize,
         /// The beginning of the answer's text.
-        words: String,
+        detail: String,
     },
-    /// A refusal that a retry does not cure.
-    #[error("refuses with {status}{}", suffix(.words))]
-    Refused {
-        /// HTTP status; 200 for an answer with `WasSuccessful: false`.
-        status: u16,
-        /// Text of the API.
-        words: String,
-    },
+    /// A refusal that a retry does not cure: the HTTP status, 200 for an answer with `WasSuccessful: false`, and the text of the API.
+    #[error("refuses with {0}{detail}", detail = suffix(.1))]
+    Refused(u16, String),
     /// Throttling for longer, or more often, than the client waits.
     #[error("throttles requests{}", .0.map(|wait| format!("; the next one goes out in {}", duration::show(wait))).unwrap_or_default())]
     Throttled(Option<Duration>),
@@ -85,6 +71,11 @@ pub enum ErrorKind {
 }
 
 impl ApiError {
+    /// Returns an error of the API at `url`.
+    pub(super) fn new(url: &Url, kind: ErrorKind) -> Self {
+        Self { host: url.authority().to_owned(), kind }
+    }
+
     /// Returns whether the request may have taken effect.
     pub fn is_unclear(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable(_))
@@ -92,23 +83,11 @@ impl ApiError {
 
     /// Returns whether every other request would fail too.
     pub fn is_general(&self) -> bool {
-        matches!(
-            self.kind,
-            ErrorKind::Credentials { .. }
-                | ErrorKind::NoToken { .. }
-                | ErrorKind::Unauthorized { .. }
-                | ErrorKind::Throttled(_)
-                | ErrorKind::Unavailable(_)
-        )
+        use ErrorKind::{DeepPage, Refused, Shifting};
+        !matches!(self.kind, DeepPage { .. } | Refused(..) | Shifting(_))
     }
 }
 
-/// Returns the host of an address, with its port unless that is the scheme's own.
-pub(super) fn host(url: &Url) -> Arc<str> {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.into(), |port| format!("{host}:{port}").into())
-}
-
-fn suffix(words: &str) -> String {
-    if words.is_empty() { String::new() } else { format!(": {words}") }
+fn suffix(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }

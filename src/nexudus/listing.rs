@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::client::{Call, Client};
 use super::error::{ApiError, ErrorKind};
-use super::record::Record;
+use super::record::RawRecord;
 use crate::lenient;
 
 /// Maximum number of passes over a list until two of them agree.
@@ -37,53 +37,27 @@ pub struct Collection {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Page {
-    records: Vec<Record>,
+    records: Vec<RawRecord>,
     has_next_page: bool,
     /// A count, in any form.
     total_items: Option<Value>,
 }
 
-impl Page {
-    /// Returns the number of records on all pages, if the API gives one.
-    fn total(&self) -> Option<usize> {
-        usize::try_from(lenient::integer(self.total_items.as_ref()?)?).ok()
-    }
-}
-
-/// The records of one pass over all pages.
-struct Pass<T> {
-    records: BTreeMap<i64, T>,
-    pages: usize,
-}
-
 impl Client {
-    /// Returns all records of a collection that match the filters, by their `Id`. The API ignores filters that it does not know,
-    /// so the caller has to check the records. Some fields are null in lists.
+    /// Returns `keep` of all records of a collection that match the filters, by their `Id`. The API ignores filters that it does not
+    /// know, so the caller has to check the records. Some fields are null in lists.
     ///
     /// # Errors
     /// [`ApiError`], also when no two passes agree.
-    pub async fn list(
+    pub async fn list<T>(
         &self,
         collection: Collection,
         filters: &[(&str, String)],
-    ) -> Result<BTreeMap<i64, Record>, ApiError> {
-        self.list_of(collection, filters, |record| record).await
-    }
-
-    /// Does the same as [`Client::list`], but keeps only the result of `keep` for each record: some lists are too long to be kept
-    /// whole.
-    ///
-    /// # Errors
-    /// As [`Client::list`].
-    pub async fn list_of<T>(
-        &self,
-        collection: Collection,
-        filters: &[(&str, String)],
-        keep: impl Fn(Record) -> T,
+        keep: impl Fn(RawRecord) -> T,
     ) -> Result<BTreeMap<i64, T>, ApiError> {
         let mut before: Option<BTreeSet<i64>> = None;
         for _ in 0..PASSES {
-            let Pass { records, pages } = self.pass(collection, filters, &keep).await?;
+            let (records, pages) = self.pass(collection, filters, &keep).await?;
             let has_all = |before: BTreeSet<i64>| before.iter().all(|id| records.contains_key(id));
             if pages == 1 || before.is_some_and(has_all) {
                 return Ok(records);
@@ -94,43 +68,42 @@ impl Client {
     }
 
     /// Returns the API's number of records that match the filters; if the API gives none, the number on the first page.
-    ///
-    /// # Errors
-    /// [`ApiError`].
     pub async fn total(&self, collection: Collection, filters: &[(&str, String)]) -> Result<usize, ApiError> {
         let page = self.page(collection, (1, 1), filters).await?;
-        Ok(page.total().unwrap_or(page.records.len()))
+        let total = page.total_items.as_ref().and_then(lenient::integer);
+        Ok(total.and_then(|total| usize::try_from(total).ok()).unwrap_or(page.records.len()))
     }
 
+    /// Reads all pages once. Returns the records and the number of pages.
     async fn pass<T>(
         &self,
         collection: Collection,
         filters: &[(&str, String)],
-        keep: &impl Fn(Record) -> T,
-    ) -> Result<Pass<T>, ApiError> {
+        keep: &impl Fn(RawRecord) -> T,
+    ) -> Result<(BTreeMap<i64, T>, usize), ApiError> {
         let mut records = BTreeMap::new();
         let (mut pages, mut without_new) = (0, 0);
         loop {
             pages += 1;
             let page = match self.page(collection, (pages, PAGE_SIZE), filters).await {
                 // The role was checked by the first page.
-                Err(ApiError { kind: ErrorKind::Unauthorized { status: 403, words, .. }, .. })
+                Err(ApiError { kind: ErrorKind::Unauthorized { status: 403, detail, .. }, .. })
                     if pages > 1 =>
                 {
                     let entity = collection.entity;
-                    return Err(self.error(ErrorKind::DeepPage { entity, page: pages, words }));
+                    return Err(self.error(ErrorKind::DeepPage { entity, page: pages, detail }));
                 }
                 page => page?,
             };
             let known = records.len();
             records.extend(page.records.into_iter().filter_map(|record| Some((record.id()?, keep(record)))));
             if !page.has_next_page {
-                return Ok(Pass { records, pages });
+                return Ok((records, pages));
             }
             without_new = if records.len() == known { without_new + 1 } else { 0 };
             if without_new > MAX_PAGES_WITHOUT_NEW {
-                let words = format!("the list of {} has no end", collection.entity);
-                return Err(self.error(ErrorKind::Unavailable(words)));
+                let detail = format!("the list of {} has no end", collection.entity);
+                return Err(self.error(ErrorKind::Unavailable(detail)));
             }
         }
     }

@@ -4,7 +4,6 @@
 //! so the limits also hold by Nexudus's clock. A cancelled request counts from its start.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -20,10 +19,7 @@ pub const LONGEST_HOLD: Duration = HOUR;
 /// The rate limits of one client, and its last requests.
 #[derive(Debug)]
 pub struct Pacer {
-    spacing: Duration,
-    limits: Vec<Limit>,
-    /// End of the latest request.
-    last: Option<Instant>,
+    limits: [Limit; 4],
     /// End of the hold by `Retry-After`.
     not_before: Option<Instant>,
 }
@@ -31,6 +27,8 @@ pub struct Pacer {
 /// A maximum number of requests in any window of time.
 #[derive(Debug)]
 struct Limit {
+    /// The reason of a wait, which continues "waiting for".
+    reason: String,
     most: usize,
     window: Duration,
     /// True if only writes count.
@@ -39,56 +37,35 @@ struct Limit {
     ends: VecDeque<Instant>,
 }
 
-/// Time at which the next request may be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Turn {
-    /// The time; it can be in the past.
-    pub at: Instant,
-    /// The limit that causes it.
-    pub reason: Reason,
-}
-
-/// The limit that a request waits for. `Display` continues "waiting for".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The minimum time between two requests.
-    Spacing,
-    /// A limit on requests, or on writes alone.
-    Limit {
-        /// Number of requests that it allows.
-        most: usize,
-        /// Window of time that it counts in.
-        window: Duration,
-        /// True if only writes count.
-        writes: bool,
-    },
-    /// A `Retry-After` of Nexudus.
-    RetryAfter,
-}
-
 impl Pacer {
     /// Returns the pacer of a client that has sent no request yet.
     pub fn new(pace: Pace) -> Self {
-        let limit = |most, window, writes| Limit { most, window, writes, ends: VecDeque::new() };
-        let limits = vec![
-            limit(pace.writes_per_minute, MINUTE, true),
-            limit(pace.requests_per_minute, MINUTE, false),
-            limit(pace.requests_per_hour, HOUR, false),
+        let limit = |most: usize, window: Duration, unit: &str, writes| {
+            let what = if writes { "writes" } else { "requests" };
+            let reason = format!("Nexudus's limit of {most} {what} in any {unit}");
+            Limit { reason, most, window, writes, ends: VecDeque::new() }
+        };
+        let mut spacing = limit(1, pace.request_spacing, "", false);
+        "the distance between two requests (nexudus.request_spacing)".clone_into(&mut spacing.reason);
+        let limits = [
+            spacing,
+            limit(pace.writes_per_minute, MINUTE, "minute", true),
+            limit(pace.requests_per_minute, MINUTE, "minute", false),
+            limit(pace.requests_per_hour, HOUR, "hour", false),
         ];
-        Self { spacing: pace.request_spacing, limits, last: None, not_before: None }
+        Self { limits, not_before: None }
     }
 
-    /// Returns the turn of the next request; `None` before the first one.
-    pub fn next(&self, write: bool) -> Option<Turn> {
-        let spaced = self.last.map(|last| Turn { at: last + self.spacing, reason: Reason::Spacing });
-        let held = self.not_before.map(|at| Turn { at, reason: Reason::RetryAfter });
-        let limits = self.limits.iter().filter(|limit| limit.counts(write)).filter_map(Limit::turn);
-        limits.chain(spaced).chain(held).max_by_key(|turn| turn.at)
+    /// Returns the time at which the next request may be sent, and the reason, which continues "waiting for". The time can be in
+    /// the past. `None` before the first request.
+    pub fn next(&self, write: bool) -> Option<(Instant, &str)> {
+        let held = self.not_before.map(|at| (at, "Nexudus, which throttles requests and asks to wait"));
+        let limits = self.limits.iter().filter(|limit| limit.counts(write)).filter_map(Limit::next);
+        limits.chain(held).max_by_key(|(at, _)| *at)
     }
 
-    /// Notes that a request is sent.
+    /// Counts a request that is sent now.
     pub fn begun(&mut self, write: bool, now: Instant) {
-        self.last = Some(now);
         for limit in self.limits.iter_mut().filter(|limit| limit.counts(write)) {
             limit.ends.push_back(now);
             if limit.ends.len() > limit.most {
@@ -97,9 +74,8 @@ impl Pacer {
         }
     }
 
-    /// Notes that the last request has ended.
+    /// Sets the end of the last request.
     pub fn ended(&mut self, write: bool, now: Instant) {
-        self.last = Some(now);
         let counting = self.limits.iter_mut().filter(|limit| limit.counts(write));
         for end in counting.filter_map(|limit| limit.ends.back_mut()) {
             *end = now;
@@ -127,25 +103,10 @@ impl Limit {
         write || !self.writes
     }
 
-    /// Returns the moment at which the oldest request leaves a full window.
-    fn turn(&self) -> Option<Turn> {
+    /// Returns the time at which the oldest request leaves a full window.
+    fn next(&self) -> Option<(Instant, &str)> {
         let oldest = self.ends.len().checked_sub(self.most)?;
-        let reason = Reason::Limit { most: self.most, window: self.window, writes: self.writes };
-        Some(Turn { at: self.ends[oldest] + self.window, reason })
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Spacing => f.write_str("the distance between two requests (nexudus.request_spacing)"),
-            Self::Limit { most, window, writes } => {
-                let what = if *writes { "writes" } else { "requests" };
-                let window = if *window == HOUR { "hour" } else { "minute" };
-                write!(f, "Nexudus's limit of {most} {what} in any {window}")
-            }
-            Self::RetryAfter => f.write_str("Nexudus, which throttles requests and asks to wait"),
-        }
+        Some((self.ends[oldest] + self.window, &self.reason))
     }
 }
 
@@ -173,7 +134,7 @@ mod tests {
     fn run(mut pacer: Pacer, mut now: Instant, requests: &[(bool, u64)]) -> Vec<(bool, Instant)> {
         let mut begun = Vec::new();
         for &(write, takes_ms) in requests {
-            now = now.max(pacer.next(write).map_or(now, |turn| turn.at));
+            now = now.max(pacer.next(write).map_or(now, |(at, _)| at));
             begun.push((write, now));
             pacer.begun(write, now);
             now += Duration::from_millis(takes_ms);
@@ -223,8 +184,7 @@ mod tests {
         assert_eq!(pacer.next(true), None);
         pacer.hold(Duration::from_secs(7), now);
         pacer.hold(Duration::from_secs(3), now);
-        let turn = Turn { at: now + Duration::from_secs(7), reason: Reason::RetryAfter };
-        assert_eq!(pacer.next(false), Some(turn));
+        assert_eq!(pacer.next(false).map(|(at, _)| at), Some(now + Duration::from_secs(7)));
         pacer.release();
         assert_eq!((pacer.next(false), pacer.held(now)), (None, None));
     }
@@ -233,13 +193,13 @@ mod tests {
     #[test]
     fn a_long_run_keeps_the_limit_of_an_hour() {
         let now = Instant::now();
-        let begun = run(Pacer::new(pace([60, 120, 5000], 100)), now, &[(false, 1); 10_001]);
+        let pacer = Pacer::new(pace([60, 120, 5000], 100));
+        assert_eq!(pacer.limits[3].reason, "Nexudus's limit of 5000 requests in any hour");
+        let begun = run(pacer, now, &[(false, 1); 10_001]);
         let all: Vec<Instant> = begun.iter().map(|(_, at)| *at).collect();
         assert_eq!(most_in(HOUR, &all), 5000);
         assert!(all[4999] - now < HOUR && all[5000] - now >= HOUR && all[5000] - now < HOUR + MINUTE);
         assert!(all[10_000] - now >= 2 * HOUR);
-        let words = Reason::Limit { most: 5000, window: HOUR, writes: false }.to_string();
-        assert_eq!(words, "Nexudus's limit of 5000 requests in any hour");
     }
 
     #[test]

@@ -6,28 +6,30 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
+use hashlink::LinkedHashMap;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::lenient;
 
-/// A JSON object whose values are kept as text. Its `Debug` names the fields only: records hold personal data.
-#[derive(Clone)]
-pub struct Record {
-    fields: Vec<(String, Box<RawValue>)>,
-}
+/// A JSON object whose values are kept as text. Of two fields with one name, the last counts, as for Json.NET. `Debug` shows the
+/// names of the fields only: records hold personal data.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RawRecord(LinkedHashMap<String, Box<RawValue>>);
 
-impl Record {
+impl RawRecord {
     /// Returns the names and the JSON texts of the fields, in their order.
-    pub fn fields(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
-        self.fields.iter().map(|(name, value)| (name.as_str(), value.get()))
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.get()))
     }
 
-    /// Returns the JSON text of a field. Of two fields with one name, the last counts, as for Json.NET.
+    /// Returns the JSON text of a field.
     pub fn raw(&self, name: &str) -> Option<&str> {
-        self.fields().rfind(|(known, _)| *known == name).map(|(_, value)| value)
+        self.0.get(name).map(|value| value.get())
     }
 
     /// Returns a field as a Rust value; `None` if it is absent, null or of another type.
@@ -45,6 +47,11 @@ impl Record {
         self.get::<Vec<Value>>(name)?.iter().map(lenient::integer).collect()
     }
 
+    /// Returns a field that is a time.
+    pub fn time(&self, name: &str) -> Option<Timestamp> {
+        read_time(&self.get::<String>(name)?)
+    }
+
     /// Returns the `Id` of the record.
     pub fn id(&self) -> Option<i64> {
         self.integer("Id")
@@ -52,11 +59,7 @@ impl Record {
 
     /// Sets a field at its position; a new field comes last.
     pub fn set(&mut self, name: &str, value: impl Serialize) {
-        let value = serde_json::value::to_raw_value(&value).expect("plain values become JSON");
-        match self.fields.iter_mut().rfind(|(known, _)| known == name) {
-            Some((_, field)) => *field = value,
-            None => self.fields.push((name.to_owned(), value)),
-        }
+        self.0.replace(name.to_owned(), to_raw_value(&value).expect("plain values become JSON"));
     }
 
     /// Returns the record as compact JSON.
@@ -65,49 +68,23 @@ impl Record {
     }
 }
 
-impl fmt::Debug for Record {
+impl fmt::Debug for RawRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.fields().map(|(name, _)| name)).finish()
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-impl Serialize for Record {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.fields.len()))?;
-        for (name, value) in &self.fields {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Record {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Vec<(String, Box<RawValue>)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a record")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Fields).map(|fields| Self { fields })
-    }
+/// Reads a time as Nexudus writes it: UTC with `Z`, with up to seven fractional digits, or without a zone, which counts as UTC.
+pub fn read_time(text: &str) -> Option<Timestamp> {
+    let zoned = text.parse::<Timestamp>().ok();
+    zoned.or_else(|| text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok().map(|time| time.timestamp()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn record(json: &str) -> Record {
+    fn record(json: &str) -> RawRecord {
         serde_json::from_str(json).unwrap()
     }
 
@@ -134,6 +111,19 @@ mod tests {
         assert_eq!((record.integer("ErrorCount"), record.integer("URL")), (Some(3), None));
         let lists = self::record(r#"{"A":[1,"2",3.0],"B":[1,"x"],"C":7}"#);
         assert_eq!(["A", "B", "C"].map(|name| lists.integers(name)), [Some(vec![1, 2, 3]), None, None]);
-        assert_eq!(format!("{record:?}"), r#"{"Id", "URL", "Active", "ErrorCount", "A", "A"}"#);
+        assert_eq!(format!("{record:?}"), r#"{"Id", "URL", "Active", "ErrorCount", "A"}"#);
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_a_zone_or_fraction() {
+        for (text, utc) in [
+            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+            ("2026-01-02T03:04:05.1234567Z", "2026-01-02T03:04:05.1234567Z"),
+            ("2026-01-02T03:04:05", "2026-01-02T03:04:05Z"),
+            ("2026-01-02T03:04:05+02:00", "2026-01-02T01:04:05Z"),
+        ] {
+            assert_eq!(read_time(text).map(|time| time.to_string()).as_deref(), Some(utc), "{text}");
+        }
+        assert_eq!(read_time("yesterday"), None);
     }
 }

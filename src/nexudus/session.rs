@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, HeaderValue, USER_AGENT};
 use reqwest::{Request, StatusCode};
-use serde::Deserialize;
+use secrecy::ExposeSecret;
+use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
 use super::auth::Auth;
-use super::error::{ApiError, ErrorKind, host};
+use super::error::{ApiError, ErrorKind};
 use super::pace::{LONGEST_HOLD, Pacer};
 use super::wait::Waits;
 use crate::back_off::BackOff;
@@ -37,28 +38,18 @@ pub(super) const BACK_OFF: BackOff =
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Maximum length of a text of the API in an error.
-const MAX_WORDS: usize = 300;
+const MAX_DETAIL: usize = 300;
 
 /// The requests of one user, one at a time.
 pub(super) struct Session {
     http: reqwest::Client,
-    host: Arc<str>,
     base_url: Url,
-    metrics: Arc<Metrics>,
-    pacer: Pacer,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) pacer: Pacer,
     pub(super) auth: Auth,
     /// The refusal of the credentials. While it is set, nothing is sent.
     pub(super) refused: Option<ApiError>,
     pub(super) waits: Waits,
-}
-
-/// The failure of a request without a usable answer.
-pub(super) enum Failed {
-    /// Nexudus asks for a wait.
-    Throttled(Option<Duration>),
-    /// The request was not sent: this much of a long hold by `Retry-After` is left.
-    Held(Duration),
-    Unavailable(String),
 }
 
 impl Session {
@@ -67,7 +58,6 @@ impl Session {
         let http = outgoing::client(&config.base_url).timeout(config.pace.request_timeout);
         Ok(Self {
             http: http.build().map_err(outgoing::cause)?,
-            host: host(&config.base_url),
             base_url: config.base_url.clone(),
             metrics,
             pacer: Pacer::new(config.pace),
@@ -84,63 +74,55 @@ impl Session {
         url
     }
 
-    #[cfg(test)]
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
     /// Counts a request.
     pub(super) fn count(&self, operation: &str, outcome: &str) {
         self.metrics.control.request(operation, outcome);
     }
 
-    /// Waits until the rate limits allow a request. A long hold by `Retry-After` fails at once.
-    pub(super) async fn room(&self, write: bool) -> Result<(), Failed> {
+    /// Waits until the rate limits allow a request. Fails at once during a long hold by `Retry-After`.
+    pub(super) async fn wait_for_limits(&self, write: bool) -> Result<(), ApiError> {
         let now = Instant::now();
         if let Some(wait) = self.pacer.held(now).filter(|wait| *wait > LONGEST_WAIT) {
-            return Err(Failed::Held(Duration::from_secs(wait.as_secs() + 1)));
+            let wait = Duration::from_secs(wait.as_secs() + 1);
+            return Err(self.error(ErrorKind::Throttled(Some(wait))));
         }
-        if let Some(turn) = self.pacer.next(write) {
-            self.waits.sleep(turn.at.saturating_duration_since(now), turn.reason.to_string()).await;
+        if let Some((at, reason)) = self.pacer.next(write) {
+            self.waits.sleep(at.saturating_duration_since(now), reason).await;
         }
         Ok(())
     }
 
-    /// Ends holds and the refusal of the credentials, on request of the operator.
-    pub(super) fn try_again(&mut self) {
-        self.refused = None;
-        self.pacer.release();
-    }
-
-    /// Sends one request when the rate limits allow it, and returns its answer.
+    /// Sends a request when the rate limits allow it, and returns the status and the body of the answer. Returns `None` if the request
+    /// was throttled and may be sent again; `throttled` counts how often.
     pub(super) async fn exchange(
         &mut self,
         operation: &str,
         write: bool,
-        request: impl Fn(&Auth) -> Request,
-    ) -> Result<(StatusCode, Bytes), Failed> {
-        self.room(write).await?;
-        let mut request = request(&self.auth);
-        let headers = request.headers_mut();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("nexudus-bridge/", env!("CARGO_PKG_VERSION"))),
-        );
+        mut request: Request,
+        throttled: &mut u32,
+    ) -> Result<Option<(StatusCode, Bytes)>, ApiError> {
+        const AGENT: &str = concat!("nexudus-bridge/", env!("CARGO_PKG_VERSION"));
+        self.wait_for_limits(write).await?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
         self.pacer.begun(write, Instant::now()); // a cancelled request counts, too
         let answer = answer(&self.http, request).await;
         self.pacer.ended(write, Instant::now());
-        let outcome = match &answer {
-            Err(Failed::Throttled(_)) => "throttled",
-            Err(Failed::Unavailable(_) | Failed::Held(_)) => "unavailable",
-            Ok(_) => return answer,
-        };
-        self.count(operation, outcome);
-        answer
+        match answer {
+            Ok(answer) => Ok(Some(answer)),
+            Err(ErrorKind::Throttled(wait)) => {
+                self.count(operation, "throttled");
+                self.throttled(wait, throttled).map(|()| None)
+            }
+            Err(kind) => {
+                self.count(operation, "unavailable");
+                Err(self.error(kind))
+            }
+        }
     }
 
     /// Holds requests for the time of `Retry-After`. Fails if it is too long or comes too often.
-    pub(super) fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
+    fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
         *times += 1;
         let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
         self.pacer.hold(wait.unwrap_or_else(|| BACK_OFF.jittered(*times)), Instant::now());
@@ -152,60 +134,42 @@ impl Session {
 
     /// Returns the API's message about a refusal, with its messages about fields.
     pub(super) fn refusal(&self, status: StatusCode, body: &[u8]) -> ApiError {
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "PascalCase")]
-        struct Problem {
-            message: Option<String>,
-            errors: Option<Vec<FieldProblem>>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "PascalCase")]
-        struct FieldProblem {
-            message: Option<String>,
-            property_name: Option<String>,
-        }
-        let Problem { message, errors } = serde_json::from_slice(body).unwrap_or_default();
-        let mut words = message.unwrap_or_default();
-        for FieldProblem { message, property_name } in errors.unwrap_or_default() {
-            let (Some(message), Some(name)) = (message, property_name) else { continue };
-            let problem = format!("{name}: {message}");
-            if !words.contains(&problem) {
-                words = if words.is_empty() { problem } else { format!("{words}; {problem}") };
+        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
+        let message = answer["Message"].as_str().filter(|message| !message.is_empty());
+        let mut parts: Vec<String> = message.map(str::to_owned).into_iter().collect();
+        for error in answer["Errors"].as_array().into_iter().flatten() {
+            if let (Some(name), Some(message)) = (error["PropertyName"].as_str(), error["Message"].as_str()) {
+                let problem = format!("{name}: {message}");
+                let is_known = parts.iter().any(|part| part.contains(&problem));
+                parts.extend((!is_known).then_some(problem));
             }
         }
-        if words.is_empty() && status.is_redirection() {
-            "a redirect; is nexudus.base_url right?".clone_into(&mut words);
+        let mut detail = parts.join("; ");
+        if detail.is_empty() && status.is_redirection() {
+            "a redirect; is nexudus.base_url right?".clone_into(&mut detail);
         }
-        self.error(ErrorKind::Refused { status: status.as_u16(), words: self.clean(&words) })
+        self.error(ErrorKind::Refused(status.as_u16(), self.clean(&detail)))
     }
 
     /// Returns an error that names the host of the API.
     pub(super) fn error(&self, kind: ErrorKind) -> ApiError {
-        ApiError { host: Arc::clone(&self.host), kind }
-    }
-
-    /// Returns the error for a request without an answer.
-    pub(super) fn failure(&self, failed: Failed) -> ApiError {
-        self.error(match failed {
-            Failed::Throttled(wait) => ErrorKind::Throttled(wait),
-            Failed::Held(wait) => ErrorKind::Throttled(Some(wait)),
-            Failed::Unavailable(words) => ErrorKind::Unavailable(self.clean(&words)),
-        })
+        ApiError::new(&self.base_url, kind)
     }
 
     /// Returns remote text on one line, shortened, without secrets that it may repeat.
-    pub(super) fn clean(&self, words: &str) -> String {
-        let mut words = lenient::one_line(words);
+    pub(super) fn clean(&self, text: &str) -> String {
+        let mut text = lenient::one_line(text);
         for secret in self.auth.secrets() {
-            words = words.replace(secret, "***");
+            text = text.replace(secret.expose_secret(), "***");
         }
-        words.chars().take(MAX_WORDS).collect()
+        text.chars().take(MAX_DETAIL).collect()
     }
 }
 
-async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode, Bytes), Failed> {
+/// Sends a request. Fails with [`ErrorKind::Throttled`] or [`ErrorKind::Unavailable`].
+async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode, Bytes), ErrorKind> {
     let no_answer = |error: reqwest::Error| {
-        Failed::Unavailable(if error.is_timeout() {
+        ErrorKind::Unavailable(if error.is_timeout() {
             "it does not answer in time".to_owned()
         } else {
             outgoing::cause(error)
@@ -215,16 +179,16 @@ async fn answer(http: &reqwest::Client, request: Request) -> Result<(StatusCode,
     let status = response.status();
     if matches!(status, StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS) {
         let wait = outgoing::retry_after(response.headers(), SystemTime::now());
-        return Err(Failed::Throttled(wait.map(|wait| wait.min(LONGEST_HOLD))));
+        return Err(ErrorKind::Throttled(wait.map(|wait| wait.min(LONGEST_HOLD))));
     }
     let body = outgoing::body(response, MAX_ANSWER_BYTES).await.map_err(|error| match error {
         BodyError::TooLong => {
-            Failed::Unavailable(format!("an answer has more than {MAX_ANSWER_BYTES} bytes"))
+            ErrorKind::Unavailable(format!("an answer has more than {MAX_ANSWER_BYTES} bytes"))
         }
         BodyError::Broken(error) => no_answer(error),
     })?;
     if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT {
-        return Err(Failed::Unavailable(format!("it answers {}", status.as_u16())));
+        return Err(ErrorKind::Unavailable(format!("it answers {}", status.as_u16())));
     }
     Ok((status, lenient::body(body)))
 }
@@ -259,7 +223,7 @@ mod tests {
             let wait = Duration::from_secs(wait);
             let begun = Instant::now();
             assert_eq!(session.throttled(Some(wait), &mut times).is_ok(), accepted, "{wait:?}");
-            assert!(session.pacer.next(false).unwrap().at >= begun + wait, "{wait:?}");
+            assert!(session.pacer.next(false).unwrap().0 >= begun + wait, "{wait:?}");
         }
         let (mut session, mut times) = (session(), 0);
         let wait = Some(Duration::from_secs(2));
@@ -267,7 +231,7 @@ mod tests {
         let begun = Instant::now();
         assert_eq!(session.throttled(wait, &mut times).unwrap_err().kind, ErrorKind::Throttled(wait));
         assert!(
-            session.pacer.next(false).unwrap().at >= begun + Duration::from_secs(2),
+            session.pacer.next(false).unwrap().0 >= begun + Duration::from_secs(2),
             "it counts all the same"
         );
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::account::Account;
@@ -15,8 +15,8 @@ use super::plan::{Comparison, Pair, differences};
 use super::redact;
 use super::wanted::Wanted;
 use crate::config::{SignaturePolicy, Source};
-use crate::nexudus::client::{ATTEMPTS, Call, Client};
-use crate::nexudus::record::Record;
+use crate::nexudus::client::{ATTEMPTS, Call};
+use crate::nexudus::record::RawRecord;
 use crate::nexudus::{ApiError, ErrorKind};
 use crate::outgoing::is_loopback;
 
@@ -33,37 +33,16 @@ pub enum Scope {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Applied {
     /// New records.
-    pub created: Vec<Done>,
+    pub created: Vec<Written>,
     /// Changed records.
-    pub updated: Vec<Done>,
+    pub updated: Vec<Written>,
     /// The failures.
     pub failed: Vec<Failure>,
 }
 
-impl Applied {
-    /// Returns the sources that check signatures, had no webhook before, and have one since this run: somebody has to type
-    /// their shared secrets in Nexudus. None if Nexudus reaches the bridge on loopback: then it is a double, which knows
-    /// the secrets.
-    pub fn new_sources<'a>(&self, comparison: &'a Comparison, public_url: &Url) -> Vec<&'a str> {
-        let pairs = &comparison.pairs;
-        let is_new = |source: &Source| {
-            let mut own = pairs.iter().filter(|pair| pair.wanted.source.name == source.name);
-            self.created.iter().any(|done| *done.source == *source.name)
-                && own.all(|pair| pair.found.is_none())
-        };
-        let sources = pairs.iter().map(|pair| &*pair.wanted.source);
-        let sources = sources.filter(|source| {
-            source.policy != SignaturePolicy::Off && !is_loopback(public_url) && is_new(source)
-        });
-        let mut names: Vec<&str> = sources.map(|source| &*source.name).collect();
-        names.dedup();
-        names
-    }
-}
-
 /// A record that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Done {
+pub struct Written {
     /// The source.
     pub source: String,
     /// The action's name.
@@ -89,96 +68,73 @@ pub struct Failure {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WriteError {
     /// The request has failed.
-    #[error("{0}")]
+    #[error(transparent)]
     Api(#[from] ApiError),
-    /// The number of the action is unknown.
-    #[error("Nexudus gives no number for this action")]
-    NoNumber,
-    /// An update would have to leave out `Action`.
-    #[error(
-        "the record as Nexudus gives it names no action, and an update without one could clear it: choose the action in Nexudus, or let `webhooks apply` set it"
-    )]
-    NoAction,
-    /// The record has changed since it was listed.
-    #[error("the record was changed meanwhile, run it again")]
-    Changed,
+    /// The record or the action does not permit it.
+    #[error("{0}")]
+    Record(&'static str),
 }
 
-/// The progress, reported before each record is written.
-pub type Progress<'a> = dyn Fn(&Pair) + Send + Sync + 'a;
+/// The record has changed since it was listed.
+const CHANGED: WriteError = WriteError::Record("the record was changed meanwhile, run it again");
 
 impl Account {
-    /// Writes the differences of `pairs`, then lists again. A pair that differs in the new list counts as failed, whether it
-    /// was written or right at first. So does a written pair if the list cannot be read, and with [`Scope::All`] a pair with
-    /// several active records. Without a difference, or if Nexudus is unavailable, there is no second list.
-    pub async fn apply(&self, pairs: &[Pair], scope: Scope, progress: &Progress<'_>) -> Applied {
-        let mut applied = Applied::default();
-        let mut stopped: Option<String> = None;
-        let mut tried = false;
-        for pair in pairs.iter().filter(|pair| scope.concerns(pair)) {
-            progress(pair);
-            tried = true;
-            if let Some(why) = &stopped {
-                applied.failed.push(failure(pair, format!("not tried, since {why}")));
+    /// Writes the differences of `pairs`, each after a call of `progress`, then lists again. A pair that differs in the new list counts
+    /// as failed, whether it was written or right at first. So does a written pair if the list cannot be read, and with
+    /// [`Scope::All`] a pair with several active records. Without a difference, or if Nexudus is unavailable, there is no second list.
+    pub async fn apply(&self, pairs: &[Pair], scope: Scope, progress: &(impl Fn(&Pair) + Sync)) -> Applied {
+        let mut results = Vec::new();
+        let (mut is_any_tried, mut stopped) = (false, None::<String>);
+        for pair in pairs {
+            if !scope.concerns(pair) {
+                results.push(Ok(None));
                 continue;
             }
-            let result = match &pair.found {
-                None => self.create(&pair.wanted).await.map(|id| applied.created.push(done(pair, id))),
-                Some(found) => self
-                    .update(&pair.wanted, found, scope)
-                    .await
-                    .map(|_| applied.updated.push(done(pair, found.id))),
+            progress(pair);
+            is_any_tried = true;
+            let result = match &stopped {
+                Some(reason) => Err(format!("not tried, since {reason}")),
+                None => self.write(pair, scope).await.map(Some).map_err(|error| {
+                    stopped = error.general().map(ApiError::to_string);
+                    redact::tokens(&error.to_string())
+                }),
             };
-            if let Err(error) = result {
-                if let WriteError::Api(api) = &error
-                    && api.is_general()
-                {
-                    stopped = Some(api.to_string());
-                }
-                applied.failed.push(failure(pair, redact::tokens(&error.to_string())));
-            }
+            results.push(result.map_err(|error| (pair.found.as_ref().map(|found| found.id), error)));
         }
-        match stopped {
-            None if tried => self.look_again(pairs, scope, &mut applied).await,
-            _ => applied.fail_duplicated(pairs.iter(), scope),
+        let look_again = is_any_tried && stopped.is_none();
+        let number = |pair: &Pair| Some((pair.wanted.action().to_ascii_lowercase(), pair.wanted.action_id?));
+        let numbers = pairs.iter().filter_map(number).collect();
+        let looked = if look_again { Some(self.compare(&numbers).await) } else { None };
+        let mut applied = Applied::default();
+        for (pair, result) in pairs.iter().zip(results) {
+            let (source, action) = (pair.wanted.source.name.to_string(), pair.wanted.action().to_owned());
+            let fault = |written| fault(pair, written, looked.as_ref(), scope);
+            match result.and_then(|written| fault(written).map_or(Ok(written), Err)) {
+                Ok(None) => {}
+                Ok(Some(webhook_id)) => {
+                    let list = if pair.found.is_none() { &mut applied.created } else { &mut applied.updated };
+                    list.push(Written { source, action, webhook_id });
+                }
+                Err((webhook_id, error)) => {
+                    applied.failed.push(Failure { source, action, webhook_id, error });
+                }
+            }
         }
         applied
     }
 
-    async fn look_again(&self, pairs: &[Pair], scope: Scope, applied: &mut Applied) {
-        let known = |pair: &Pair| Some((pair.wanted.action().to_ascii_lowercase(), pair.wanted.action_id?));
-        let numbers: BTreeMap<String, i64> = pairs.iter().filter_map(known).collect();
-        let now = match self.compare(&numbers).await {
-            Ok(now) => now,
-            Err(error) => {
-                let unseen = format!("written, but it could not be looked at again: {error}");
-                let written = applied.created.drain(..).chain(applied.updated.drain(..));
-                applied.failed.extend(written.map(|done| done.failed(unseen.clone())));
-                return;
-            }
-        };
-        for list in [&mut applied.created, &mut applied.updated] {
-            list.retain(|done| match still_differs(&now, done, scope) {
-                None => true,
-                Some(error) => {
-                    applied.failed.push(done.clone().failed(error));
-                    false
-                }
-            });
+    /// Creates or updates the record of a pair and returns its id.
+    async fn write(&self, pair: &Pair, scope: Scope) -> Result<i64, WriteError> {
+        match &pair.found {
+            None => self.create(&pair.wanted).await,
+            Some(found) => self.update(&pair.wanted, found, scope).await.map(|_| found.id),
         }
-        // In a long run others may change records, so each record is read again before a write.
-        for pair in pairs.iter().filter(|pair| !scope.concerns(pair)) {
-            if let Some(error) = changed_since(&now, pair, scope) {
-                applied.failed.push(failure(pair, error));
-            }
-        }
-        let chosen = |now: &&Pair| pairs.iter().any(|pair| pair.wanted.is_same_as(&now.wanted));
-        applied.fail_duplicated(now.pairs.iter().filter(chosen), scope);
     }
 
     /// Creates a record and returns its id. If the answer was lost, looks for the record before the next attempt.
     async fn create(&self, wanted: &Wanted) -> Result<i64, WriteError> {
-        let number = wanted.action_id.ok_or(WriteError::NoNumber)?;
+        let no_number = WriteError::Record("Nexudus gives no number for this action");
+        let number = wanted.action_id.ok_or(no_number)?;
         let source = &wanted.source.name;
         let body = json!({
             "BusinessId": wanted.business_id,
@@ -190,19 +146,18 @@ impl Account {
             ),
             "Active": true,
         });
-        let body = bytes::Bytes::from(body.to_string());
+        let call = Call::create(WEBHOOKS.path, body.to_string().into(), "WebHook-Create");
         let mut attempt = 1;
         loop {
-            let call = Call::create(WEBHOOKS.path, body.clone(), "WebHook-Create");
-            let error = match self.client().write(&call).await {
+            let error = match self.client.write(&call).await {
                 Ok(Some(id)) => return Ok(id),
-                Ok(None) => self.client().error(ErrorKind::Unavailable("its answer names no Id".to_owned())),
+                Ok(None) => self.client.error(ErrorKind::Unavailable("its answer names no Id".to_owned())),
                 Err(error) if error.is_unclear() => error,
                 Err(error) => return Err(error.into()),
             };
             // The record may be there all the same, or appear yet: a second one would deliver everything twice. Nexudus can be
             // at it for as long as an answer may take.
-            self.client().let_settle(attempt, &error).await;
+            self.client.let_settle(attempt, &error).await;
             match self.find(wanted).await {
                 Ok(Some(id)) => return Ok(id),
                 Ok(None) if attempt < ATTEMPTS => attempt += 1,
@@ -224,17 +179,16 @@ impl Account {
         found: &Observed,
         scope: Scope,
     ) -> Result<bool, WriteError> {
+        let (client, path) = (&self.client, format!("{}/{}", WEBHOOKS.path, found.id));
+        let address = |webhook: &Observed| address(&client.config.public_url, webhook.url.expose());
         let mut attempt = 1;
         loop {
-            let mut record = read(self.client(), found.id).await?;
-            let now = Observed::read(&record).ok_or(WriteError::Changed)?;
-            let leads_to =
-                |webhook: &Observed| address(&self.client().config().public_url, webhook.url.expose());
-            if now.id != found.id || now.business_id != found.business_id || leads_to(&now) != leads_to(found)
-            {
-                return Err(WriteError::Changed);
+            let mut record: RawRecord = client.get(&Call::read("read", &path, &[], "WebHook-Read")).await?;
+            let now = Observed::read(&record).ok_or(CHANGED)?;
+            if (now.id, now.business_id, address(&now)) != (found.id, found.business_id, address(found)) {
+                return Err(CHANGED);
             }
-            let fields = scope.of(wanted, &now);
+            let fields = scope.fields(wanted, &now);
             if fields.is_empty() {
                 return Ok(attempt > 1); // then an attempt without an answer was done after all
             }
@@ -242,13 +196,15 @@ impl Account {
                 record.set(name, value);
             }
             if matches!(record.raw("Action"), None | Some("null")) {
-                return Err(WriteError::NoAction);
+                return Err(WriteError::Record(
+                    "the record as Nexudus gives it names no action, and an update without one could clear it: choose the action \
+                     in Nexudus, or let `webhooks apply` set it",
+                ));
             }
-            let call = Call::update(WEBHOOKS.path, record.to_json(), "WebHook-Edit");
-            match self.client().write(&call).await {
+            match client.write(&Call::update(WEBHOOKS.path, record.to_json(), "WebHook-Edit")).await {
                 Ok(_) => return Ok(true),
                 Err(error) if error.is_unclear() && attempt < ATTEMPTS => {
-                    self.client().back_off(attempt, &error).await;
+                    client.back_off(attempt, &error).await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -257,90 +213,85 @@ impl Account {
     }
 }
 
-async fn read(client: &Client, id: i64) -> Result<Record, ApiError> {
-    let path = format!("{}/{id}", WEBHOOKS.path);
-    client.get(&Call::read("read", &path, &[], "WebHook-Read")).await
+impl Applied {
+    /// Returns the sources that check signatures, had no webhook before, and have one since this run: somebody has to type
+    /// their shared secrets in Nexudus. None if Nexudus reaches the bridge on loopback: then it is a double, which has
+    /// the secrets.
+    pub fn new_sources<'a>(&self, comparison: &'a Comparison, public_url: &Url) -> Vec<&'a str> {
+        let pairs = &comparison.pairs;
+        let is_new = |source: &&Source| {
+            let mut own = pairs.iter().filter(|pair| pair.wanted.source.name == source.name);
+            source.policy != SignaturePolicy::Off
+                && self.created.iter().any(|written| *written.source == *source.name)
+                && own.all(|pair| pair.found.is_none())
+        };
+        let sources = pairs.iter().map(|pair| &*pair.wanted.source).filter(is_new);
+        let mut names: Vec<&str> = sources.map(|source| &*source.name).collect();
+        names.dedup();
+        if is_loopback(public_url) { Vec::new() } else { names }
+    }
 }
 
-impl Applied {
-    /// Counts each of `pairs` that has several active records as failed, whoever created them.
-    fn fail_duplicated<'a>(&mut self, pairs: impl Iterator<Item = &'a Pair>, scope: Scope) {
-        if scope == Scope::Enable {
-            return;
-        }
-        for pair in pairs {
-            let Some(duplicates) = pair.duplicated() else { continue };
-            let same = |done: &Done| done.source == duplicates.source && done.action == duplicates.action;
-            self.created.retain(|done| !same(done));
-            self.updated.retain(|done| !same(done));
-            self.failed.push(failure(pair, duplicates.remedy()));
+impl WriteError {
+    /// Returns the error if every other write would meet it too.
+    pub(super) fn general(&self) -> Option<&ApiError> {
+        match self {
+            Self::Api(error) if error.is_general() => Some(error),
+            _ => None,
         }
     }
 }
 
 impl Scope {
     fn concerns(self, pair: &Pair) -> bool {
-        match (self, &pair.found) {
-            (Self::All, None) => true,
-            (Self::Enable, None) => false,
-            (_, Some(found)) => !self.of(&pair.wanted, found).is_empty(),
+        match &pair.found {
+            None => self == Self::All,
+            Some(found) => !self.fields(&pair.wanted, found).is_empty(),
         }
     }
 
     /// The fields to write, with their new values.
-    fn of(self, wanted: &Wanted, found: &Observed) -> Vec<(&'static str, serde_json::Value)> {
-        let mut fields = differences(wanted, found);
-        if self == Self::Enable {
-            fields.retain(|name, _| *name == "Active");
+    fn fields(self, wanted: &Wanted, found: &Observed) -> BTreeMap<&'static str, Value> {
+        let fields = differences(wanted, found).into_iter().map(|(name, [_, new])| (name, new));
+        fields.filter(|(name, _)| self == Self::All || *name == "Active").collect()
+    }
+}
+
+/// Returns the id and the fault of a pair that was `written` with this id, or was right at first, by the second list if there is one:
+/// in a long run others may change records.
+fn fault(
+    pair: &Pair,
+    written: Option<i64>,
+    looked: Option<&Result<Comparison, ApiError>>,
+    scope: Scope,
+) -> Option<(Option<i64>, String)> {
+    let duplicated = |pair: &Pair| {
+        let remedy = pair.remedy().filter(|_| scope == Scope::All)?;
+        Some((pair.webhook_ids().next(), remedy))
+    };
+    let now = match looked {
+        None => return duplicated(pair),
+        Some(Ok(now)) => now.pair(&pair.wanted.source.name, pair.wanted.action())?,
+        Some(Err(error)) => {
+            let unknown = format!("written, but it could not be looked at again: {error}");
+            return written.map(|id| (Some(id), unknown));
         }
-        fields.into_iter().map(|(name, [_, new])| (name, new)).collect()
-    }
-
-    /// The names of the fields to write, if there are any.
-    fn differing(self, wanted: &Wanted, found: &Observed) -> Option<String> {
-        let names: Vec<&str> = self.of(wanted, found).into_iter().map(|(name, _)| name).collect();
-        (!names.is_empty()).then(|| names.join(", "))
-    }
-}
-
-fn still_differs(now: &Comparison, done: &Done, scope: Scope) -> Option<String> {
-    let pair = now.pair(&done.source, &done.action)?;
-    let Some(found) = &pair.found else {
-        return Some("Nexudus took it, and yet there is no such webhook".to_owned());
     };
-    let differing = scope.differing(&pair.wanted, found)?;
-    Some(format!("Nexudus took it, and yet it differs in {differing}"))
-}
-
-/// Returns the failure of a pair without a difference, if it has changed.
-fn changed_since(now: &Comparison, before: &Pair, scope: Scope) -> Option<String> {
-    before.found.as_ref()?; // where there was none, nothing was asked for
-    let pair = now.pair(&before.wanted.source.name, before.wanted.action())?;
-    let Some(found) = &pair.found else {
-        return Some("removed by somebody during this run".to_owned());
+    let id = written.or_else(|| Some(pair.found.as_ref()?.id))?;
+    let Some(found) = &now.found else {
+        let error = match written {
+            Some(_) => "Nexudus took it, and yet there is no such webhook",
+            None => "removed by somebody during this run",
+        };
+        return Some((Some(id), error.to_owned()));
     };
-    let differing = scope.differing(&pair.wanted, found)?;
-    Some(format!("changed by somebody, or by Nexudus, during this run: it differs in {differing}"))
-}
-
-impl Done {
-    /// It still differs after the write.
-    fn failed(self, error: String) -> Failure {
-        let Self { source, action, webhook_id } = self;
-        Failure { source, action, webhook_id: Some(webhook_id), error }
+    let fields: Vec<&str> = scope.fields(&now.wanted, found).into_keys().collect();
+    if !fields.is_empty() {
+        let cause = match written {
+            Some(_) => "Nexudus took it, and yet it differs in",
+            None => "changed by somebody, or by Nexudus, during this run: it differs in",
+        };
+        return Some((Some(id), format!("{cause} {}", fields.join(", "))));
     }
-}
-
-fn done(pair: &Pair, webhook_id: i64) -> Done {
-    let source = pair.wanted.source.name.to_string();
-    Done { source, action: pair.wanted.action().to_owned(), webhook_id }
-}
-
-fn failure(pair: &Pair, error: String) -> Failure {
-    Failure {
-        source: pair.wanted.source.name.to_string(),
-        action: pair.wanted.action().to_owned(),
-        webhook_id: pair.found.as_ref().map(|found| found.id),
-        error,
-    }
+    duplicated(now)
 }

@@ -20,15 +20,14 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use self::disabled::Disabled;
-use super::account::{Account, AccountError, UnknownAction};
+use super::account::{Account, AccountError, NumberedAction};
 use super::apply::{Scope, WriteError};
-use super::observed::Observed;
 use super::plan::{Comparison, Pair};
 use super::redact;
 use crate::back_off::BackOff;
-use crate::config::Config;
+use crate::config::{Config, GuardianSettings};
 use crate::metrics::{Metrics, WebhookSeries};
-use crate::nexudus::{ApiError, time};
+use crate::nexudus::ApiError;
 use crate::outage::{AccountKey, Outages};
 use crate::telemetry::limit::LogOnChange;
 
@@ -44,7 +43,7 @@ const REPEAT: Duration = Duration::from_secs(600);
 /// Interval of the requests for Nexudus's actions.
 const ACTIONS_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
-/// A running guardian; it ends when this is dropped.
+/// A running guardian. It ends before its next request when this is dropped.
 #[derive(Debug)]
 pub struct Guardian {
     config: watch::Sender<Config>,
@@ -76,28 +75,22 @@ impl Guardian {
     }
 }
 
-impl Drop for Guardian {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
 async fn guard(
     mut config: watch::Receiver<Config>,
     metrics: Arc<Metrics>,
     outages: Arc<Outages>,
     ready: impl Fn() -> bool + Send + Sync,
 ) {
-    let mut watcher: Option<Watcher> = None;
+    let mut rounds: Option<Rounds> = None;
     loop {
         let current = config.borrow_and_update().clone();
-        watcher = Watcher::of(watcher.take(), &current, &metrics, &outages).unwrap_or_else(|error| {
+        rounds = Rounds::with(&current, rounds.take(), &metrics, &outages).unwrap_or_else(|error| {
             tracing::error!("the webhooks in Nexudus cannot be watched: {error}");
             None
         });
-        let goes_on = if let Some(watcher) = &mut watcher {
-            metrics.control.watches(watcher.interval);
-            watcher.run(&ready, &mut config).await
+        let goes_on = if let Some(rounds) = &mut rounds {
+            metrics.control.watches(rounds.settings.interval);
+            rounds.run(&ready, &mut config).await
         } else {
             metrics.control.forget();
             config.changed().await.is_ok()
@@ -108,52 +101,51 @@ async fn guard(
     }
 }
 
-/// A guardian with a configuration.
-struct Watcher {
+/// The rounds of a guardian with one configuration: look, re-enable, wait.
+struct Rounds {
     account: Account,
     metrics: Arc<Metrics>,
-    interval: Duration,
-    reenable: bool,
+    settings: GuardianSettings,
     disabled: Disabled,
     missing: usize,
     /// Time of the next request for Nexudus's actions.
     next_actions: Instant,
     /// Unknown actions and warnings that were logged.
-    logged_warnings: BTreeSet<String>,
+    logged: BTreeSet<String>,
     /// The lasting failures to read and to write webhooks.
-    unseen: Trouble,
-    unwritten: Trouble,
-    /// Time before which nothing is written.
-    write_after: Instant,
+    read_failure: LastingFailure,
+    write_failure: LastingFailure,
 }
 
 /// A failure that lasts.
-#[derive(Debug)]
-struct Trouble {
+struct LastingFailure {
     logged: LogOnChange<String>,
     /// Number of failures in a row; a failure that may pass by itself is not counted.
     count: u32,
+    /// Time of the next attempt.
+    retry_at: Instant,
 }
 
-impl Default for Trouble {
-    fn default() -> Self {
-        Self { logged: LogOnChange::new(REPEAT), count: 0 }
+impl LastingFailure {
+    fn none() -> Self {
+        Self { logged: LogOnChange::new(REPEAT), count: 0, retry_at: Instant::now() }
     }
-}
 
-impl Trouble {
-    /// Returns the wait before the next attempt.
-    fn wait(&mut self, interval: Duration, error: &ApiError) -> Duration {
-        if error.is_unclear() {
-            return interval; // the client has waited already
+    /// Logs the failure, unless the log has it already, and sets the time of the next attempt.
+    fn failed(&mut self, what: &str, error: &ApiError, interval: Duration) {
+        let text = redact::tokens(&error.to_string());
+        if self.logged.allow(text.clone()) {
+            tracing::warn!("{what}: {text}");
         }
-        self.count += 1;
-        back_off(interval).wait(self.count)
+        self.count += u32::from(!error.is_unclear());
+        // After an unclear failure the client has waited already.
+        let wait = if error.is_unclear() { interval } else { back_off(interval).wait(self.count) };
+        self.retry_at = Instant::now() + wait;
     }
 
-    /// Resets the back-off, and allows the log to name the same failure again.
+    /// Ends the back-off, and allows the log to name the same failure again.
     fn retry(&mut self) {
-        self.count = 0;
+        (self.count, self.retry_at) = (0, Instant::now());
         self.logged.allow_next();
     }
 
@@ -164,50 +156,44 @@ impl Trouble {
     }
 }
 
-impl Watcher {
-    /// For a configuration; none where nothing is to be watched. Whoever watched goes on with what it knows where
-    /// `[nexudus]` is the same.
-    fn of(
-        previous: Option<Self>,
+impl Rounds {
+    /// Returns the rounds with a configuration; `None` if there is nothing to watch. The `previous` rounds continue with all they
+    /// have if `[nexudus]` is the same.
+    fn with(
         config: &Config,
+        previous: Option<Self>,
         metrics: &Arc<Metrics>,
         outages: &Arc<Outages>,
     ) -> Result<Option<Self>, AccountError> {
         let Some(nexudus) = &config.nexudus else { return Ok(None) };
-        outages.belong_to(AccountKey {
-            base_url: nexudus.base_url.to_string(),
-            public_url: nexudus.public_url.to_string(),
-        });
-        let guardian = nexudus.guardian;
-        if guardian.interval.is_zero() || config.sources.values().all(|source| source.business_id.is_none()) {
+        outages.belong_to(AccountKey::new(&nexudus.base_url, &nexudus.public_url));
+        let settings = nexudus.guardian;
+        if settings.interval.is_zero() || config.sources.values().all(|source| source.business_id.is_none()) {
             return Ok(None);
         }
-        let same = |previous: &Self| previous.account.config().nexudus.as_ref() == Some(nexudus);
-        if let Some(mut previous) = previous.filter(same) {
-            previous.account.take_sources(config);
-            previous.unseen.retry();
-            previous.unwritten.retry();
-            previous.write_after = Instant::now();
+        let is_same = |previous: &Self| previous.account.config.nexudus.as_ref() == Some(nexudus);
+        if let Some(mut previous) = previous.filter(is_same) {
+            previous.account.config = config.clone();
+            previous.account.client.try_again(); // somebody may have changed what Nexudus had refused
+            previous.read_failure.retry();
+            previous.write_failure.retry();
             return Ok(Some(previous));
         }
-        let now = Instant::now();
         Ok(Some(Self {
             account: Account::new(config, Arc::clone(metrics))?,
             metrics: Arc::clone(metrics),
-            interval: guardian.interval,
-            reenable: guardian.reenable,
+            settings,
             disabled: Disabled::new(Arc::clone(metrics), Arc::clone(outages)),
             missing: 0,
-            next_actions: now,
-            logged_warnings: BTreeSet::new(),
-            unseen: Trouble::default(),
-            unwritten: Trouble::default(),
-            write_after: now,
+            next_actions: Instant::now(),
+            logged: BTreeSet::new(),
+            read_failure: LastingFailure::none(),
+            write_failure: LastingFailure::none(),
         }))
     }
 
-    /// Looks and acts until there is another configuration; false where there will be none. Looking may be broken off,
-    /// writing may not.
+    /// Looks and acts until there is another configuration. Returns false if there will be none. A look can be cancelled, a write
+    /// cannot.
     async fn run(
         &mut self,
         ready: &(impl Fn() -> bool + Sync),
@@ -219,19 +205,17 @@ impl Watcher {
                 looked = self.look() => looked,
                 changed = config.changed() => return changed.is_ok(),
             };
-            let looked = match looked {
-                Ok(comparison) if self.switch_on(&comparison, ready, config).await => tokio::select! {
-                    looked = self.look() => looked,
-                    changed = config.changed() => return changed.is_ok(),
-                },
-                looked => looked,
-            };
-            let wait = match looked {
-                Ok(_) => self.interval,
-                Err(error) => self.cannot_see(&error),
+            let interval = self.settings.interval;
+            let next = match looked {
+                Ok(comparison) if self.reenable(&comparison, ready, config).await => continue,
+                Ok(_) => Instant::now() + interval,
+                Err(error) => {
+                    self.read_failure.failed("the webhooks in Nexudus cannot be seen", &error, interval);
+                    self.read_failure.retry_at
+                }
             };
             tokio::select! {
-                () = wait_or_ready(wait, was_ready, ready) => {}
+                () = wait_or_ready(next, was_ready, ready) => {}
                 changed = config.changed() => return changed.is_ok(),
             }
         }
@@ -241,27 +225,27 @@ impl Watcher {
         let comparison = if Instant::now() < self.next_actions {
             self.account.compare(&BTreeMap::new()).await?
         } else {
-            self.look_at_actions_too().await?
+            let look = self.account.look().await?;
+            self.next_actions = Instant::now() + if look.knows_actions { ACTIONS_AGAIN } else { LONGEST };
+            self.log_once(look.warnings, look.unknown_actions);
+            look.comparison
         };
         self.show(&comparison);
-        if self.unseen.ends() {
+        if self.read_failure.ends() {
             tracing::info!("the webhooks in Nexudus can be seen again");
         }
         self.disabled.looked(&comparison);
         Ok(comparison)
     }
 
-    async fn look_at_actions_too(&mut self) -> Result<Comparison, ApiError> {
-        let look = self.account.look().await?;
-        self.next_actions = Instant::now() + if look.knows_actions { ACTIONS_AGAIN } else { LONGEST };
-        for warning in look.warnings {
-            if !self.logged_warnings.contains(&warning) {
+    fn log_once(&mut self, warnings: Vec<String>, unknown_actions: Vec<NumberedAction>) {
+        for warning in warnings {
+            if self.logged.insert(warning.clone()) {
                 tracing::warn!("{warning}");
-                self.logged_warnings.insert(warning);
             }
         }
-        for UnknownAction { id, name } in look.unknown_actions {
-            if self.logged_warnings.insert(format!("{id} {name}")) {
+        for NumberedAction { id, name } in unknown_actions {
+            if self.logged.insert(format!("{id} {name}")) {
                 tracing::warn!(
                     action_id = id,
                     action = name,
@@ -269,48 +253,19 @@ impl Watcher {
                 );
             }
         }
-        Ok(look.comparison)
-    }
-
-    /// Re-enables what is due, one after the other, while the bridge is ready and its configuration the same. Returns whether
-    /// it wrote.
-    async fn switch_on(
-        &mut self,
-        comparison: &Comparison,
-        ready: &(impl Fn() -> bool + Sync),
-        config: &watch::Receiver<Config>,
-    ) -> bool {
-        let mut wrote = false;
-        let due = if self.reenable { self.disabled.due(comparison, self.interval) } else { Vec::new() };
-        for (pair, found) in due {
-            if Instant::now() < self.write_after {
-                break;
-            }
-            // A wait can be long; what was right before it may not be any more.
-            self.account.client().room_to_write().await;
-            if !ready() || config.has_changed().unwrap_or(true) {
-                break;
-            }
-            match self.reenable(pair, found).await {
-                Ok(written) => {
-                    wrote |= written;
-                    if self.unwritten.ends() {
-                        tracing::info!("webhooks can be switched on again");
-                    }
-                }
-                Err(error) => {
-                    self.cannot_write(&error);
-                    break;
-                }
-            }
-        }
-        wrote
     }
 
     /// Reports a look to metrics and log.
     fn show(&mut self, comparison: &Comparison) {
-        let found = comparison.pairs.iter().filter_map(|pair| Some((pair, pair.found.as_ref()?)));
-        let series: Vec<WebhookSeries> = found.map(|(pair, found)| series(pair, found)).collect();
+        let series: Vec<WebhookSeries> = comparison
+            .found()
+            .map(|(Pair { wanted, .. }, found)| WebhookSeries {
+                labels: [&*wanted.source.name, wanted.action(), &found.id.to_string()].map(str::to_owned),
+                active: found.active,
+                failures: found.error_count,
+                last_trigger: found.last_trigger_time().map(|time| time.as_duration().as_secs_f64()),
+            })
+            .collect();
         let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
         for pair in &comparison.pairs {
             *missing.entry(&pair.wanted.source.name).or_default() += usize::from(pair.found.is_none());
@@ -326,47 +281,49 @@ impl Watcher {
         self.missing = total;
     }
 
-    /// Re-enables a webhook. Returns whether it wrote; a failure of this webhook alone is logged.
-    ///
-    /// # Errors
-    /// A failure that every other webhook would meet too.
-    async fn reenable(&mut self, pair: &Pair, found: &Observed) -> Result<bool, ApiError> {
-        let (source, action, webhook_id) = (&*pair.wanted.source.name, pair.wanted.action(), found.id);
-        let written = match self.account.update(&pair.wanted, found, Scope::Enable).await {
-            Err(WriteError::Api(error)) if error.is_general() => return Err(error),
-            written => written,
-        };
-        let wrote = matches!(written, Ok(true));
-        self.disabled.tried(found, wrote);
-        match written {
-            Ok(true) => {}
-            Ok(false) => {
-                tracing::debug!(source, action, webhook_id, "a webhook was re-enabled by somebody else")
+    /// Re-enables the webhooks that are due, one after the other, while the bridge is ready and its configuration the same. Returns
+    /// whether it wrote.
+    async fn reenable(
+        &mut self,
+        comparison: &Comparison,
+        ready: &(impl Fn() -> bool + Sync),
+        config: &watch::Receiver<Config>,
+    ) -> bool {
+        let GuardianSettings { reenable, interval } = self.settings;
+        let mut wrote = false;
+        for (pair, found) in self.disabled.due(comparison, interval) {
+            if !reenable || Instant::now() < self.write_failure.retry_at {
+                break;
             }
-            Err(error) => {
-                let error = redact::tokens(&error.to_string()); // it may repeat the URL
-                tracing::warn!(source, action, webhook_id, error, "a webhook cannot be switched on");
+            // A wait can be long; what was right before it may not be any more.
+            self.account.client.wait_for_write().await;
+            if !ready() || config.has_changed().unwrap_or(true) {
+                break;
+            }
+            let result = self.account.update(&pair.wanted, found, Scope::Enable).await;
+            if let Some(error) = result.as_ref().err().and_then(WriteError::general) {
+                self.write_failure.failed("no webhook in Nexudus can be switched on", error, interval);
+                break;
+            }
+            if self.write_failure.ends() {
+                tracing::info!("webhooks can be switched on again");
+            }
+            let is_written = matches!(result, Ok(true));
+            self.disabled.tried(found, is_written);
+            wrote |= is_written;
+            let (source, action, webhook_id) = (&*pair.wanted.source.name, pair.wanted.action(), found.id);
+            match result {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::debug!(source, action, webhook_id, "a webhook was re-enabled by somebody else");
+                }
+                Err(error) => {
+                    let error = redact::tokens(&error.to_string()); // it may repeat the URL
+                    tracing::warn!(source, action, webhook_id, error, "a webhook cannot be switched on");
+                }
             }
         }
-        Ok(wrote)
-    }
-
-    /// Logs that the webhooks in Nexudus cannot be read; returns the wait before the next look.
-    fn cannot_see(&mut self, error: &ApiError) -> Duration {
-        let words = error.to_string();
-        if self.unseen.logged.allow(words.clone()) {
-            tracing::warn!("the webhooks in Nexudus cannot be seen: {words}");
-        }
-        self.unseen.wait(self.interval, error)
-    }
-
-    /// Logs that webhooks in Nexudus cannot be written, and delays the next write.
-    fn cannot_write(&mut self, error: &ApiError) {
-        let words = redact::tokens(&error.to_string());
-        if self.unwritten.logged.allow(words.clone()) {
-            tracing::warn!("no webhook in Nexudus can be switched on: {words}");
-        }
-        self.write_after = Instant::now() + self.unwritten.wait(self.interval, error);
+        wrote
     }
 }
 
@@ -375,9 +332,8 @@ fn back_off(interval: Duration) -> BackOff {
     BackOff { first: interval, longest: LONGEST.max(interval) }
 }
 
-/// Waits for `wait`, or until the bridge becomes ready.
-async fn wait_or_ready(wait: Duration, mut was_ready: bool, ready: &(impl Fn() -> bool + Sync)) {
-    let end = Instant::now() + wait;
+/// Waits until `end`, or until the bridge becomes ready.
+async fn wait_or_ready(end: Instant, mut was_ready: bool, ready: &(impl Fn() -> bool + Sync)) {
     while Instant::now() < end {
         tokio::time::sleep(READINESS.min(end - Instant::now())).await;
         let is_ready = ready();
@@ -385,16 +341,6 @@ async fn wait_or_ready(wait: Duration, mut was_ready: bool, ready: &(impl Fn() -
             return;
         }
         was_ready = is_ready;
-    }
-}
-
-fn series(pair: &Pair, found: &Observed) -> WebhookSeries {
-    let last_trigger = found.last_trigger.as_deref().and_then(time::read);
-    WebhookSeries {
-        labels: [pair.wanted.source.name.to_string(), pair.wanted.action().to_owned(), found.id.to_string()],
-        active: found.active,
-        failures: found.error_count,
-        last_trigger: last_trigger.map(|time| time.as_duration().as_secs_f64()),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::redact::{self, WebhookUrl};
 use crate::config::Source;
 use crate::nexudus::listing::Collection;
-use crate::nexudus::record::Record;
+use crate::nexudus::record::{RawRecord, read_time};
 
 /// The collection of webhooks in the API.
 pub const WEBHOOKS: Collection = Collection { entity: "WebHook", path: "/api/sys/webhooks" };
@@ -31,7 +32,7 @@ pub struct Observed {
     pub active: bool,
     /// Failures since the last success.
     pub error_count: i64,
-    /// The last failure, in Nexudus's words, without tokens.
+    /// The last failure, as Nexudus describes it, without tokens.
     pub last_error: Option<String>,
     /// The last success, as Nexudus writes it.
     pub last_trigger: Option<String>,
@@ -45,8 +46,18 @@ impl Observed {
         !self.active && self.error_count >= DISABLED_AT
     }
 
+    /// Returns the time of the last success, else of the creation.
+    pub fn last_success(&self) -> Option<Timestamp> {
+        read_time(self.last_trigger.as_deref().or(self.created_on.as_deref())?)
+    }
+
+    /// Returns the time of the last success.
+    pub fn last_trigger_time(&self) -> Option<Timestamp> {
+        read_time(self.last_trigger.as_deref()?)
+    }
+
     /// Reads a record; none without an `Id`.
-    pub fn read(record: &Record) -> Option<Self> {
+    pub fn read(record: &RawRecord) -> Option<Self> {
         let text = |name| record.get::<String>(name).filter(|text| !text.is_empty());
         Some(Self {
             id: record.id()?,
@@ -62,33 +73,20 @@ impl Observed {
     }
 }
 
-/// A source and an action, as the path of a URL of ours names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    /// The source's name.
-    pub source: String,
-    /// The action, in any of the ways that the ingress understands.
-    pub action: String,
-}
-
-/// Returns the source and action that a webhook's URL leads to, if it is one of ours under `public_url`. The path counts as
-/// the ingress reads it: percent-decoded, `/webhooks` in any case. The query does not matter.
-pub fn address(public_url: &Url, url: &str) -> Option<Address> {
+/// Returns the source and action that a webhook's URL leads to, if it is one of ours under `public_url`: the action in any form
+/// that the ingress accepts. The path counts as the ingress reads it: percent-decoded, `/webhooks` in any case. The query does not
+/// matter.
+pub fn address(public_url: &Url, url: &str) -> Option<(String, String)> {
     let url = Url::parse(url.trim()).ok()?;
-    let same_origin = url.scheme() == public_url.scheme()
-        && url.host() == public_url.host()
-        && url.port_or_known_default() == public_url.port_or_known_default();
     let (path, base) = (segments(url.path()), segments(public_url.path().trim_end_matches('/')));
-    let (source, action) = match path.strip_prefix(&base[..])? {
-        [webhooks, names @ ..] if webhooks.eq_ignore_ascii_case("webhooks") => match names {
-            [action] => (Source::DEFAULT, &**action),
-            [source, action] => (&**source, &**action),
-            _ => return None,
-        },
+    let (webhooks, names) = path.strip_prefix(&base[..])?.split_first()?;
+    let (source, action) = match names {
+        [action] => (Source::DEFAULT, &**action),
+        [source, action] => (&**source, &**action),
         _ => return None,
     };
-    let named = same_origin && !source.is_empty() && !action.is_empty();
-    named.then(|| Address { source: source.to_owned(), action: action.to_owned() })
+    let is_ours = url.origin() == public_url.origin() && webhooks.eq_ignore_ascii_case("webhooks");
+    (is_ours && !source.is_empty() && !action.is_empty()).then(|| (source.to_owned(), action.to_owned()))
 }
 
 /// The percent-decoded segments of a path.
@@ -104,7 +102,7 @@ mod tests {
     fn ours_are_the_urls_of_our_shape_under_the_public_url() {
         let leads = |public_url: &str, url: &str| {
             let found = address(&public_url.parse().unwrap(), url);
-            found.map(|Address { source, action }| format!("{source} {action}"))
+            found.map(|(source, action)| format!("{source} {action}"))
         };
         let bare = |url| leads("https://hooks.example.com", url);
         assert_eq!(

@@ -4,15 +4,14 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::observed::{Address, Observed, address};
+use super::observed::{Observed, address};
 use super::redact::WebhookUrl;
 use super::wanted::Wanted;
 use crate::config::Config;
-use crate::nexudus::time;
 
 /// The webhooks of an account, grouped by the action that they need.
 #[derive(Debug, Clone)]
@@ -36,28 +35,24 @@ pub struct Pair {
     pub duplicates: Vec<i64>,
 }
 
-/// Several active webhooks of one source and action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Duplicates {
-    /// The source.
-    pub source: String,
-    /// The action's name.
-    pub action: String,
-    /// The record that `apply` and the guardian look after, then the others.
-    pub webhook_ids: Vec<i64>,
-}
-
 /// A webhook of this bridge that is not wanted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Unwanted {
-    /// Its record.
-    pub found: Observed,
     /// The source in its URL.
     pub source: String,
     /// The action in its URL; the name of the catalogue if it is known.
     pub action: String,
+    /// The location.
+    pub business_id: Option<i64>,
+    /// The id of its record.
+    pub webhook_id: i64,
+    /// Its URL without the token.
+    pub url: String,
     /// Why it is not wanted.
     pub reason: &'static str,
+    /// Its record.
+    #[serde(skip)]
+    pub found: Observed,
 }
 
 /// A difference to write.
@@ -98,46 +93,44 @@ impl Comparison {
     /// source and action and it belongs to the same location; of several, the active one, else one that
     /// Nexudus disabled, among them the one of the last success, else the oldest.
     pub fn new(config: &Config, public_url: &Url, wanted: Vec<Wanted>, mut records: Vec<Observed>) -> Self {
-        let mut pairs: Vec<Pair> =
-            wanted.into_iter().map(|wanted| Pair { wanted, found: None, duplicates: Vec::new() }).collect();
-        let index: BTreeMap<(String, usize, i64), usize> =
-            pairs.iter().enumerate().map(|(at, pair)| (key(&pair.wanted), at)).collect();
+        let pair = |wanted| Pair { wanted, found: None, duplicates: Vec::new() };
+        let mut pairs: Vec<Pair> = wanted.into_iter().map(pair).collect();
         let (mut unwanted, mut others) = (Vec::new(), 0);
         records.sort_by_cached_key(rank);
         for found in records {
-            let Some(Address { source, action }) = address(public_url, found.url.expose()) else {
+            let Some((source, action)) = address(public_url, found.url.expose()) else {
                 others += 1;
                 continue;
             };
             let known = config.sources.values().find(|known| known.name.eq_ignore_ascii_case(&source));
-            let source = known.map_or(source, |known| known.name.to_string());
             let action_index = known.and_then(|source| source.actions.find(&action));
-            let pair = action_index
-                .zip(found.business_id)
-                .and_then(|(action_index, business)| index.get(&(source.clone(), action_index, business)));
-            let reason = match pair {
-                Some(&at) if pairs[at].found.is_none() => {
-                    pairs[at].found = Some(found);
+            let is_for_found = |Pair { wanted, .. }: &&mut Pair| {
+                known.is_some_and(|known| known.name == wanted.source.name)
+                    && action_index == Some(wanted.action_index)
+                    && found.business_id == Some(wanted.business_id)
+            };
+            let reason = match (pairs.iter_mut().find(is_for_found), known, action_index) {
+                (Some(pair), ..) if pair.found.is_none() => {
+                    pair.found = Some(found);
                     continue;
                 }
-                Some(&at) => {
-                    pairs[at].duplicates.extend(found.active.then_some(found.id));
+                (Some(pair), ..) => {
+                    pair.duplicates.extend(found.active.then_some(found.id));
                     "a second one of the same"
                 }
-                None => match (known, action_index) {
-                    (None, _) => "no such source",
-                    (_, None) => "no such action",
-                    (Some(source), Some(action_index)) if !source.wanted.contains(&action_index) => {
-                        "the action is not asked for"
-                    }
-                    (Some(source), _) if source.business_id.is_none() => "the source has no location",
-                    _ => "another location",
-                },
+                (None, None, _) => "no such source",
+                (None, _, None) => "no such action",
+                (None, Some(source), Some(action_index)) if !source.wanted.contains(&action_index) => {
+                    "the action is not asked for"
+                }
+                (None, Some(source), _) if source.business_id.is_none() => "the source has no location",
+                _ => "another location",
             };
-            let name = known
-                .zip(action_index)
-                .map(|(source, action_index)| source.actions.get(action_index).name().to_owned());
-            unwanted.push(Unwanted { found, source, action: name.unwrap_or(action), reason });
+            let name = known.zip(action_index).map(|(source, index)| source.actions.get(index).name());
+            let action = name.map_or(action, str::to_owned);
+            let source = known.map_or(source, |known| known.name.to_string());
+            let (business_id, webhook_id, url) = (found.business_id, found.id, found.url.to_string());
+            unwanted.push(Unwanted { source, action, business_id, webhook_id, url, reason, found });
         }
         unwanted.sort_by_key(|unwanted| unwanted.found.id);
         Self { pairs, unwanted, others }
@@ -157,14 +150,19 @@ impl Comparison {
         self.pairs.iter().find(|pair| *pair.wanted.source.name == *source && pair.wanted.action() == action)
     }
 
+    /// Returns the wanted webhooks that exist, each with its record.
+    pub fn found(&self) -> impl Iterator<Item = (&Pair, &Observed)> {
+        self.pairs.iter().filter_map(|pair| Some((pair, pair.found.as_ref()?)))
+    }
+
     /// Returns the differences to write.
     pub fn changes(&self) -> Vec<Change> {
         self.pairs.iter().filter_map(Pair::change).collect()
     }
 
-    /// The webhooks that exist several times. Nothing here deletes a record, so a person has to.
-    pub fn duplicates(&self) -> Vec<Duplicates> {
-        self.pairs.iter().filter_map(Pair::duplicated).collect()
+    /// Returns the pairs with several active records. Nothing here deletes a record, so a person has to.
+    pub fn duplicated(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter().filter(|pair| !pair.duplicates.is_empty())
     }
 
     /// Returns the wanted webhooks of these actions, by name or number; of all if the list is empty.
@@ -174,10 +172,12 @@ impl Comparison {
     pub fn choose(mut self, actions: &[String]) -> Result<Vec<Pair>, String> {
         for action in actions {
             if !self.pairs.iter().any(|pair| pair.is_for(action)) {
-                let mut nearest =
-                    self.pairs.iter().filter_map(|pair| pair.wanted.source.actions.nearest(action));
-                let nearest =
-                    nearest.find(|name| self.pairs.iter().any(|pair| pair.wanted.action() == *name));
+                let is_wanted = |name: &&str| self.pairs.iter().any(|pair| pair.wanted.action() == *name);
+                let nearest = self
+                    .pairs
+                    .iter()
+                    .filter_map(|pair| pair.wanted.source.actions.nearest(action))
+                    .find(is_wanted);
                 let hint = nearest.map_or_else(
                     || "`webhooks status` lists them".to_owned(),
                     |name| format!("did you mean {name}?"),
@@ -193,65 +193,59 @@ impl Comparison {
     pub fn is_pending(&self) -> bool {
         self.pairs.iter().any(|pair| pair.change().is_some() || !pair.duplicates.is_empty())
     }
-
-    /// Returns the number of webhooks without a difference.
-    pub fn unchanged(&self) -> usize {
-        self.pairs.iter().filter(|pair| pair.change().is_none()).count()
-    }
 }
 
 /// Order of preference among several records of a pair: active ones, then those that Nexudus disabled, which the guardian
 /// re-enables, then those that a person disabled.
 fn rank(record: &Observed) -> impl Ord + use<> {
-    let last_trigger = record.last_trigger.as_deref().and_then(time::read);
-    let if_inactive = (!record.active).then_some((!record.is_disabled_by_nexudus(), Reverse(last_trigger)));
+    let preferred = (!record.is_disabled_by_nexudus(), Reverse(record.last_trigger_time()));
+    let if_inactive = (!record.active).then_some(preferred);
     (if_inactive, record.id)
 }
 
-fn key(wanted: &Wanted) -> (String, usize, i64) {
-    (wanted.source.name.to_string(), wanted.action_index, wanted.business_id)
-}
-
 impl Pair {
-    /// All active records of the pair, if there are several.
-    pub fn duplicated(&self) -> Option<Duplicates> {
-        let found = self.found.as_ref().filter(|_| !self.duplicates.is_empty())?;
-        Some(Duplicates {
-            source: self.wanted.source.name.to_string(),
-            action: self.wanted.action().to_owned(),
-            webhook_ids: std::iter::once(found.id).chain(self.duplicates.iter().copied()).collect(),
+    fn is_for(&self, action: &str) -> bool {
+        self.wanted.source.actions.find(action) == Some(self.wanted.action_index)
+    }
+
+    /// Returns the ids of its record, if it exists, and of the further active ones.
+    pub fn webhook_ids(&self) -> impl Iterator<Item = i64> {
+        self.found.iter().map(|found| found.id).chain(self.duplicates.iter().copied())
+    }
+
+    /// Returns the fault of a pair with several active records, and its remedy.
+    pub fn remedy(&self) -> Option<String> {
+        let ids: Vec<String> = self.webhook_ids().map(|id| id.to_string()).collect();
+        (!self.duplicates.is_empty()).then(|| {
+            format!(
+                "webhooks {} are all active, so each event is delivered {} times; delete or disable all but one in Nexudus",
+                ids.join(", "),
+                ids.len()
+            )
         })
     }
 
     /// Returns the difference to write, if there is one.
     pub fn change(&self) -> Option<Change> {
-        let Wanted { source, business_id, action_id, url, .. } = &self.wanted;
-        let (op, fields, webhook_id, url) = match &self.found {
-            None => (Op::Create, BTreeMap::new(), None, url),
-            Some(found) => {
-                let fields = differences(&self.wanted, found);
-                if fields.is_empty() {
-                    return None;
-                }
-                (Op::Update, fields, Some(found.id), &found.url)
-            }
-        };
+        let (wanted, found) = (&self.wanted, self.found.as_ref());
+        let fields = found.map(|found| differences(wanted, found)).unwrap_or_default();
+        if found.is_some() && fields.is_empty() {
+            return None;
+        }
         let shown = |value: Value| match value {
             Value::String(text) => WebhookUrl::from(text).to_string().into(),
             other => other,
         };
-        let another_token =
-            self.found.as_ref().is_some_and(|found| found.url.has_another_token_than(&self.wanted.url));
         Some(Change {
-            op,
-            source: source.name.to_string(),
-            action: self.wanted.action().to_owned(),
-            action_id: *action_id,
-            business_id: *business_id,
-            webhook_id,
-            url: url.to_string(),
+            op: if found.is_some() { Op::Update } else { Op::Create },
+            source: wanted.source.name.to_string(),
+            action: wanted.action().to_owned(),
+            action_id: wanted.action_id,
+            business_id: wanted.business_id,
+            webhook_id: found.map(|found| found.id),
+            url: found.map_or(&wanted.url, |found| &found.url).to_string(),
             fields: fields.into_iter().map(|(name, values)| (name, values.map(shown))).collect(),
-            another_token,
+            another_token: found.is_some_and(|found| found.url.has_another_token_than(&wanted.url)),
         })
     }
 }
@@ -288,6 +282,11 @@ fn corrected(found: &WebhookUrl, wanted: &WebhookUrl) -> Option<Url> {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { op, source, action, webhook_id, url, fields, another_token, .. } = self;
+        let plain = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            Value::Null => "none".to_owned(),
+            other => other.to_string(),
+        };
         match op {
             Op::Create => write!(f, "+ {source} {action} {url}"),
             Op::Update => {
@@ -303,56 +302,11 @@ impl fmt::Display for Change {
     }
 }
 
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "none".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-impl Pair {
-    fn is_for(&self, action: &str) -> bool {
-        self.wanted.source.actions.find(action) == Some(self.wanted.action_index)
-    }
-}
-
-impl Serialize for Unwanted {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { source, action, found, reason } = self;
-        let (business_id, webhook_id, url) = (found.business_id, found.id, found.url.to_string());
-        let fields = json!({
-            "source": source, "action": action, "business_id": business_id, "webhook_id": webhook_id, "url": url,
-            "reason": reason,
-        });
-        fields.serialize(serializer)
-    }
-}
-
-impl Duplicates {
-    /// The fault and its remedy.
-    pub fn remedy(&self) -> String {
-        let ids: Vec<String> = self.webhook_ids.iter().map(i64::to_string).collect();
-        format!(
-            "webhooks {} are all active, so each event is delivered {} times; delete or disable all but one in Nexudus",
-            ids.join(", "),
-            ids.len()
-        )
-    }
-}
-
-/// `! source action: remedy`.
-impl fmt::Display for Duplicates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "! {} {}: {}", self.source, self.action, self.remedy())
-    }
-}
-
 /// `? source action id url: reason`.
 impl fmt::Display for Unwanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { found, source, action, reason } = self;
-        write!(f, "? {source} {action} {} {}: {reason}", found.id, found.url)
+        let Self { source, action, webhook_id, url, reason, .. } = self;
+        write!(f, "? {source} {action} {webhook_id} {url}: {reason}")
     }
 }
 

@@ -5,6 +5,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::observed::Observed;
 use super::plan::Comparison;
+use super::redact::WebhookUrl;
 
 /// The state of a webhook.
 ///
@@ -30,10 +31,6 @@ pub enum State {
 }
 
 impl State {
-    /// Every state, the worst first.
-    pub const ALL: [Self; Self::VARIANTS.len()] =
-        *Self::VARIANTS.first_chunk().expect("it is as long as itself");
-
     /// The state as text and JSON show it.
     pub fn label(self) -> &'static str {
         self.into()
@@ -42,7 +39,7 @@ impl State {
 
 /// One line of `webhooks status`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct WebhookStatus {
     /// The source.
     pub source: String,
     /// The action's name.
@@ -67,67 +64,53 @@ pub struct Row {
 
 /// The state of every webhook that is wanted, and of those that are ours and not wanted: the worst first, those of one state
 /// by source and action.
-pub fn rows(comparison: &Comparison) -> Vec<Row> {
+pub fn rows(comparison: &Comparison) -> Vec<WebhookStatus> {
+    let row = |source: &str, action: &str, state, found: Option<&Observed>, url: &WebhookUrl| WebhookStatus {
+        source: source.to_owned(),
+        action: action.to_owned(),
+        business_id: found.and_then(|found| found.business_id),
+        webhook_id: found.map(|found| found.id),
+        state,
+        active: found.map(|found| found.active),
+        error_count: found.map(|found| found.error_count),
+        last_error: found.and_then(|found| found.last_error.clone()),
+        last_trigger: found.and_then(|found| found.last_trigger.clone()),
+        url: url.to_string(),
+    };
     let wanted = comparison.pairs.iter().map(|pair| {
-        let source = pair.wanted.source.name.to_string();
-        let action = pair.wanted.action().to_owned();
-        match &pair.found {
-            Some(found) => row(source, action, state(found), found),
-            None => Row {
-                source,
-                action,
-                business_id: Some(pair.wanted.business_id),
-                webhook_id: None,
-                state: State::Missing,
-                active: None,
-                error_count: None,
-                last_error: None,
-                last_trigger: None,
-                url: pair.wanted.url.to_string(),
-            },
-        }
+        let (wanted, found) = (&pair.wanted, pair.found.as_ref());
+        let url = found.map_or(&wanted.url, |found| &found.url);
+        let row = row(&wanted.source.name, wanted.action(), state(found), found, url);
+        // The record was found by its location.
+        WebhookStatus { business_id: Some(wanted.business_id), ..row }
     });
-    let unwanted = comparison.unwanted.iter();
     let is_duplicate = |id: i64| comparison.pairs.iter().any(|pair| pair.duplicates.contains(&id));
-    let unwanted = unwanted.map(|unwanted| {
-        let state = if is_duplicate(unwanted.found.id) { State::Duplicate } else { State::Unwanted };
-        row(unwanted.source.clone(), unwanted.action.clone(), state, &unwanted.found)
+    let unwanted = comparison.unwanted.iter().map(|unwanted| {
+        let found = &unwanted.found;
+        let state = if is_duplicate(found.id) { State::Duplicate } else { State::Unwanted };
+        row(&unwanted.source, &unwanted.action, state, Some(found), &found.url)
     });
-    let mut rows: Vec<Row> = wanted.chain(unwanted).collect();
+    let mut rows: Vec<WebhookStatus> = wanted.chain(unwanted).collect();
     rows.sort_by_key(|row| row.state); // stable
     rows
 }
 
 /// Returns the number of webhooks in each state as text. `Ok` comes first, states without a webhook are left out.
-pub fn summary(rows: &[Row], others: usize) -> String {
+pub fn summary(rows: &[WebhookStatus], others: usize) -> String {
     let count = |state| rows.iter().filter(|row| row.state == state).count();
     let mut text = format!("{} {}", count(State::Ok), State::Ok.label());
-    for state in State::ALL.into_iter().filter(|&state| state != State::Ok && count(state) > 0) {
+    for &state in State::VARIANTS.iter().filter(|&&state| state != State::Ok && count(state) > 0) {
         text.push_str(&format!(", {} {}", count(state), state.label()));
     }
     format!("{text}; {others} of others.")
 }
 
 /// Returns the state of a wanted webhook.
-pub fn state(found: &Observed) -> State {
-    match (found.active, found.error_count > 0) {
-        (false, _) => State::Disabled,
-        (true, true) => State::Failing,
-        (true, false) => State::Ok,
-    }
-}
-
-fn row(source: String, action: String, state: State, found: &Observed) -> Row {
-    Row {
-        source,
-        action,
-        business_id: found.business_id,
-        webhook_id: Some(found.id),
-        state,
-        active: Some(found.active),
-        error_count: Some(found.error_count),
-        last_error: found.last_error.clone(),
-        last_trigger: found.last_trigger.clone(),
-        url: found.url.to_string(),
+fn state(found: Option<&Observed>) -> State {
+    match found {
+        None => State::Missing,
+        Some(found) if !found.active => State::Disabled,
+        Some(found) if found.error_count > 0 => State::Failing,
+        Some(_) => State::Ok,
     }
 }

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use super::redact::WebhookUrl;
-use crate::config::{Config, NexudusSettings, Source};
+use crate::config::{Config, Source};
 
 /// A webhook that the configuration asks for.
 #[derive(Debug, Clone)]
@@ -29,24 +29,13 @@ impl Wanted {
     pub fn action(&self) -> &str {
         self.source.actions.get(self.action_index).name()
     }
-
-    /// Returns true if both are the same action of the same source.
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        self.action_index == other.action_index && self.source.name == other.source.name
-    }
 }
 
-/// Every webhook that `config` asks for, of the sources that `chosen` names (none: of all), ordered by source and action.
-/// `numbers` are the actions as Nexudus numbers them, by name in lower case; the catalogue's own are known without.
-pub fn wanted(
-    config: &Config,
-    nexudus: &NexudusSettings,
-    chosen: &[String],
-    numbers: &BTreeMap<String, i64>,
-) -> Vec<Wanted> {
-    let named = |source: &&Arc<Source>| chosen.is_empty() || chosen.iter().any(|name| **name == *source.name);
+/// Returns every webhook that `config` asks for, ordered by source and action. `numbers` has the numbers of actions outside the
+/// catalogue in Nexudus, by name in lower case.
+pub fn wanted(config: &Config, public_url: &Url, numbers: &BTreeMap<String, i64>) -> Vec<Wanted> {
     let mut wanted = Vec::new();
-    for source in config.sources.values().filter(named) {
+    for source in config.sources.values() {
         let Some(business_id) = source.business_id else { continue };
         wanted.extend(source.wanted.iter().map(|&action_index| {
             let action = source.actions.get(action_index);
@@ -55,7 +44,7 @@ pub fn wanted(
                 action_index,
                 business_id,
                 action_id: number.or_else(|| numbers.get(&action.name().to_ascii_lowercase()).copied()),
-                url: url(&nexudus.public_url, source, action.name()),
+                url: url(public_url, source, action.name()),
                 source: Arc::clone(source),
             }
         }));
@@ -66,13 +55,9 @@ pub fn wanted(
 /// `{public_url}/webhooks/{action}` for the source `default`, else `{public_url}/webhooks/{source}/{action}`; then the token.
 fn url(public_url: &Url, source: &Source, action: &str) -> WebhookUrl {
     let mut url = public_url.clone();
-    let base = url.path().trim_end_matches('/');
-    let path = if *source.name == *Source::DEFAULT {
-        format!("{base}/webhooks/{action}")
-    } else {
-        format!("{base}/webhooks/{}/{action}", source.name)
-    };
-    url.set_path(&path);
+    let name = Some(&*source.name).filter(|name| *name != Source::DEFAULT);
+    let names = ["webhooks"].into_iter().chain(name).chain([action]);
+    url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(names);
     if let Some(token) = source.url_tokens.first() {
         url.query_pairs_mut().append_pair("token", token.expose_secret());
     }

@@ -11,7 +11,7 @@ mod places;
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use nexudus_double::{Options, Record, demo};
+use nexudus_double::{Options, RawRecord, demo};
 use serde_json::{Value, json};
 
 use crate::support::bridge::TestBridge;
@@ -115,7 +115,7 @@ impl Office {
         self.tenant.nexudus.add(entity, location, record).expect("known")
     }
 
-    fn record(&self, entity: &str, id: i64) -> Record {
+    fn record(&self, entity: &str, id: i64) -> RawRecord {
         self.tenant.nexudus.record(entity, id).expect("there")
     }
 
@@ -163,7 +163,7 @@ fn sorted(lines: impl IntoIterator<Item = String>) -> Vec<String> {
 }
 
 /// The bytes of a record: what the API gives for it, and a delivery holds.
-fn bytes(record: &Record) -> String {
+fn bytes(record: &RawRecord) -> String {
     String::from_utf8(record.to_json().into()).expect("text")
 }
 

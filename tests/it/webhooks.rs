@@ -9,7 +9,7 @@ mod never;
 mod shapes;
 mod terminal;
 
-use nexudus_double::{Effect, Fault, Matching, Record, demo};
+use nexudus_double::{Effect, Fault, Matching, RawRecord, demo};
 use serde_json::json;
 
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant, WANTED};
@@ -89,7 +89,7 @@ fn an_update_changes_the_fields_of_ours_and_every_other_one_stays_byte_for_byte(
         .expect("there");
     let with_before = format!("\"{PUBLIC}/webhooks/north/BookingCreate?token=before\"");
     tenant.nexudus.change_webhook(north, &[("URL", &with_before)]).expect("there");
-    let record = || -> Record {
+    let record = || -> RawRecord {
         let webhook = tenant.nexudus.webhook(team).expect("there");
         serde_json::from_str(&webhook.json).expect("a record")
     };
@@ -109,7 +109,7 @@ fn an_update_changes_the_fields_of_ours_and_every_other_one_stays_byte_for_byte(
     assert_eq!(applied["updated"].as_array().expect("a list").len(), 2);
     let after = record();
     assert_eq!((after.integer("Action"), after.get("Active")), (Some(58), Some(true)));
-    let kept = |record: &Record| -> Vec<(String, String)> {
+    let kept = |record: &RawRecord| -> Vec<(String, String)> {
         let moved = ["Action", "Active", "UpdatedOn", "UpdatedBy", "IsNew", "ToStringText"];
         let fields = record.fields().filter(|(name, _)| !moved.contains(name));
         fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

@@ -1,6 +1,6 @@
 //! The result of a run for people: events by action, records that were left out, failures.
 
-use crate::catch_up::run::{Failed, Published, Summary};
+use crate::catch_up::run::{Failed, Published, RunResult};
 use crate::cli::output::{self, ADDED, ERROR, HEADING, Output, Table, WARNING, grouped, plural, styled};
 
 /// Maximum number of failures that are printed one by one.
@@ -10,7 +10,7 @@ const FAILURES_SHOWN: usize = 20;
 const NAMES_SHOWN: usize = 5;
 
 /// Prints failures on standard error, and the command that resumes the run.
-pub(super) fn print_failures(summary: &Summary, command: impl FnOnce(&[String]) -> String) {
+pub(super) fn print_failures(summary: &RunResult, command: impl FnOnce(&[String]) -> String) {
     for Failed { entity, id, event, error } in summary.failed.iter().take(FAILURES_SHOWN) {
         let event = event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
         output::failed(format_args!("{entity} {id}{event}: {error}"));
@@ -33,7 +33,7 @@ pub(super) fn print_failures(summary: &Summary, command: impl FnOnce(&[String]) 
 }
 
 /// Prints the result of a run.
-pub(super) fn print(out: &mut Output, summary: &Summary) {
+pub(super) fn print(out: &mut Output, summary: &RunResult) {
     let total: usize = summary.published.iter().map(|published| published.events).sum();
     let events = plural(total as u64, "event");
     if total > 0 {

@@ -59,7 +59,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         );
         out.line(styled(HEADING, summary));
     }
-    let new_sources = applied.new_sources(&look.comparison, &account.client().config().public_url);
+    let new_sources = applied.new_sources(&look.comparison, &account.client.config.public_url);
     if !new_sources.is_empty() {
         output::message(format_args!(
             "Nexudus signs with the shared secret of the location, which no API sets: type the secret of each new source ({}) \

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Common, look, print_failed};
 use crate::cli::output::{self, ADDED, Asker, Output, Usage, styled};
-use crate::webhooks::apply::{Done, Scope};
+use crate::webhooks::apply::{Scope, Written};
 use crate::webhooks::observed::Observed;
 use crate::webhooks::plan::Pair;
 
@@ -40,7 +40,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     if args.common.json {
         out.json(&json!({"enabled": enabled, "failed": failed}));
     } else {
-        for Done { source, action, webhook_id } in &enabled {
+        for Written { source, action, webhook_id } in &enabled {
             out.line(format_args!("{} {source} {action} {webhook_id}", styled(ADDED, "enabled")));
         }
         out.line(format_args!("Enabled: {}, {} failed.", enabled.len(), failed.len()));

@@ -15,7 +15,7 @@ use clap::Subcommand;
 use super::client::control;
 use super::output::{self, WARNING, one_line, styled};
 use super::waits::WaitLines;
-use crate::webhooks::account::UnknownAction;
+use crate::webhooks::account::NumberedAction;
 use crate::webhooks::apply::Failure;
 use crate::webhooks::{Account, AccountError, Look};
 
@@ -87,7 +87,7 @@ fn line(style: Style, record: &impl fmt::Display) -> String {
 }
 
 /// Returns a line about an action that the catalogue does not have.
-fn unknown(UnknownAction { id, name }: &UnknownAction) -> String {
+fn unknown(NumberedAction { id, name }: &NumberedAction) -> String {
     let name = one_line(name.as_bytes());
     let note = format!("Nexudus has an action that is not in the catalogue: {id} {name}");
     format!("{}; to take it, add extra_actions = [{name:?}] to a source", styled(WARNING, note))

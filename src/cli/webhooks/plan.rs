@@ -31,20 +31,23 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
 /// Returns the plan as text: the changes, duplicates, unwanted webhooks, and a summary.
 pub(super) fn text(look: &Look) -> String {
     let comparison = &look.comparison;
-    let (changes, duplicates) = (comparison.changes(), comparison.duplicates());
+    let changes = comparison.changes();
     let style = |change: &Change| if change.op == Op::Create { ADDED } else { WARNING };
     let mut lines: Vec<String> = changes.iter().map(|change| line(style(change), change)).collect();
-    lines.extend(duplicates.iter().map(|duplicates| line(ERROR, duplicates)));
+    for pair in comparison.duplicated() {
+        let (source, action) = (&pair.wanted.source.name, pair.wanted.action());
+        lines.push(line(ERROR, &format!("! {source} {action}: {}", pair.remedy().unwrap_or_default())));
+    }
     lines.extend(comparison.unwanted.iter().map(|unwanted| line(WARNING, unwanted)));
     lines.extend(look.unknown_actions.iter().map(unknown));
     if comparison.others > 0 {
         lines.push(format!("{} others are not ours and stay as they are.", comparison.others));
     }
-    let unchanged = comparison.unchanged();
+    let unchanged = comparison.pairs.len() - changes.len();
     let create = changes.iter().filter(|change| change.op == Op::Create).count();
     let change = changes.len() - create;
     let plan = format!("Plan: {create} to create, {change} to change, {unchanged} unchanged");
-    lines.push(match (comparison.is_pending(), duplicates.len()) {
+    lines.push(match (comparison.is_pending(), comparison.duplicated().count()) {
         (false, _) => format!("No changes. {unchanged} webhooks match the configuration."),
         (true, 0) => format!("{plan}."),
         (true, number) => format!("{plan}; {number} with duplicates that `apply` does not delete."),

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
+use strum::VariantArray as _;
 
 use super::{Common, PENDING, look, unknown};
 use crate::cli::output::{HEADING, Output, Table, is_stdout_terminal, one_line, styled};
-use crate::webhooks::status::{Row, State, rows, summary};
+use crate::webhooks::status::{State, WebhookStatus, rows, summary};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -22,7 +23,8 @@ pub(in crate::cli) struct Args {
 }
 
 fn state(text: &str) -> Result<State, String> {
-    text.parse().map_err(|_| format!("expected one of {}", State::ALL.map(State::label).join(", ")))
+    let labels: Vec<&str> = State::VARIANTS.iter().map(|state| state.label()).collect();
+    text.parse().map_err(|_| format!("expected one of {}", labels.join(", ")))
 }
 
 /// The longest error in a table on a terminal, in characters; in a pipe and in the JSON errors are complete.
@@ -51,7 +53,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
     out.end(if args.detailed_exitcode && !well { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
 }
 
-fn table(rows: &[Row]) -> Table {
+fn table(rows: &[WebhookStatus]) -> Table {
     let mut table = Table::new(["SOURCE", "ACTION", ">ID", "STATE", ">ERRORS", "LAST_TRIGGER", "LAST_ERROR"]);
     for row in rows {
         let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();

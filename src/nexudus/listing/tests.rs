@@ -76,7 +76,7 @@ async fn list(
         let changes = changes.lock().unwrap().pop_front();
         changes.into_iter().flatten().for_each(|change| change.apply(world));
     });
-    let listed = client.list(BOOKINGS, &[]).await;
+    let listed = client.list(BOOKINGS, &[], |_| ()).await;
     nexudus.heal();
     let after: BTreeSet<i64> = nexudus.ids("Booking").into_iter().collect();
     let stayed = before.into_iter().filter(|id| after.contains(id)).collect();

@@ -100,7 +100,7 @@ async fn only_an_error_of_oauth_keeps_the_credentials_from_being_sent_again() {
         .await;
         for _ in 0..3 {
             let error = read_id(&client).await.unwrap_err();
-            assert!(matches!(error.kind, ErrorKind::Credentials { .. }), "{error}");
+            assert!(matches!(error.kind, ErrorKind::Credentials(..)), "{error}");
             assert!(error.to_string().contains(&format!("with {status}: ")), "{error}");
         }
         assert_eq!(seen(&asked).len(), 1, "{status} {error}");
@@ -144,7 +144,7 @@ async fn every_other_answer_to_a_request_for_a_token_is_retried_at_growing_dista
     let (client, asked) =
         api(password(), |_, _| HttpResponse::Forbidden().body("<html>blocked</html>")).await;
     let error = read_id(&client).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::NoToken { status: 403, words: String::new() });
+    assert_eq!(error.kind, ErrorKind::NoToken(403, String::new()));
     assert!(error.is_general() && !error.is_unclear());
     assert!(error.to_string().contains("answers 403 to a request for a token"), "{error}");
     assert_eq!(seen(&asked).len(), 5);
@@ -186,7 +186,7 @@ async fn a_one_time_password_that_was_used_elsewhere_is_followed_by_the_next_one
     let (client, asked) =
         api(credentials, |_, _| HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#)).await;
     for _ in 0..3 {
-        assert!(matches!(read_id(&client).await.unwrap_err().kind, ErrorKind::Credentials { .. }));
+        assert!(matches!(read_id(&client).await.unwrap_err().kind, ErrorKind::Credentials(..)));
     }
     assert_eq!(seen(&asked).len(), 2);
 }

@@ -6,8 +6,7 @@
 
 use std::time::Instant;
 
-use nexudus_bridge::nexudus::record::Record;
-use nexudus_bridge::nexudus::time;
+use nexudus_bridge::nexudus::record::{RawRecord, read_time};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -74,7 +73,7 @@ fn entities(state: &State, request: &Request, account: &Account, path: &str) -> 
         let ids = request.parameter("id").and_then(|ids| serde_json::from_str::<Vec<i64>>(&ids).ok());
         if let Some(ids) = ids {
             let named = records.filter(|record| record.id().is_some_and(|id| ids.contains(&id)));
-            let named: Vec<Record> = named.map(|record| read(record, manners)).collect();
+            let named: Vec<RawRecord> = named.map(|record| read(record, manners)).collect();
             return Response::json(200, serde_json::to_vec(&named).expect("records are JSON"));
         }
         let list = List { kind, request, manners };
@@ -87,11 +86,11 @@ fn entities(state: &State, request: &Request, account: &Account, path: &str) -> 
 }
 
 /// Returns a record as the API gives it.
-fn read(record: &Record, manners: &Manners) -> Record {
+fn read(record: &RawRecord, manners: &Manners) -> RawRecord {
     let mut record = record.clone();
     if manners.times_to_the_second {
         for field in ["UpdatedOn", "CreatedOn"] {
-            if let Some(time) = time_of(&record, field) {
+            if let Some(time) = record.time(field) {
                 record.set(field, format!("{time:.0}"));
             }
         }
@@ -101,7 +100,7 @@ fn read(record: &Record, manners: &Manners) -> Record {
 
 /// Returns a record as lists have it: without arrays, objects, long texts and `UpdatedBy`. Nexudus does not document which
 /// fields its lists lack.
-fn listed(record: &Record, manners: &Manners) -> Record {
+fn listed(record: &RawRecord, manners: &Manners) -> RawRecord {
     /// Ends of the names of long texts.
     const LONG_TEXTS: [&str; 8] =
         ["Description", "Notes", "Body", "Text", "Message", "Introduction", "AboutUs", "ProfileSummary"];
@@ -130,8 +129,8 @@ impl List<'_> {
     /// Returns the page that the query asks for. `shown` returns a record as the list has it.
     fn page<'r>(
         &self,
-        records: impl Iterator<Item = &'r Record>,
-        shown: impl Fn(&Record) -> Record,
+        records: impl Iterator<Item = &'r RawRecord>,
+        shown: impl Fn(&RawRecord) -> RawRecord,
     ) -> Response {
         let page = self.number("page").unwrap_or(1);
         if page > self.manners.last_page {
@@ -139,13 +138,13 @@ impl List<'_> {
         }
         let size = self.number("size").unwrap_or(25).min(self.manners.largest_page);
         let since = self.since();
-        let is_found = |record: &Record| {
-            since.is_none_or(|since| time_of(record, "UpdatedOn").is_some_and(|time| time >= since))
+        let is_found = |record: &RawRecord| {
+            since.is_none_or(|since| record.time("UpdatedOn").is_some_and(|time| time >= since))
         };
-        let found: Vec<&Record> = records.filter(|record| is_found(record)).collect();
+        let found: Vec<&RawRecord> = records.filter(|record| is_found(record)).collect();
         let (total, pages) = (found.len(), found.len().div_ceil(size));
         let first = (page - 1).saturating_mul(size);
-        let records: Vec<Record> = found.into_iter().skip(first).take(size).map(shown).collect();
+        let records: Vec<RawRecord> = found.into_iter().skip(first).take(size).map(shown).collect();
         let records = serde_json::to_string(&records).expect("records are JSON");
         let (next, previous) = (page < pages, page > 1 && pages > 0);
         // Records keep their text, so `json!` cannot build this.
@@ -162,13 +161,9 @@ impl List<'_> {
     /// Returns the bound of the filter `from_{kind}_UpdatedOn`, if it works and is a time.
     fn since(&self) -> Option<jiff::Timestamp> {
         let value = self.request.parameter(&format!("from_{}_UpdatedOn", self.kind))?;
-        let bound = time::read(&value)? - self.manners.range_zone;
+        let bound = read_time(&value)? - self.manners.range_zone;
         (self.kind == "WebHook" || self.manners.entity_ranges).then_some(bound)
     }
-}
-
-fn time_of(record: &Record, field: &str) -> Option<jiff::Timestamp> {
-    time::read(&record.get::<String>(field)?)
 }
 
 /// Answers `GET /api/utils/enums?name=eWebhookAction` with an array of names and numbers.
@@ -223,7 +218,7 @@ fn webhooks(state: &mut State, request: &Request, account: &Account, id: Option<
 }
 
 fn create(state: &mut State, request: &Request, account: &Account) -> Response {
-    let Ok(sent) = serde_json::from_str::<Record>(&request.body) else { return Response::server_error() };
+    let Ok(sent) = serde_json::from_str::<RawRecord>(&request.body) else { return Response::server_error() };
     if let Some(refusal) = refusal(state, &sent, &["BusinessId", "Name", "Action", "URL"]) {
         return refusal;
     }
@@ -234,7 +229,7 @@ fn create(state: &mut State, request: &Request, account: &Account) -> Response {
 }
 
 fn update(state: &mut State, request: &Request, account: &Account) -> Response {
-    let Ok(sent) = serde_json::from_str::<Record>(&request.body) else { return Response::server_error() };
+    let Ok(sent) = serde_json::from_str::<RawRecord>(&request.body) else { return Response::server_error() };
     if let Some(refusal) = refusal(state, &sent, &["Id", "BusinessId", "Name", "URL"]) {
         return refusal;
     }
@@ -252,7 +247,7 @@ fn update(state: &mut State, request: &Request, account: &Account) -> Response {
 }
 
 /// Returns the refusal of a create or update: 400 for wrong fields, 200 with `WasSuccessful: false` for an unknown location.
-fn refusal(state: &State, sent: &Record, required: &[&'static str]) -> Option<Response> {
+fn refusal(state: &State, sent: &RawRecord, required: &[&'static str]) -> Option<Response> {
     let is_empty = |field: &str| matches!(sent.raw(field), None | Some("null" | "\"\""));
     let required = required.iter().filter(|field| is_empty(field));
     let mut mistakes: Vec<(&str, &str)> = required.map(|field| (*field, "is a required field")).collect();
@@ -269,7 +264,7 @@ fn refusal(state: &State, sent: &Record, required: &[&'static str]) -> Option<Re
 }
 
 /// Returns the old webhook with the settable fields of the sent one. A settable field that was not sent is cleared.
-fn overlaid(old: &Record, sent: &Record) -> Record {
+fn overlaid(old: &RawRecord, sent: &RawRecord) -> RawRecord {
     /// Fields that a client cannot set.
     const READ_ONLY: &str = "BusinessName LastError ErrorCount LastTrigger Id UpdatedOn CreatedOn UniqueId UpdatedBy \
                              IsNew ToStringText";
@@ -296,7 +291,7 @@ mod tests {
 
     #[test]
     fn an_update_clears_fields_that_were_not_sent_and_keeps_read_only_ones() {
-        let [old, sent]: [Record; 2] = [
+        let [old, sent]: [RawRecord; 2] = [
             r#"{"Name":"a","Action":6,"Description":"d","Active":true,"ErrorCount":3,"Odd":0.0900,"Id":7,"ToStringText":"a"}"#,
             r#"{"Id":7,"Name":"b","ErrorCount":0,"New":1.50}"#,
         ]
@@ -324,11 +319,11 @@ mod tests {
     /// Returns the ids on a page of 60 records, and the page.
     fn page(query: &str, manners: &Manners) -> (Vec<i64>, serde_json::Value) {
         let json = |id: i64| format!(r#"{{"UpdatedOn":"2026-03-02T10:{:02}:00.5Z","Id":{id}}}"#, id - 1);
-        let records: Vec<Record> = (1..=60).map(|id| serde_json::from_str(&json(id)).unwrap()).collect();
+        let records: Vec<RawRecord> = (1..=60).map(|id| serde_json::from_str(&json(id)).unwrap()).collect();
         let request = request("GET", "/", query);
         let list = List { kind: "Thing", request: &request, manners };
         let page: serde_json::Value =
-            serde_json::from_slice(&list.page(records.iter(), Record::clone).body).unwrap();
+            serde_json::from_slice(&list.page(records.iter(), RawRecord::clone).body).unwrap();
         let ids = page["Records"].as_array().unwrap().iter().map(|record| record["Id"].as_i64().unwrap());
         (ids.collect(), page)
     }

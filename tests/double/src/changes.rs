@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use nexudus_bridge::action::Action;
 use nexudus_bridge::action::catalogue::ENTRIES;
-use nexudus_bridge::nexudus::record::Record;
+use nexudus_bridge::nexudus::record::RawRecord;
 use serde_json::value::RawValue;
 
 use crate::record::{self, time_text};
@@ -19,7 +19,7 @@ const LOCATION_FIELDS: [&str; 4] = ["BusinessId", "IssuedById", "InvoicingBusine
 impl World {
     /// Returns an example of a kind with an id, a `UniqueId` and times of its own, at a location. A kind without a field
     /// for the location gets the first parent there, such as the room of a booking. The record is not added.
-    pub fn example(&self, kind: &str, business_id: i64) -> Result<Record> {
+    pub fn example(&self, kind: &str, business_id: i64) -> Result<RawRecord> {
         let mut record = record::example(kind).with_context(|| unknown_kind(kind))?;
         let mut state = self.lock();
         let now = time_text(state.now());
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// Adds a record at a location silently, or replaces the one with the same `Id`. Returns the `Id`.
-    pub fn add(&self, kind: &str, business_id: i64, record: Record) -> Result<i64> {
+    pub fn add(&self, kind: &str, business_id: i64, record: RawRecord) -> Result<i64> {
         let kind = record::kind_named(kind).with_context(|| unknown_kind(kind))?;
         let id = record.id().context("the record has no Id")?;
         self.lock().records.entry(kind).or_default().insert(id, Located { business_id, record });
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// Sets fields of a record silently, to values in JSON. Sets `UpdatedOn` to the current time.
-    pub fn change(&self, kind: &str, id: i64, fields: &[(&str, &str)]) -> Result<Record> {
+    pub fn change(&self, kind: &str, id: i64, fields: &[(&str, &str)]) -> Result<RawRecord> {
         let mut state = self.lock();
         let now = time_text(state.now());
         let Located { record, .. } = state.located(kind, id)?;
@@ -55,13 +55,13 @@ impl World {
     }
 
     /// Removes a record silently and returns it.
-    pub fn remove(&self, kind: &str, id: i64) -> Result<Record> {
+    pub fn remove(&self, kind: &str, id: i64) -> Result<RawRecord> {
         let removed = self.lock().records.get_mut(kind).and_then(|records| records.remove(&id));
         removed.map(|located| located.record).with_context(|| not_there(kind, id))
     }
 
     /// Does [`World::add`], and the *created* event occurs. Returns its action, if the kind has one.
-    pub fn create(&self, kind: &str, business_id: i64, record: Record) -> Result<Option<&'static str>> {
+    pub fn create(&self, kind: &str, business_id: i64, record: RawRecord) -> Result<Option<&'static str>> {
         let id = self.add(kind, business_id, record)?;
         self.occurred(kind, id, &["created", "registered"])
     }
@@ -96,7 +96,7 @@ impl World {
         let mut state = self.lock();
         let number = state.action(action)?;
         let record = record.into();
-        let is_for = |webhook: &Record| {
+        let is_for = |webhook: &RawRecord| {
             webhook.integer("Action") == Some(number)
                 && webhook.integer("BusinessId") == Some(business_id)
                 && is_active(webhook)
@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Returns a record.
-    pub fn record(&self, kind: &str, id: i64) -> Option<Record> {
+    pub fn record(&self, kind: &str, id: i64) -> Option<RawRecord> {
         self.lock().located(kind, id).ok().map(|located| located.record.clone())
     }
 }
@@ -155,7 +155,7 @@ impl State {
     }
 }
 
-fn set_fields(record: &mut Record, now: &str, fields: &[(&str, &str)]) -> Result<()> {
+fn set_fields(record: &mut RawRecord, now: &str, fields: &[(&str, &str)]) -> Result<()> {
     record.set("UpdatedOn", now);
     for (field, json) in fields {
         let json: &RawValue = serde_json::from_str(json).with_context(|| format!("{field} = {json}"))?;
@@ -197,7 +197,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    fn of(record: &Record) -> Self {
+    fn of(record: &RawRecord) -> Self {
         let text = |field: &str| record.get::<String>(field).unwrap_or_default();
         let integer = |field: &str| record.integer(field).unwrap_or_default();
         Self {
@@ -214,7 +214,7 @@ impl Webhook {
 }
 
 /// Returns true if a webhook is enabled.
-pub(super) fn is_active(webhook: &Record) -> bool {
+pub(super) fn is_active(webhook: &RawRecord) -> bool {
     webhook.get("Active") == Some(true)
 }
 
@@ -260,12 +260,12 @@ impl World {
 
 impl State {
     /// Returns the id and the record of a new webhook that has only the fields that the server sets.
-    pub(super) fn new_webhook(&mut self, updated_by: &str) -> (i64, Record) {
+    pub(super) fn new_webhook(&mut self, updated_by: &str) -> (i64, RawRecord) {
         const EMPTY: &str = r#"{"BusinessId":null,"BusinessName":null,"Name":null,"Action":1,"Description":null,
             "URL":null,"Active":false,"LastError":null,"ErrorCount":0,"LastTrigger":null,"Id":0,"UpdatedOn":null,
             "CreatedOn":null,"UniqueId":null,"UpdatedBy":null,"IsNew":false,"SystemId":null,"ToStringText":null,
             "LocalizationDetails":null,"CustomFields":null}"#;
-        let mut record: Record = serde_json::from_str(EMPTY).expect("the constant is a record");
+        let mut record: RawRecord = serde_json::from_str(EMPTY).expect("the constant is a record");
         let (id, now) = (self.new_id(), time_text(self.now()));
         record.set("Id", id);
         record.set("UpdatedOn", &now);

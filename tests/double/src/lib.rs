@@ -29,7 +29,7 @@ mod server;
 mod state;
 pub mod tour;
 
-pub use nexudus_bridge::nexudus::record::Record;
+pub use nexudus_bridge::nexudus::record::RawRecord;
 
 pub use self::access::{Account, Limits};
 pub use self::changes::Webhook;

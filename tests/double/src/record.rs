@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 use nexudus_bridge::action::catalogue::{ENTRIES, Entry};
-use nexudus_bridge::nexudus::record::Record;
+use nexudus_bridge::nexudus::record::RawRecord;
 use nexudus_bridge::sender::payloads::{payload, wire_body};
 
 /// The kind that no action is about.
@@ -48,14 +48,14 @@ pub(super) fn action_of(kind: &str, verbs: &[&str]) -> Option<&'static Entry> {
 }
 
 /// Returns an example of a kind: the sample payload of its *created* action, if it has one, else of another action.
-pub(super) fn example(kind: &str) -> Option<Record> {
+pub(super) fn example(kind: &str) -> Option<RawRecord> {
     let text = if kind == RESOURCE {
         ROOM
     } else {
         let created = action_of(kind, &["created", "registered"]);
         payload(created.or_else(|| ENTRIES.iter().find(|entry| entry.entity == kind))?.name)?
     };
-    let [record]: [Record; 1] = serde_json::from_slice(&wire_body(text)).ok()?;
+    let [record]: [RawRecord; 1] = serde_json::from_slice(&wire_body(text)).ok()?;
     Some(record)
 }
 

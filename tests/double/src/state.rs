@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use nexudus_bridge::nexudus::record::Record;
+use nexudus_bridge::nexudus::record::RawRecord;
 use nexudus_bridge::sender::post::Retry;
 use nexudus_bridge::signature::SigningKey;
 use parking_lot::{Mutex, MutexGuard};
@@ -36,7 +36,7 @@ pub(super) struct State {
     pub(super) faults: Vec<(Matching, Fault)>,
     pub(super) reactions: Vec<(Matching, Reaction)>,
     pub(super) journal: Journal,
-    pub(super) webhooks: BTreeMap<i64, Record>,
+    pub(super) webhooks: BTreeMap<i64, RawRecord>,
     pub(super) records: BTreeMap<&'static str, BTreeMap<i64, Located>>,
     /// By location.
     pub(super) secrets: HashMap<i64, SigningKey>,
@@ -51,7 +51,7 @@ pub(super) type Reaction = Arc<dyn Fn(&World) + Send + Sync>;
 /// A record and its location. Not every record has a field for the location.
 pub(super) struct Located {
     pub(super) business_id: i64,
-    pub(super) record: Record,
+    pub(super) record: RawRecord,
 }
 
 /// A name, and what `POST /double/{name}` does. It returns a line for the response.

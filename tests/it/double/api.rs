@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use nexudus_bridge::action::catalogue::ENTRIES;
-use nexudus_double::{Limits, Matching, Options, Record, Webhook, demo};
+use nexudus_double::{Limits, Matching, Options, RawRecord, Webhook, demo};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -73,7 +73,7 @@ async fn an_update_clears_what_it_leaves_out_and_keeps_strange_fields_that_are_s
     assert_eq!(api.put(&all.replace("9/a", "9/b")).await.json()["Value"]["Id"], id);
     let after = nexudus.webhook(id).unwrap();
     assert_eq!((after.url.as_str(), after.active, after.action), ("http://127.0.0.1:9/b", true, 6));
-    let record = |webhook: &Webhook| serde_json::from_str::<Record>(&webhook.json).unwrap();
+    let record = |webhook: &Webhook| serde_json::from_str::<RawRecord>(&webhook.json).unwrap();
     assert_eq!(
         (record(&after).raw("Odd"), record(&after).raw("Description")),
         (Some("0.09000"), Some("\"d\""))

@@ -1,6 +1,5 @@
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use super::Meaning::{Outside, Uncovered};
 use super::*;
 use crate::config::load::{Environment, load};
 use crate::kafka::settings::check_property;
@@ -28,12 +27,18 @@ fn at(text: &str) -> Timestamp {
     full.parse().unwrap()
 }
 
-fn since(actions: &[&str], from: &str, until: Option<&str>) -> Window {
-    Window::new(&config(actions, ""), &Subset::default(), &Since::At(at(from)).into(), until.map(at), None)
+fn all_since(since: Since) -> Beginnings {
+    Beginnings { all: Some(since), ..Beginnings::default() }
 }
 
-/// A window in which each action of `default` begins at its own moment, as its webhook tells; `-`: no such webhook.
-fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> Window {
+fn since(actions: &[&str], from: &str, until: Option<&str>) -> TimeRanges {
+    let since = all_since(Since::At(at(from)));
+    TimeRanges::new(&config(actions, ""), &Subset::default(), &since, until.map(at), None)
+}
+
+/// Ranges in which each action of `default` begins at the last success of its webhook, or with a `+` at its creation; `-`: it has no
+/// webhook.
+fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> TimeRanges {
     let actions: Vec<&str> = begins.iter().map(|(action, _)| *action).collect();
     let config = config(&actions, "");
     let nexudus = config.nexudus.as_ref().unwrap();
@@ -55,21 +60,30 @@ fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> Window {
                 created_on: Some(at(created).to_string()),
             }
         });
-    let wanted = wanted(&config, nexudus, &[], &BTreeMap::new());
+    let wanted = wanted(&config, &nexudus.public_url, &BTreeMap::new());
     let comparison = Comparison::new(&config, &nexudus.public_url, wanted, records.collect());
-    Window::new(&config, &Subset::default(), &Since::LastTrigger(overlap).into(), None, Some(&comparison))
+    let since = all_since(Since::LastTrigger(overlap));
+    TimeRanges::new(&config, &Subset::default(), &since, None, Some(&comparison))
 }
 
-/// Judges a record for `default`: the names of the actions of its events, else `uncovered` or `outside`.
-fn told(window: &Window, entity: &str, created: &str, updated: &str) -> String {
+/// The times of a record; `-`: the record lacks it.
+fn times(created: &str, updated: &str) -> Times {
     let [created_on, updated_on] = [created, updated].map(|time| (time != "-").then(|| at(time)));
-    let meanings = window.meanings(7, entities::named(entity).unwrap(), Times { created_on, updated_on });
-    let names = meanings.iter().map(|(source, meaning)| match meaning {
-        Meaning::Event(index) => source.actions.get(*index).name(),
-        Uncovered => "uncovered",
-        Outside => "outside",
-    });
-    names.collect::<Vec<_>>().join(" ")
+    Times { created_on, updated_on }
+}
+
+/// Judges a record of the location 7: the names of the actions of its events, else the reason why there are none.
+fn judged(ranges: &TimeRanges, entity: &str, created: &str, updated: &str) -> String {
+    match ranges.judge(7, entities::named(entity).unwrap(), times(created, updated)) {
+        Judgement::Events(events) => {
+            let names: Vec<_> =
+                events.iter().map(|(source, index)| source.actions.get(*index).name()).collect();
+            names.join(" ")
+        }
+        Judgement::Elsewhere => "elsewhere".to_owned(),
+        Judgement::Uncovered => "uncovered".to_owned(),
+        Judgement::Outside => "outside".to_owned(),
+    }
 }
 
 #[test]
@@ -100,8 +114,8 @@ fn creation_and_update_are_judged_each_on_its_own() {
         ("Business", "08", "11", "BusinessUpdate"),
         ("Business", "11", "11", "uncovered"), // there is no action for a created location
     ] {
-        let window = since(&all, "10", Some("12"));
-        assert_eq!(told(&window, entity, created, updated), expected, "{entity} {created} {updated}");
+        let ranges = since(&all, "10", Some("12"));
+        assert_eq!(judged(&ranges, entity, created, updated), expected, "{entity} {created} {updated}");
     }
 }
 
@@ -117,20 +131,24 @@ fn a_change_whose_action_is_not_wanted_is_uncovered() {
         // Deletions and signals are not published for a change.
         (&["BookingDelete", "BookingCreate"], "Booking", "08", "11", "uncovered"),
     ] {
-        let window = since(wanted, "10", None);
-        assert_eq!(told(&window, entity, created, updated), expected, "{wanted:?} {created} {updated}");
+        let ranges = since(wanted, "10", None);
+        assert_eq!(judged(&ranges, entity, created, updated), expected, "{wanted:?} {created} {updated}");
     }
+}
+
+fn first_change(ranges: &TimeRanges, entity: &Entity, times: Times) -> Option<Timestamp> {
+    ranges.possible(entity, times, None).map(|(_, time)| time).min()
 }
 
 #[test]
 fn the_first_change_is_the_earliest_event_and_the_beginning_where_a_time_is_missing() {
-    let window = since(&["Booking*", "VisitorRegistered"], "10", Some("12"));
+    let ranges = since(&["Booking*", "VisitorRegistered"], "10", Some("12"));
     for (entity, created, updated, expected) in [
         ("Booking", "10:30", "11", Some("10:30")),
         ("Booking", "08", "11", Some("11")),
         ("Booking", "10:30", "13", Some("10:30")),
         ("Booking", "11:00:00.5", "11:00:01", Some("11:00:00.5")),
-        ("Booking", "-", "11", Some("10")), // may have been created in the window
+        ("Booking", "-", "11", Some("10")), // may have been created in the range
         ("Booking", "11", "-", Some("10")),
         ("Booking", "08", "-", Some("10")),
         ("Booking", "08", "09", None),
@@ -139,9 +157,7 @@ fn the_first_change_is_the_earliest_event_and_the_beginning_where_a_time_is_miss
         ("Visitor", "-", "11", Some("10")),
         ("Team", "11", "11", None), // no source wants it
     ] {
-        let [created_on, updated_on] = [created, updated].map(|time| (time != "-").then(|| at(time)));
-        let first =
-            window.first_change(entities::named(entity).unwrap(), Times { created_on, updated_on }, None);
+        let first = first_change(&ranges, entities::named(entity).unwrap(), times(created, updated));
         assert_eq!(first, expected.map(at), "{entity} {created} {updated}");
     }
 }
@@ -161,9 +177,11 @@ fn minutes(state: &mut u64, count: usize) -> Vec<Timestamp> {
 fn a_resumed_run_publishes_every_event_that_is_left_and_none_under_another_action() {
     let all = ["BookingCreate", "BookingUpdate"];
     let booking = entities::named("Booking").unwrap();
-    let events = |window: &Window, times: Times| -> Vec<Meaning> {
-        let meanings = window.meanings(7, booking, times).into_iter().map(|(_, meaning)| meaning);
-        meanings.filter(|meaning| matches!(meaning, Meaning::Event(_))).collect()
+    let events = |ranges: &TimeRanges, times: Times| -> Vec<usize> {
+        match ranges.judge(7, booking, times) {
+            Judgement::Events(events) => events.into_iter().map(|(_, action_index)| action_index).collect(),
+            _ => Vec::new(),
+        }
     };
     let mut state = 0x9e37_79b9_7f4a_7c15;
     for case in 0..200 {
@@ -172,16 +190,16 @@ fn a_resumed_run_publishes_every_event_that_is_left_and_none_under_another_actio
         let named =
             named.map(|(action, begin)| (("default".to_owned(), (*action).to_owned()), *begin)).collect();
         let since = Beginnings { named, ..Beginnings::default() };
-        let whole = Window::new(&config(&all, ""), &Subset::default(), &since, None, None);
+        let whole = TimeRanges::new(&config(&all, ""), &Subset::default(), &since, None, None);
         let record = |_| {
             let times = minutes(&mut state, 2);
             Times { created_on: times.iter().min().copied(), updated_on: times.iter().max().copied() }
         };
         let mut records: Vec<Times> = (0..12).map(record).collect();
-        records.retain(|times| whole.first_change(booking, *times, None).is_some());
-        records.sort_by_key(|times| whole.first_change(booking, *times, None));
+        records.retain(|times| first_change(&whole, booking, *times).is_some());
+        records.sort_by_key(|times| first_change(&whole, booking, *times));
         for (done, first) in records.iter().enumerate() {
-            let resumed = whole.clone().not_before(whole.first_change(booking, *first, None).unwrap());
+            let resumed = whole.clone().not_before(first_change(&whole, booking, *first).unwrap());
             for (number, times) in records.iter().enumerate() {
                 let (before, after) = (events(&whole, *times), events(&resumed, *times));
                 assert!(after.iter().all(|event| before.contains(event)), "{case} {times:?}");
@@ -192,19 +210,17 @@ fn a_resumed_run_publishes_every_event_that_is_left_and_none_under_another_actio
 }
 
 #[test]
-fn a_window_begins_with_a_whole_second_and_ends_at_until() {
-    let window = since(&["Team*"], "10:00:00.75", Some("12"));
-    assert_eq!(window.earliest(), Some(at("10")));
-    assert_eq!((told(&window, "Team", "08", "10"), told(&window, "Team", "10", "10")), {
+fn a_range_begins_with_a_whole_second_and_ends_at_until() {
+    let ranges = since(&["Team*"], "10:00:00.75", Some("12"));
+    assert_eq!(ranges.earliest(), Some(at("10")));
+    assert_eq!((judged(&ranges, "Team", "08", "10"), judged(&ranges, "Team", "10", "10")), {
         ("TeamUpdated".to_owned(), "TeamCreated".to_owned())
     });
-    assert_eq!(told(&window, "Team", "08", "12"), "TeamUpdated");
-    let before_1970 = "1969-12-31T23:59:58.5Z".parse().unwrap();
-    assert_eq!(whole_second(before_1970), Some("1969-12-31T23:59:58Z".parse().unwrap()));
+    assert_eq!(judged(&ranges, "Team", "08", "12"), "TeamUpdated");
 }
 
 #[test]
-fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
+fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_range() {
     let hour = Duration::from_secs(3600);
     let both = last_trigger(&[("BookingCreate", "12"), ("BookingUpdate", "11")], hour);
     for (created, updated, expected) in [
@@ -215,7 +231,7 @@ fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
         ("09", "10", "BookingUpdate"),
         ("09", "09:59", "outside"),
     ] {
-        assert_eq!(told(&both, "Booking", created, updated), expected, "{created} {updated}");
+        assert_eq!(judged(&both, "Booking", created, updated), expected, "{created} {updated}");
     }
     assert_eq!(
         (both.begin(entities::named("booking").unwrap()), both.earliest()),
@@ -229,7 +245,7 @@ fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
         ("08", "12", "BookingUpdate"),
         ("08", "11", "outside"), // that update was delivered
     ] {
-        assert_eq!(told(&late, "Booking", created, updated), expected, "{created} {updated}");
+        assert_eq!(judged(&late, "Booking", created, updated), expected, "{created} {updated}");
     }
 
     let partly =
@@ -237,10 +253,10 @@ fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_window() {
     assert_eq!(partly.unknown, ["default/TeamCreated"]);
     assert_eq!(partly.unreadable, ["TeamDeleted"]);
     assert_eq!(partly.earliest(), Some(at("11")), "when the webhook was created");
-    assert_eq!(told(&partly, "Team", "11", "11"), "uncovered");
-    assert_eq!(told(&partly, "Team", "10", "11"), "TeamUpdated");
+    assert_eq!(judged(&partly, "Team", "11", "11"), "uncovered");
+    assert_eq!(judged(&partly, "Team", "10", "11"), "TeamUpdated");
     let far = last_trigger(&[("TeamUpdated", "12")], Duration::MAX);
-    assert_eq!((far.unknown.len(), far.earliest()), (1, None), "before all time");
+    assert_eq!(far.earliest(), Some(Timestamp::MIN), "before all time");
 }
 
 #[test]
@@ -249,32 +265,32 @@ fn several_sources_of_a_location_are_judged_each_for_itself() {
                 [sources.north]\nsecrets = [\"s\"]\nbusiness_id = 8\nactions = [\"Checkin*\"]\n\
                 [sources.nowhere]\nsecrets = [\"s\"]\n";
     let config = config(&["BookingCreate", "TeamCreated"], more);
-    let window = |sources: &[String], kinds: &[&'static Entity]| {
+    let ranges = |sources: &[String], kinds: &[&'static Entity]| {
         let subset = Subset { sources: sources.to_vec(), entities: kinds.to_vec() };
-        Window::new(&config, &subset, &Since::At(at("10")).into(), None, None)
+        TimeRanges::new(&config, &subset, &all_since(Since::At(at("10"))), None, None)
     };
-    let all = window(&[], &[]);
-    let meanings = |window: &Window, business_id: i64, entity: &str| -> Vec<String> {
-        let entity = entities::named(entity).unwrap();
-        let meanings = window.meanings(
-            business_id,
-            entity,
-            Times { created_on: Some(at("09")), updated_on: Some(at("11")) },
-        );
-        meanings.iter().map(|(source, meaning)| format!("{} {meaning:?}", source.name)).collect()
+    let judged = |ranges: &TimeRanges, business_id: i64, entity: &str| {
+        let judgement = ranges.judge(business_id, entities::named(entity).unwrap(), times("09", "11"));
+        let Judgement::Events(events) = judgement else { return format!("{judgement:?}") };
+        let names = events.iter().map(|(source, index)| format!("{} {index}", source.name));
+        names.collect::<Vec<_>>().join(", ")
     };
+    let all = ranges(&[], &[]);
     let twin = config.sources["twin"].actions.find("TeamUpdated").unwrap();
-    assert_eq!(meanings(&all, 7, "Team"), ["default Uncovered".to_owned(), format!("twin Event({twin})")]);
-    assert_eq!(meanings(&all, 8, "Team"), ["north Uncovered"], "others want it, this source does not");
-    assert_eq!(meanings(&all, 9, "Team"), [""; 0]);
-    assert_eq!(meanings(&all, 7, "Visitor"), ["default Outside", "twin Outside"], "nobody wants it");
-    let asked = |window: &Window, entity: &str| window.asks_for(entities::named(entity).unwrap());
-    assert!(asked(&all, "Team") && asked(&all, "Checkin") && !asked(&all, "Visitor"));
+    assert_eq!(judged(&all, 7, "Team"), format!("twin {twin}"), "the source default does not want it");
+    assert_eq!(judged(&all, 8, "Team"), "Uncovered", "others want it, this source does not");
+    assert_eq!(judged(&all, 9, "Team"), "Elsewhere");
+    assert_eq!(judged(&all, 7, "Visitor"), "Outside", "nobody wants it");
+    let check = |ranges: &TimeRanges, entity: &str| {
+        let entities = vec![entities::named(entity).unwrap()];
+        ranges.check(&Beginnings::default(), &Subset { entities, ..Subset::default() }).is_ok()
+    };
+    assert!(check(&all, "Team") && check(&all, "Checkin") && !check(&all, "Visitor"));
 
-    let north = window(&["north".to_owned()], &[]);
-    assert_eq!((meanings(&north, 7, "Team"), asked(&north, "Team")), (Vec::new(), false));
+    let north = ranges(&["north".to_owned()], &[]);
+    assert_eq!((judged(&north, 7, "Team"), check(&north, "Team")), ("Elsewhere".to_owned(), false));
     assert_eq!(north.unreadable, ["CheckinDeleted"]);
-    let teams = window(&[], &[entities::named("Team").unwrap()]);
+    let teams = ranges(&[], &[entities::named("Team").unwrap()]);
     assert_eq!(teams.begin(entities::named("Booking").unwrap()), None);
     assert_eq!(teams.unreadable, [""; 0]);
     let extra = since(&["Brandnew", "TeamDeleted"], "10", None);
@@ -285,12 +301,12 @@ fn several_sources_of_a_location_are_judged_each_for_itself() {
 }
 
 #[test]
-fn an_action_that_is_named_has_a_window_of_its_own_and_the_others_that_of_all_or_none() {
+fn an_action_that_is_named_has_a_range_of_its_own_and_the_others_that_of_all_or_none() {
     let more = "[sources.north]\nsecrets = [\"s\"]\nbusiness_id = 8\nactions = [\"BookingUpdate\"]\n";
     let config = config(&["BookingCreate", "BookingUpdate"], more);
     let named = [(("default".to_owned(), "BookingCreate".to_owned()), at("11:00:00.5"))];
-    let window = |all: Option<Since>| {
-        Window::new(
+    let ranges = |all: Option<Since>| {
+        TimeRanges::new(
             &config,
             &Subset::default(),
             &Beginnings { all, named: named.clone().into(), before_outages: None },
@@ -298,26 +314,26 @@ fn an_action_that_is_named_has_a_window_of_its_own_and_the_others_that_of_all_or
             None,
         )
     };
-    let both = window(Some(Since::At(at("10"))));
+    let both = ranges(Some(Since::At(at("10"))));
     for (created, updated, expected) in [
         ("11", "12", "BookingCreate BookingUpdate"),
         ("10:30", "12", "BookingUpdate"),
         ("09", "09", "outside"),
     ] {
-        assert_eq!(told(&both, "Booking", created, updated), expected, "{created} {updated}");
+        assert_eq!(judged(&both, "Booking", created, updated), expected, "{created} {updated}");
     }
-    let alone = window(None);
+    let alone = ranges(None);
     assert_eq!(
-        (told(&alone, "Booking", "11", "12"), alone.earliest()),
+        (judged(&alone, "Booking", "11", "12"), alone.earliest()),
         ("BookingCreate".into(), Some(at("11")))
     );
-    assert_eq!(told(&alone, "Booking", "10", "12"), "uncovered");
+    assert_eq!(judged(&alone, "Booking", "10", "12"), "uncovered");
     assert_eq!(alone.unknown, [""; 0]);
 }
 
 #[test]
-fn the_printed_values_of_since_give_the_same_windows_again() {
-    let lines = |window: &Window| window.beginnings().arguments();
+fn the_printed_values_of_since_give_the_same_ranges_again() {
+    let lines = |ranges: &TimeRanges| ranges.beginnings().arguments();
     let same = since(&["Team*", "Visitor*"], "10:00:00.75", None);
     assert_eq!(lines(&same), ["2026-03-02T10:00:00Z"]);
     assert_eq!(lines(&same.not_before(at("11"))), ["2026-03-02T11:00:00Z"]);
@@ -328,17 +344,21 @@ fn the_printed_values_of_since_give_the_same_windows_again() {
     let later = lines(&all.clone().not_before(at("11")));
     assert_eq!(later, ["2026-03-02T11:00:00Z", "default/BookingCreate=2026-03-02T12:00:00Z"]);
 
-    // An action with an unknown beginning has no window, even if all others share one beginning.
+    // An action with an unknown beginning has no range, even if all others share one beginning.
     let partly = last_trigger(&[("TeamUpdated", "11"), ("TeamCreated", "-")], Duration::ZERO);
     assert_eq!(lines(&partly), ["default/TeamUpdated=2026-03-02T11:00:00Z"]);
-    for window in [all, partly] {
+    for ranges in [all, partly] {
         let actions: Vec<&str> = begins.iter().map(|(action, _)| *action).chain(["TeamCreated"]).collect();
         let wanted: Vec<&str> = actions
             .iter()
             .copied()
-            .filter(|it| window.sources[0].wanted.contains(&window.sources[0].actions.find(it).unwrap()))
+            .filter(|it| ranges.sources[0].wanted.contains(&ranges.sources[0].actions.find(it).unwrap()))
             .collect();
-        let again = Window::new(&config(&wanted, ""), &Subset::default(), &window.beginnings(), None, None);
-        assert_eq!(again.since, window.since);
+        let again =
+            TimeRanges::new(&config(&wanted, ""), &Subset::default(), &ranges.beginnings(), None, None);
+        let begins = |ranges: &TimeRanges| -> Vec<_> {
+            ranges.ranges.iter().map(|range| (range.entry.name, range.begin)).collect()
+        };
+        assert_eq!(begins(&again), begins(&ranges));
     }
 }
