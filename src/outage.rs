@@ -146,7 +146,7 @@ impl Outages {
     }
 }
 
-/// How much earlier than the last success a catch-up begins: an event may have been failing while a later one succeeded, and the
+/// Time before the last success at which a catch-up begins: an event may have been failing while a later one succeeded, and the
 /// duration of Nexudus's retries is not documented.
 pub const OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
@@ -157,8 +157,8 @@ pub fn earlier(time: Timestamp, overlap: Duration) -> Timestamp {
     Timestamp::from_second(seconds.saturating_sub(overlap)).unwrap_or(Timestamp::MIN)
 }
 
-/// The command that reads back the events of these outages, on one line; none if none can be read. Names of
-/// sources and actions hold nothing that a shell would read as its own.
+/// Returns the command that reads back the events of these outages, on one line; `None` if none can be read. Names of
+/// sources and actions contain no character that a shell interprets.
 pub fn command(outages: &[Outage]) -> Option<String> {
     let since = |Outage { source, action, since, .. }: &Outage| {
         format!(" --since {source}/{action}={}", earlier(*since, OVERLAP))
@@ -221,7 +221,7 @@ mod tests {
         let outages = Outages::default();
         outages.disabled(outage("BookingCreate", 10));
         outages.cover(&[covered("BookingCreate", 10, 25)]);
-        outages.disabled(outage("BookingCreate", 10)); // seen again, with the same last success
+        outages.disabled(outage("BookingCreate", 10)); // at the next look, with the same last success
         assert_eq!(kept(&outages), [("BookingCreate".to_owned(), 25, false)]);
     }
 

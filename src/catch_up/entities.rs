@@ -1,9 +1,9 @@
 //! The kinds of records, as data beside the catalogue: the field that holds the location of each.
 //!
 //! Nexudus documents the filter `from_{Entity}_UpdatedOn` for lists of webhooks; for the others the name is inferred. The bridge
-//! filters the records again, so nothing depends on it. Location fields are those of
-//! Nexudus's API pages on each entity; where a record has none, or leaves it empty, the record that it is a part of has it. A
-//! customer, a tariff or a product is no such whole: theirs can be another location than that of a check-in or a contract.
+//! filters the records again, so nothing depends on it. The location fields are those of Nexudus's API pages on each entity. If a
+//! record has none, or leaves it empty, the record that it is a part of has it. A check-in or a contract is not a part of its
+//! customer, tariff or product: their locations can differ.
 
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::nexudus::record::RawRecord;

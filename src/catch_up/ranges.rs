@@ -77,7 +77,7 @@ pub enum Judgement {
     Events(Vec<(Arc<Source>, usize)>),
     /// No source has the location of the record.
     Elsewhere,
-    /// The record changed in the range of a source, which wants no action for that change.
+    /// The record changed, but no source wants the action for that change.
     Uncovered,
     /// The record did not change in any range.
     Outside,
@@ -237,7 +237,7 @@ impl TimeRanges {
         }
     }
 
-    /// Returns whether a record changed in the time of any range for its kind, and the source has no range for that change.
+    /// Returns whether a record changed after the beginning of a range for its kind, and the source has no range for that change.
     fn is_uncovered(&self, source: &Source, entity: &Entity, times: Times) -> bool {
         let has_range = |is_update| {
             let mut own = self.ranges.iter().filter(|range| range.source.name == source.name);

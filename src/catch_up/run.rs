@@ -35,15 +35,15 @@ pub struct RunResult {
     pub unplaced: BTreeMap<&'static str, usize>,
     /// Number of records of other locations.
     pub elsewhere: usize,
-    /// Records that did not change in a range after all.
+    /// Number of records that did not change in a range.
     pub outside: usize,
-    /// Records that were deleted since they were listed.
+    /// Number of records that were deleted since they were listed.
     pub gone: usize,
-    /// Records that Kafka does not take, or Nexudus does not give.
+    /// Records that Kafka refused, or that Nexudus did not return.
     pub failed: Vec<Failed>,
     /// Wanted actions whose events cannot be read back: deletions, signals, transitions, actions outside the catalogue.
     pub unreadable: Vec<String>,
-    /// Wanted actions without a webhook, so the begin of their outage is unknown.
+    /// Wanted actions without a webhook, so that the beginning of their outage is unknown.
     pub unknown_since: Vec<String>,
     /// The reason why the run ended early.
     pub error: Option<String>,
@@ -63,16 +63,16 @@ pub struct Published {
     pub events: usize,
 }
 
-/// A record that Kafka does not take, or Nexudus does not give.
+/// A record that Kafka refused, or that Nexudus did not return.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failed {
     /// Its kind.
     pub entity: &'static str,
     /// Its `Id`.
     pub id: i64,
-    /// The source and action under which Kafka does not take it.
+    /// The source and action of the event that Kafka refused.
     pub event: Option<String>,
-    /// Why.
+    /// The reason.
     pub error: String,
 }
 

@@ -34,9 +34,9 @@ pub enum Since {
 /// The beginnings of all time ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beginnings {
-    /// Of the actions that are not named; none: they are not read.
+    /// The beginning of every action that is not named; `None`: they are not read.
     pub all: Option<Since>,
-    /// Of some, by source and action.
+    /// The beginnings of single actions, by source and action.
     pub named: BTreeMap<(String, String), Timestamp>,
     /// Time before each outage of the running bridge at which to begin; `None`: its outages are not added.
     pub before_outages: Option<Duration>,
@@ -125,7 +125,7 @@ impl Subset {
         self.sources.is_empty() || self.sources.iter().any(|source| source == name)
     }
 
-    /// Returns true if a kind of record is in the subset; none is only if no kinds are given.
+    /// Returns true if a kind of record is in the subset; `None` is if the subset has all kinds.
     pub fn has_entity(&self, entity: Option<&'static Entity>) -> bool {
         self.entities.is_empty() || entity.is_some_and(|entity| self.entities.contains(&entity))
     }

@@ -10,10 +10,10 @@ use crate::nexudus::listing::Collection;
 use crate::nexudus::record::RawRecord;
 use crate::nexudus::{ApiError, Client, ErrorKind};
 
-/// Time before the range from which on the API is asked, since the time zone of its filter is not documented.
+/// Time before a range at which the filter of a list begins, since Nexudus does not document the time zone of its filters.
 const ZONES: SignedDuration = SignedDuration::from_hours(24);
 
-/// A record that may be of interest.
+/// A record that may have changed in a range.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// Its kind.

@@ -12,7 +12,7 @@ const SHOWN: Duration = Duration::from_secs(2);
 /// Minimum length of a wait that is logged: a wait for a limit or `Retry-After`, not the back-off between attempts.
 const LOGGED: Duration = Duration::from_secs(10);
 
-/// A function that shows a wait by its length and reason, which continues "waiting for". The result is dropped when the wait ends.
+/// A function that shows a wait: its length, and its reason, which continues "waiting for". The result is dropped when the wait ends.
 pub type ShowWait = Arc<dyn Fn(Duration, &str) -> Box<dyn Any + Send> + Send + Sync>;
 
 /// The waits of one client.

@@ -214,9 +214,8 @@ impl Account {
 }
 
 impl Applied {
-    /// Returns the sources that check signatures, had no webhook before, and have one since this run: somebody has to type
-    /// their shared secrets in Nexudus. None if Nexudus reaches the bridge on loopback: then it is a double, which has
-    /// the secrets.
+    /// Returns the sources whose shared secrets a person has to type in Nexudus: those that check signatures and got their first
+    /// webhook in this run. None if Nexudus reaches the bridge on loopback: then it is a double, which has the secrets.
     pub fn new_sources<'a>(&self, comparison: &'a Comparison, public_url: &Url) -> Vec<&'a str> {
         let pairs = &comparison.pairs;
         let is_new = |source: &&Source| {
@@ -257,8 +256,8 @@ impl Scope {
     }
 }
 
-/// Returns the id and the fault of a pair that was `written` with this id, or was right at first, by the second list if there is one:
-/// in a long run others may change records.
+/// Returns the id and the fault of a pair after the writes. `written` is the id of the record if this run wrote it. `looked` is the
+/// second list, if there is one: in a long run others may change records.
 fn fault(
     pair: &Pair,
     written: Option<i64>,

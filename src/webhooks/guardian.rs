@@ -1,13 +1,14 @@
 //! The guardian: watches the webhooks while the bridge serves, and re-enables those that Nexudus disabled.
 //!
-//! Nexudus disables a webhook after ten failures in a row and notifies nobody. The guardian looks at start, at its interval, and as
-//! soon as the bridge is ready again. It re-enables a webhook only while the bridge is ready, and only if Nexudus disabled it: it
-//! has ten failures, or had nine at the last look and was active. Everything else was disabled by a person. The wait before the
-//! next attempt grows while a webhook fails again without a success between. A webhook counts as re-enabled once a look shows it
-//! active. The guardian creates nothing. What Nexudus answers touches neither readiness nor ingress. Several guardians may meet on one
-//! record: each reads it first, and writes the same.
+//! Nexudus disables a webhook after ten failures in a row and notifies nobody. The guardian reads the webhooks at start, at its
+//! interval, and when the bridge becomes ready.
 //!
-//! A reload is taken over between two requests that write, and forgets nothing while `[nexudus]` is the same.
+//! - It re-enables a webhook only while the bridge is ready, and only if Nexudus disabled it: the webhook has ten failures, or was
+//!   active with nine at the last look. A person disabled every other one.
+//! - The wait before the next attempt grows while a webhook has no success. It counts as re-enabled once a look shows it active.
+//! - The guardian creates nothing. Failures of Nexudus change neither readiness nor ingress.
+//! - Several guardians can re-enable one webhook: each reads its record first, and writes the same.
+//! - A reload takes effect between two writes. It keeps all state while `[nexudus]` is the same.
 
 mod disabled;
 
@@ -51,8 +52,7 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    /// Starts it in the runtime in which this is called. Without `[nexudus]`, or with an interval of zero, it sleeps until it
-    /// is given another configuration.
+    /// Starts it in the current runtime. Without `[nexudus]`, or with an interval of zero, it waits for another configuration.
     pub fn start(
         config: &Config,
         metrics: Arc<Metrics>,

@@ -41,7 +41,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Returns true if Nexudus disabled it, going by its record alone. A person may disable a webhook that has failed less often.
+    /// Returns true if Nexudus disabled it, by the failures in its record. A person disables it with any number of failures.
     pub fn is_disabled_by_nexudus(&self) -> bool {
         !self.active && self.error_count >= DISABLED_AT
     }

@@ -89,9 +89,8 @@ pub enum Op {
 }
 
 impl Comparison {
-    /// Compares all of `wanted` with all records of the account. A record is a wanted one's if its URL leads to the same
-    /// source and action and it belongs to the same location; of several, the active one, else one that
-    /// Nexudus disabled, among them the one of the last success, else the oldest.
+    /// Compares all of `wanted` with all records of the account. A record belongs to a wanted webhook if its URL leads to the same
+    /// source and action and it has the same location. Of several, the first by [`rank`] is the webhook's record.
     pub fn new(config: &Config, public_url: &Url, wanted: Vec<Wanted>, mut records: Vec<Observed>) -> Self {
         let pair = |wanted| Pair { wanted, found: None, duplicates: Vec::new() };
         let mut pairs: Vec<Pair> = wanted.into_iter().map(pair).collect();
@@ -195,8 +194,8 @@ impl Comparison {
     }
 }
 
-/// Order of preference among several records of a pair: active ones, then those that Nexudus disabled, which the guardian
-/// re-enables, then those that a person disabled.
+/// Returns the rank among several records of a pair: active ones, then those that Nexudus disabled, which the guardian
+/// re-enables, then those that a person disabled. Among disabled ones the latest success is first, then the smallest id.
 fn rank(record: &Observed) -> impl Ord + use<> {
     let preferred = (!record.is_disabled_by_nexudus(), Reverse(record.last_trigger_time()));
     let if_inactive = (!record.active).then_some(preferred);
@@ -265,8 +264,8 @@ pub(super) fn differences(wanted: &Wanted, found: &Observed) -> BTreeMap<&'stati
     fields
 }
 
-/// Returns the URL that `found` has to become, if it differs: with the query of `wanted`, which holds the token. A fragment
-/// never reaches the ingress, and a query behind it would be a part of it, so it goes.
+/// Returns `found` with the query of `wanted`, which holds the token, and without a fragment; `None` if it is so already. A fragment
+/// never reaches the ingress, nor would a query behind it.
 fn corrected(found: &WebhookUrl, wanted: &WebhookUrl) -> Option<Url> {
     let (mut url, wanted) = (found.parsed()?, wanted.parsed()?);
     let same_query = url.query_pairs().eq(wanted.query_pairs());
