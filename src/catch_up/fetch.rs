@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::entities::Entity;
 use crate::nexudus::client::Call;
 use crate::nexudus::record::RawRecord;
-use crate::nexudus::{ApiError, Client, ErrorKind};
+use crate::nexudus::{ApiClient, ApiError, ErrorKind};
 
 /// The result of reading one record, or its location.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub enum Fetched<T> {
 /// # Errors
 /// [`ApiError`] when Nexudus does not answer, so that others cannot be read either.
 pub async fn fetch(
-    client: &Client,
+    client: &ApiClient,
     entity: &Entity,
     id: i64,
 ) -> Result<Fetched<(Bytes, RawRecord)>, ApiError> {
@@ -63,7 +63,7 @@ impl Locations {
     /// [`ApiError`] when Nexudus does not answer.
     pub async fn of(
         &mut self,
-        client: &Client,
+        client: &ApiClient,
         entity: &Entity,
         record: &RawRecord,
     ) -> Result<Fetched<i64>, ApiError> {

@@ -18,7 +18,7 @@ use super::ranges::{Judgement, TimeRanges, Times};
 use super::survey::Candidate;
 use crate::config::Source;
 use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer, Unconfirmed};
-use crate::nexudus::Client;
+use crate::nexudus::ApiClient;
 
 /// The result of a run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -78,7 +78,7 @@ pub struct Failed {
 
 /// Publishes the found records.
 pub struct Run<'a> {
-    client: &'a Client,
+    client: &'a ApiClient,
     ranges: TimeRanges,
     /// `None` in a dry run.
     replayer: Option<&'a Replayer>,
@@ -92,7 +92,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Returns a run with an id of its own, a dry one without a `replayer`.
-    pub fn new(client: &'a Client, ranges: TimeRanges, replayer: Option<&'a Replayer>) -> Self {
+    pub fn new(client: &'a ApiClient, ranges: TimeRanges, replayer: Option<&'a Replayer>) -> Self {
         let id = Uuid::now_v7().to_string();
         let result = RunResult {
             run_id: id.clone(),

@@ -8,7 +8,7 @@ use super::ranges::{TimeRanges, Times};
 use super::since::Subset;
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::RawRecord;
-use crate::nexudus::{ApiError, Client, ErrorKind};
+use crate::nexudus::{ApiClient, ApiError, ErrorKind};
 
 /// Time before a range at which the filter of a list begins, since Nexudus does not document the time zone of its filters.
 const ZONES: SignedDuration = SignedDuration::from_hours(24);
@@ -34,7 +34,7 @@ pub struct Candidate {
 /// # Errors
 /// There are more than `most` records, or a list cannot be read. Nothing was published yet.
 pub async fn survey(
-    client: &Client,
+    client: &ApiClient,
     subset: &Subset,
     ranges: &TimeRanges,
     most: usize,

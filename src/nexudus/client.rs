@@ -74,14 +74,14 @@ impl<'a> Call<'a> {
 }
 
 /// A client of Nexudus's API for one user. Several tasks can share it.
-pub struct Client {
+pub struct ApiClient {
     /// The settings of the client.
     pub config: NexudusSettings,
     session: Mutex<Session>,
     waits: Waits,
 }
 
-impl Client {
+impl ApiClient {
     /// Makes a client, which connects at the first request.
     ///
     /// # Errors

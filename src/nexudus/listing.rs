@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::{Call, Client};
+use super::client::{ApiClient, Call};
 use super::error::{ApiError, ErrorKind};
 use super::record::RawRecord;
 use crate::lenient;
@@ -43,7 +43,7 @@ struct Page {
     total_items: Option<Value>,
 }
 
-impl Client {
+impl ApiClient {
     /// Returns `keep` of all records of a collection that match the filters, by their `Id`. The API ignores filters that it does not
     /// know, so the caller has to check the records. Some fields are null in lists.
     ///

@@ -14,5 +14,5 @@ mod session;
 mod sign_in;
 pub mod wait;
 
-pub use self::client::Client;
+pub use self::client::ApiClient;
 pub use self::error::{ApiError, ErrorKind};

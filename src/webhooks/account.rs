@@ -12,7 +12,7 @@ use super::wanted::wanted;
 use crate::action::Action;
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::nexudus::client::{Call, Client};
+use crate::nexudus::client::{ApiClient, Call};
 use crate::nexudus::listing::Collection;
 use crate::nexudus::record::RawRecord;
 use crate::nexudus::{ApiError, ErrorKind};
@@ -25,7 +25,7 @@ const NO_ACTION: i64 = 1;
 /// The account in Nexudus, with the configuration for it.
 pub struct Account {
     /// The API.
-    pub client: Client,
+    pub client: ApiClient,
     /// The configuration.
     pub config: Config,
 }
@@ -114,7 +114,7 @@ impl Account {
     /// [`AccountError::NotConfigured`], [`AccountError::Client`].
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, AccountError> {
         let nexudus = config.nexudus.as_ref().ok_or(AccountError::NotConfigured)?;
-        let client = Client::new(nexudus, metrics).map_err(AccountError::Client)?;
+        let client = ApiClient::new(nexudus, metrics).map_err(AccountError::Client)?;
         Ok(Self { client, config: config.clone() })
     }
 

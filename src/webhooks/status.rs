@@ -15,7 +15,7 @@ use super::redact::WebhookUrl;
 )]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
-pub enum State {
+pub enum WebhookState {
     /// Wanted, and disabled: its events are lost.
     Disabled,
     /// Wanted, and not there: its events are lost.
@@ -30,7 +30,7 @@ pub enum State {
     Ok,
 }
 
-impl State {
+impl WebhookState {
     /// The state as text and JSON show it.
     pub fn label(self) -> &'static str {
         self.into()
@@ -49,7 +49,7 @@ pub struct WebhookStatus {
     /// The id of the record; `None` if it is missing.
     pub webhook_id: Option<i64>,
     /// Its state.
-    pub state: State,
+    pub state: WebhookState,
     /// Whether it is active; `None` if it is missing.
     pub active: Option<bool>,
     /// Failures since the last success.
@@ -87,7 +87,7 @@ pub fn rows(comparison: &Comparison) -> Vec<WebhookStatus> {
     let is_duplicate = |id: i64| comparison.pairs.iter().any(|pair| pair.duplicates.contains(&id));
     let unwanted = comparison.unwanted.iter().map(|unwanted| {
         let found = &unwanted.found;
-        let state = if is_duplicate(found.id) { State::Duplicate } else { State::Unwanted };
+        let state = if is_duplicate(found.id) { WebhookState::Duplicate } else { WebhookState::Unwanted };
         row(&unwanted.source, &unwanted.action, state, Some(found), &found.url)
     });
     let mut rows: Vec<WebhookStatus> = wanted.chain(unwanted).collect();
@@ -98,19 +98,21 @@ pub fn rows(comparison: &Comparison) -> Vec<WebhookStatus> {
 /// Returns the number of webhooks in each state as text. `Ok` comes first, states without a webhook are left out.
 pub fn summary(rows: &[WebhookStatus], others: usize) -> String {
     let count = |state| rows.iter().filter(|row| row.state == state).count();
-    let mut text = format!("{} {}", count(State::Ok), State::Ok.label());
-    for &state in State::VARIANTS.iter().filter(|&&state| state != State::Ok && count(state) > 0) {
+    let mut text = format!("{} {}", count(WebhookState::Ok), WebhookState::Ok.label());
+    for &state in
+        WebhookState::VARIANTS.iter().filter(|&&state| state != WebhookState::Ok && count(state) > 0)
+    {
         text.push_str(&format!(", {} {}", count(state), state.label()));
     }
     format!("{text}; {others} of others.")
 }
 
 /// Returns the state of a wanted webhook.
-fn state(found: Option<&Observed>) -> State {
+fn state(found: Option<&Observed>) -> WebhookState {
     match found {
-        None => State::Missing,
-        Some(found) if !found.active => State::Disabled,
-        Some(found) if found.error_count > 0 => State::Failing,
-        Some(_) => State::Ok,
+        None => WebhookState::Missing,
+        Some(found) if !found.active => WebhookState::Disabled,
+        Some(found) if found.error_count > 0 => WebhookState::Failing,
+        Some(_) => WebhookState::Ok,
     }
 }

@@ -8,7 +8,7 @@ use strum::VariantArray as _;
 
 use super::{Common, PENDING, look, unknown};
 use crate::cli::output::{HEADING, Output, Table, is_stdout_terminal, one_line, styled};
-use crate::webhooks::status::{State, WebhookStatus, rows, summary};
+use crate::webhooks::status::{WebhookState, WebhookStatus, rows, summary};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -16,14 +16,14 @@ pub(in crate::cli) struct Args {
     common: Common,
     /// Only webhooks in this state: disabled, missing, failing, duplicate, unwanted or ok; repeatable
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
-    state: Vec<State>,
+    state: Vec<WebhookState>,
     /// Exit with code 3 if a listed webhook is not ok
     #[arg(long)]
     detailed_exitcode: bool,
 }
 
-fn state(text: &str) -> Result<State, String> {
-    let labels: Vec<&str> = State::VARIANTS.iter().map(|state| state.label()).collect();
+fn state(text: &str) -> Result<WebhookState, String> {
+    let labels: Vec<&str> = WebhookState::VARIANTS.iter().map(|state| state.label()).collect();
     text.parse().map_err(|_| format!("expected one of {}", labels.join(", ")))
 }
 
@@ -49,7 +49,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         }
         look.unknown_actions.iter().for_each(|action| out.line(unknown(action)));
     }
-    let well = rows.iter().all(|row| row.state == State::Ok);
+    let well = rows.iter().all(|row| row.state == WebhookState::Ok);
     out.end(if args.detailed_exitcode && !well { ExitCode::from(PENDING) } else { ExitCode::SUCCESS })
 }
 

@@ -32,7 +32,7 @@ pub(in crate::nexudus) type Seen = Arc<StdMutex<Vec<String>>>;
 pub(in crate::nexudus) async fn api(
     credentials: Credentials,
     answer: impl Fn(u32, &str) -> HttpResponse + Send + Sync + 'static,
-) -> (Client, Seen) {
+) -> (ApiClient, Seen) {
     let seen = Seen::default();
     let note = Arc::clone(&seen);
     let base = double::start(move |number, request: &HttpRequest, body| {
@@ -43,7 +43,7 @@ pub(in crate::nexudus) async fn api(
         answer(number, request.path())
     })
     .await;
-    (Client::new(&nexudus(&base, credentials), Arc::new(Metrics::new(""))).unwrap(), seen)
+    (ApiClient::new(&nexudus(&base, credentials), Arc::new(Metrics::new(""))).unwrap(), seen)
 }
 
 pub(in crate::nexudus) fn fixed() -> Credentials {
@@ -73,7 +73,7 @@ pub(in crate::nexudus) fn writing() -> Call<'static> {
     Call::update("/api/sys/webhooks", Bytes::from_static(RECORD.as_bytes()), "WebHook-Edit")
 }
 
-pub(in crate::nexudus) async fn read_id(client: &Client) -> Result<Option<i64>, ApiError> {
+pub(in crate::nexudus) async fn read_id(client: &ApiClient) -> Result<Option<i64>, ApiError> {
     client.get::<RawRecord>(&reading()).await.map(|record| record.id())
 }
 
@@ -244,7 +244,7 @@ async fn every_error_names_the_host_of_the_api_and_debug_holds_no_secret() {
     config.pace.request_timeout = Duration::from_millis(200);
     let shown = format!("{config:?}");
     assert!(!shown.contains("sesame") && shown.contains("bridge@example.com"), "{shown}");
-    let client = Client::new(&config, Arc::new(Metrics::new(""))).unwrap();
+    let client = ApiClient::new(&config, Arc::new(Metrics::new(""))).unwrap();
     let error = client.write(&writing()).await.unwrap_err();
     assert!(error.to_string().starts_with("Nexudus at 127.0.0.1:9 is not available: "), "{error}");
     let https =

@@ -46,7 +46,7 @@ fn nexudus() -> Nexudus {
     nexudus
 }
 
-fn client(nexudus: &Nexudus) -> Client {
+fn client(nexudus: &Nexudus) -> ApiClient {
     let toml = format!(
         "[nexudus]\nbase_url = {:?}\nusername = {:?}\npassword = {:?}\npublic_url = \"https://h.example.com\"\n\
          requests_per_minute = 100000\nwrites_per_minute = 100000\nrequest_spacing = \"0s\"\n\
@@ -58,13 +58,13 @@ fn client(nexudus: &Nexudus) -> Client {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();
     let config = load(Some(file.path()), &Environment::new(), |_, _| Ok(())).unwrap();
-    Client::new(&config.nexudus.unwrap(), Arc::new(Metrics::new(""))).unwrap()
+    ApiClient::new(&config.nexudus.unwrap(), Arc::new(Metrics::new(""))).unwrap()
 }
 
 /// Lists `count` records, while `changes` happen: one element after each page. Returns the records that existed during the
 /// whole read, and the result.
 async fn list(
-    (nexudus, client): (&Nexudus, &Client),
+    (nexudus, client): (&Nexudus, &ApiClient),
     count: usize,
     changes: Vec<Vec<Change>>,
 ) -> (BTreeSet<i64>, Result<BTreeSet<i64>, ApiError>) {
