@@ -49,18 +49,14 @@ const BACKLOG: u32 = 2048;
 pub struct App {
     config: Config,
     ingress: Listening,
-    ingress_address: SocketAddr,
     admin: Listening,
-    admin_address: SocketAddr,
     state: Arc<State>,
-    metrics: Arc<Metrics>,
     certificate: Option<Arc<Certificate>>,
     bridge: Arc<Bridge>,
     producer: Arc<Producer>,
     topics: Arc<Preparation>,
     traces: Option<Arc<Traces>>,
     guardian: Arc<Guardian>,
-    vital: Vital,
 }
 
 /// The reason why a bridge cannot start.
@@ -124,8 +120,11 @@ impl App {
         if let Some(oauth) = &config.kafka.oauth {
             producer.sign_in(oauth, Some(vital.part(TOKENS)))?;
         }
-        let (ingress_listener, ingress_address) = bind("ingress.listen", config.ingress.listen)?;
-        let (admin_listener, admin_address) = bind("admin.listen", config.admin.listen)?;
+        let failed = |key, address| move |error| BuildError::Listen { key, address, error };
+        let ingress_failed = failed("ingress.listen", config.ingress.listen);
+        let admin_failed = failed("admin.listen", config.admin.listen);
+        let ingress_listener = listen(config.ingress.listen).map_err(ingress_failed)?;
+        let admin_listener = listen(config.admin.listen).map_err(admin_failed)?;
         let bridge = Bridge::new(&config, Arc::clone(&producer), Arc::clone(&metrics), traces.clone());
         let bridge = Arc::new(bridge);
         let console = Console::new(&config, &bridge);
@@ -142,12 +141,10 @@ impl App {
         let (probe, part) = (bridge.quarantine_topic().to_string(), vital.part("the Kafka watch"));
         let watch = Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, &config, part);
         let topics = Arc::new(Preparation::new(&config, status, watch));
-        let failed = |key, address| move |error| BuildError::Listen { key, address, error };
         let ingress =
             serve_ingress(ingress_listener, Arc::clone(&bridge), &config.ingress, certificate.clone())
-                .map_err(failed("ingress.listen", ingress_address))?;
-        let admin =
-            serve_admin(admin_listener, Arc::clone(&state)).map_err(failed("admin.listen", admin_address))?;
+                .map_err(ingress_failed)?;
+        let admin = serve_admin(admin_listener, Arc::clone(&state)).map_err(admin_failed)?;
         let is_ready = Arc::clone(&state);
         let part = vital.part("the guardian");
         let guardian = Guardian::start(&config, Arc::clone(&metrics), outages, move || {
@@ -155,64 +152,38 @@ impl App {
             is_ready.is_ready()
         });
         let guardian = Arc::new(guardian);
-        Ok(Self {
-            config,
-            ingress,
-            ingress_address,
-            admin,
-            admin_address,
-            state,
-            metrics,
-            certificate,
-            bridge,
-            producer,
-            topics,
-            traces,
-            guardian,
-            vital,
-        })
+        Ok(Self { config, ingress, admin, state, certificate, bridge, producer, topics, traces, guardian })
     }
 
     /// Returns the address of the ingress.
     pub fn ingress_address(&self) -> SocketAddr {
-        self.ingress_address
+        self.ingress.address()
     }
 
     /// Returns the address of the admin listener.
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin_address
+        self.admin.address()
     }
 
     /// Exports the number of log lines that were dropped because the queue was full, and because writing failed.
     pub fn count_dropped_lines(&self, dropped: Arc<[AtomicU64; 2]>) {
-        self.metrics.dropped_lines.set(dropped).ok();
+        self.state.metrics.dropped_lines.set(dropped).ok();
     }
 
     /// Serves until `stop` completes or a vital part fails, then stops in order. If `abort` completes, stops at once.
     pub async fn run(self, stop: impl Future<Output = ()>, abort: impl Future<Output = ()>) -> Ended {
         let Self {
-            config,
-            mut ingress,
-            mut admin,
-            state,
-            bridge,
-            producer,
-            topics,
-            traces,
-            guardian,
-            vital,
-            ..
+            config, mut ingress, mut admin, state, bridge, producer, topics, traces, guardian, ..
         } = self;
-        tracing::info!(ingress = %self.ingress_address, admin = %self.admin_address, "the bridge is listening");
+        tracing::info!(ingress = %ingress.address(), admin = %admin.address(), "the bridge is listening");
         let prepared = Arc::clone(&topics);
-        let preparing =
-            vital.part("the task that prepares topics").guard(async move { prepared.run().await });
-        let preparing = tokio::spawn(preparing);
+        let part = state.vital.part("the task that prepares topics");
+        let preparing = tokio::spawn(part.guard(async move { prepared.run().await }));
         let failure = tokio::select! {
             () = stop => None,
             error = ingress.failed() => Some(format!("the ingress listener failed: {error}")),
             error = admin.failed() => Some(format!("the admin listener failed: {error}")),
-            reason = vital.failed() => Some(reason),
+            reason = state.vital.failed() => Some(reason),
         };
         if let Some(reason) = &failure {
             tracing::error!(reason, "the bridge cannot go on and ends with exit code 1");
@@ -290,13 +261,6 @@ fn start_traces(config: &Config) -> Result<Option<Traces>, BuildError> {
     let tls = config.ingress.tls.is_some();
     let started = config.telemetry.as_ref().map(|telemetry| Traces::start(telemetry, tls));
     started.transpose().map_err(BuildError::Telemetry)
-}
-
-fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), BuildError> {
-    let failed = |error| BuildError::Listen { key, address, error };
-    let listener = listen(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }
 
 /// Listens as the standard library does, but with a longer accept queue. That of the standard library has 128 entries, and

@@ -62,7 +62,7 @@ impl Reloader {
         Self {
             bridge: Arc::downgrade(&app.bridge),
             producer: Arc::downgrade(&app.producer),
-            metrics: Arc::clone(&app.metrics),
+            metrics: Arc::clone(&app.state.metrics),
             topics: Arc::downgrade(&app.topics),
             guardian: Arc::clone(&app.guardian),
             certificate: app.certificate.clone(),
@@ -71,8 +71,8 @@ impl Reloader {
             config: app.config.clone(),
             latest: app.config.clone(),
             mistakes: Vec::new(),
-            vital: app.vital.clone(),
-            _part: app.vital.part("the reload"),
+            vital: app.state.vital.clone(),
+            _part: app.state.vital.part("the reload"),
         }
     }
 

@@ -60,7 +60,7 @@ impl Prepared {
     /// Runs the bridge, which nobody stops, until it is ready.
     async fn run(self) -> Bridge {
         let Self { app, broker } = self;
-        let (vital, ingress, admin) = (app.vital.clone(), app.ingress_address(), app.admin_address());
+        let (vital, ingress, admin) = (app.state.vital.clone(), app.ingress_address(), app.admin_address());
         let http = Client::builder().no_proxy().timeout(WITHIN).tls_certs_only([]).build().unwrap();
         let run = tokio::spawn(app.run(std::future::pending(), std::future::pending()));
         let bridge = Bridge { broker, vital, ingress, admin, http, run };

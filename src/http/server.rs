@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::future::ready;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc;
@@ -72,6 +72,7 @@ pub(super) struct Options {
 
 /// A listener that serves until it is stopped or dropped.
 pub struct Listening {
+    address: SocketAddr,
     handle: ServerHandle,
     ended: oneshot::Receiver<io::Result<()>>,
 }
@@ -85,22 +86,40 @@ impl Listening {
         expect: impl Fn(Request) -> Result<Request, Response<BoxBody>> + Send + Clone + 'static,
         configure: impl Fn(&mut ServiceConfig) + Send + Clone + 'static,
     ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        // The program handles signals itself.
+        let mut builder = Server::build().disable_signals().shutdown_timeout(options.stops_within.as_secs());
+        if let Some(workers) = options.workers {
+            builder = builder.workers(workers);
+        }
+        let stopping = builder.graceful_shutdown_signal();
+        let builder = match options.tls {
+            None => builder.listen("http", listener, move || {
+                with_idle_limit(http(stopping.clone(), expect.clone(), configure.clone()).tcp())
+            })?,
+            Some(tls) => builder.listen("https", listener, move || {
+                let handshake = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE_TIMEOUT);
+                let http = http(stopping.clone(), expect.clone(), configure.clone());
+                with_idle_limit(http.rustls_0_23_with_config(tls.clone(), handshake))
+            })?,
+        };
         let (started, has_started) = mpsc::sync_channel(1);
         let (ended, has_ended) = oneshot::channel();
         thread::Builder::new().name(options.name.to_owned()).spawn(move || {
             System::new().block_on(async move {
-                match server(listener, options, expect, configure) {
-                    Ok(server) => {
-                        // The receivers are gone only at the end of the program.
-                        started.send(Ok(server.handle())).ok();
-                        ended.send(server.await).ok();
-                    }
-                    Err(error) => drop(started.send(Err(error))),
-                }
+                let server = builder.run();
+                // The receivers are gone only at the end of the program.
+                started.send(server.handle()).ok();
+                ended.send(server.await).ok();
             });
         })?;
-        let handle = has_started.recv().map_err(io::Error::other)??;
-        Ok(Self { handle, ended: has_ended })
+        let handle = has_started.recv().map_err(io::Error::other)?;
+        Ok(Self { address, handle, ended: has_ended })
+    }
+
+    /// Returns the address that the listener is bound to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Stops accepting. Waits for open connections if `graceful`, else closes them.
@@ -122,31 +141,6 @@ impl Drop for Listening {
     fn drop(&mut self) {
         drop(self.handle.stop(false));
     }
-}
-
-fn server(
-    listener: TcpListener,
-    options: Options,
-    expect: impl Fn(Request) -> Result<Request, Response<BoxBody>> + Send + Clone + 'static,
-    configure: impl Fn(&mut ServiceConfig) + Send + Clone + 'static,
-) -> io::Result<Server> {
-    // The program handles signals itself.
-    let mut builder = Server::build().disable_signals().shutdown_timeout(options.stops_within.as_secs());
-    if let Some(workers) = options.workers {
-        builder = builder.workers(workers);
-    }
-    let stopping = builder.graceful_shutdown_signal();
-    let builder = match options.tls {
-        None => builder.listen("http", listener, move || {
-            with_idle_limit(http(stopping.clone(), expect.clone(), configure.clone()).tcp())
-        })?,
-        Some(tls) => builder.listen("https", listener, move || {
-            let handshake = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE_TIMEOUT);
-            let http = http(stopping.clone(), expect.clone(), configure.clone());
-            with_idle_limit(http.rustls_0_23_with_config(tls.clone(), handshake))
-        })?,
-    };
-    Ok(builder.run())
 }
 
 /// Makes services that judge requests with `Expect: 100-continue`.
