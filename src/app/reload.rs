@@ -26,7 +26,7 @@ use crate::vital::{Part, Vital};
 use crate::webhooks::guardian::Guardian;
 
 /// Interval at which the files of secrets and the certificate are read, and a failed reload is tried again.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The properties that a running client takes over; its name and password for PLAIN and SCRAM.
 const PASSWORD: [&str; 2] = ["sasl.username", "sasl.password"];
@@ -46,7 +46,7 @@ pub struct Reloader {
     config: Config,
     /// The settings that were read last, in force or not.
     latest: Config,
-    files: Contents,
+    files: Hashes,
     /// The mistakes of the configuration that was read last; empty if it is in force.
     mistakes: Vec<String>,
     vital: Vital,
@@ -54,7 +54,7 @@ pub struct Reloader {
 }
 
 /// The content of files, as a hash; `None` for a file that cannot be read.
-type Contents = BTreeMap<PathBuf, Option<u64>>;
+type Hashes = BTreeMap<PathBuf, Option<u64>>;
 
 impl Reloader {
     /// Makes one for a bridge that runs with the configuration as it was read.
@@ -67,7 +67,7 @@ impl Reloader {
             guardian: Arc::clone(&app.guardian),
             certificate: app.certificate.clone(),
             certificate_mistake: None,
-            files: contents(&app.config),
+            files: hashes(&app.config),
             config: app.config.clone(),
             latest: app.config.clone(),
             mistakes: Vec::new(),
@@ -86,13 +86,13 @@ impl Reloader {
         loop {
             let asked = tokio::select! {
                 () = asked() => true,
-                () = tokio::time::sleep(LOOK_EVERY) => false,
+                () = tokio::time::sleep(INTERVAL) => false,
             };
             self.renew_certificate(asked).await;
             // Files and librdkafka's checks of properties block. The files' content is noted before they are read, so that
             // a change in between is noticed the next time.
             let config = self.config.clone();
-            let Ok(files) = tokio::task::spawn_blocking(move || contents(&config)).await else { continue };
+            let Ok(files) = tokio::task::spawn_blocking(move || hashes(&config)).await else { continue };
             let reason = match asked {
                 true => Some("it was asked for"),
                 false if files != self.files => Some("the file of a secret has changed"),
@@ -104,7 +104,7 @@ impl Reloader {
             }
             let load = Arc::clone(&load);
             match tokio::task::spawn_blocking(move || load()).await {
-                Ok(loaded) => self.take(loaded, files, reason.is_some()),
+                Ok(loaded) => self.apply(loaded, files, reason.is_some()),
                 Err(error) => tracing::error!(%error, "the configuration could not be read"),
             }
         }
@@ -141,7 +141,7 @@ impl Reloader {
 
     /// Applies what may change, or keeps everything. `seen` is the content of the files before they were read. `is_new` is false
     /// for another attempt.
-    fn take(&mut self, loaded: Result<Config, Mistakes>, seen: Contents, is_new: bool) {
+    fn apply(&mut self, loaded: Result<Config, Mistakes>, seen: Hashes, is_new: bool) {
         let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.topics.upgrade());
         let (Some(bridge), Some(producer), Some(topics)) = alive else { return };
         topics.look_again();
@@ -160,7 +160,7 @@ impl Reloader {
                 self.mistakes = mistakes;
             }
         }
-        self.files = contents(&self.config);
+        self.files = hashes(&self.config);
         for (path, hash) in seen {
             self.files.entry(path).and_modify(|known| *known = hash);
         }
@@ -246,7 +246,7 @@ fn log_ignored_changes(former: &Config, new: &Config, is_taken: impl Fn(&Setting
     }
 }
 
-fn contents(config: &Config) -> Contents {
+fn hashes(config: &Config) -> Hashes {
     let hash = |path: &PathBuf| {
         // A pipe can be read once only, and a named one could block for ever.
         std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;

@@ -39,47 +39,37 @@ pub(super) fn other_scheme(list: &str, protocol: &str) -> Option<String> {
 }
 
 fn check(broker: &str) -> Result<(), String> {
-    let address = match broker.split_once("://") {
-        Some((scheme, address)) if PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(scheme)) => {
-            address
-        }
-        Some(_) => return Err(format!("has a scheme other than {}", PROTOCOLS.join(", "))),
-        None => broker,
-    };
-    if address.is_empty() {
-        return Err("has an empty address".into());
+    let (scheme, address) = broker.split_once("://").unwrap_or((PROTOCOLS[0], broker));
+    if !PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+        return Err(format!("has a scheme other than {}", PROTOCOLS.join(", ")));
     }
-    if address.contains(['"', '\'', '`']) {
-        return Err("has quotes within the text".into());
-    }
-    if address.contains(|c: char| c.is_whitespace() || c == ';') {
-        return Err("separates addresses by something else than a comma".into());
-    }
-    let (host, port) = match address.strip_prefix('[') {
+    let in_brackets = address.strip_prefix('[');
+    let (host, port) = match in_brackets {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or("has a bracket that is not closed")?;
-            let address = host.split_once('%').map_or(host, |(address, _zone)| address);
-            address
-                .parse::<Ipv6Addr>()
-                .map_err(|_| "has brackets around something else than an IPv6 address")?;
-            (host, if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or_default()) })
+            let (host, rest) = rest.split_once(']').unwrap_or((rest, ""));
+            (host, (!rest.is_empty()).then(|| rest.strip_prefix(':').unwrap_or_default()))
         }
-        None => match address.rsplit_once(':') {
-            Some((host, _)) if host.contains(':') => {
-                return Err("has more than one colon in an address (an IPv6 address needs brackets)".into());
-            }
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        },
+        None => address.rsplit_once(':').map_or((address, None), |(host, port)| (host, Some(port))),
     };
-    if port.is_some_and(|port| !is_port(port)) {
-        return Err("has a port that is not a number from 1 to 65535".into());
-    }
+    let (host_without_zone, _) = host.split_once('%').unwrap_or((host, ""));
+    let is_ipv6 = host_without_zone.parse::<Ipv6Addr>().is_ok();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    match address.starts_with('[') || (!host.is_empty() && host.bytes().all(allowed)) {
-        true => Ok(()),
-        false => Err("has an address without a valid host name".into()),
-    }
+    let is_name = !host.is_empty() && host.bytes().all(allowed);
+    let has_separator = address.contains(|c: char| c.is_whitespace() || c == ';');
+    let mistakes = [
+        (address.is_empty(), "has an empty address"),
+        (address.contains(['"', '\'', '`']), "has quotes within the text"),
+        (has_separator, "separates addresses by something else than a comma"),
+        (in_brackets.is_some() && !address.contains(']'), "has a bracket that is not closed"),
+        (in_brackets.is_some() && !is_ipv6, "has brackets around something else than an IPv6 address"),
+        (
+            in_brackets.is_none() && host.contains(':'),
+            "has more than one colon in an address (an IPv6 address needs brackets)",
+        ),
+        (port.is_some_and(|port| !is_port(port)), "has a port that is not a number from 1 to 65535"),
+        (in_brackets.is_none() && !is_name, "has an address without a valid host name"),
+    ];
+    mistakes.iter().find(|(is_made, _)| *is_made).map_or(Ok(()), |(_, mistake)| Err((*mistake).to_owned()))
 }
 
 fn is_port(text: &str) -> bool {

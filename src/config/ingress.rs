@@ -69,7 +69,6 @@ pub struct Redelivery {
     pub max_bytes: usize,
 }
 
-/// Reads `[ingress]`.
 pub(super) fn ingress(mut section: Section<'_>) -> Ingress {
     let ingress = Ingress {
         listen: section.get("listen", "0.0.0.0:8080", address),
@@ -100,7 +99,6 @@ fn tls(section: &mut Section<'_>) -> Option<Tls> {
     None
 }
 
-/// Reads `[admin]`.
 pub(super) fn admin(mut section: Section<'_>) -> Admin {
     let listen = section.get("listen", "127.0.0.1:9464", address);
     let loopback = listen.ip().is_loopback();
@@ -118,7 +116,6 @@ pub(super) fn admin(mut section: Section<'_>) -> Admin {
     Admin { listen, console }
 }
 
-/// Reads `[redelivery]`.
 pub(super) fn redelivery(mut section: Section<'_>) -> Redelivery {
     Redelivery {
         ttl: section.get("ttl", "1h", duration("1s", "1d")),

@@ -11,7 +11,7 @@ use super::brokers::{brokers, other_scheme};
 use super::ingress::Ingress;
 use super::reader::Section;
 use super::reader::secrets::SecretFile;
-use super::reader::values::{duration, filled, http_url, redacted, text};
+use super::reader::values::{duration, http_url, non_empty_text, redacted, text};
 
 /// `[kafka]`.
 #[derive(Debug, Clone)]
@@ -83,7 +83,6 @@ impl fmt::Debug for OAuth {
 /// library.
 pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 
-/// Reads the section.
 pub(super) fn kafka(mut section: Section<'_>, ingress: &Ingress, check: PropertyCheck) -> Kafka {
     let mistakes_before = section.mistakes();
     let bootstrap_servers =
@@ -93,14 +92,13 @@ pub(super) fn kafka(mut section: Section<'_>, ingress: &Ingress, check: Property
     let tokens = section.below("oauth").map(oauth);
     if section.mistakes() == mistakes_before {
         sign_in(&mut section, tokens.is_some(), &properties);
-        let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str);
+        let protocol = properties.get("security.protocol").map_or("plaintext", Property::expose);
         if let Some(scheme) = other_scheme(&bootstrap_servers, protocol) {
             section.mistake(format!(
                 ".bootstrap_servers has an address with {scheme}://, but \"security.protocol\" is {protocol:?}, so librdkafka would drop that address, expected the same protocol or no scheme"
             ));
         }
     }
-    let properties = properties.into_iter().map(|(name, value)| (name, Property::new(value))).collect();
     Kafka { bootstrap_servers, confirm_timeout, properties, oauth: tokens.flatten() }
 }
 
@@ -109,26 +107,22 @@ fn properties(
     section: &mut Section<'_>,
     least_message_bytes: usize,
     check: PropertyCheck,
-) -> BTreeMap<String, String> {
-    let allow = |name: &str, value: &str| {
+) -> BTreeMap<String, Property> {
+    let allowed = |name: &str, value: &str| {
         weakens(name, value, least_message_bytes)?;
-        check(name, value).map(|()| value.to_owned())
+        check(name, value).map(|()| Property::new(value.to_owned()))
     };
-    let mut properties = section.map("properties", is_secret, allow);
+    let mut properties = section.map("properties", is_secret, allowed);
     for (name, value) in properties.iter().filter(|(name, _)| is_secret(name)) {
-        section.take_inline(&format!("properties.{name:?}"), value.clone());
+        section.inline_secret(&format!("properties.{name:?}"), value.expose().to_owned());
     }
-    let from_files = section.map(
-        "property_files",
-        |_| false,
-        |name, path| {
-            let file = SecretFile::read(path)?;
-            allow(name, file.content.expose_secret()).map(|_| file)
-        },
-    );
-    for (name, file) in from_files {
-        let content = section.take_file(&format!("property_files.{name:?}"), file);
-        properties.insert(name, content.expose_secret().to_owned());
+    let readable = |name: &str, path: &str| {
+        let file = SecretFile::read(path)?;
+        allowed(name, file.content.expose_secret()).map(|_| file)
+    };
+    for (name, file) in section.map("property_files", |_| false, readable) {
+        let content = section.file_secret(&format!("property_files.{name:?}"), file);
+        properties.insert(name, Property(content));
     }
     properties
 }
@@ -139,9 +133,9 @@ fn oauth(mut section: Section<'_>) -> Option<OAuth> {
     let wrong = "is not the address of a token server, expected https://host/path";
     let misplaced = "may hold neither a user nor a fragment, expected client_id and client_secret";
     let token_endpoint = section.optional("token_endpoint", http_url(true, wrong, misplaced));
-    let client_id = section.optional("client_id", filled);
+    let client_id = section.optional("client_id", non_empty_text);
     let client_secret = section.secret("client_secret", Ok);
-    let scope = section.optional("scope", filled);
+    let scope = section.optional("scope", non_empty_text);
     if section.mistakes() == mistakes_before {
         for (absent, expected) in [
             (token_endpoint.is_none(), "token_endpoint = \"https://…\""),
@@ -165,10 +159,10 @@ fn oauth(mut section: Section<'_>) -> Option<OAuth> {
 }
 
 /// Notes combinations of settings with which no client can sign in.
-fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTreeMap<String, String>) {
+fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTreeMap<String, Property>) {
     const BEARER: &str = "OAUTHBEARER";
     for name in ["sasl.mechanism", "sasl.mechanisms"] {
-        let Some(mechanism) = properties.get(name) else { continue };
+        let Some(mechanism) = properties.get(name).map(Property::expose) else { continue };
         if !oauth && mechanism.eq_ignore_ascii_case(BEARER) {
             section.mistake(format!(
                 ".properties.{name:?} is {BEARER:?}, but there are no tokens, expected [kafka.oauth] with token_endpoint, client_id and client_secret"
@@ -180,7 +174,7 @@ fn sign_in(section: &mut Section<'_>, oauth: bool, properties: &BTreeMap<String,
             ));
         }
     }
-    let protocol = properties.get("security.protocol").map_or("plaintext", String::as_str);
+    let protocol = properties.get("security.protocol").map_or("plaintext", Property::expose);
     if oauth && !protocol.to_ascii_lowercase().starts_with("sasl_") {
         section.mistake(format!(
             ".properties.\"security.protocol\" is {protocol:?}, so the tokens of [kafka.oauth] would never be used, expected \"SASL_SSL\""

@@ -86,7 +86,7 @@ pub struct Config {
 /// Reads every section in the order of the documentation. The error is the list of all mistakes.
 fn read(tree: Map<String, Value>, file: Option<&Path>, check: PropertyCheck) -> Result<Config, Vec<String>> {
     let mut notes = Notes { file: file.map(|path| path.display().to_string()), ..Notes::default() };
-    let mut root = Section::root(tree, &mut notes);
+    let mut root = Section::of(Value::new(None, tree), String::new(), &mut notes);
     let ingress = ingress::ingress(root.inner("ingress"));
     let admin = ingress::admin(root.inner("admin"));
     let kafka = kafka::kafka(root.inner("kafka"), &ingress, check);

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use strum::{EnumString, VariantNames};
 use url::Url;
 
-use super::reader::values::{boolean, duration, filled, http_url, number, word};
+use super::reader::values::{boolean, duration, http_url, non_empty_text, number, word};
 use super::reader::{Read, Section};
 
 /// `[nexudus]`: the connection to the API of Nexudus.
@@ -107,13 +107,12 @@ impl NexudusSettings {
     }
 }
 
-/// The origin of Nexudus's API.
 const NEXUDUS: &str = "https://spaces.nexudus.com";
 
 /// Reads the section; `None` if a required value is absent or wrong.
 pub(super) fn nexudus(mut section: Section<'_>) -> Option<NexudusSettings> {
     let mistakes_before = section.mistakes();
-    let base_url = section.get("base_url", NEXUDUS, origin(NEXUDUS));
+    let mut base_url = section.get("base_url", NEXUDUS, origin(NEXUDUS));
     let credentials = credentials(&mut section);
     let public_url = section.optional("public_url", origin("https://hooks.example.com"));
     let pace = Pace {
@@ -133,12 +132,10 @@ pub(super) fn nexudus(mut section: Section<'_>) -> Option<NexudusSettings> {
     if let Some(url) = &public_url {
         section.warn_if_unencrypted("public_url", url, "events and tokens would travel");
     }
-    let (credentials, public_url) = (credentials?, without_slash(public_url?));
-    let mut base_url = without_slash(base_url);
     if let Some(path) = base_url.path().strip_suffix("/api").map(str::to_owned) {
         base_url.set_path(&path);
     }
-    Some(NexudusSettings { base_url, credentials, public_url, pace, guardian })
+    Some(NexudusSettings { base_url, credentials: credentials?, public_url: public_url?, pace, guardian })
 }
 
 fn guardian(mut section: Section<'_>) -> GuardianSettings {
@@ -158,11 +155,11 @@ enum Auth {
 
 fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
     let mistakes_before = section.mistakes();
-    let username = section.optional("username", filled);
+    let username = section.optional("username", non_empty_text);
     let password = section.secret("password", Ok);
     let auth = section.optional("auth", word);
     let totp_secret = section.secret("totp_secret", base32);
-    let client_id = section.optional("client_id", |value| header_text(filled(value)?));
+    let client_id = section.optional("client_id", |value| header_text(non_empty_text(value)?));
     let token = section.secret("token", header_text);
     if section.mistakes() > mistakes_before {
         return None;
@@ -223,16 +220,17 @@ fn default_client_id() -> String {
     format!("nexudus-bridge@{}", host.chars().filter(allowed).collect::<String>())
 }
 
+/// Reads an http address, without a slash at its end.
 fn origin(example: &str) -> impl Fn(&Value) -> Read<Url> + use<> {
     let wrong = format!("is not an http address, expected one such as {example}");
     let misplaced = format!("may hold neither user, query nor fragment, expected one such as {example}");
-    http_url(false, wrong, misplaced)
-}
-
-fn without_slash(mut url: Url) -> Url {
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    url
+    let read = http_url(false, wrong, misplaced);
+    move |value| {
+        let mut url = read(value)?;
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(url)
+    }
 }
 
 /// Reads an interval. Zero means never.

@@ -8,7 +8,7 @@ use strum::{EnumString, VariantNames};
 use subtle::ConstantTimeEq;
 
 use super::NO_SOURCE;
-use super::reader::pattern::{Pattern, is_glob};
+use super::layout::{Pattern, is_glob};
 use super::reader::values::{number, word};
 use super::reader::{Read, Section};
 use crate::action::Actions;
@@ -66,7 +66,6 @@ impl Source {
 /// All sources, by name.
 pub type Sources = BTreeMap<Arc<str>, Arc<Source>>;
 
-/// Reads the sections of all sources.
 pub(super) fn sources(root: &mut Section<'_>) -> Sources {
     let sources = root.each_below("sources", |name, section| Some(source(name, section)));
     if sources.is_empty() {

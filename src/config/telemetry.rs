@@ -47,7 +47,6 @@ pub enum OtlpProtocol {
     HttpProtobuf,
 }
 
-/// Reads `[log]`.
 pub(super) fn log(mut section: Section<'_>) -> Log {
     Log {
         format: section.get("format", "text", word),

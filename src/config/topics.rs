@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ::config::Value;
 
-use super::layout::{Layout, Rule};
-use super::reader::pattern::{Pattern, is_glob};
-use super::reader::values::{boolean, filled, number, text};
+use super::layout::{Layout, Pattern, Rule, is_glob};
+use super::reader::values::{boolean, non_empty_text, number, text};
 use super::reader::{Section, nearest};
 use super::sources::Sources;
 use crate::action::catalogue::ENTRIES;
 use crate::action::{Action, Kind, QUARANTINE};
 
-/// Maximum length of a topic name in Kafka.
 const MAX_NAME_BYTES: usize = 249;
 
 /// `[topics]`.
@@ -133,11 +131,10 @@ fn actions(sources: &Sources) -> BTreeMap<&str, &Action> {
     actions.map(|action| (action.name(), action)).collect()
 }
 
-/// Reads the section.
 pub(super) fn topics(mut section: Section<'_>) -> Topics {
     let prefix = section.get("prefix", "nexudus.", prefix);
     Topics {
-        key: section.get("key", "Id", filled),
+        key: section.get("key", "Id", non_empty_text),
         create: section.get("create", "true", boolean),
         are_known: false,
         general: TopicSettings {

@@ -36,7 +36,7 @@ pub(super) async fn metrics(request: HttpRequest, state: web::Data<State>) -> Ht
     metrics.in_flight_bytes.set(gauge(state.admission.bytes()));
     metrics.ready.set(state.is_ready().into());
     let outages = state.outages.report().outages.into_iter();
-    metrics.control.show_outages(
+    metrics.control.set_outages(
         outages.map(|outage| ([outage.source, outage.action], outage.since.as_duration().as_secs_f64())),
     );
     let text = metrics.render();

@@ -29,7 +29,6 @@ use super::state::{Console, State};
 use crate::outcome::Outcome;
 use crate::recent::{MOST_VIEWERS, Update};
 
-/// The page, with its style and script.
 const PAGE: &str = include_str!("console.html");
 
 /// Interval of comments in a stream without events, so that neither side closes the connection as idle.
@@ -82,7 +81,7 @@ pub(super) async fn page(http: HttpRequest, state: web::Data<State>) -> HttpResp
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    closed(response)
+    with_security_headers(response)
 }
 
 /// `GET /console/state`: the state that the metrics do not have.
@@ -92,7 +91,7 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
         Err(refusal) => return refusal.into(),
     };
     let readiness = state.readiness();
-    closed(HttpResponse::Ok().json(json!({
+    with_security_headers(HttpResponse::Ok().json(json!({
         "ready": readiness.ready,
         "reasons": readiness.reasons,
         "missing_topics": readiness.missing_topics,
@@ -141,14 +140,14 @@ pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpRe
         let Ok(update) = tokio::time::timeout_at(until, viewer.next()).await else {
             return Some((Bytes::from_static(b": nothing new\n\n"), Some(viewer)));
         };
-        Some((written(&update), (!update.over).then_some(viewer)))
+        Some((server_sent_events(&update), (!update.over).then_some(viewer)))
     });
     let chunks = stream::once(ready(first)).chain(updates).map(Ok::<_, Infallible>);
-    closed(HttpResponse::Ok().content_type("text/event-stream").streaming(chunks))
+    with_security_headers(HttpResponse::Ok().content_type("text/event-stream").streaming(chunks))
 }
 
 /// Adds headers that forbid caching, sniffing, and use by other pages.
-fn closed(mut response: HttpResponse) -> HttpResponse {
+fn with_security_headers(mut response: HttpResponse) -> HttpResponse {
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
@@ -178,7 +177,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 });
 
 /// Returns an update as server-sent events: `missed` with a number, each event as JSON, `end`.
-fn written(update: &Update) -> Bytes {
+fn server_sent_events(update: &Update) -> Bytes {
     let mut text = String::new();
     if update.missed > 0 {
         text.push_str(&format!("event: missed\ndata: {}\n\n", update.missed));

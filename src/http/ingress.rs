@@ -31,7 +31,6 @@ use crate::signature;
 /// Maximum capacity that is reserved for a body before its first byte, whatever its `Content-Length`.
 const FIRST_RESERVE_BYTES: usize = 16 * 1024;
 
-/// The state of the handlers.
 pub(super) struct Ingress {
     pub(super) bridge: Arc<Bridge>,
     pub(super) config: config::Ingress,
@@ -95,7 +94,7 @@ struct Judged {
 impl Ingress {
     /// Judges a request by its head. The error is the answer to a refused request.
     fn judge(&self, head: &RequestHead, path: &str) -> Result<Judged, Response<BoxBody>> {
-        let (source, action) = names(path).ok_or_else(elsewhere)?;
+        let (source, action) = names(path).ok_or_else(not_found)?;
         if head.method != Method::POST {
             let refusal = self.bridge.wrong_method(source, action);
             return Err(respond::refuse_and_close(&refusal).into());
@@ -152,8 +151,7 @@ fn names(path: &str) -> Option<(Option<&str>, &str)> {
     are_valid.then_some((source, action))
 }
 
-/// Returns the answer to any other path.
-fn elsewhere() -> HttpResponse {
+fn not_found() -> HttpResponse {
     let detail = "deliveries go to POST /webhooks/{action} or POST /webhooks/{source}/{action}, without a slash at the end";
     respond::problem(StatusCode::NOT_FOUND, "Not found", detail)
 }

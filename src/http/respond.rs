@@ -10,7 +10,6 @@ use crate::delivery::{Confirmed, Receipt, Refusal};
 use crate::event::EventId;
 use crate::outcome::Outcome;
 
-/// Returns the answer to a delivery.
 pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     match result {
         Ok(receipt) => HttpResponse::build(status(receipt.outcome))
@@ -33,7 +32,6 @@ pub(super) fn problem(status: StatusCode, title: &str, detail: &str) -> HttpResp
     problem_document(status, &body)
 }
 
-/// Returns the answer to a refused delivery.
 pub(super) fn refuse(refusal: &Refusal) -> HttpResponse {
     let outcome = refusal.outcome;
     let status = status(outcome);

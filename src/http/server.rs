@@ -58,7 +58,6 @@ tokio::task_local! {
     static LAST_END: Rc<Cell<Option<Instant>>>;
 }
 
-/// The settings of a listener.
 pub(super) struct Options {
     /// Name of the listener's thread.
     pub(super) name: &'static str,
@@ -196,7 +195,6 @@ fn answer<S: Service<Request>>(
     }
 }
 
-/// Limits the idle time of connections.
 fn with_idle_limit<S>(
     connections: S,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = S::Error, InitError = S::InitError>

@@ -46,7 +46,6 @@ impl State {
         }
     }
 
-    /// Returns the answer of `/readyz`.
     pub(super) fn readiness(&self) -> Readiness {
         let reasons = self.reasons();
         let refused = self.status.topics().refused().into_iter();

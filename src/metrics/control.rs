@@ -88,13 +88,17 @@ impl ControlMetrics {
     }
 
     /// Replaces the series of the webhooks and the number of missing webhooks by source, after a look of the guardian.
-    pub fn looked<'a>(&self, webhooks: &[WebhookSeries], missing: impl Iterator<Item = (&'a str, usize)>) {
+    pub fn set_webhooks<'a>(
+        &self,
+        webhooks: &[WebhookSeries],
+        missing: impl Iterator<Item = (&'a str, usize)>,
+    ) {
         self.show(webhooks, missing);
         self.last_success.set([([], unix_seconds())]);
     }
 
     /// Removes the series of the webhooks: no guardian looks at them any more.
-    pub fn forget(&self) {
+    pub fn clear(&self) {
         self.show(&[], std::iter::empty());
         self.interval.set([]);
         self.last_success.set([]);
@@ -111,12 +115,12 @@ impl ControlMetrics {
     }
 
     /// Replaces the outages that no catch-up has covered: source and action, and the Unix time at which each began.
-    pub fn show_outages(&self, outages: impl Iterator<Item = ([String; 2], f64)>) {
+    pub fn set_outages(&self, outages: impl Iterator<Item = ([String; 2], f64)>) {
         self.outages.set(outages);
     }
 
     /// Exports the interval of the guardian. Only a bridge with a guardian has this metric.
-    pub fn watches(&self, interval: Duration) {
+    pub fn set_interval(&self, interval: Duration) {
         self.interval.set([([], interval.as_secs_f64())]);
     }
 
@@ -144,13 +148,13 @@ mod tests {
             failures: 3,
             last_trigger,
         };
-        metrics.looked(
+        metrics.set_webhooks(
             &[webhook("1", Some(5.0)), webhook("2", Some(6.0))],
             [("north", 1), ("south", 0)].into_iter(),
         );
-        metrics.looked(&[webhook("2", None)], [("north", 0)].into_iter());
-        metrics.watches(Duration::from_secs(60));
-        metrics.watches(Duration::from_secs(90));
+        metrics.set_webhooks(&[webhook("2", None)], [("north", 0)].into_iter());
+        metrics.set_interval(Duration::from_secs(60));
+        metrics.set_interval(Duration::from_secs(90));
         let text = render();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let labels = r#"{action="BookingCreate",source="north",webhook_id="2"}"#;
@@ -162,7 +166,7 @@ mod tests {
         assert_eq!(samples[0], "nexudus_bridge_guardian_interval_seconds 90", "{text}");
         assert!(samples[1].starts_with("nexudus_bridge_guardian_last_success_timestamp_seconds 1"), "{text}");
         assert_eq!(samples[2..], expected, "{text}");
-        metrics.forget();
+        metrics.clear();
         assert_eq!(render(), "");
     }
 }

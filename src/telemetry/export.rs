@@ -52,8 +52,8 @@ pub(super) fn provider(telemetry: &Telemetry) -> Result<SdkTracerProvider, Strin
         collector,
         runtime: Some(runtime),
         lost: AtomicU64::new(0),
-        failing: AtomicBool::new(false),
-        line: LogLimit::default(),
+        is_failing: AtomicBool::new(false),
+        limit: LogLimit::default(),
     };
     let batches = BatchConfigBuilder::default().with_max_queue_size(QUEUE);
     let batches = batches.with_max_export_batch_size(BATCH).build();
@@ -114,8 +114,8 @@ struct Exporter {
     runtime: Option<Runtime>,
     /// Number of lost spans since the last log line about them.
     lost: AtomicU64,
-    failing: AtomicBool,
-    line: LogLimit,
+    is_failing: AtomicBool,
+    limit: LogLimit,
 }
 
 impl opentelemetry_sdk::trace::SpanExporter for Exporter {
@@ -126,13 +126,13 @@ impl opentelemetry_sdk::trace::SpanExporter for Exporter {
             .block_on(async { tokio::time::timeout(TIME_OUT, self.collector.export(batch)).await })
             .unwrap_or(Err(OTelSdkError::Timeout(TIME_OUT)));
         if let Err(error) = &sent {
-            self.failing.store(true, Ordering::Relaxed);
+            self.is_failing.store(true, Ordering::Relaxed);
             self.lost.fetch_add(spans as u64, Ordering::Relaxed);
-            if let Some(left_out) = self.line.allow() {
+            if let Some(left_out) = self.limit.allow() {
                 let spans = self.lost.swap(0, Ordering::Relaxed);
                 tracing::warn!(%error, spans, left_out, "traces are lost, the collector does not take them");
             }
-        } else if self.failing.swap(false, Ordering::Relaxed) {
+        } else if self.is_failing.swap(false, Ordering::Relaxed) {
             let spans = self.lost.swap(0, Ordering::Relaxed);
             tracing::info!(spans, "the collector takes traces again");
         }

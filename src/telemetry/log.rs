@@ -62,10 +62,10 @@ pub fn start(log: &Log) -> io::Result<Logger> {
     let lines = fmt().with_env_filter(filter).with_writer(Arc::clone(&queue)).with_ansi(colour);
     let lines = lines.log_internal_errors(false); // otherwise it would print them itself, and panic if it cannot
     let started = match log.format {
-        LogFormat::Text => lines.with_target(false).finish().with(Others::default()).try_init(),
+        LogFormat::Text => lines.with_target(false).finish().with(LibraryLines::default()).try_init(),
         LogFormat::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
-            lines.finish().with(Others::default()).try_init()
+            lines.finish().with(LibraryLines::default()).try_init()
         }
     };
     if started.is_ok() {
@@ -99,11 +99,11 @@ const CLIENTS_ERRORS: &str = "actix_http::h1::dispatcher";
 
 /// Limits the lines of libraries, each place in their code by itself. Lines of `debug` and `trace` are not limited.
 #[derive(Default)]
-struct Others {
+struct LibraryLines {
     limits: LogLimits<Identifier>,
 }
 
-impl<S: Subscriber> Layer<S> for Others {
+impl<S: Subscriber> Layer<S> for LibraryLines {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let line = event.metadata();
         if line.target().starts_with("nexudus_bridge") || *line.level() > Level::INFO {
@@ -160,7 +160,7 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let lines = fmt::layer().with_writer(move || writer.clone());
-        tracing::subscriber::with_default(registry().with(lines).with(Others::default()), || {
+        tracing::subscriber::with_default(registry().with(lines).with(LibraryLines::default()), || {
             for _ in 0..100 {
                 tracing::error!(target: "actix_http", "a client's");
                 tracing::info!(target: "actix_http", "another");

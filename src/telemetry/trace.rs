@@ -70,7 +70,8 @@ impl Traces {
         } else {
             ("POST /webhooks/{action}", "/webhooks/{action}")
         };
-        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Received(trace));
+        let parent =
+            TraceContextPropagator::new().extract_with_context(&Context::new(), &RequestHeaders(trace));
         let span = self.tracer.span_builder(name).with_kind(SpanKind::Server).with_attributes([
             KeyValue::new("http.request.method", "POST"),
             KeyValue::new("http.route", route),
@@ -128,9 +129,9 @@ impl DeliverySpan {
         }
         let context = span.span_context();
         // This span is not exported. If the request named a span, consumers continue from that one.
-        let unseen = !context.is_sampled() && delivery.continued;
-        if context.is_valid() && !unseen {
-            let trace = passed_on(context);
+        let is_hidden = !context.is_sampled() && delivery.continued;
+        if context.is_valid() && !is_hidden {
+            let trace = headers_of(context);
             events.iter_mut().for_each(|event| event.attributes.trace = trace.clone());
         }
         Sending(span.is_recording().then(|| Box::new(span)))
@@ -165,7 +166,7 @@ impl Sending {
 }
 
 /// Returns the context of a span as message headers (W3C Trace Context).
-fn passed_on(context: &SpanContext) -> Trace {
+fn headers_of(context: &SpanContext) -> Trace {
     let flags = context.trace_flags() & TraceFlags::SAMPLED;
     let parent = format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id());
     let state = Some(context.trace_state().header()).filter(|state| !state.is_empty());
@@ -173,9 +174,9 @@ fn passed_on(context: &SpanContext) -> Trace {
 }
 
 /// Reads the trace context from the headers of a request.
-struct Received<'a>(&'a Trace);
+struct RequestHeaders<'a>(&'a Trace);
 
-impl Extractor for Received<'_> {
+impl Extractor for RequestHeaders<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         let value = match key {
             "traceparent" => self.0.parent.as_ref(),

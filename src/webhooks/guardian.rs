@@ -89,10 +89,10 @@ async fn guard(
             None
         });
         let goes_on = if let Some(rounds) = &mut rounds {
-            metrics.control.watches(rounds.settings.interval);
+            metrics.control.set_interval(rounds.settings.interval);
             rounds.run(&ready, &mut config).await
         } else {
-            metrics.control.forget();
+            metrics.control.clear();
             config.changed().await.is_ok()
         };
         if !goes_on {
@@ -271,7 +271,7 @@ impl Rounds {
             *missing.entry(&pair.wanted.source.name).or_default() += usize::from(pair.found.is_none());
         }
         let total = missing.values().sum();
-        self.metrics.control.looked(&series, missing.into_iter());
+        self.metrics.control.set_webhooks(&series, missing.into_iter());
         if total > 0 && total != self.missing {
             tracing::warn!(
                 webhooks = total,

@@ -3,7 +3,6 @@
 //! A [`Section`] returns typed values with their defaults. For a mistake the reader notes its position and returns the default,
 //! so that reading continues. Unknown keys are mistakes too. Values of secret keys are never noted.
 
-pub(super) mod pattern;
 pub(super) mod secrets;
 pub(super) mod values;
 
@@ -20,7 +19,6 @@ use crate::outgoing::is_loopback;
 /// The results of reading other than the values.
 #[derive(Default)]
 pub(super) struct Notes {
-    /// The name of the configuration file.
     pub(super) file: Option<String>,
     pub(super) mistakes: Vec<String>,
     pub(super) warnings: Vec<String>,
@@ -42,7 +40,7 @@ impl Notes {
     }
 
     /// Notes a setting, or the mistake in it.
-    fn take<T>(&mut self, key: String, shown: String, origin: String, read: Read<T>) -> Option<T> {
+    fn note<T>(&mut self, key: String, shown: String, origin: String, read: Read<T>) -> Option<T> {
         match read {
             Ok(read) => {
                 self.settings.retain(|setting| setting.key != key);
@@ -81,18 +79,13 @@ pub(super) struct Section<'a> {
 pub(super) type Read<T> = Result<T, String>;
 
 impl<'a> Section<'a> {
-    /// Makes the section of the whole tree, whose keys are sections.
-    pub(super) fn root(tree: Map<String, Value>, notes: &'a mut Notes) -> Self {
-        Self::of(Value::new(None, tree), String::new(), notes)
-    }
-
-    fn of(value: Value, path: String, notes: &'a mut Notes) -> Self {
+    /// Makes a section of a table. The path of the whole tree, whose keys are sections, is empty.
+    pub(super) fn of(value: Value, path: String, notes: &'a mut Notes) -> Self {
         let origin = notes.origin(&path, &value);
         let table = notes.table_of(&path, value);
         Self { path, origin, table, known: Vec::new(), notes }
     }
 
-    /// Returns whether the key is set.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -124,7 +117,7 @@ impl<'a> Section<'a> {
         let origin = self.notes.origin(&path, &value);
         let shown = if secret { quoted("***") } else { shown(&value) };
         let read = read(&value).map_err(|expected| format!("= {shown} {expected}"));
-        self.notes.take(path, shown, origin, read)
+        self.notes.note(path, shown, origin, read)
     }
 
     /// Returns the section below this one; `None` if it does not exist.
@@ -162,7 +155,7 @@ impl<'a> Section<'a> {
                 Err(wrong) => self.notes.mistakes.push(format!("{path}[{index}] {wrong} (from {origin})")),
             }
         }
-        let shown = |item: &String| if secret { "***".to_owned() } else { presentable(item) };
+        let shown = |item: &String| if secret { "***".to_owned() } else { without_secrets(item) };
         let shown: Vec<String> = items.iter().map(shown).collect();
         self.notes.settings.push(Setting { key: path, value: format!("{shown:?}"), origin });
         kept
@@ -186,11 +179,14 @@ impl<'a> Section<'a> {
             let origin = self.notes.origin(&format!("{path}.{name}"), &value);
             let name = if from_environment(&value) { name.replace('_', ".") } else { name };
             let text = scalar_of(&value);
-            let shown =
-                if secret(&name) { "***".into() } else { presentable(text.as_deref().unwrap_or_default()) };
+            let shown = if secret(&name) {
+                "***".into()
+            } else {
+                without_secrets(text.as_deref().unwrap_or_default())
+            };
             let entry = text.ok_or_else(|| "is not a text or number".to_owned());
             let entry = entry.and_then(|text| read(&name, &text));
-            let entry = self.notes.take(format!("{path}.{name:?}"), quoted(&shown), origin, entry);
+            let entry = self.notes.note(format!("{path}.{name:?}"), quoted(&shown), origin, entry);
             kept.extend(entry.map(|entry| (name, entry)));
         }
         kept
@@ -202,7 +198,7 @@ impl<'a> Section<'a> {
         for (name, path, value) in self.entries(key) {
             let origin = self.notes.origin(&path, &value);
             let rule = text(&value).and_then(|text| read(&name, &text));
-            kept.extend(self.notes.take(path, shown(&value), origin, rule));
+            kept.extend(self.notes.note(path, shown(&value), origin, rule));
         }
         kept
     }
@@ -238,14 +234,14 @@ impl<'a> Section<'a> {
         let value = json.map_or(value, |json| Value::new(Some(&ENVIRONMENT.to_owned()), json));
         let mut entries: Vec<(String, Value)> = self.notes.table_of(&path, value).into_iter().collect();
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let is_plain =
-            |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-        let path_to =
-            |name: &str| if is_plain(name) { format!("{path}.{name}") } else { format!("{path}.{name:?}") };
-        entries.into_iter().map(|(name, value)| (name.clone(), path_to(&name), value)).collect()
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        let with_path = |(name, value): (String, Value)| match name.bytes().all(is_plain) {
+            true => (name.clone(), format!("{path}.{name}"), value),
+            false => (name.clone(), format!("{path}.{name:?}"), value),
+        };
+        entries.into_iter().map(with_path).collect()
     }
 
-    /// Returns the number of mistakes so far.
     pub(super) fn mistakes(&self) -> usize {
         self.notes.mistakes.len()
     }
@@ -267,7 +263,6 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the full path of a key.
     pub(super) fn key(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
@@ -326,7 +321,7 @@ fn scalar_of(value: &Value) -> Option<String> {
 fn shown(value: &Value) -> String {
     match &value.kind {
         ValueKind::String(text) if !from_file(value) && is_bare(text) => text.clone(),
-        ValueKind::String(text) => quoted(&presentable(text)),
+        ValueKind::String(text) => quoted(&without_secrets(text)),
         ValueKind::Table(_) => "{…}".into(),
         ValueKind::Array(_) => "[…]".into(),
         _ => scalar_of(value).unwrap_or_else(|| "nothing".into()),
@@ -334,7 +329,7 @@ fn shown(value: &Value) -> String {
 }
 
 /// Returns a text without the secrets that an address can hold. The address need not be valid.
-fn presentable(text: &str) -> String {
+fn without_secrets(text: &str) -> String {
     let has_query = text.split_once('?').is_some_and(|(_, query)| query.contains('='));
     if text.contains("://") || has_query { redacted(text) } else { text.to_owned() }
 }

@@ -9,10 +9,9 @@ use std::path::PathBuf;
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::values::{filled, not_empty, text};
+use super::values::{non_empty_text, not_empty, text};
 use super::{Read, Section};
 
-/// Maximum size of a file in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A secret and the file that it was read from.
@@ -64,7 +63,7 @@ impl Section<'_> {
         check: fn(String) -> Read<String>,
     ) -> Option<SecretString> {
         let file_key = format!("{key}_file");
-        let inline = self.value(key, true, |value| check(filled(value)?));
+        let inline = self.value(key, true, |value| check(non_empty_text(value)?));
         let file = self.value(&file_key, false, |value| {
             let file = SecretFile::read(&text(value)?)?;
             let content = check(file.content.expose_secret().to_owned())?.into();
@@ -73,8 +72,8 @@ impl Section<'_> {
         if inline.is_some() && file.is_some() {
             self.mistake(format!(" has both {key} and {file_key}, expected one of them"));
         }
-        let inline = inline.map(|secret| self.take_inline(key, secret));
-        let from_file = file.map(|file| self.take_file(&file_key, file));
+        let inline = inline.map(|secret| self.inline_secret(key, secret));
+        let from_file = file.map(|file| self.file_secret(&file_key, file));
         inline.or(from_file)
     }
 
@@ -84,14 +83,14 @@ impl Section<'_> {
         let files = self.list(file_key, SecretFile::read);
         let mut secrets = Vec::with_capacity(inline.len() + files.len());
         for (index, secret) in inline.into_iter().enumerate() {
-            secrets.push(self.take_inline(&format!("{key}[{index}]"), secret));
+            secrets.push(self.inline_secret(&format!("{key}[{index}]"), secret));
         }
-        secrets.extend(files.into_iter().map(|file| self.take_file(file_key, file)));
+        secrets.extend(files.into_iter().map(|file| self.file_secret(file_key, file)));
         secrets
     }
 
     /// Returns the secret, and warns of bytes that are probably not meant as part of it.
-    pub(in crate::config) fn take_inline(&mut self, key: &str, secret: String) -> SecretString {
+    pub(in crate::config) fn inline_secret(&mut self, key: &str, secret: String) -> SecretString {
         if let Some(flaw) = flaw(&secret) {
             self.warn(format!("{}: the secret {flaw}, which counts as part of it", self.key(key)));
         }
@@ -99,7 +98,7 @@ impl Section<'_> {
     }
 
     /// Returns the content of the file. Notes the file, and warns of bytes that are probably not meant as part of the secret.
-    pub(in crate::config) fn take_file(&mut self, key: &str, file: SecretFile) -> SecretString {
+    pub(in crate::config) fn file_secret(&mut self, key: &str, file: SecretFile) -> SecretString {
         let key = self.key(key);
         self.notes.warnings.extend(file.warning(&key));
         self.notes.files.push(file.path);

@@ -13,7 +13,6 @@ use url::Url;
 use super::{Read, from_file};
 use crate::config::duration::{self, NOT_A_DURATION};
 
-/// Reads any text.
 pub(in crate::config) fn text(value: &Value) -> Read<String> {
     match &value.kind {
         ValueKind::String(text) => Ok(text.clone()),
@@ -59,7 +58,6 @@ pub(in crate::config) fn number<T: FromStr + PartialOrd + Display + Copy>(
     }
 }
 
-/// Reads `true` or `false`.
 pub(in crate::config) fn boolean(value: &Value) -> Read<bool> {
     let read = match &value.kind {
         ValueKind::Boolean(boolean) => Some(*boolean),
@@ -94,13 +92,11 @@ pub(in crate::config) fn http_url(
     }
 }
 
-/// Returns a text unless it is empty.
 pub(in crate::config) fn not_empty(text: String) -> Read<String> {
     if text.is_empty() { Err("is empty".into()) } else { Ok(text) }
 }
 
-/// Reads any text that is not empty.
-pub(in crate::config) fn filled(value: &Value) -> Read<String> {
+pub(in crate::config) fn non_empty_text(value: &Value) -> Read<String> {
     text(value).and_then(not_empty)
 }
 

@@ -292,9 +292,9 @@ fn scrape() -> String {
     let control = &metrics.control;
     let labels = ["north", "BookingCreate", "1"].map(str::to_owned);
     let webhook = WebhookSeries { labels, active: true, failures: 0, last_trigger: Some(0.0) };
-    control.looked(&[webhook], [("north", 0)].into_iter());
-    control.show_outages([(["north", "BookingCreate"].map(str::to_owned), 0.0)].into_iter());
-    control.watches(Duration::ZERO);
+    control.set_webhooks(&[webhook], [("north", 0)].into_iter());
+    control.set_outages([(["north", "BookingCreate"].map(str::to_owned), 0.0)].into_iter());
+    control.set_interval(Duration::ZERO);
     control.reenabled("north", "BookingCreate");
     control.request("list", "ok");
     metrics.render()
