@@ -25,16 +25,14 @@ pub fn loaded(file: Option<&Path>, environment: &Environment) -> Result<Config, 
 /// # Errors
 /// All other mistakes in it.
 pub fn or_dev_source(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {
-    let mistakes = match loaded(file, &environment) {
-        Ok(config) => return Ok(config),
-        Err(mistakes) => mistakes,
-    };
-    if mistakes.0 != [NO_SOURCE] {
-        return Err(mistakes);
+    match loaded(file, &environment) {
+        Err(Mistakes(mistakes)) if mistakes == [NO_SOURCE] => {
+            readable_again(file)?;
+            environment.insert(SECRETS.to_owned(), format!("[{SECRET:?}]"));
+            loaded(file, &environment)
+        }
+        loaded => loaded,
     }
-    readable_again(file)?;
-    environment.insert(SECRETS.to_owned(), format!("[{SECRET:?}]"));
-    loaded(file, &environment)
 }
 
 /// Returns the configuration of `dev` and `demo`: `file` if the user names one, the environment, and defaults with which

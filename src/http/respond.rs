@@ -8,11 +8,10 @@ use uuid::fmt::Hyphenated;
 
 use crate::delivery::{Confirmed, Receipt, Refusal};
 use crate::event::EventId;
-use crate::outcome::Outcome;
 
 pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     match result {
-        Ok(receipt) => HttpResponse::build(status(receipt.outcome))
+        Ok(receipt) => HttpResponse::build(status(receipt.outcome.status()))
             .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")))
             .body(accepted(&receipt)),
         Err(refusal) => refuse(&refusal),
@@ -28,53 +27,42 @@ pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
 
 /// Returns a problem that is not about a delivery.
 pub(super) fn problem(status: StatusCode, title: &str, detail: &str) -> HttpResponse {
-    let body = Problem { kind: "about:blank", title, status: status.as_u16(), detail, cause: None };
-    problem_document(status, &body)
+    problem_document(&Problem { kind: "about:blank", title, status: status.as_u16(), detail, cause: None })
 }
 
 pub(super) fn refuse(refusal: &Refusal) -> HttpResponse {
     let outcome = refusal.outcome;
-    let status = status(outcome);
     let retry_after = outcome.retry_after_seconds();
-    let kind = format!("urn:nexudus-bridge:problem:{}", outcome.label());
-    let mut response = problem_document(
-        status,
-        &Problem {
-            kind: &kind,
-            title: outcome.title(),
-            status: outcome.status(),
-            detail: &refusal.detail,
-            cause: retry_after.map(|_| outcome.label()),
-        },
-    );
-    let headers = response.headers_mut();
+    let mut response = problem_document(&Problem {
+        kind: &format!("urn:nexudus-bridge:problem:{}", outcome.label()),
+        title: outcome.title(),
+        status: outcome.status(),
+        detail: &refusal.detail,
+        cause: retry_after.map(|_| outcome.label()),
+    });
     if let Some(seconds) = retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    match status {
+    let (name, value) = match response.status() {
         // RFC 9110 requires a challenge in each 401. This challenge names the expected header.
         StatusCode::UNAUTHORIZED => {
-            let challenge = HeaderValue::from_static("NexudusSignature header=\"X-Nexudus-Hook-Signature\"");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            (header::WWW_AUTHENTICATE, "NexudusSignature header=\"X-Nexudus-Hook-Signature\"")
         }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        _ => {}
-    }
+        StatusCode::METHOD_NOT_ALLOWED => (header::ALLOW, "POST"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (header::ACCEPT_ENCODING, "identity"),
+        _ => return response,
+    };
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }
 
-fn problem_document(status: StatusCode, problem: &Problem<'_>) -> HttpResponse {
+fn problem_document(problem: &Problem<'_>) -> HttpResponse {
     let body = serde_json::to_vec(problem).expect("texts and numbers can be written");
-    HttpResponse::build(status).content_type("application/problem+json").body(body)
+    HttpResponse::build(status(problem.status)).content_type("application/problem+json").body(body)
 }
 
-fn status(outcome: Outcome) -> StatusCode {
-    StatusCode::from_u16(outcome.status()).expect("the table holds HTTP statuses")
+fn status(number: u16) -> StatusCode {
+    StatusCode::from_u16(number).expect("the table holds HTTP statuses")
 }
 
 #[derive(Serialize)]
@@ -135,6 +123,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Fingerprint, Stream};
+    use crate::outcome::Outcome;
 
     #[test]
     fn an_accepted_delivery_is_answered_with_its_events() {
