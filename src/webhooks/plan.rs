@@ -90,7 +90,8 @@ pub enum Op {
 
 impl Comparison {
     /// Compares all of `wanted` with all records of the account. A record belongs to a wanted webhook if its URL leads to the same
-    /// source and action and it has the same location. Of several, the first by [`rank`] is the webhook's record.
+    /// source and action and it has the same location. Of several, the first by
+    /// `rank` is the webhook's record.
     pub fn new(config: &Config, public_url: &Url, wanted: Vec<Wanted>, mut records: Vec<Observed>) -> Self {
         let pair = |wanted| Pair { wanted, found: None, duplicates: Vec::new() };
         let mut pairs: Vec<Pair> = wanted.into_iter().map(pair).collect();
