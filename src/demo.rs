@@ -71,7 +71,7 @@ async fn post_all(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Reads all topics and compares each row with the message at its position.
+/// Reads all topics and compares each row with the message of its id.
 async fn compare(config: &Config, rows: &mut [Row]) -> anyhow::Result<()> {
     let topics = config.topics.list(&config.sources).into_iter().map(|topic| topic.name).collect();
     let mut reader =
@@ -79,15 +79,17 @@ async fn compare(config: &Config, rows: &mut [Row]) -> anyhow::Result<()> {
     let mut found = HashMap::new();
     while let Some(message) = reader.next().await? {
         if message.value.is_some() {
-            found.insert((message.topic.clone(), message.partition, message.offset), message);
+            let id = message.header("ce_id").unwrap_or_default().to_vec();
+            if let Some(earlier) = found.insert((message.topic.clone(), id), message) {
+                bail!("{} has two events with one id", earlier.topic);
+            }
         }
     }
     for row in &mut *rows {
         let Ok(confirmed) = &row.confirmed else { continue };
-        let position = (confirmed.topic.clone(), confirmed.partition, confirmed.offset);
-        row.difference = match found.remove(&position) {
+        row.difference = match found.remove(&(confirmed.topic.clone(), confirmed.id.clone().into_bytes())) {
             Some(message) => difference(&row.body, confirmed, &message),
-            None => Some("there is no event at the position of the answer".to_owned()),
+            None => Some("there is no event with the id of the answer".to_owned()),
         };
     }
     if let Some(extra) = found.into_values().next() {
@@ -101,8 +103,9 @@ fn difference(body: &Bytes, confirmed: &ConfirmedEvent, message: &Message) -> Op
     if message.value.as_deref() != Some(record) {
         return Some("the record's bytes differ".to_owned());
     }
-    if message.header("ce_id") != Some(confirmed.id.as_bytes()) {
-        return Some("the answer's id is not the message's".to_owned());
+    let has_offset = confirmed.offset.is_none_or(|offset| offset == message.offset);
+    if confirmed.partition != message.partition || !has_offset {
+        return Some("the answer's position is not the message's".to_owned());
     }
     let fields: serde_json::Value = serde_json::from_slice(record).ok()?;
     let id = fields.get("Id").map(ToString::to_string);

@@ -53,8 +53,8 @@ pub struct RecentEvent {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// The offset within it.
-    pub offset: i64,
+    /// The offset within it; `None` if the broker did not name it.
+    pub offset: Option<i64>,
     /// Time from receipt to confirmation by the wall clock, in milliseconds.
     pub latency_ms: f64,
     /// Reason of the quarantine; `None` for an event on the topic of its action.
@@ -106,7 +106,7 @@ impl Recent {
         (source, action): (&str, &str),
         event: &Event,
         received: Timestamp,
-        (partition, offset): (i32, i64),
+        (partition, offset): (i32, Option<i64>),
     ) {
         // Relaxed: a viewer may miss an event that is confirmed while it begins to watch.
         if self.viewers.load(Ordering::Relaxed) == 0 {

@@ -46,7 +46,8 @@ fn print(out: &mut Output, rows: &[Row], elapsed: Duration, config: &Config) -> 
     for row in rows {
         let (position, result) = match &row.confirmed {
             Ok(event) => {
-                let position = [event.topic.clone(), event.partition.to_string(), event.offset.to_string()];
+                let position =
+                    [event.topic.clone(), event.partition.to_string(), output::offset(event.offset)];
                 (position, row.difference.as_deref().unwrap_or("identical"))
             }
             Err(refusal) => (["-"; 3].map(str::to_owned), refusal.as_str()),

@@ -13,7 +13,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::Configuration;
 use super::dev::program;
 use super::output::{
-    self, ADDED, ERROR, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, one_line, progress, styled,
+    self, ADDED, ERROR, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, offset, one_line,
+    progress, styled,
 };
 use super::sign::{given_key, read_body, secret, source_of};
 use crate::action::Actions;
@@ -181,7 +182,7 @@ fn text_of_one(answer: &Answer) -> String {
     let mut text = format!("{status} in {took}");
     for event in &receipt.events {
         let [topic, id] = [&event.topic, &event.id].map(|text| one_line(text.as_bytes()));
-        let position = format!("{topic} partition {} offset {}", event.partition, event.offset);
+        let position = format!("{topic} partition {} offset {}", event.partition, offset(event.offset));
         text.push_str(&format!("\n  {}  {}", styled(HEADING, position), styled(FAINT, format!("id {id}"))));
     }
     text

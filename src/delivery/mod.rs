@@ -65,8 +65,8 @@ pub struct Confirmed {
     pub stream: Arc<Stream>,
     /// The partition.
     pub partition: i32,
-    /// The offset within it.
-    pub offset: i64,
+    /// The offset within it; `None` if the broker did not name it.
+    pub offset: Option<i64>,
 }
 
 impl Confirmed {

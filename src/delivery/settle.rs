@@ -260,7 +260,7 @@ impl Bridge {
     }
 }
 
-fn the_only_place(confirmed: &[Confirmed]) -> Option<(i32, i64)> {
+fn the_only_place(confirmed: &[Confirmed]) -> Option<(i32, Option<i64>)> {
     match confirmed {
         [Confirmed { partition, offset, .. }] => Some((*partition, *offset)),
         _ => None,

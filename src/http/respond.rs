@@ -90,7 +90,7 @@ struct Event<'a> {
     id: &'a EventId,
     topic: &'a str,
     partition: i32,
-    offset: i64,
+    offset: Option<i64>,
 }
 
 fn events<S: Serializer>(events: &&[Confirmed], serializer: S) -> Result<S::Ok, S::Error> {
@@ -132,9 +132,9 @@ mod tests {
         let fingerprint = Fingerprint::of("s", "A", b"{}");
         let event =
             |id, partition, offset| Confirmed { id, stream: Arc::new(stream.clone()), partition, offset };
-        let events = [event(EventId::Own(own), 0, 0), event(EventId::Content(fingerprint), 11, i64::MAX)];
-        let object = |id: &str, partition: i32, offset: i64| json!({"id": id, "topic": "nexudus.A-b_c", "partition": partition, "offset": offset});
-        let objects = [object(&own.to_string(), 0, 0), object(fingerprint.as_str(), 11, i64::MAX)];
+        let events = [event(EventId::Own(own), 0, Some(0)), event(EventId::Content(fingerprint), 11, None)];
+        let object = |id: &str, partition: i32, offset: Option<i64>| json!({"id": id, "topic": "nexudus.A-b_c", "partition": partition, "offset": offset});
+        let objects = [object(&own.to_string(), 0, Some(0)), object(fingerprint.as_str(), 11, None)];
         for count in 0..=2 {
             let receipt = Receipt { outcome: Outcome::Confirmed, events: events[..count].to_vec() };
             let written: serde_json::Value = serde_json::from_slice(&accepted(&receipt)).unwrap();

@@ -1,11 +1,13 @@
 //! One producer of librdkafka, with the thread that brings its delivery reports.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rdkafka::client::Client as Native;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -74,6 +76,35 @@ pub(super) struct Sent {
 pub(super) struct Reports {
     pub(super) context: Context,
     pub(super) answered: Box<dyn Fn(Sent, Result<Position, Unconfirmed>) + Send + Sync>,
+    pub(super) offsets: Offsets,
+}
+
+/// Distinguishes offsets that a broker named from offsets that librdkafka counted.
+///
+/// A broker that already has the batch of a repeated request names no offset. librdkafka then numbers the messages of the batch from
+/// a negative number upwards, so that later numbers look like offsets. Reports of a partition arrive in order, and the next offset
+/// that the broker names is greater than the next number of such a series.
+#[derive(Default)]
+pub(super) struct Offsets {
+    /// The last number of each series that can go on, by topic and partition.
+    counted: Mutex<HashMap<(String, i32), i64>>,
+}
+
+impl Offsets {
+    /// Returns the reported offset if the broker named it.
+    fn named(&self, topic: &str, partition: i32, reported: i64) -> Option<i64> {
+        let mut counted = self.counted.lock();
+        if reported >= 0 && counted.is_empty() {
+            return Some(reported);
+        }
+        let partition = (topic.to_owned(), partition);
+        if reported < 0 || counted.get(&partition) == Some(&(reported - 1)) {
+            counted.insert(partition, reported);
+            return None;
+        }
+        counted.remove(&partition);
+        Some(reported)
+    }
 }
 
 impl Client {
@@ -235,7 +266,10 @@ impl ProducerContext for Reports {
 
     fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
         let result = match result {
-            Ok(message) => Ok(Position { partition: message.partition(), offset: message.offset() }),
+            Ok(message) => {
+                let offset = self.offsets.named(message.topic(), message.partition(), message.offset());
+                Ok(Position { partition: message.partition(), offset })
+            }
             Err((error, _message)) => Err(Unconfirmed::new(error, sent.sending.ticket().is_alone)),
         };
         contain(|| (self.answered)(*sent, result));
@@ -245,4 +279,29 @@ impl ProducerContext for Reports {
 /// The answer of an event that was given up before it was sent.
 pub(super) fn not_sent(code: RDKafkaErrorCode) -> Unconfirmed {
     Unconfirmed { verdict: sort(code, true), code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_librdkafka_counts_are_no_offsets() {
+        let offsets = Offsets::default();
+        for (topic, partition, reported, named) in [
+            ("a", 0, 7, Some(7)),
+            ("a", 0, -1, None), // three messages in a request that the broker already had
+            ("a", 0, 0, None),
+            ("b", 0, 1, Some(1)),
+            ("a", 1, 1, Some(1)),
+            ("a", 0, 1, None),
+            ("a", 0, -1001, None), // the request after it, too
+            ("a", 0, -1000, None),
+            ("a", 0, 13, Some(13)),
+            ("a", 0, 14, Some(14)),
+        ] {
+            assert_eq!(offsets.named(topic, partition, reported), named, "{topic} {partition} {reported}");
+        }
+        assert!(offsets.counted.lock().is_empty());
+    }
 }

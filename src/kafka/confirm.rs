@@ -19,8 +19,9 @@ pub struct Pending {
 pub struct Position {
     /// The partition.
     pub partition: i32,
-    /// The offset within it.
-    pub offset: i64,
+    /// The offset within it. `None` if the broker did not name it: it answered a repeated request for a message that it already
+    /// had (`DUPLICATE_SEQUENCE_NUMBER`).
+    pub offset: Option<i64>,
 }
 
 /// The broker, or the client on its behalf, did not confirm.

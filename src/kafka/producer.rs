@@ -16,7 +16,7 @@ use rdkafka::ClientConfig;
 use rdkafka::client::Client as Native;
 use rdkafka::error::KafkaResult;
 
-use super::client::{Client, Reports, Sent};
+use super::client::{Client, Offsets, Reports, Sent};
 use super::confirm::{Pending, Unconfirmed};
 use super::context::{Context, contain};
 use super::oauth::{Tokens, hand_over, set_password};
@@ -138,7 +138,8 @@ impl Producer {
             config.remove("max.in.flight.requests.per.connection");
             config.set("max.in.flight", "1");
         }
-        let client = Arc::new(Client::new(&config, Reports { context, answered }, is_in_use)?);
+        let reports = Reports { context, answered, offsets: Offsets::default() };
+        let client = Arc::new(Client::new(&config, reports, is_in_use)?);
         self.show_token(&client);
         self.renew_password(&client);
         Ok(client)

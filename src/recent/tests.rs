@@ -20,7 +20,7 @@ fn event(key: Option<&str>) -> Event {
 
 fn confirm(recent: &Recent, key: Option<&str>, offset: i64) {
     let received = Timestamp::now() - jiff::SignedDuration::from_millis(20);
-    recent.confirmed(("default", "BookingCreate"), &event(key), received, (2, offset));
+    recent.confirmed(("default", "BookingCreate"), &event(key), received, (2, Some(offset)));
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_slow_viewer_gets_the_number_of_missed_events_and_the_latest_ones() {
     }
     let update = viewer.next().await;
     assert_eq!((update.events.len(), update.missed), (MOST_BEHIND, 72));
-    assert_eq!(update.events[0].offset, 72);
+    assert_eq!(update.events[0].offset, Some(72));
 }
 
 #[tokio::test]

@@ -76,8 +76,8 @@ pub struct ConfirmedEvent {
     pub topic: String,
     /// The partition.
     pub partition: i32,
-    /// The offset.
-    pub offset: i64,
+    /// The offset; `None` if the broker did not name it.
+    pub offset: Option<i64>,
 }
 
 /// The [`PostFailure::kind`] of deliveries for which there was no connection.

@@ -147,11 +147,13 @@ impl Sending {
     }
 
     /// Ends the span: the broker has confirmed all events. `position` is the partition and offset of a single event.
-    pub fn confirmed(self, position: Option<(i32, i64)>) {
+    pub fn confirmed(self, position: Option<(i32, Option<i64>)>) {
         let Some(mut span) = self.0 else { return };
         if let Some((partition, offset)) = position {
             span.set_attribute(KeyValue::new("messaging.destination.partition.id", partition.to_string()));
-            span.set_attribute(KeyValue::new("messaging.kafka.offset", offset));
+            if let Some(offset) = offset {
+                span.set_attribute(KeyValue::new("messaging.kafka.offset", offset));
+            }
         }
         span.end();
     }

@@ -5,11 +5,19 @@ use crate::workload::Name;
 /// Nanoseconds since the start of the run.
 pub(crate) type Moment = u64;
 
-/// The position of an event, by a receipt.
+/// The position of an event, by a receipt or on its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) partition: i32,
-    pub(crate) offset: i64,
+    /// `None` if the receipt names none.
+    pub(crate) offset: Option<i64>,
+}
+
+impl Place {
+    /// Returns whether a receipt with this position names the position `found` on the topic.
+    pub(crate) fn names(self, found: Self) -> bool {
+        self.partition == found.partition && (self.offset.is_none() || self.offset == found.offset)
+    }
 }
 
 /// A delivery that has ended: answered 2xx, or given up.

@@ -188,7 +188,7 @@ fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
         scene.client.scan(&scene.topic(action), READ_WITHIN, |message| {
             oracle.see(&Message {
                 action,
-                place: Place { partition: message.partition, offset: message.offset },
+                place: Place { partition: message.partition, offset: Some(message.offset) },
                 key: message.key.as_deref(),
                 value: &message.value,
                 id: message.header("ce_id").unwrap_or_default(),

@@ -139,12 +139,13 @@ impl<'a> Oracle<'a> {
             let topic = ACTIONS[message.action].name;
             return self.verdict.invented.add(|| format!("{topic} {:?}: {shown}", message.place));
         };
-        let acked_here = entry.places.get(index) == Some(&message.place);
+        let acked_here = entry.places.get(index).is_some_and(|place| place.names(message.place));
         let copy = Copy { place: message.place, id: hash(message.id), received: message.received };
         let first = self.firsts[usize::from(name.connection)][name.number as usize] as usize;
         let found = &mut self.found[usize::from(name.connection)][first + index];
         if acked_here {
-            found.at_receipt = Some(message.received);
+            // Without an offset every copy on the partition matches; the last attempt is the one with the 2xx.
+            found.at_receipt = found.at_receipt.max(Some(message.received));
         }
         found.copies += 1;
         if found.first.is_none() {

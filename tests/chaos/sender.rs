@@ -75,7 +75,7 @@ struct Answer {
 struct Event {
     topic: String,
     partition: i32,
-    offset: i64,
+    offset: Option<i64>,
 }
 
 impl Senders {

@@ -103,6 +103,20 @@ async fn passing_errors_are_tried_again_within_the_time_and_then_confirmed() {
     }
 }
 
+/// A repeated request whose first answer was lost: librdkafka reports success and counts offsets from -1 or -1001.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_kafka_already_has_is_confirmed_without_an_offset() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
+    bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER]);
+    let body = format!("[{}]", [RECORD; 3].join(","));
+    let events = bridge.deliver("BookingCreate", body).await.events("confirmed");
+    assert_eq!(events.len(), 3);
+    assert!(
+        events.iter().all(|event| event["offset"].is_null() && event["partition"].is_i64()),
+        "{events:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_broker_is_503_with_cause_broker_and_the_bridge_comes_back_by_itself() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SHORT]).await;

@@ -213,7 +213,7 @@ fn read(client: &Client, prefix: &str, workload: Workload, journals: &[Journal],
         client.scan(&format!("{prefix}{}", of.name), WITHIN, |message| {
             oracle.see(&Message {
                 action,
-                place: Place { partition: message.partition, offset: message.offset },
+                place: Place { partition: message.partition, offset: Some(message.offset) },
                 key: message.key.as_deref(),
                 value: &message.value,
                 id: message.header("ce_id").unwrap_or_default(),

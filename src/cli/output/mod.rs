@@ -257,6 +257,11 @@ pub fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
+/// Returns an offset, or `unknown` if Kafka did not name it.
+pub fn offset(offset: Option<i64>) -> String {
+    offset.map_or("unknown".to_owned(), |offset| offset.to_string())
+}
+
 /// Returns a number and a noun: `1 event`, `1,200 events`.
 pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })

@@ -10,8 +10,8 @@ use crate::app::signals::Signals;
 use crate::cli::Configuration;
 use crate::cli::actions::question;
 use crate::cli::output::{
-    self, ADDED, ERROR, FAINT, Output, Usage, WARNING, exit, grouped, is_stdout_terminal, one_line, plural,
-    styled,
+    self, ADDED, ERROR, FAINT, Output, Usage, WARNING, exit, grouped, is_stdout_terminal, offset, one_line,
+    plural, styled,
 };
 use crate::cli::tail::short;
 use crate::config::Config;
@@ -145,7 +145,7 @@ fn planned(event: &Event) -> String {
 fn published(event: &Confirmed) -> String {
     let id = event.id.to_string();
     let id = if is_stdout_terminal() { short(&id) } else { id };
-    format!("{}@{} id {id}", event.partition, event.offset)
+    format!("{}@{} id {id}", event.partition, offset(event.offset))
 }
 
 /// Returns the topic and the first events of a message.

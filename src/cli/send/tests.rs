@@ -131,12 +131,12 @@ fn plain(text: &str) -> String {
 
 #[test]
 fn one_delivery_has_the_positions_of_its_events_or_its_refusal() {
-    let event = ConfirmedEvent { id: "abc".into(), topic: "nexudus.X".into(), partition: 2, offset: 7 };
-    let receipt = Receipt { status: "confirmed".into(), events: vec![event] };
+    let event = |offset| ConfirmedEvent { id: "abc".into(), topic: "nexudus.X".into(), partition: 2, offset };
+    let receipt = Receipt { status: "confirmed".into(), events: vec![event(Some(7)), event(None)] };
     let answer = |result, attempts| Answer { result, latency: Duration::from_micros(1234), attempts };
     assert_eq!(
         plain(&text_of_one(&answer(Ok(receipt), 1))),
-        "confirmed in 1.23 ms\n  nexudus.X partition 2 offset 7  id abc"
+        "confirmed in 1.23 ms\n  nexudus.X partition 2 offset 7  id abc\n  nexudus.X partition 2 offset unknown  id abc"
     );
     let refusal = PostFailure::NoAnswer("connection refused".into());
     assert_eq!(

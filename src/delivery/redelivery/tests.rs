@@ -23,7 +23,7 @@ fn receipt(body: u8, offset: i64) -> Receipt {
     let id = EventId::Content(identity(body));
     Receipt {
         outcome: Outcome::Confirmed,
-        events: vec![Confirmed { id, stream: Arc::new(stream), partition: 0, offset }],
+        events: vec![Confirmed { id, stream: Arc::new(stream), partition: 0, offset: Some(offset) }],
     }
 }
 
@@ -319,7 +319,7 @@ proptest! {
             prop_assert!(tracked(&memory) <= max_entries && memory.lock().bytes <= max_bytes);
             prop_assert!(memory.lock().bytes <= model.bytes());
             for body in 0..8 {
-                let recalled = recalled(&memory, now, body).map(|word| word.map(|receipt| receipt.events[0].offset));
+                let recalled = recalled(&memory, now, body).map(|word| word.map(|receipt| receipt.events[0].offset.unwrap()));
                 prop_assert_eq!(recalled, model.recall(now, body), "body {}", body);
             }
         }
@@ -368,7 +368,7 @@ proptest! {
         }
         prop_assert!(world.attempts.is_empty(), "somebody waits for ever");
         for (body, receipt) in &world.answered {
-            let offset = receipt.events[0].offset;
+            let offset = receipt.events[0].offset.unwrap();
             prop_assert_eq!(world.log.get(&offset), Some(body));
         }
         prop_assert!(world.published <= arrived, "nothing is published more often than it arrived");

@@ -52,8 +52,8 @@ impl Run {
         let key = self.workload.key(name, index);
         let partition = i32::try_from(key % 3).expect("small");
         let same = |logged: &&Logged| logged.action == action && logged.place.partition == partition;
-        let offset = self.log.iter().filter(same).map(|logged| logged.place.offset + 1).max().unwrap_or(0);
-        let place = Place { partition, offset };
+        let offset = i64::try_from(self.log.iter().filter(same).count()).expect("small");
+        let place = Place { partition, offset: Some(offset) };
         let value = self.workload.record(name, index);
         let signal = ACTIONS[action].signal;
         let id = if signal { format!("{action} {place:?}") } else { value.clone() };
@@ -179,7 +179,12 @@ fn what_was_never_sent_like_that_is_invented() {
 fn a_receipt_that_names_another_place_is_misplaced() {
     let mut run = Run::new();
     let name = run.log[5].name;
-    run.entry(name).places[0].offset += 1;
+    let place = run.entry(name).places[0];
+    run.entry(name).places[0].offset = place.offset.map(|offset| offset + 1);
+    assert_eq!(counts(&run.verdict()), [0, 0, 1, 0, 0, 0]);
+    run.entry(name).places[0].offset = None; // the broker did not name it
+    assert_eq!(counts(&run.verdict()), [0; 6]);
+    run.entry(name).places[0].partition += 1;
     assert_eq!(counts(&run.verdict()), [0, 0, 1, 0, 0, 0]);
 }
 
