@@ -17,7 +17,9 @@
 //!
 //! `(R - s(1)) / s(B)` requests besides the first fill the part of the round trip that is spent on the network. Twice as many
 //! leave no side without work while answers are not evenly spread. Where `B` is near 1, waiting makes no larger batches, and the
-//! divisor lifts the limit. The service times are constants: with values that are wrong by a factor of two, the limit is wrong by
+//! divisor lifts the limit. An event of a partition with a batch on its way does not wait while fewer batches than the dividend
+//! are on their way: up to there further requests use the network, beyond it they only make batches smaller.
+//! The service times are constants: with values that are wrong by a factor of two, the limit is wrong by
 //! less than that, and limits that differ by a factor of two differ by some per cent in answers a second.
 //!
 //! `R` is the shortest round trip of the last 10 to 20 seconds. A busy broker answers some requests late, but not all of
@@ -78,8 +80,8 @@ pub(super) struct Window {
     shortest: [Option<Duration>; 2],
     remembered: Instant,
     producers: usize,
-    /// The limit of the last slot.
-    limit: f64,
+    /// The number of requests that fill the round trip, by the last slot.
+    filling: f64,
 }
 
 impl Window {
@@ -95,7 +97,7 @@ impl Window {
             shortest: [None; 2],
             remembered: now,
             producers: 0,
-            limit: 0.0,
+            filling: 0.0,
         }
     }
 
@@ -104,14 +106,14 @@ impl Window {
         self.producers
     }
 
-    /// Returns the number of batches on their way above which events of a partition wait for its batch on its way.
+    /// Returns the number of batches on their way from which on events of a partition wait for its batch on its way.
     pub(super) fn batches(&self) -> usize {
-        self.limit as usize
+        self.filling as usize
     }
 
     #[cfg(test)]
-    pub(super) fn set(&mut self, producers: usize, limit: f64) {
-        (self.producers, self.limit) = (producers, limit);
+    pub(super) fn set(&mut self, producers: usize, filling: f64) {
+        (self.producers, self.filling) = (producers, filling);
     }
 
     #[cfg(test)]
@@ -168,10 +170,12 @@ impl Window {
 
     fn choose(&mut self, round_trip: f64) {
         let [events, partitions] = self.mean;
-        self.limit = limit(round_trip, (events / partitions.max(1e-3)).max(1.0));
-        let worth = (self.limit / WORTH_BATCHES).min((partitions - 1.0) * round_trip / WORTH_TURNS);
+        let batch = (events / partitions.max(1e-3)).max(1.0);
+        self.filling = filling(round_trip, batch);
+        let limit = self.filling / (1.0 - 1.0 / batch).max(1e-3);
+        let worth = (limit / WORTH_BATCHES).min((partitions - 1.0) * round_trip / WORTH_TURNS);
         let wanted =
-            ((self.limit.min(partitions) / EACH).round() as usize).clamp(1, PRODUCERS).next_power_of_two();
+            ((limit.min(partitions) / EACH).round() as usize).clamp(1, PRODUCERS).next_power_of_two();
         if partitions < 1.5 || worth < NO_LONGER {
             self.producers = 0;
         } else if worth >= 1.0 && wanted > self.producers || wanted * 4 <= self.producers {
@@ -181,11 +185,11 @@ impl Window {
     }
 }
 
-/// Returns the number of requests in flight that are best for a round trip and for batches of this size.
-fn limit(round_trip: f64, batch: f64) -> f64 {
+/// Returns the number of requests in flight that leave no side without work, for a round trip and for batches of this size.
+fn filling(round_trip: f64, batch: f64) -> f64 {
     let service = |events: f64| REQUEST + EVENT * events;
     let on_the_network = (round_trip - service(1.0)).max(0.0);
-    (1.0 + 2.0 * on_the_network / service(batch)) / (1.0 - 1.0 / batch).max(1e-3)
+    1.0 + 2.0 * on_the_network / service(batch)
 }
 
 #[cfg(test)]
