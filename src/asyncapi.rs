@@ -3,47 +3,23 @@
 //! The document describes the bridge, so its operations send; a consumer receives. Payloads are the schemas of `schema`,
 //! one for each entity, with keywords that AsyncAPI's own schema format has too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::{Map, Value, json};
 
 use crate::action::{Action, Kind, QUARANTINE, schema};
 use crate::config::{Config, Kafka, Property, Topic, TopicSettings, without_scheme};
 use crate::event;
+use crate::kafka::topic::Wanted;
 use crate::kafka::topics::wanted;
 use crate::outcome::QuarantineReason;
 
 const BINDING_VERSION: &str = "0.5.0";
 
-/// The numeric topic settings that the Kafka binding has.
-const TOPIC_NUMBERS: [&str; 4] =
-    ["retention.ms", "retention.bytes", "delete.retention.ms", "max.message.bytes"];
-
 /// Returns the document of a configuration.
 pub fn document(config: &Config) -> Value {
-    let topics: BTreeMap<String, TopicSettings> =
-        wanted(config).into_iter().map(|topic| (topic.name, topic.settings)).collect();
-    let mut parts = Parts::default();
-    let sources = sources(config);
-    for Topic { name: address, actions, .. } in config.topics.list(&config.sources) {
-        let messages =
-            actions.iter().map(|action| (action.name(), message(action, &sources[action.name()], config)));
-        let mut messages: Vec<(&str, Value)> = messages.collect();
-        if actions.iter().any(|action| config.topics.has_tombstones(action)) {
-            messages.push(("tombstone", tombstone(config)));
-        }
-        let channel = channel(&address, &topics, &about_topic(&actions));
-        parts.add(&address[config.topics.prefix.len()..], channel, messages);
-        for entity in actions.iter().filter_map(|action| action.entity()) {
-            parts.schemas.entry(entity).or_insert_with(|| schema::record(entity));
-        }
-    }
-    let about = "Deliveries that were signed and could not be published otherwise, whole.";
-    let channel = channel(&config.topics.quarantine(), &topics, about);
-    parts.add(QUARANTINE, channel, vec![(QUARANTINE, quarantined(config))]);
-    parts.schemas.insert("Headers", headers());
-    let (schemes, security) = security(&config.kafka);
-    json!({
+    let schemes = security_schemes(&config.kafka);
+    let mut document = json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "Nexudus events",
@@ -51,56 +27,71 @@ pub fn document(config: &Config) -> Value {
             "description": "Records that Nexudus's webhooks deliver, as nexudus-bridge publishes them to Kafka: CloudEvents 1.0 in binary mode. ce_type tells the actions of a topic apart. Copies of an event are possible: remember ce_id. Further fields and headers are possible.",
         },
         "defaultContentType": "application/json",
-        "servers": servers(&config.kafka, &security),
-        "channels": parts.channels,
-        "operations": parts.operations,
-        "components": {
-            "messages": parts.messages,
-            "schemas": parts.schemas,
-            "securitySchemes": schemes,
-        },
-    })
-}
-
-/// The parts of the document that have an entry for each topic.
-#[derive(Default)]
-struct Parts {
-    channels: Map<String, Value>,
-    operations: Map<String, Value>,
-    messages: Map<String, Value>,
-    schemas: BTreeMap<&'static str, Value>,
-}
-
-impl Parts {
-    /// Adds a channel by its topic's name without the prefix, with its messages by name.
-    fn add(&mut self, name: &str, mut channel: Value, messages: Vec<(&str, Value)>) {
-        let reference = |message: &str| json!({ "$ref": format!("#/channels/{name}/messages/{message}") });
-        let operation = json!({
+        "servers": servers(&config.kafka, &schemes),
+        "components": { "schemas": { "Headers": headers() }, "securitySchemes": schemes },
+    });
+    let events = config.topics.list(&config.sources).into_iter().map(|Topic { actions, .. }| {
+        let messages = actions.iter().map(|action| (action.name(), message(action, config)));
+        let mut messages: Vec<(&str, Value)> = messages.collect();
+        if actions.iter().any(|action| config.topics.has_tombstones(action)) {
+            messages.push(("tombstone", tombstone(config)));
+        }
+        for entity in actions.iter().filter_map(|action| action.entity()) {
+            document["components"]["schemas"][entity] = schema::record(entity);
+        }
+        (about_topic(&actions), messages)
+    });
+    let mut contents: Vec<_> = events.collect();
+    let about = "Deliveries that were signed and could not be published otherwise, whole.".to_owned();
+    contents.push((about, vec![(QUARANTINE, quarantined(config))]));
+    for (topic, (about, messages)) in wanted(config).into_iter().zip(contents) {
+        let name = &topic.name[config.topics.prefix.len()..];
+        let refer = |message| reference(format_args!("channels/{name}/messages/{message}"));
+        document["operations"][format!("send.{name}")] = json!({
             "action": "send",
-            "channel": { "$ref": format!("#/channels/{name}") },
-            "messages": messages.iter().map(|(message, _)| reference(message)).collect::<Vec<_>>(),
+            "channel": reference(format_args!("channels/{name}")),
+            "messages": messages.iter().map(|(message, _)| refer(message)).collect::<Vec<_>>(),
         });
-        self.operations.insert(format!("send.{name}"), operation);
-        let mut references = Map::new();
+        document["channels"][name] = json!({
+            "address": topic.name,
+            "description": about,
+            "bindings": { "kafka": binding(&topic) },
+        });
         for (message, value) in messages {
-            let reference = json!({ "$ref": format!("#/components/messages/{message}") });
-            references.insert(message.to_owned(), reference);
-            self.messages.insert(message.to_owned(), value);
+            let reference = reference(format_args!("components/messages/{message}"));
+            document["channels"][name]["messages"][message] = reference;
+            document["components"]["messages"][message] = value;
         }
-        channel["messages"] = Value::Object(references);
-        self.channels.insert(name.to_owned(), channel);
     }
+    document
 }
 
-/// Returns the sources that take an action, by the action's name.
-fn sources(config: &Config) -> BTreeMap<&str, Vec<&str>> {
-    let mut all: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for source in config.sources.values() {
-        for action in source.actions.iter() {
-            all.entry(action.name()).or_default().push(&source.name);
+fn reference(path: impl fmt::Display) -> Value {
+    json!({ "$ref": format!("#/{path}") })
+}
+
+fn binding(topic: &Wanted) -> Value {
+    /// The numeric topic settings that the Kafka binding has.
+    const NUMBERS: [&str; 4] =
+        ["retention.ms", "retention.bytes", "delete.retention.ms", "max.message.bytes"];
+    let TopicSettings { partitions, replication_factor, config } = &topic.settings;
+    let mut binding =
+        json!({ "topic": topic.name, "topicConfiguration": {}, "bindingVersion": BINDING_VERSION });
+    for (field, number) in [("partitions", *partitions), ("replicas", *replication_factor)] {
+        if number > 0 {
+            binding[field] = number.into();
         }
     }
-    all
+    for (name, value) in config {
+        if name == "cleanup.policy" {
+            binding["topicConfiguration"][name] = value.split(',').map(str::trim).collect();
+        } else if NUMBERS.contains(&&**name)
+            && let Ok(number) = value.parse::<i64>()
+        {
+            binding["topicConfiguration"][name] = number.into();
+        }
+    }
+    binding
 }
 
 fn about_topic(actions: &[&Action]) -> String {
@@ -123,33 +114,12 @@ fn about(action: &Action) -> String {
     }
 }
 
-fn channel(address: &str, topics: &BTreeMap<String, TopicSettings>, about: &str) -> Value {
-    let mut binding = json!({ "topic": address, "bindingVersion": BINDING_VERSION });
-    if let Some(topic) = topics.get(address) {
-        if topic.partitions > 0 {
-            binding["partitions"] = topic.partitions.into();
-        }
-        if topic.replication_factor > 0 {
-            binding["replicas"] = topic.replication_factor.into();
-        }
-        let mut settings: Map<String, Value> = Map::new();
-        for (name, value) in &topic.config {
-            if name == "cleanup.policy" {
-                settings.insert(name.clone(), value.split(',').map(str::trim).collect());
-            } else if let Some(number) =
-                value.parse::<i64>().ok().filter(|_| TOPIC_NUMBERS.contains(&&**name))
-            {
-                settings.insert(name.clone(), number.into());
-            }
-        }
-        binding["topicConfiguration"] = Value::Object(settings);
-    }
-    json!({ "address": address, "description": about, "bindings": { "kafka": binding } })
-}
-
-fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
+fn message(action: &Action, config: &Config) -> Value {
     let name = action.name();
     let kind = event::kind_of(name);
+    let sources =
+        config.sources.iter().filter(|(_, source)| source.actions.iter().any(|own| own.name() == name));
+    let sources: Vec<String> = sources.map(|(source, _)| event::source_of(source)).collect();
     let id = match action.kind() {
         Kind::Change => {
             json!({ "pattern": "^[0-9a-f]{64}$", "description": "Equals ce_nexudusfingerprint: byte-equal copies have the same id" })
@@ -157,7 +127,7 @@ fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
         Kind::Signal => json!({ "format": "uuid", "description": "A UUIDv7 of its own for each event" }),
     };
     let payload = match action {
-        Action::Known(entry) => json!({ "$ref": format!("#/components/schemas/{}", entry.entity) }),
+        Action::Known(entry) => reference(format_args!("components/schemas/{}", entry.entity)),
         Action::Extra(_) => json!({ "type": "object" }),
     };
     let mut message = json!({
@@ -166,11 +136,11 @@ fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
         "summary": about(action),
         "contentType": "application/json",
         "headers": {
-            "allOf": [{ "$ref": "#/components/schemas/Headers" }],
+            "allOf": [common_headers()],
             "properties": {
                 "ce_id": id,
                 "ce_type": { "enum": [kind] },
-                "ce_source": { "enum": sources.iter().map(|source| event::source_of(source)).collect::<Vec<_>>() },
+                "ce_source": { "enum": sources },
             },
         },
         "payload": payload,
@@ -186,7 +156,7 @@ fn message(action: &Action, sources: &[&str], config: &Config) -> Value {
 }
 
 /// Returns the `ce_source` of every source.
-fn all_sources(config: &Config) -> BTreeSet<String> {
+fn all_sources(config: &Config) -> Vec<String> {
     config.sources.keys().map(|source| event::source_of(source)).collect()
 }
 
@@ -196,7 +166,7 @@ fn tombstone(config: &Config) -> Value {
         "title": "A tombstone",
         "summary": "Follows each delete event, with its key and headers, so that compaction removes the record.",
         "headers": {
-            "allOf": [{ "$ref": "#/components/schemas/Headers" }],
+            "allOf": [common_headers()],
             "required": [event::TOMBSTONE],
             "properties": {
                 "ce_source": { "enum": all_sources(config) },
@@ -219,7 +189,7 @@ fn quarantined(config: &Config) -> Value {
         "summary": "The value is the whole body as it came. There is no key.",
         "contentType": "application/json",
         "headers": {
-            "allOf": [{ "$ref": "#/components/schemas/Headers" }],
+            "allOf": [common_headers()],
             "required": ["quarantine-reason", "nexudus-action"],
             "properties": {
                 "ce_id": { "pattern": "^[0-9a-f]{64}$" },
@@ -238,48 +208,45 @@ fn headers() -> Value {
     serde_json::from_str(include_str!("asyncapi/headers.json")).expect("the file is JSON")
 }
 
+fn common_headers() -> Value {
+    reference("components/schemas/Headers")
+}
+
 /// Returns the bootstrap servers, as the bridge names them.
-fn servers(kafka: &Kafka, security: &[Value]) -> Map<String, Value> {
+fn servers(kafka: &Kafka, schemes: &Map<String, Value>) -> Map<String, Value> {
     let protocol = property(kafka, &["security.protocol"]).unwrap_or_default().to_ascii_lowercase();
     let protocol = if protocol.ends_with("ssl") { "kafka-secure" } else { "kafka" };
+    let security = schemes.keys().map(|name| reference(format_args!("components/securitySchemes/{name}")));
+    let security: Vec<Value> = security.collect();
     let server = |(index, address): (usize, &str)| {
         let mut server = json!({ "host": without_scheme(address), "protocol": protocol });
         if !security.is_empty() {
-            server["security"] = security.into();
+            server["security"] = security.clone().into();
         }
         (format!("kafka-{}", index + 1), server)
     };
     kafka.bootstrap_servers.split(',').enumerate().map(server).collect()
 }
 
-/// Returns the security schemes of the servers, and the references to them.
-fn security(kafka: &Kafka) -> (Map<String, Value>, Vec<Value>) {
-    let mut schemes = Map::new();
-    if property(kafka, &["ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"])
-        .is_some()
-    {
-        schemes.insert("clientCertificate".to_owned(), json!({ "type": "X509" }));
-    }
+/// Returns the security schemes of the servers.
+fn security_schemes(kafka: &Kafka) -> Map<String, Value> {
+    let certificates = ["ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"];
+    let certificate = property(kafka, &certificates).map(|_| json!({ "type": "X509" }));
     let mechanism = property(kafka, &["sasl.mechanism", "sasl.mechanisms"]).map(str::to_ascii_uppercase);
-    let kind = match mechanism.as_deref() {
-        Some("PLAIN") => Some("plain"),
-        Some("SCRAM-SHA-256") => Some("scramSha256"),
-        Some("SCRAM-SHA-512") => Some("scramSha512"),
-        Some("GSSAPI") => Some("gssapi"),
-        _ => None,
+    let sasl = match mechanism.as_deref() {
+        Some("PLAIN") => Some(json!({ "type": "plain" })),
+        Some("SCRAM-SHA-256") => Some(json!({ "type": "scramSha256" })),
+        Some("SCRAM-SHA-512") => Some(json!({ "type": "scramSha512" })),
+        Some("GSSAPI") => Some(json!({ "type": "gssapi" })),
+        _ => kafka.oauth.as_ref().map(|oauth| {
+            let mut endpoint = oauth.token_endpoint.clone();
+            endpoint.set_query(None); // it can hold a key
+            let flow = json!({ "tokenUrl": endpoint.as_str(), "availableScopes": {} });
+            json!({ "type": "oauth2", "flows": { "clientCredentials": flow } })
+        }),
     };
-    if let Some(kind) = kind {
-        schemes.insert("sasl".to_owned(), json!({ "type": kind }));
-    } else if let Some(oauth) = &kafka.oauth {
-        let mut endpoint = oauth.token_endpoint.clone();
-        endpoint.set_query(None); // it can hold a key
-        let flow = json!({ "tokenUrl": endpoint.as_str(), "availableScopes": {} });
-        schemes
-            .insert("sasl".to_owned(), json!({ "type": "oauth2", "flows": { "clientCredentials": flow } }));
-    }
-    let reference = |name: &String| json!({ "$ref": format!("#/components/securitySchemes/{name}") });
-    let references = schemes.keys().map(reference).collect();
-    (schemes, references)
+    let schemes = [("clientCertificate", certificate), ("sasl", sasl)];
+    schemes.into_iter().filter_map(|(name, scheme)| Some((name.to_owned(), scheme?))).collect()
 }
 
 /// Returns the first of these properties that is set.
