@@ -11,7 +11,8 @@ const SILENT_TOPICS: usize = 3;
 
 /// A replayer that remembers which topics confirm nothing.
 pub struct Publisher {
-    replayer: Replayer,
+    /// Publishes the events, and makes them from messages.
+    pub(super) replayer: Replayer,
     /// Topics that timed out. They are not tried again.
     silent: BTreeSet<String>,
     /// Number of them since the last confirmation.
@@ -20,14 +21,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Makes one that has published nothing yet.
+    /// Makes a publisher that has published nothing yet.
     pub fn new(replayer: Replayer) -> Self {
         Self { replayer, silent: BTreeSet::new(), silent_in_a_row: 0, refusals: Refusals::default() }
-    }
-
-    /// The replayer, which also makes the events.
-    pub fn replayer(&self) -> &Replayer {
-        &self.replayer
     }
 
     /// Returns true if the last topics that were tried have all timed out.

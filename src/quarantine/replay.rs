@@ -157,7 +157,7 @@ impl Replay {
         report: &mut impl FnMut(&Row, Step),
     ) -> Result<(), ReplayError> {
         let corrected = self.choice.corrected.as_deref();
-        let events = match self.publisher.replayer().route(message, corrected) {
+        let events = match self.publisher.replayer.route(message, corrected) {
             Ok(events) => events,
             Err(reason) => {
                 self.counts.skipped += 1;
