@@ -171,6 +171,11 @@ impl Actions {
         let (likeness, best) = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
         (likeness >= ALIKE).then(|| best.name())
     }
+
+    /// Returns the nearest name to `text` as a question in brackets, behind a space; nothing without a near name.
+    pub fn question(&self, text: &str) -> String {
+        self.nearest(text).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
+    }
 }
 
 impl Default for Actions {

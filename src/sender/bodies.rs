@@ -34,8 +34,7 @@ impl Bodies {
             });
         }
         let known = actions.find(action).map(|index| actions.get(index));
-        let question =
-            actions.nearest(action).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default();
+        let question = actions.question(action);
         let name = known.map_or(action, Action::name);
         let template = body(name).ok_or_else(|| match known {
             Some(_) => format!("there is no invented record for {action:?}, expected --payload FILE with it"),

@@ -11,7 +11,7 @@ use crate::signature::SigningKey;
 /// The source of `/webhooks/{action}`, whose name the URL leaves out.
 pub const DEFAULT_SOURCE: &str = "default";
 
-/// One POST, ready to be sent as often as it takes.
+/// One POST, which can be sent repeatedly.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The source's name, as in the URL.
@@ -27,7 +27,8 @@ pub struct Delivery {
 /// The base address of a bridge, and the token of its URLs if it requires one.
 #[derive(Clone)]
 pub struct Target {
-    base: Url,
+    /// The base address.
+    pub base: Url,
     token: Option<String>,
 }
 
@@ -37,7 +38,7 @@ pub struct Target {
 pub struct InvalidTarget(String);
 
 impl Delivery {
-    /// Signs a body as .NET would. Without a key there is no signature, as where Nexudus knows no secret.
+    /// Signs a body as .NET would. Without a key there is no signature, as for a location without a shared secret.
     pub fn new(source: Arc<str>, action: Arc<str>, body: impl Into<Bytes>, key: Option<&SigningKey>) -> Self {
         let body = body.into();
         let signature = key.map(|key| key.sign(&body));
@@ -72,11 +73,6 @@ impl Target {
             url.query_pairs_mut().append_pair("token", token);
         }
         url
-    }
-
-    /// Returns the base address.
-    pub fn base(&self) -> &Url {
-        &self.base
     }
 
     /// Scheme, host and port, without the path and the token.
@@ -116,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_address_is_refused_with_an_example() {
+    fn an_invalid_base_address_is_refused_with_an_example() {
         for base in ["", "localhost:8080", "127.0.0.1", "ftp://h", "http://", "unix:/x"] {
             let error = Target::parse(base, None).unwrap_err().to_string();
             assert!(error.contains("expected http://host:port"), "{error}");

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 
-/// Starts one on a port of its own and returns its base address. It answers with what `answer` makes of the number of
-/// the request (from 1), its head and its body, and lives as long as the test's runtime.
+/// Starts a stand-in on a port of its own and returns its base address. `answer` gets the number of the request (from 1), its
+/// head and its body. The stand-in runs until the end of the test's runtime.
 pub(crate) async fn start<F>(answer: F) -> String
 where
     F: Fn(u32, &HttpRequest, &[u8]) -> HttpResponse + Send + Sync + 'static,

@@ -80,14 +80,14 @@ pub struct Tally {
     pub example: Option<String>,
 }
 
-/// Sends deliveries until all are done or `stop` completes. `make` makes the delivery of a number. `seen` is called with each
+/// Sends deliveries until all are done or `stop` completes. `make` makes the delivery of a number. `on_answer` is called with each
 /// result in the order of arrival. Deliveries in flight at `stop` are cancelled and not counted.
 pub async fn run(
     poster: &Poster,
     plan: Load,
     make: impl Fn(u64) -> Delivery + Send + Sync + 'static,
     stop: impl Future<Output = ()>,
-    mut seen: impl FnMut(&Sent),
+    mut on_answer: impl FnMut(&Sent),
 ) -> Summary {
     /// So that a slow collector slows the workers down, and no result waits in memory.
     const RESULTS: usize = 1024;
@@ -104,7 +104,7 @@ pub async fn run(
     let collect = async {
         while let Some(done) = results.recv().await {
             summary.count(&done, begun.elapsed());
-            seen(&done);
+            on_answer(&done);
         }
     };
     tokio::select! {
@@ -135,7 +135,7 @@ impl<M: Fn(u64) -> Delivery> Work<M> {
             let mut answer = self.poster.post(&delivery).await;
             answer.latency += late;
             if report.send(Sent { number, delivery, answer }).await.is_err() {
-                return; // nobody counts any more
+                return; // the run has ended
             }
         }
     }
@@ -146,7 +146,7 @@ impl<M: Fn(u64) -> Delivery> Work<M> {
         let due = self.begun + Duration::try_from_secs_f64(number as f64 / rate).unwrap_or(Duration::MAX / 4);
         let now = Instant::now();
         if now < due {
-            tokio::time::sleep_until(due).await; // to the millisecond; that is the timer's grain, not lateness
+            tokio::time::sleep_until(due).await; // the timer's precision is a millisecond
             return Duration::ZERO;
         }
         now - due
@@ -212,20 +212,17 @@ impl Summary {
                 self.accepted += 1;
                 self.events += receipt.events.len() as u64;
                 self.latency.saturating_record(u64::try_from(answer.latency.as_micros()).unwrap_or(u64::MAX));
-                self.tally(&receipt.status).accepted = true;
+                self.tally(receipt.status.clone()).accepted = true;
             }
             Err(refusal) => {
-                let tally = self.tally(&refusal.kind());
+                let tally = self.tally(refusal.kind());
                 tally.example.get_or_insert_with(|| format!("{}: {refusal}", done.delivery.action));
             }
         }
     }
 
-    fn tally(&mut self, kind: &str) -> &mut Tally {
-        if !self.answers.contains_key(kind) {
-            self.answers.insert(kind.to_owned(), Tally::default());
-        }
-        let tally = self.answers.get_mut(kind).expect("just put there");
+    fn tally(&mut self, kind: String) -> &mut Tally {
+        let tally = self.answers.entry(kind).or_default();
         tally.count += 1;
         tally
     }

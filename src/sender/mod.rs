@@ -1,6 +1,6 @@
 //! The sender: acts as Nexudus does, for `send`, `demo` and the tests.
 //!
-//! In reading order: [`payloads`] has a body for every action, [`delivery`] signs one and knows its URL, [`post`] sends
+//! In reading order: [`payloads`] has a body for every action, [`delivery`] signs one and makes its URL, [`post`] sends
 //! it and tries again as Nexudus does, [`bodies`] has the bodies to send, [`load`] sends many at once and measures.
 
 pub mod bodies;

@@ -2,7 +2,7 @@
 //!
 //! The fixtures beside this file are arrays of one record, pretty-printed for people. Nexudus sends compact JSON:
 //! [`wire_body`] drops the white space between tokens and touches nothing else, for numbers and strings must keep their
-//! text (Nexudus writes `0.09000`, and its escapes are part of what it signs). [`Template`] makes copies that differ in
+//! text (Nexudus writes `0.09000`, and signs its escapes as they are). [`Template`] makes copies that differ in
 //! the record's `Id` only, by surgery on the text and for the same reason.
 
 use std::ops::Range;
@@ -53,7 +53,7 @@ static FIXTURES: &[(&str, &str)] = fixtures![
     CoworkerPaymentMethodDelete, CoworkerPaymentMethodUpdate,
 ];
 
-/// The fixture of an action, pretty-printed, by name in any case or by number. None for what the catalogue lacks.
+/// The fixture of an action, pretty-printed, by name in any case or by number. `None` for an action outside the catalogue.
 pub fn payload(action: &str) -> Option<&'static str> {
     let name = Action::known(action)?.name;
     FIXTURES.iter().find(|(known, _)| *known == name).map(|(_, fixture)| *fixture)

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, ClientBuilder, Method, Request};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, ClientBuilder, Request};
 use serde::{Deserialize, Serialize};
 
 use super::delivery::{Delivery, Target};
@@ -179,7 +179,7 @@ impl Poster {
     /// # Errors
     /// [`ClientError`] if TLS cannot be set up.
     pub fn new(target: Target, retry: Retry, connections: usize) -> Result<Self, ClientError> {
-        let client = bounded(outgoing::client(target.base()), ATTEMPT_TIMEOUT);
+        let client = bounded(outgoing::client(&target.base), ATTEMPT_TIMEOUT);
         Ok(Self { client: build(client.pool_max_idle_per_host(connections))?, target, retry })
     }
 
@@ -206,51 +206,39 @@ impl Poster {
     /// Makes the request for every attempt. As with Nexudus, a retry equals the first attempt.
     fn request(&self, delivery: &Delivery) -> Result<Request, PostFailure> {
         let url = self.target.url(&delivery.source, &delivery.action);
-        let mut request = Request::new(Method::POST, url);
-        let mut headers = HeaderMap::with_capacity(4);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(signature) = &delivery.signature {
-            let value = HeaderValue::from_str(signature)
-                .map_err(|_| PostFailure::NoAnswer("the signature cannot be a header".to_owned()))?;
-            headers.insert(signature::HEADER, value);
-        }
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(delivery.body.clone().into());
-        Ok(request)
+        let request = self.client.post(url).header(CONTENT_TYPE, "application/json");
+        let request = match &delivery.signature {
+            Some(signature) => request.header(signature::HEADER, signature),
+            None => request,
+        };
+        let request = request.body(delivery.body.clone()).build();
+        request.map_err(|error| PostFailure::NoAnswer(outgoing::cause(error)))
     }
 
+    /// Returns the result of one attempt, and the time of `Retry-After`.
     async fn attempt(&self, request: &Request) -> (Result<Receipt, PostFailure>, Option<Duration>) {
-        let request = request.try_clone().expect("bytes can be sent again");
-        let response = match self.client.execute(request).await {
-            Ok(response) => response,
-            Err(error) if error.is_connect() => {
-                let address = self.target.address();
-                return (Err(PostFailure::NoConnection { address, reason: why(error) }), None);
-            }
-            Err(error) => return (Err(PostFailure::NoAnswer(why(error))), None),
-        };
-        let retry_after = outgoing::retry_after(response.headers(), SystemTime::now());
-        let status = response.status();
-        let body = match outgoing::body(response, MAX_ANSWER_BYTES).await {
-            Ok(body) => body,
-            Err(error) => {
-                let reason = match error {
+        let mut retry_after = None;
+        let result = async {
+            let request = request.try_clone().expect("bytes can be sent again");
+            let response = self.client.execute(request).await.map_err(|error| match error.is_connect() {
+                true => PostFailure::NoConnection { address: self.target.address(), reason: why(error) },
+                false => PostFailure::NoAnswer(why(error)),
+            })?;
+            retry_after = outgoing::retry_after(response.headers(), SystemTime::now());
+            let status = response.status();
+            let body = outgoing::body(response, MAX_ANSWER_BYTES).await.map_err(|error| {
+                PostFailure::NoAnswer(match error {
                     BodyError::TooLong => format!("it has more than {MAX_ANSWER_BYTES} bytes"),
                     BodyError::Broken(error) => why(error),
-                };
-                return (Err(PostFailure::NoAnswer(reason)), retry_after);
+                })
+            })?;
+            if !status.is_success() {
+                return Err(problem(status, &body));
             }
+            serde_json::from_slice(&body)
+                .map_err(|error| PostFailure::Foreign { status: status.as_u16(), reason: error.to_string() })
         };
-        let result = if status.is_success() {
-            let foreign = |error: serde_json::Error| PostFailure::Foreign {
-                status: status.as_u16(),
-                reason: error.to_string(),
-            };
-            serde_json::from_slice(&body).map_err(foreign)
-        } else {
-            Err(problem(status, &body))
-        };
-        (result, retry_after)
+        (result.await, retry_after)
     }
 }
 

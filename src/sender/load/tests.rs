@@ -9,7 +9,7 @@ use crate::sender::double;
 use crate::sender::payloads::{Template, payload, wire_body};
 use crate::sender::post::Retry;
 
-/// Confirms what has an even id and is out of room for the rest.
+/// Confirms records with an even id, and has no room for the others.
 async fn bridge() -> Poster {
     let confirmed = r#"{"status":"confirmed","events":[{"id":"1","topic":"t","partition":0,"offset":0}]}"#;
     let full = r#"{"title":"Full","detail":"no room","cause":"queue_full"}"#;
@@ -85,8 +85,8 @@ async fn a_stop_ends_it_with_what_is_done_so_far() {
         first.notified().await;
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    let seen = |_: &Sent| first.notify_one();
-    let summary = run(&poster, plan(1_000_000, 2, Some(100.0)), numbered(), stop, seen).await;
+    let on_answer = |_: &Sent| first.notify_one();
+    let summary = run(&poster, plan(1_000_000, 2, Some(100.0)), numbered(), stop, on_answer).await;
     assert!((1..10_000).contains(&summary.deliveries), "{}", summary.deliveries);
     assert!(summary.elapsed < Duration::from_secs(30));
 }

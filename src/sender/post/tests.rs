@@ -48,11 +48,11 @@ async fn a_delivery_is_posted_with_the_signature_of_its_body_and_its_receipt_is_
 }
 
 #[tokio::test]
-async fn what_is_not_2xx_is_tried_again_with_the_same_bytes_until_it_is() {
+async fn a_delivery_is_tried_again_with_the_same_bytes_until_it_is_answered_2xx() {
     let bodies = Arc::new(Mutex::new(Vec::new()));
-    let seen = bodies.clone();
+    let received = bodies.clone();
     let target = bridge(move |number, _, body| {
-        seen.lock().unwrap().push(body.to_vec());
+        received.lock().unwrap().push(body.to_vec());
         match number {
             1 => HttpResponse::ServiceUnavailable().finish(),
             2 => HttpResponse::Found().insert_header(("Location", "/")).finish(), // not followed: it counts as failed
@@ -68,12 +68,12 @@ async fn what_is_not_2xx_is_tried_again_with_the_same_bytes_until_it_is() {
 #[tokio::test]
 async fn after_the_last_attempt_the_problem_is_the_result() {
     let problem =
-        r#"{"type":"x","title":"Not confirmed in time","status":503,"detail":"no word","cause":"timeout"}"#;
+        r#"{"type":"x","title":"Not confirmed in time","status":503,"detail":"no answer","cause":"timeout"}"#;
     let target = bridge(move |_, _, _| HttpResponse::ServiceUnavailable().body(problem)).await;
     let answer = post(target.clone(), quick(2)).await;
     assert_eq!(answer.attempts, 3);
     let refusal = answer.result.unwrap_err();
-    assert_eq!(refusal.to_string(), "503 Not confirmed in time: no word");
+    assert_eq!(refusal.to_string(), "503 Not confirmed in time: no answer");
     assert_eq!(refusal.kind(), "503 timeout");
     assert_eq!(post(target, Retry::NEVER).await.attempts, 1);
 }
@@ -106,7 +106,7 @@ async fn answers_of_other_servers_are_distinguished_from_those_of_a_bridge() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_no_answer_and_the_token_stays_out_of_it() {
+async fn an_address_without_a_listener_is_no_connection_and_the_text_has_no_token() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let target = Target::parse(&format!("http://{free}"), Some("s3cr3t".to_owned())).unwrap();
     let answer = post(target, quick(1)).await;
