@@ -1,7 +1,6 @@
 //! The signals that stop a program: SIGTERM and SIGINT.
 
 use std::io;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -48,11 +47,8 @@ impl Signals {
 }
 
 /// Serves until a signal, and stops in order unless a second one comes.
-pub async fn until_signal(app: App, signals: Signals) -> ExitCode {
+pub async fn until_signal(app: App, signals: Signals) -> Ended {
     let signals = tokio::sync::Mutex::new(signals);
     let next = async || signals.lock().await.next().await;
-    match app.run(next(), next()).await {
-        Ended::Drained => ExitCode::SUCCESS,
-        Ended::Left(_) | Ended::Failed => ExitCode::FAILURE,
-    }
+    app.run(next(), next()).await
 }

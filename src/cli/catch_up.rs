@@ -1,36 +1,32 @@
 //! `catch-up`: reads the records that changed in Nexudus during an outage of webhooks, and publishes them with a mark.
 
-mod summary;
-
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::anyhow;
 use jiff::Timestamp;
 
-use super::client::{admin_url, control};
-use super::dev::program;
+use super::client::{account, admin_url, program};
 use super::moment::moment;
-use super::output::{self, Output, Usage};
-use super::waits::WaitLines;
+use super::output::{
+    self, ADDED, ERROR, Exit, HEADING, Output, Usage, WARNING, grouped, plural, progress_style, styled, table,
+};
 use crate::action::Action;
 use crate::app::BuildError;
 use crate::app::signals::Signals;
 use crate::catch_up::bridge::RunningBridge;
 use crate::catch_up::entities::{self, Entity};
 use crate::catch_up::ranges::TimeRanges;
-use crate::catch_up::run::Run;
+use crate::catch_up::run::{Failed, Published, Run, RunResult};
 use crate::catch_up::since::{Beginning, Beginnings, Since, Subset};
 use crate::catch_up::survey::survey;
-use crate::config::{Config, duration};
+use crate::config::duration;
 use crate::delivery::replay::Replayer;
 use crate::outage::{Outage, Report};
-use crate::webhooks::{Account, AccountError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads the records that were created or updated in the window, and publishes them to the topics of their actions, marked with \
+Reads the records that were created or updated in the time range, and publishes them to the topics of their actions, marked with \
 the header ce_nexuduscatchup. A record that was created and later updated gives both events. Deletions and signals leave nothing \
 that could be read. Nothing is written to Nexudus. Each record costs one \
 request, of which Nexudus allows 120 a minute and 5,000 an hour.
@@ -74,7 +70,7 @@ pub(super) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Admin listener of the running bridge, which knows the outages [default: admin.listen of the configuration]
+    /// Admin listener of the running bridge, which keeps the outages [default: admin.listen of the configuration]
     #[arg(long, value_name = "URL")]
     bridge: Option<String>,
 }
@@ -111,18 +107,19 @@ impl Args {
     fn command(&self, file: Option<&Path>, since: &[String]) -> String {
         let overlap = self.overlap.filter(|_| since.iter().any(|since| since == Beginnings::LAST_TRIGGER));
         let max_records = Some(self.max_records).filter(|max_records| *max_records != MAX_RECORDS);
-        let options = since.iter().map(|since| ("--since", since.clone()));
+        let option = |name: &str, value: String| [name.to_owned(), value];
+        let options = since.iter().map(|since| option("--since", since.clone()));
         let options = options
-            .chain(self.bridge.iter().map(|bridge| ("--bridge", bridge.clone())))
-            .chain(overlap.map(|overlap| ("--overlap", duration::show(overlap))))
-            .chain(self.until.map(|until| ("--until", until.to_string())))
-            .chain(self.source.iter().map(|source| ("--source", source.clone())))
-            .chain(self.entity.iter().map(|entity| ("--entity", entity.name.to_owned())))
-            .chain(max_records.map(|max_records| ("--max-records", max_records.to_string())))
-            .chain(file.map(|file| ("--config", file.display().to_string())));
-        let mut words: Vec<String> = options.flat_map(|(name, value)| [name.to_owned(), value]).collect();
+            .chain(self.bridge.iter().map(|bridge| option("--bridge", bridge.clone())))
+            .chain(overlap.map(|overlap| option("--overlap", duration::show(overlap))))
+            .chain(self.until.map(|until| option("--until", until.to_string())))
+            .chain(self.source.iter().map(|source| option("--source", source.clone())))
+            .chain(self.entity.iter().map(|entity| option("--entity", entity.name.to_owned())))
+            .chain(max_records.map(|max_records| option("--max-records", max_records.to_string())))
+            .chain(file.map(|file| option("--config", file.display().to_string())));
         let flags = [(self.dry_run, "--dry-run"), (self.json, "--json")];
-        words.extend(flags.into_iter().filter(|(is_on, _)| *is_on).map(|(_, flag)| flag.to_owned()));
+        let flags = flags.into_iter().filter(|(is_on, _)| *is_on).map(|(_, flag)| flag.to_owned());
+        let words: Vec<String> = options.flatten().chain(flags).collect();
         let words = shlex::try_join(words.iter().map(String::as_str)).expect("no argument holds a NUL");
         format!("{} catch-up {words}", program())
     }
@@ -130,12 +127,10 @@ impl Args {
 
 /// Returns exit code 0 when everything that can be read back is published; 1 if an event is left, or a wanted action
 /// could not be read because its beginning is unknown.
-pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut beginnings = Beginnings::new(&args.since, args.overlap).map_err(Usage::new)?;
+pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let mut beginnings = Beginnings::new(&args.since, args.overlap).map_err(Usage)?;
     let subset = Subset { sources: args.source.clone(), entities: args.entity.clone() };
-    let config = control(file)?;
-    let lines = WaitLines::default();
-    let account = lines.account(&config)?;
+    let (config, account, lines) = account(file)?;
     let bridge = RunningBridge::new(args.bridge.as_ref().unwrap_or(&admin_url(&config)), &config);
     let (started, from_outages) = (Timestamp::now(), beginnings.before_outages.is_some());
     if from_outages {
@@ -144,85 +139,61 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         beginnings.add(&report.outages, &subset);
     }
     let mut signals = Signals::listen()?;
-    let ranges = time_ranges(&config, &account, &subset, &beginnings, args.until);
-    let ranges = match unless_interrupted(&mut signals, ranges).await {
-        Ok(ranges) => ranges,
-        Err(error) => return nothing(error, || args.command(file, &beginnings.arguments())),
-    };
     let bar = lines.add(output::spinner());
-    let listing = async {
+    let mut since = beginnings.arguments();
+    let preparation = async {
+        account.check_locations(&subset.sources).await?;
+        let comparison = match beginnings.all {
+            Some(Since::LastTrigger(_)) => Some(account.look().await?.comparison),
+            _ => None,
+        };
+        let ranges = TimeRanges::new(&config, &subset, &beginnings, args.until, comparison.as_ref());
+        ranges.check(&beginnings, &subset).map_err(Usage)?;
+        since = ranges.beginnings().arguments();
         let listing = |kind| bar.set_message(format!("listing {kind}"));
-        survey(&account.client, &subset, &ranges, args.max_records, listing).await
+        let candidates = survey(&account.client, &subset, &ranges, args.max_records, listing).await?;
+        anyhow::Ok((ranges, candidates))
     };
-    let candidates = match unless_interrupted(&mut signals, listing).await {
-        Ok(candidates) => candidates,
+    let prepared = tokio::select! {
+        biased;
+        () = signals.next() => Err(anyhow!("interrupted")),
+        prepared = preparation => prepared,
+    };
+    let (ranges, candidates) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             bar.finish_and_clear();
-            return nothing(error, || args.command(file, &ranges.beginnings().arguments()));
+            if super::exit_of(&error) == Exit::Usage {
+                return Err(error);
+            }
+            output::error(format_args!("nothing was published: {error:#}"));
+            let again = args.command(file, &since);
+            output::message(format_args!("To begin at the same moment again: {again}"));
+            return Ok(Exit::Failed);
         }
     };
     let replayer = if args.dry_run { None } else { Some(Replayer::new(&config).map_err(BuildError::Kafka)?) };
-    show_count(&bar, candidates.len());
+    bar.set_style(progress_style("{bar:40} {human_pos}/{human_len} records  {eta} left"));
+    bar.set_length(candidates.len() as u64);
     let run = Run::new(&account.client, ranges.clone(), replayer.as_ref());
     let summary = run.all(&candidates, signals.next(), || bar.inc(1)).await;
     bar.finish_and_clear();
 
-    let mut out = Output::stdout();
     match args.json {
         true => out.json(&summary),
-        false => summary::print(&mut out, &summary),
+        false => print(out, &summary),
     }
-    summary::print_failures(&summary, |since| args.command(file, since));
+    print_failures(&summary, |since| args.command(file, since));
     let done = summary.error.is_none() && summary.failed.is_empty() && summary.unknown_since.is_empty();
     if done && !args.dry_run {
         let covered = bridge.cover(&ranges, &subset, from_outages, args.until.unwrap_or(started)).await;
         // A run that began elsewhere does not need a running bridge.
         if let Some(error) = covered.err().filter(|_| from_outages) {
-            output::warning(format_args!(
-                "cannot report to the bridge at {} that its outages are covered: {error}",
-                bridge.url
-            ));
+            let url = &bridge.url;
+            output::warning(format_args!("cannot report to {url} that its outages are covered: {error}"));
         }
     }
-    out.end(output::exit(done))
-}
-
-async fn time_ranges(
-    config: &Config,
-    account: &Account,
-    subset: &Subset,
-    since: &Beginnings,
-    until: Option<Timestamp>,
-) -> anyhow::Result<TimeRanges> {
-    account.check_locations(&subset.sources).await?;
-    let comparison = match since.all {
-        Some(Since::LastTrigger(_)) => Some(account.look().await.map_err(AccountError::from)?.comparison),
-        _ => None,
-    };
-    let ranges = TimeRanges::new(config, subset, since, until, comparison.as_ref());
-    ranges.check(since, subset).map_err(Usage::new)?;
-    Ok(ranges)
-}
-
-async fn unless_interrupted<T>(
-    signals: &mut Signals,
-    work: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<T> {
-    tokio::select! {
-        biased;
-        () = signals.next() => Err(anyhow::anyhow!("interrupted")),
-        done = work => done,
-    }
-}
-
-/// Ends a run that failed before it published anything. `again` is the command that begins where it began.
-fn nothing(error: anyhow::Error, again: impl FnOnce() -> String) -> anyhow::Result<ExitCode> {
-    if super::is_usage(&error) {
-        return Err(error);
-    }
-    output::error(format_args!("nothing was published: {error:#}"));
-    output::message(format_args!("To begin at the same moment again: {}", again()));
-    Ok(ExitCode::FAILURE)
+    Ok(Exit::of(done))
 }
 
 /// Prints the outages that cannot be read back, and if there is none at all, since when the bridge watches.
@@ -235,16 +206,94 @@ fn print_outages(bridge: &RunningBridge, report: &Report, subset: &Subset) {
     }
     if outages.is_empty() {
         output::note(format_args!(
-            "the bridge at {} has seen no outage since it started at {:.0}, or all of them are covered",
+            "the bridge at {} has detected no outage since it started at {:.0}, or all of them are covered",
             bridge.url, report.started
         ));
     }
 }
 
-fn show_count(bar: &ProgressBar, records: usize) {
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} records  {eta} left");
-    bar.set_style(style.expect("the template is right"));
-    bar.set_length(records as u64);
+/// Prints failures on standard error, and the command that resumes the run.
+fn print_failures(summary: &RunResult, command: impl FnOnce(&[String]) -> String) {
+    const SHOWN: usize = 20;
+    for Failed { entity, id, event, error } in summary.failed.iter().take(SHOWN) {
+        let event = event.as_deref().map(|event| format!(" ({event})")).unwrap_or_default();
+        output::failed(format_args!("{entity} {id}{event}: {error}"));
+    }
+    let more = summary.failed.len().saturating_sub(SHOWN);
+    if more > 0 {
+        output::failed(format_args!("{} more", grouped(more as u64)));
+    }
+    if let Some(error) = &summary.error {
+        output::error(format_args!("ended before its time: {error}"));
+    }
+    if !summary.go_on_since.is_empty() {
+        let how = match (&summary.error, summary.dry_run) {
+            (_, true) => "Not everything was looked at. To begin at the same moment again",
+            (Some(_), _) => "Not everything is published. To go on",
+            (None, _) => "Not everything is published. Once that is cured",
+        };
+        output::message(format_args!("{how}: {}", command(&summary.go_on_since)));
+    }
+}
+
+/// Prints the result of a run.
+fn print(out: &mut Output, summary: &RunResult) {
+    const NAMES_SHOWN: usize = 5;
+    let total: usize = summary.published.iter().map(|published| published.events).sum();
+    let events = plural(total as u64, "event");
+    if total > 0 {
+        let cells = |Published { source, action, events }: &Published| {
+            [source.clone(), action.clone(), grouped(*events as u64)]
+        };
+        out.block(table(["SOURCE", "ACTION", ">EVENTS"], summary.published.iter().map(cells)));
+    }
+    if summary.dry_run {
+        out.line(styled(HEADING, format!("Would publish {events}")));
+    } else {
+        let line = format!("Published {events}, marked ce_nexuduscatchup: {}", summary.run_id);
+        out.line(styled(ADDED, line));
+        if total > 0 {
+            out.line("Running it again publishes the same events again, with the same ids");
+        }
+    }
+    for (reason, kinds) in [
+        ("changed, but no source wants the action for that change", &summary.uncovered),
+        ("have no location that can be read", &summary.unplaced),
+    ] {
+        if !kinds.is_empty() {
+            let kinds: Vec<String> = kinds.iter().map(|(kind, number)| format!("{number} {kind}")).collect();
+            out.line(styled(WARNING, format!("Left out: {} {reason}", kinds.join(", "))));
+        }
+    }
+    for (number, reason) in [
+        (summary.elsewhere, "of other locations: no source of this run has their business_id"),
+        (summary.outside, "without a change in the range of a wanted action"),
+        (summary.gone, "deleted since they were listed"),
+    ] {
+        if number > 0 {
+            out.line(format_args!("Left out: {} {reason}", plural(number as u64, "record")));
+        }
+    }
+    if !summary.failed.is_empty() {
+        out.line(styled(ERROR, format!("Failed: {}", grouped(summary.failed.len() as u64))));
+    }
+    if !summary.unknown_since.is_empty() {
+        let line = format!(
+            "Not read, since no webhook gives a beginning: {}; give one with --since SOURCE/ACTION=TIME for each",
+            summary.unknown_since.join(", ")
+        );
+        out.line(styled(ERROR, line));
+    }
+    let count = summary.unreadable.len();
+    if count > 0 {
+        let mut names = summary.unreadable.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        if count > NAMES_SHOWN {
+            names.push_str(&format!(" and {} more (--json lists all)", count - NAMES_SHOWN));
+        }
+        out.line(format_args!(
+            "Not readable: {count} wanted actions for deletions, signals and transitions: {names}"
+        ));
+    }
 }
 
 #[cfg(test)]
@@ -260,37 +309,20 @@ mod tests {
     }
 
     #[test]
-    fn the_command_for_another_run_says_all_that_was_said_and_can_be_pasted() {
-        let words = [
-            "catch-up",
-            "--since",
-            "last-trigger",
-            "--overlap",
-            "90m",
-            "--until",
-            "2026-03-09",
-            "--source",
-            "north",
-            "--source",
-            "default",
-            "--entity",
-            "team",
-            "--max-records",
-            "7",
-            "--dry-run",
-            "--json",
-        ];
-        let args = Command::parse_from(words).args;
+    fn the_command_that_resumes_has_every_option_and_is_quoted_for_a_shell() {
+        let line = "catch-up --since last-trigger --overlap 90m --until 2026-03-09 --source north --source default \
+                    --entity team --max-records 7 --dry-run --json";
+        let args = Command::parse_from(line.split(' ')).args;
         let begun = Beginnings::new(&args.since, args.overlap).unwrap().arguments();
         let rest = "--until 2026-03-09T00:00:00Z --source north --source default --entity Team --max-records 7 \
                     --config 'it'\\''s here/bridge.toml' --dry-run --json";
-        for (since, told) in [
+        for (since, expected) in [
             (&begun[..], "--since last-trigger --overlap '1h 30m'"),
             (&["2026-03-01T00:00:00Z".to_owned()], "--since 2026-03-01T00:00:00Z"),
         ] {
             let command = args.command(Some(Path::new("it's here/bridge.toml")), since);
-            let told = shlex::split(&format!("catch-up {told} {rest}")).unwrap();
-            assert!(shlex::split(&command).unwrap().ends_with(&told), "{command}");
+            let expected = shlex::split(&format!("catch-up {expected} {rest}")).unwrap();
+            assert!(shlex::split(&command).unwrap().ends_with(&expected), "{command}");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! `config check|show`: is the configuration right, and what is in force.
+//! `config check|show`: the mistakes of the configuration, and the settings in force.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{self, Output};
-use super::{exit_code, loaded};
+use super::client::loaded;
+use super::exit_of;
+use super::output::{self, Exit, Output};
 use crate::app::check;
 use crate::config::load::Mistakes;
 use crate::config::{Config, Setting};
@@ -15,38 +15,38 @@ use crate::config::{Config, Setting};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Check the configuration, and list every mistake
-    Check(Args),
+    Check {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Print every setting in force with its origin; secrets are redacted
-    Show(Args),
+    Show {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// Print one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-/// Runs `config`.
-pub(super) fn run(command: &Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(super) fn run(command: &Command, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let checked = checked(file);
-    let mut out = Output::stdout();
     match command {
-        Command::Check(Args { json: true }) => {
-            out.json(&verdict(&checked));
-            return out.end(checked.map_or_else(|error| exit_code(&error), |_| ExitCode::SUCCESS));
+        Command::Check { json: true } => {
+            let exit = checked.as_ref().map_or_else(exit_of, |_| Exit::Done);
+            out.json(&verdict(checked));
+            return Ok(exit);
         }
-        Command::Check(_) => {
+        Command::Check { .. } => {
             let (config, warnings) = checked?;
             warnings.iter().for_each(output::warning);
             let from = config.file.as_ref();
             let from = from.map_or("the environment alone".into(), |path| path.display().to_string());
             out.line(format_args!("The configuration is valid ({from})."));
         }
-        Command::Show(Args { json: true }) => out.json(&settings(&checked?.0)),
-        Command::Show(_) => out.block(checked?.0.show().trim_end()),
+        Command::Show { json: true } => out.json(&settings(&checked?.0)),
+        Command::Show { .. } => out.block(checked?.0.show().trim_end()),
     }
-    out.end(ExitCode::SUCCESS)
+    Ok(Exit::Done)
 }
 
 /// The configuration, once it is known to be usable, and all warnings about it.
@@ -57,16 +57,15 @@ fn checked(file: Option<&Path>) -> anyhow::Result<(Config, Vec<String>)> {
     Ok((config, warnings))
 }
 
-fn verdict(checked: &anyhow::Result<(Config, Vec<String>)>) -> Value {
-    let none = Vec::new();
+fn verdict(checked: anyhow::Result<(Config, Vec<String>)>) -> Value {
     let (file, warnings, mistakes) = match checked {
-        Ok((config, warnings)) => (config.file.as_deref(), warnings, Vec::new()),
+        Ok((config, warnings)) => (config.file, warnings, Vec::new()),
         Err(error) => {
-            let mistakes = error.downcast_ref().map(|Mistakes(mistakes)| mistakes.clone());
-            (None, &none, mistakes.unwrap_or_else(|| vec![format!("{error:#}")]))
+            let mistakes = error.downcast().map(|Mistakes(mistakes)| mistakes);
+            (None, Vec::new(), mistakes.unwrap_or_else(|error| vec![format!("{error:#}")]))
         }
     };
-    json!({"valid": checked.is_ok(), "file": file, "warnings": warnings, "mistakes": mistakes})
+    json!({"valid": mistakes.is_empty(), "file": file, "warnings": warnings, "mistakes": mistakes})
 }
 
 fn settings(config: &Config) -> Value {

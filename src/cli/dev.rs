@@ -1,17 +1,16 @@
-//! `dev`: the bridge with an embedded broker and a known secret, and what to try with it.
+//! `dev`: the bridge with an embedded broker and a public secret, and examples of its use.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::anyhow;
 
-use super::output::{HEADING, Output, styled};
+use super::client::program;
+use super::output::{Exit, HEADING, Output, styled};
 use crate::action::Action;
 use crate::app::dev;
 use crate::app::embedded::embed;
 use crate::app::signals::{Signals, until_signal};
-use crate::app::{App, BuildError};
+use crate::app::{App, BuildError, Ended};
 use crate::config::load::process_environment;
 use crate::config::{Config, Source, Topics};
 use crate::kafka::embedded::EmbeddedError;
@@ -31,35 +30,7 @@ pub(super) struct Args {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let mut config = configured(&args, file)?;
-    let log = log::start(&config.log)?;
-    let signals = Signals::listen()?;
-    let broker = embed(&mut config, Some(args.kafka_port)).map_err(|error| with_option(error.into()))?;
-    let kafka = broker.bootstrap_servers().to_owned();
-    let app = App::build(config.clone()).map_err(|error| with_option(error.into()))?;
-    app.count_dropped_lines(log.dropped_lines());
-    print_banner(&config, &app, &kafka);
-    let code = until_signal(app, signals).await;
-    drop(broker);
-    Ok(code)
-}
-
-/// Adds the option that chooses another port to the error about an address that cannot be listened on.
-fn with_option(error: anyhow::Error) -> anyhow::Error {
-    let (address, reason, option) =
-        if let Some(BuildError::Listen { key, address, error }) = error.downcast_ref() {
-            (address, error, if *key == "admin.listen" { "--admin-port" } else { "--port" })
-        } else if let Some(EmbeddedError::Listen { address, source }) = error.downcast_ref() {
-            (address, source, "--kafka-port")
-        } else {
-            return error;
-        };
-    anyhow!("cannot listen on {address}: {reason}; {option} chooses another port")
-}
-
-/// Returns the configuration with the ports of the arguments.
-fn configured(args: &Args, file: Option<&Path>) -> anyhow::Result<Config> {
+pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<Exit> {
     let mut config = dev::configuration(file, process_environment())?;
     if let Some(port) = args.port {
         config.ingress.listen.set_port(port);
@@ -69,7 +40,29 @@ fn configured(args: &Args, file: Option<&Path>) -> anyhow::Result<Config> {
         config.admin.listen.set_port(port);
         config.overrule("admin.listen", format!("{:?}", config.admin.listen.to_string()), "--admin-port");
     }
-    Ok(config)
+    let log = log::start(&config.log)?;
+    let signals = Signals::listen()?;
+    let broker = embed(&mut config, Some(args.kafka_port)).map_err(|error| with_option(error.into()))?;
+    let kafka = broker.bootstrap_servers().to_owned();
+    let app = App::build(config.clone()).map_err(|error| with_option(error.into()))?;
+    app.count_dropped_lines(log.dropped_lines());
+    print_banner(&config, &app, &kafka);
+    let ended = until_signal(app, signals).await;
+    drop(broker);
+    Ok(Exit::of(ended == Ended::Drained))
+}
+
+/// Adds the option that chooses another port to the error about an address that cannot be listened on.
+fn with_option(error: anyhow::Error) -> anyhow::Error {
+    let (address, reason, option) = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(BuildError::Listen { key: "admin.listen", address, error }), _) => {
+            (address, error, "--admin-port")
+        }
+        (Some(BuildError::Listen { address, error, .. }), _) => (address, error, "--port"),
+        (_, Some(EmbeddedError::Listen { address, source })) => (address, source, "--kafka-port"),
+        _ => return error,
+    };
+    anyhow!("cannot listen on {address}: {reason}; {option} chooses another port")
 }
 
 /// A record that a person can read in a command line, with text that a plain HMAC would get wrong.
@@ -77,7 +70,7 @@ const EXAMPLE: &str = r#"[{"Id":42,"FullName":"José Ñandú 😀","UpdatedOn":"
 
 const EXAMPLE_ACTION: &str = "CoworkerCreate";
 
-/// Prints the addresses of the bridge, and what to try with it. The bridge runs also if nobody reads that.
+/// Prints the addresses of the bridge, and examples. The bridge does not depend on the output.
 fn print_banner(config: &Config, app: &App, kafka: &str) {
     let source = config.sources.get(Source::DEFAULT).or_else(|| config.sources.values().next());
     let (name, signature, token) = source.map_or(("", None, ""), |source| {
@@ -94,18 +87,16 @@ fn print_banner(config: &Config, app: &App, kafka: &str) {
     let entry = Action::known(EXAMPLE_ACTION).expect("the catalogue has it");
     let topic = config.topics.topic_of(&Action::Known(entry));
     let (ingress, admin) = (app.ingress_address(), app.admin_address());
-    let header = signature.map(|signature| format!("    -H 'X-Nexudus-Hook-Signature: {signature}' \\\n"));
-    let header = header.unwrap_or_default();
-    let head = |text: &str| styled(HEADING, text);
+    let header = |signature| format!("    -H 'X-Nexudus-Hook-Signature: {signature}' \\\n");
+    let header = signature.map(header).unwrap_or_default();
     let [running, send, watch, clients] = [
         "The bridge is running, with a Kafka broker inside.",
         "Send a delivery, signed as Nexudus signs:",
         "Watch events, and send many:",
         "Point kcat, or a client built on librdkafka (Python, Go, .NET, Node.js), at it:",
     ]
-    .map(head);
-    let mut out = Output::stdout();
-    out.block(format_args!(
+    .map(|text| styled(HEADING, text));
+    Output::stdout().block(format_args!(
         "
 {running}
   webhooks   http://{ingress}/webhooks/{source}{{action}}{token}
@@ -128,11 +119,3 @@ Events live in this process only, about the last 5 MiB of each partition. Ctrl-C
 "
     ));
 }
-
-/// Returns the command that starts this program, as it was started.
-pub(super) fn program() -> &'static str {
-    if process_environment().contains_key("CARGO") { "cargo run --" } else { "nexudus-bridge" }
-}
-
-/// The address of loopback with a port that the system chooses.
-pub(super) const ANY_PORT: (IpAddr, u16) = (IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

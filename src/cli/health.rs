@@ -1,7 +1,6 @@
 //! `health`: asks a running bridge whether it is ready, for containers without curl.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,10 +8,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::client::{admin_url, configuration};
-use super::output::{self, Output, one_line};
+use super::output::{self, Exit, Output, one_line};
 use crate::config::redacted;
-
-const TIMEOUT: Duration = Duration::from_secs(5);
+use crate::sender;
+use crate::sender::delivery::Target;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,50 +23,43 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Exit code 0 when ready, 1 when not or not to be reached.
-pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
+/// Fails if the bridge is not ready or cannot be reached.
+pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let url = match args.url {
         Some(url) => url,
         None => Url::parse(&format!("{}/readyz", admin_url(&configuration(file)?)))?,
     };
     let shown = redacted(url.as_str());
     let answer = ask(url, &shown).await;
-    let mut out = Output::stdout();
     if args.json {
-        out.json(&document(&shown, &answer));
-        return out.end(output::exit(answer.is_ok_and(|(ready, _)| ready)));
+        let (ready, body, error) = match &answer {
+            // An answer that is not JSON, such as that of a proxy, stays text.
+            Ok((ready, body)) => (*ready, serde_json::from_str(body).unwrap_or_else(|_| json!(body)), None),
+            Err(error) => (false, Value::Null, Some(format!("{error:#}"))),
+        };
+        out.json(&json!({"ready": ready, "url": shown, "answer": body, "error": error}));
+        return Ok(Exit::of(ready));
     }
     let (ready, body) = answer?;
     let state = if ready { "ready" } else { "not ready" };
-    output::message(format_args!("{state}: {}", one_line(body.as_bytes())));
-    Ok(output::exit(ready))
+    output::message(format_args!("{state}: {}", one_line(body)));
+    Ok(Exit::of(ready))
 }
 
-/// Asks for readiness; gives whether the bridge is ready, and its answer.
+/// Returns whether the bridge is ready, and its answer.
 async fn ask(url: Url, shown: &str) -> anyhow::Result<(bool, String)> {
-    let client = crate::sender::client(TIMEOUT)?;
+    let client = sender::client(Duration::from_secs(5))?;
     let answer = client.get(url).send().await.map_err(|error| error.without_url());
     let answer = answer.with_context(|| format!("{shown} cannot be reached"))?;
     let ready = answer.status().is_success();
-    Ok((ready, answer.text().await.with_context(|| format!("{shown} broke off"))?))
-}
-
-fn document(url: &str, answer: &anyhow::Result<(bool, String)>) -> Value {
-    let (ready, body, error) = match answer {
-        // An answer that is not JSON, such as that of a proxy, stays text.
-        Ok((ready, body)) => (*ready, serde_json::from_str(body).unwrap_or_else(|_| json!(body)), None),
-        Err(error) => (false, Value::Null, Some(format!("{error:#}"))),
-    };
-    json!({"ready": ready, "url": url, "answer": body, "error": error})
+    Ok((ready, answer.text().await.with_context(|| format!("{shown} ended its answer early"))?))
 }
 
 /// Reads the address of the admin listener, as its base or as that of its readiness.
-fn address(text: &str) -> Result<Url, String> {
-    let wrong = || "is not an http address, expected one such as http://127.0.0.1:9464".to_owned();
-    let mut url = Url::parse(text).map_err(|_| wrong())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(wrong());
-    }
+fn address(text: &str) -> Result<Url, &'static str> {
+    let target = Target::parse(text, None);
+    let target = target.map_err(|_| "is not an http address, expected one such as http://127.0.0.1:9464")?;
+    let mut url = target.base;
     let base = url.path().trim_end_matches('/');
     let path = format!("{}/readyz", base.strip_suffix("/readyz").unwrap_or(base));
     url.set_path(&path);

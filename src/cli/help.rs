@@ -1,14 +1,17 @@
-//! The help: commands in groups, examples under each command, and what `serve` needs to know of its surroundings.
-//!
-//! [`command`] is the one description of the command line; parsing, completion scripts and man pages use it.
+//! The description of the command line, from which the help, completion scripts and man pages are made.
 
+use std::fs::create_dir_all;
+use std::path::Path;
+
+use anyhow::Context as _;
 use clap::builder::StyledStr;
 use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
 
 use super::Cli;
-use super::output::styled;
+use super::output::{Exit, Output, styled};
 
-/// The commands by what they are for, in the order of the help.
+/// The groups of commands in the help.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run", &["serve", "config", "health"]),
     ("Try", &["dev", "demo", "send", "sample"]),
@@ -30,33 +33,50 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 with --detailed-
 pub fn command() -> Command {
     let command = Cli::command();
     let template = template(&command);
-    let command = command.mut_subcommands(|command| match command.has_subcommands() {
-        true => {
-            let parent = format!("{} ", command.get_name());
-            command.mut_subcommands(|command| with_examples(command, &parent))
-        }
-        false => with_examples(command, ""),
-    });
-    command.help_template(template).after_help(EXIT_CODES)
+    with_examples(command, "").help_template(template).after_help(EXIT_CODES)
 }
 
+/// Adds examples to the help of a command, or to those of its subcommands.
 fn with_examples(command: Command, parent: &str) -> Command {
     let path = format!("{parent}{} ", command.get_name());
-    let examples = EXAMPLES.lines().filter(|line| format!("{line} ").starts_with(&path));
-    let examples: String = examples.map(|example| format!("\n  nexudus-bridge {example}")).collect();
+    if command.has_subcommands() {
+        return command.mut_subcommands(|command| with_examples(command, &path));
+    }
+    let examples = EXAMPLES.lines().map(|line| format!("nexudus-bridge {line}"));
+    let examples = examples.filter(|example| format!("{example} ").starts_with(&path));
+    let examples: String = examples.map(|example| format!("\n  {example}")).collect();
     if examples.is_empty() {
         return command;
     }
     let help = format!("Examples:{examples}");
-    let more = match command.get_name() {
-        "serve" => Some(SERVE.to_owned()),
-        _ => command.get_after_help().map(ToString::to_string),
-    };
-    let long = more.map_or_else(|| help.clone(), |more| format!("{more}\n\n{help}"));
+    let long = if command.get_name() == "serve" { format!("{SERVE}\n\n{help}") } else { help.clone() };
     command.after_help(help).after_long_help(long)
 }
 
-/// The program's help with its commands in groups.
+/// Prints a script that completes commands and options in a shell.
+pub(super) fn print_completions(shell: Shell, out: &mut Output) -> anyhow::Result<Exit> {
+    let mut command = command();
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new(); // the generator panics where it cannot write
+    clap_complete::generate(shell, &mut command, &name, &mut script);
+    let mut script = String::from_utf8(script)?;
+    // clap_complete 4.6 ends `nexudus-bridge` in the state `nexudus__bridge` and names the states of its commands
+    // `nexudus__subcmd__bridge__subcmd__…`, so bash never reaches them. A version without the fault has nothing to replace.
+    if shell == Shell::Bash {
+        script = script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
+    }
+    out.bytes(script.as_bytes());
+    Ok(Exit::Done)
+}
+
+/// Writes `nexudus-bridge.1` and a page for each command.
+pub(super) fn write_man_pages(folder: &Path) -> anyhow::Result<Exit> {
+    let written = create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command(), folder));
+    written.with_context(|| format!("cannot write man pages into {}", folder.display()))?;
+    Ok(Exit::Done)
+}
+
+/// Returns the template of the program's help, with the commands in groups.
 fn template(command: &Command) -> StyledStr {
     let styles = command.get_styles();
     let (header, literal) = (*styles.get_header(), *styles.get_literal());
@@ -66,12 +86,7 @@ fn template(command: &Command) -> StyledStr {
         for name in names {
             let about = command.find_subcommand(name).and_then(Command::get_about).map(ToString::to_string);
             let about = about.unwrap_or_else(|| "Print this help, or the help of a command".to_owned());
-            text.push_str(&format!(
-                "  {}{:<width$}  {about}\n",
-                styled(literal, name),
-                "",
-                width = 11 - name.len()
-            ));
+            text.push_str(&format!("  {}  {about}\n", styled(literal, format!("{name:11}"))));
         }
     }
     text.push_str(&format!("\n{}\n{{options}}{{after-help}}", styled(header, "Options:")));
@@ -86,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// The commands that have none of their own, by their path.
+    /// Collects the commands without subcommands, by their path.
     fn leaves(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
         for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
             let path = format!("{path}{}", sub.get_name());

@@ -1,33 +1,27 @@
-//! The command line: one file a command, the argument types and the exit codes here.
+//! The command line: the commands, each in a file of its own, and the end of the program by their result.
 //!
-//! Exit codes: 0 done; 1 failed; 2 usage or configuration error. Data goes to standard output, everything else to
-//! standard error.
+//! Data goes to standard output, everything else to standard error.
 
 mod actions;
 mod catch_up;
 mod client;
-mod completions;
 mod config;
 mod demo;
 mod dev;
 mod health;
 mod help;
-mod man;
 mod moment;
 pub mod output;
 mod quarantine;
 mod sample;
-mod schema;
 mod send;
 mod serve;
 mod sign;
 mod tail;
 mod topics;
-mod verify;
-mod waits;
 mod webhooks;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -35,16 +29,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 pub use self::help::command;
-use crate::app::{BuildError, dev as dev_configuration};
-use crate::config::Config;
-use crate::config::load::{Mistakes, process_environment};
+use self::output::{Exit, Output, Usage};
+use crate::app::BuildError;
+use crate::config::load::Mistakes;
 use crate::kafka::settings::library_version;
 use crate::webhooks::AccountError;
 
-/// Maximum time that the end of the bridge waits for standard error to take the reason: a pipe that nobody reads must not
-/// keep its supervisor from starting it again.
+/// Maximum time for writing the reason of the end of the bridge to standard error: a pipe without a reader must not keep its
+/// supervisor from starting it again.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// The bridge between Nexudus and Kafka: verifies webhooks, publishes their events, answers once they are confirmed.
@@ -79,11 +74,18 @@ enum Command {
     /// Print the signature of a body
     Sign(sign::Args),
     /// Verify the signature of a body
-    Verify(verify::Args),
+    Verify(sign::VerifyArgs),
     /// List the actions of Nexudus
-    Actions(actions::Args),
+    Actions {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of an action's record
-    Schema(schema::Args),
+    Schema {
+        /// Name or number of the action; `all` for one schema per line
+        action: String,
+    },
     /// Print an AsyncAPI 3 document of this configuration's topics and messages
     Asyncapi,
     /// Compare the topics with the cluster, and create missing ones
@@ -100,80 +102,86 @@ enum Command {
     /// Query the readiness of a running bridge, for container health checks
     Health(health::Args),
     /// Print a completion script for a shell
-    Completions(completions::Args),
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
     /// Write man pages of all commands into a folder
-    Man(man::Args),
+    Man {
+        /// Directory, such as /usr/local/share/man/man1; created if it is missing
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
-
-/// Loads the configuration, for the commands that need it only sometimes.
-trait Configuration: FnOnce() -> anyhow::Result<Config> {}
-
-impl<F: FnOnce() -> anyhow::Result<Config>> Configuration for F {}
 
 /// Parses the arguments, runs the command, and turns its end into an exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&help::command().get_matches()).unwrap_or_else(|error| error.exit());
     let has_supervisor = matches!(cli.command, Command::Serve | Command::Dev(_));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = match runtime {
-        Ok(runtime) => {
-            let result = runtime.block_on(run(cli));
-            runtime.shutdown_background(); // a blocking call to a hanging broker must not hold the process
-            result
-        }
-        Err(error) => Err(error).context("the asynchronous runtime cannot be started"),
-    };
-    result.unwrap_or_else(|error| {
-        let code = exit_code(&error);
-        let print = move || match is_usage(&error) {
-            true => output::error_lines(format_args!("{error:#}")),
-            false => output::error(format_args!("{error:#}")),
+    let exit = end(cli).unwrap_or_else(|error| {
+        let exit = exit_of(&error);
+        let print = move || match exit {
+            Exit::Usage => output::error_lines(format_args!("{error:#}")),
+            _ => output::error(format_args!("{error:#}")),
         };
         if has_supervisor {
             print_in_time(print)
         } else {
             print()
         }
-        code
-    })
+        exit
+    });
+    exit.into()
 }
 
 /// Runs `print` and waits for it, but not longer than [`LAST_LINE`].
 fn print_in_time(print: impl FnOnce() + Send + 'static) {
     let (printing, printed) = mpsc::channel::<()>();
-    let thread = thread::Builder::new().spawn(move || {
+    let print = move || {
         print();
         drop(printing);
-    });
-    if thread.is_ok() {
-        printed.recv_timeout(LAST_LINE).ok(); // nothing comes but the end
-    }
+    };
+    thread::Builder::new().spawn(print).ok();
+    printed.recv_timeout(LAST_LINE).ok(); // ends with the thread
 }
 
-async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+/// Runs a command to its end.
+fn end(cli: Cli) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("the asynchronous runtime cannot be started")?;
+    let mut out = Output::stdout();
+    let code = runtime.block_on(run(cli, &mut out));
+    runtime.shutdown_background(); // a blocking call to a hanging broker must not hold the process
+    out.end(code?)
+}
+
+async fn run(cli: Cli, out: &mut Output) -> anyhow::Result<Exit> {
     let file = cli.config.as_deref();
-    let configuration = || client::configuration(file);
-    let configured = || Ok(loaded(file)?);
     match cli.command {
         Command::Serve => serve::run(file).await,
         Command::Dev(args) => dev::run(args, file).await,
-        Command::Demo => demo::run(file).await,
-        Command::Send(args) => send::run(args, configuration).await,
-        Command::Sample(args) => sample::run(&args, configuration),
-        Command::Tail(args) => tail::run(args, configuration).await,
-        Command::Quarantine(command) => quarantine::run(command, configuration).await,
-        Command::Sign(args) => sign::run(&args, configured),
-        Command::Verify(args) => verify::run(&args, configured),
-        Command::Actions(args) => actions::run(&args, configuration),
-        Command::Schema(args) => schema::run(&args),
-        Command::Asyncapi => schema::run_asyncapi(configuration),
-        Command::Topics(command) => topics::run(command, file).await,
-        Command::Webhooks(command) => webhooks::run(command, file).await,
-        Command::CatchUp(args) => catch_up::run(args, file).await,
-        Command::Config(command) => config::run(&command, file),
-        Command::Health(args) => health::run(args, file).await,
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args),
+        Command::Demo => demo::run(file, out).await,
+        Command::Send(args) => send::run(args, file, out).await,
+        Command::Sample(args) => sample::run(&args, file, out),
+        Command::Tail(args) => tail::run(args, file, out).await,
+        Command::Quarantine(quarantine::Command::List(args)) => quarantine::list(args, file, out).await,
+        Command::Quarantine(quarantine::Command::Show(args)) => quarantine::show(args, file, out).await,
+        Command::Quarantine(quarantine::Command::Replay(args)) => quarantine::replay(args, file, out).await,
+        Command::Sign(args) => sign::run(&args, file, out),
+        Command::Verify(args) => sign::run_verify(&args, file, out),
+        Command::Actions { json } => actions::run(json, file, out),
+        Command::Schema { action } => actions::print_schemas(&action, out),
+        Command::Asyncapi => actions::print_asyncapi(file, out),
+        Command::Topics(command) => topics::run(command, file, out).await,
+        Command::Webhooks(webhooks::Command::Plan(args)) => webhooks::plan(args, file, out).await,
+        Command::Webhooks(webhooks::Command::Apply(args)) => webhooks::apply(args, file, out).await,
+        Command::Webhooks(webhooks::Command::Status(args)) => webhooks::status(args, file, out).await,
+        Command::Webhooks(webhooks::Command::Enable(args)) => webhooks::enable(args, file, out).await,
+        Command::CatchUp(args) => catch_up::run(args, file, out).await,
+        Command::Config(command) => config::run(&command, file, out),
+        Command::Health(args) => health::run(args, file, out).await,
+        Command::Completions { shell } => help::print_completions(shell, out),
+        Command::Man { folder } => help::write_man_pages(&folder),
     }
 }
 
@@ -184,22 +192,12 @@ fn version() -> String {
     format!("{} (commit {commit}, librdkafka {})", env!("CARGO_PKG_VERSION"), library_version())
 }
 
-/// Loads the configuration from the file and the environment of the process.
-fn loaded(file: Option<&Path>) -> Result<Config, Mistakes> {
-    dev_configuration::loaded(file, &process_environment())
-}
-
-fn exit_code(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if is_usage(error) { 2 } else { 1 })
-}
-
-/// Returns true if the arguments or the configuration are at fault.
-fn is_usage(error: &anyhow::Error) -> bool {
-    let configuration = error.is::<Mistakes>()
-        || matches!(
-            error.downcast_ref(),
-            Some(BuildError::Kafka(_) | BuildError::Tls(_) | BuildError::Telemetry(_) | BuildError::Token(_))
-        )
+/// Returns [`Exit::Usage`] if the arguments or the configuration are at fault, else [`Exit::Failed`].
+fn exit_of(error: &anyhow::Error) -> Exit {
+    use BuildError::{Kafka, Telemetry, Tls, Token};
+    let is_usage = error.is::<Usage>()
+        || error.is::<Mistakes>()
+        || matches!(error.downcast_ref(), Some(Kafka(_) | Tls(_) | Telemetry(_) | Token(_)))
         || error.downcast_ref().is_some_and(AccountError::is_configuration);
-    configuration || error.is::<output::Usage>()
+    if is_usage { Exit::Usage } else { Exit::Failed }
 }

@@ -1,15 +1,12 @@
 //! Moments on the command line.
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::duration;
 
-/// A moment: RFC 3339, a date or a time without a zone (both in UTC), or how long ago.
-///
-/// # Errors
-/// The expected forms.
+/// Reads a moment: RFC 3339, a date or a time without a zone (both in UTC), or how long ago. The error has these forms.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     moment_at(text, Timestamp::now())
 }
@@ -19,7 +16,6 @@ fn moment_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let ago = || SignedDuration::try_from(duration::parse(text).ok()?).ok();
     None.or_else(|| text.parse::<Timestamp>().ok())
         .or_else(|| text.parse::<DateTime>().ok().and_then(in_utc))
-        .or_else(|| text.parse::<Date>().ok().and_then(|date| in_utc(date.into())))
         .or_else(|| now.checked_sub(ago()?).ok())
         .ok_or_else(|| {
             "expected a time (2026-01-02T03:04:05Z), a date (2026-01-02) or how long ago (90m, 2days)"

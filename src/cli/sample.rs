@@ -1,19 +1,18 @@
 //! `sample`: the invented delivery of an action, for the tests of consumers and of other receivers.
 
-use std::process::ExitCode;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::Configuration;
 use super::actions::chosen;
-use super::output::Output;
+use super::client::configuration;
+use super::output::{Exit, Output};
 use super::sign::SecretArgs;
 use crate::sender::payloads::{payload, wire_body};
 use crate::signature::HEADER;
 
-/// The arguments of `sample`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Name or number of the action; `all` for one sample of each
@@ -39,13 +38,9 @@ struct Sample<'a> {
 }
 
 /// Prints the body that `send` posts, one line for each action.
-///
-/// # Errors
-/// [`super::output::Usage`] for an action outside the catalogue, or a secret that is missing; otherwise the system's.
-pub(super) fn run(args: &Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let entries = chosen(&args.action)?;
-    let keys = if args.signed { args.secret.keys(configuration)? } else { Vec::new() };
-    let mut out = Output::stdout();
+    let keys = if args.signed { args.secret.keys(|| configuration(file))? } else { Vec::new() };
     for entry in entries {
         let fixture =
             payload(entry.name).with_context(|| format!("there is no payload for {}", entry.name))?;
@@ -60,5 +55,5 @@ pub(super) fn run(args: &Args, configuration: impl Configuration) -> anyhow::Res
             out.json_text(&body);
         }
     }
-    out.end(ExitCode::SUCCESS)
+    Ok(Exit::Done)
 }

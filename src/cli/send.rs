@@ -1,20 +1,17 @@
 //! `send`: acts as Nexudus does. Builds or reads bodies, signs them as .NET would, posts them and times the answers.
 
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anstyle::Style;
-use indicatif::{ProgressState, ProgressStyle};
+use indicatif::ProgressBar;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Configuration;
-use super::dev::program;
+use super::client::{configuration, program};
 use super::output::{
-    self, ADDED, ERROR, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, offset, one_line,
-    progress, styled,
+    self, ADDED, ERROR, Exit, FAINT, HEADING, Output, Usage, WARNING, duration, grouped, offset, one_line,
+    progress_style, styled,
 };
 use super::sign::{given_key, read_body, secret, source_of};
 use crate::action::Actions;
@@ -25,7 +22,6 @@ use crate::sender::load::{self, Load, QUANTILES, Sent, Summary};
 use crate::sender::post::{Answer, NO_CONNECTION, Poster, Retry};
 use crate::signature::SigningKey;
 
-/// The arguments of `send`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Name or number of the action; `all` for one delivery of each
@@ -66,38 +62,32 @@ pub(super) struct Args {
 }
 
 /// Sends, and prints the result. Exit code 0 if the bridge answered every delivery 2xx.
-///
-/// # Errors
-/// [`Usage`] for an action without a payload, or an address that is none; otherwise the configuration's or the system's.
-pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
-    send(args, configuration, Output::stdout()).await
-}
-
-async fn send(args: Args, configuration: impl Configuration, mut out: Output) -> anyhow::Result<ExitCode> {
-    let access = Access::of(&args, configuration)?;
+pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let access = Access::of(&args, file)?;
     let bodies = bodies(&args, &access.actions)?;
-    let target = Target::parse(&args.url, access.token)
-        .map_err(|error| Usage::new(format!("{error} (from --url)")))?;
+    let target =
+        Target::parse(&args.url, access.token).map_err(|error| Usage(format!("{error} (from --url)")))?;
     let retry = if args.retry { Retry::NEXUDUS } else { Retry::NEVER };
     let poster = Poster::new(target, retry, args.concurrency.get())?;
     let count = args.count.unwrap_or(bodies.list.len() as u64);
     let plan = Load { count, concurrency: args.concurrency, rate: args.rate };
-    let bar = progress(count, style());
+    let bar = if count == 1 { ProgressBar::hidden() } else { ProgressBar::new(count) };
+    bar.set_style(progress_style("{bar:40} {human_pos}/{human_len}  {rate}  {eta} left"));
     let interrupted = async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await; // no handler, so the signal ends the process by itself
         }
     };
     let mut only = None;
-    let (source, key, key_from) = (Arc::from(args.source), access.key, access.key_from);
+    let (source, key) = (Arc::from(args.source), access.key);
     let make = move |number| bodies.delivery(number, &source, key.as_ref());
-    let seen = |done: &Sent| {
+    let on_answer = |done: &Sent| {
         bar.inc(1);
         if count == 1 {
             only = Some(done.answer.clone());
         }
     };
-    let summary = load::run(&poster, plan, make, interrupted, seen).await;
+    let summary = load::run(&poster, plan, make, interrupted, on_answer).await;
     bar.finish_and_clear();
     match (&only, args.json) {
         (_, true) => out.json(&summary.document(only.as_ref())),
@@ -105,15 +95,15 @@ async fn send(args: Args, configuration: impl Configuration, mut out: Output) ->
         (None, false) => out.block(text_of_all(&summary, count)),
     }
     if summary.answers.keys().any(|kind| kind.starts_with("401")) {
-        output::hint(format_args!("the signature was made with {key_from}"));
+        output::hint(format_args!("the signature was made with {}", access.key_from));
     }
-    if summary.answers.keys().any(|kind| kind == NO_CONNECTION) {
+    if summary.answers.contains_key(NO_CONNECTION) {
         output::hint(format_args!(
             "is the bridge running there? --url names another; start one with \"{} dev\"",
             program()
         ));
     }
-    out.end(output::exit(summary.accepted == count))
+    Ok(Exit::of(summary.accepted == count))
 }
 
 /// Credentials for the bridge, and the actions of the source.
@@ -127,13 +117,12 @@ struct Access {
 
 impl Access {
     /// Reads the arguments. Loads the configuration only if they have no secret.
-    fn of(args: &Args, configuration: impl Configuration) -> anyhow::Result<Self> {
+    fn of(args: &Args, file: Option<&Path>) -> anyhow::Result<Self> {
         let token = args.token.as_ref().map(|token| token.expose_secret().to_owned());
-        if let Some(key) = given_key(args.secret.as_ref(), args.secret_file.as_deref())? {
-            let key_from = if args.secret.is_some() { "--secret" } else { "--secret-file" }.to_owned();
+        if let Some((key, key_from)) = given_key(args.secret.as_ref(), args.secret_file.as_deref())? {
             return Ok(Self { key: Some(key), key_from, token, actions: Actions::default() });
         }
-        let source = source_of(&configuration()?, &args.source)?;
+        let source = source_of(&configuration(file)?, &args.source)?;
         let configured = || source.url_tokens.first().map(|token| token.expose_secret().to_owned());
         // A source with `signature = "off"` may have no secret; then there is nothing to sign with.
         Ok(Self {
@@ -147,7 +136,7 @@ impl Access {
 
 fn bodies(args: &Args, actions: &Actions) -> anyhow::Result<Bodies> {
     let given = args.payload.as_deref().map(|file| read_body(Some(file))).transpose()?;
-    let bodies = Bodies::new(&args.action, given, actions).map_err(Usage::new)?;
+    let bodies = Bodies::new(&args.action, given, actions).map_err(Usage)?;
     bodies.note.iter().for_each(output::note);
     Ok(bodies)
 }
@@ -155,14 +144,6 @@ fn bodies(args: &Args, actions: &Actions) -> anyhow::Result<Bodies> {
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "expected a number of deliveries a second, above 0".to_owned())
-}
-
-fn style() -> ProgressStyle {
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len}  {rate}  {eta} left");
-    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
-        write!(out, "{}/s", grouped(state.per_sec().round() as u64)).ok(); // a bar may be cut short
-    };
-    style.expect("the template is right").with_key("rate", rate)
 }
 
 /// Returns the result of the only delivery.
@@ -174,14 +155,14 @@ fn text_of_one(answer: &Answer) -> String {
     let receipt = match &answer.result {
         Ok(receipt) => receipt,
         Err(refusal) => {
-            let refusal = one_line(refusal.to_string().as_bytes());
+            let refusal = one_line(refusal.to_string());
             return format!("{}: {refusal} ({took})", styled(ERROR, "not confirmed"));
         }
     };
-    let status = styled(style_of(&receipt.status), one_line(receipt.status.as_bytes()));
+    let status = styled(style_of(&receipt.status), one_line(&receipt.status));
     let mut text = format!("{status} in {took}");
     for event in &receipt.events {
-        let [topic, id] = [&event.topic, &event.id].map(|text| one_line(text.as_bytes()));
+        let [topic, id] = [&event.topic, &event.id].map(one_line);
         let position = format!("{topic} partition {} offset {}", event.partition, offset(event.offset));
         text.push_str(&format!("\n  {}  {}", styled(HEADING, position), styled(FAINT, format!("id {id}"))));
     }
@@ -219,8 +200,8 @@ fn text_of_all(summary: &Summary, count: u64) -> String {
     }
     for (kind, tally) in &summary.answers {
         let style = if tally.accepted { style_of(kind) } else { ERROR };
-        lines.push(format!("  {:>9}  {}", grouped(tally.count), styled(style, one_line(kind.as_bytes()))));
-        let example = tally.example.as_ref().map(|example| one_line(example.as_bytes()));
+        lines.push(format!("  {:>9}  {}", grouped(tally.count), styled(style, one_line(kind))));
+        let example = tally.example.as_ref().map(one_line);
         lines.extend(
             example.map(|example| format!("{:13}{}", "", styled(FAINT, format!("such as {example}")))),
         );

@@ -1,20 +1,20 @@
 //! `serve`: the bridge.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::loaded;
+use super::client::loaded;
+use super::output::Exit;
 use crate::app::reload::Reloader;
 use crate::app::signals::{Signals, until_signal};
-use crate::app::{App, open_files};
+use crate::app::{App, Ended, open_files};
 use crate::config::load;
 use crate::kafka::settings::check_property;
 use crate::telemetry::log;
 
 /// Runs the bridge until SIGTERM or SIGINT; a second one ends it at once.
-pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<Exit> {
     let config = loaded(file)?;
     let log = log::start(&config.log)?;
     match &config.file {
@@ -37,7 +37,7 @@ pub(super) async fn run(file: Option<&Path>) -> anyhow::Result<ExitCode> {
             std::future::pending().await
         }
     }));
-    let code = until_signal(app, signals).await;
+    let ended = until_signal(app, signals).await;
     reloading.abort();
-    Ok(code)
+    Ok(Exit::of(ended == Ended::Drained))
 }

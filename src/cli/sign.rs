@@ -1,24 +1,39 @@
-//! `sign`: the signature that Nexudus sends with a body.
+//! `sign` and `verify`: the signature that Nexudus sends with a body. And the arguments that name a secret or a body.
 
 use std::convert::Infallible;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
 
-use super::Configuration;
-use super::output::{self, Output, Usage};
+use super::client::loaded;
+use super::output::{self, ADDED, ERROR, Exit, Output, Usage, styled};
 use crate::config::{Config, SecretFile, Source};
-use crate::signature::SigningKey;
+use crate::signature::verdict::Verdict;
+use crate::signature::{Form, Signature, SigningKey};
 
-/// The arguments of `sign`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     secret: SecretArgs,
+    /// File with the body; standard input if absent or -
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    secret: SecretArgs,
+    /// Signature, as in the header X-Nexudus-Hook-Signature
+    #[arg(long, value_name = "SIGNATURE")]
+    signature: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     /// File with the body; standard input if absent or -
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -40,60 +55,89 @@ pub(super) struct SecretArgs {
 }
 
 /// Prints the signature of the body: 64 upper-case hexadecimal digits.
-///
-/// # Errors
-/// [`Usage`] if there is no secret; otherwise the configuration's or the system's.
-pub(super) fn run(args: &Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
-    let keys = args.secret.keys(configuration)?;
+pub(super) fn run(args: &Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let keys = args.secret.keys(|| loaded(file))?;
     let body = read_body(args.file.as_deref())?;
-    let signature = keys[0].sign(&body); // during a rotation, the first is the current one
-    let mut out = Output::stdout();
-    out.line(signature);
-    out.end(ExitCode::SUCCESS)
+    out.line(keys[0].sign(&body)); // during a rotation, the first is the current one
+    Ok(Exit::Done)
+}
+
+/// Prints the verdict. Exit code 0 if the signature is right under any of the secrets, 1 if not.
+pub(super) fn run_verify(args: &VerifyArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let signature = Signature::parse(args.signature.trim().as_bytes())
+        .map_err(|error| Usage(format!("{error} (from --signature)")))?;
+    let keys = args.secret.keys(|| loaded(file))?;
+    let Verdict { form, skipped_mark, has_line_break } =
+        Verdict::new(&keys, &read_body(args.file.as_deref())?, &signature);
+    let hint = has_line_break.then_some("without the line break at its end the body has this signature");
+    if args.json {
+        out.json(&json!({
+            "valid": form.is_some(),
+            "form": form.map(Form::label),
+            "skipped_byte_order_mark": skipped_mark,
+            "hint": hint,
+        }));
+    } else {
+        let (valid, invalid) = (styled(ADDED, "valid"), styled(ERROR, "invalid"));
+        let mark = if skipped_mark { ", without the byte order mark at its beginning" } else { "" };
+        out.line(match form {
+            Some(Form::Raw) => format!("{valid}: raw, the body's bytes as they are{mark}"),
+            Some(Form::Folded) => format!("{valid}: folded, with '?' in place of what is not ASCII{mark}"),
+            None => format!("{invalid}: not the signature of this body under this secret"),
+        });
+        hint.iter().for_each(output::hint);
+    }
+    Ok(Exit::of(form.is_some()))
 }
 
 impl SecretArgs {
-    /// The keys that the arguments name; at least one.
-    pub(super) fn keys(&self, configuration: impl Configuration) -> anyhow::Result<Vec<SigningKey>> {
-        if let Some(key) = given_key(self.secret.as_ref(), self.secret_file.as_deref())? {
+    /// Returns the keys that the arguments name; at least one. Loads the configuration only if it is needed.
+    pub(super) fn keys(
+        &self,
+        load: impl FnOnce() -> anyhow::Result<Config>,
+    ) -> anyhow::Result<Vec<SigningKey>> {
+        if let Some((key, _)) = given_key(self.secret.as_ref(), self.secret_file.as_deref())? {
             return Ok(vec![key]);
         }
         let name = self.source.as_deref().unwrap_or(Source::DEFAULT);
-        let source = source_of(&configuration()?, name)?;
+        let source = source_of(&load()?, name)?;
         if source.keys.is_empty() {
-            return Err(Usage::new(format!(
-                "source {name} has no secret, expected --secret or --secret-file"
-            ))
-            .into());
+            bail!(Usage(format!("source {name} has no secret, expected --secret or --secret-file")));
         }
         Ok(source.keys.clone())
     }
 }
 
-/// The key of a secret that was given as an argument or a file, if one was.
+/// Returns the key of the secret in an argument or a file, and the argument, if there is one.
 pub(super) fn given_key(
     secret: Option<&SecretString>,
     file: Option<&Path>,
-) -> anyhow::Result<Option<SigningKey>> {
+) -> Result<Option<(SigningKey, String)>, Usage> {
     let (secret, from) = match (secret, file) {
         (Some(secret), _) => (secret.clone(), "--secret".to_owned()),
-        (None, Some(file)) => (read_secret(file)?, format!("--secret-file {}", file.display())),
+        (None, Some(file)) => {
+            let read = SecretFile::read(&file.display().to_string());
+            let read = read.map_err(|error| Usage(format!("--secret-file {error}")))?;
+            read.warning("--secret-file").iter().for_each(output::warning);
+            (read.content, format!("--secret-file {}", file.display()))
+        }
         (None, None) => return Ok(None),
     };
-    let key = SigningKey::new(secret.expose_secret())
-        .map_err(|error| Usage::new(format!("{error} (from {from})")))?;
-    Ok(Some(key))
+    match SigningKey::new(secret.expose_secret()) {
+        Ok(key) => Ok(Some((key, from))),
+        Err(error) => Err(Usage(format!("{error} (from {from})"))),
+    }
 }
 
-/// A source of the configuration; the error names those that there are.
-pub(super) fn source_of(config: &Config, name: &str) -> anyhow::Result<Arc<Source>> {
-    let known = || config.sources.keys().map(|name| &**name).collect::<Vec<_>>().join(", ");
-    let source = config.sources.get(name);
-    let missing = || Usage::new(format!("--source {name} is not configured, expected one of: {}", known()));
-    Ok(source.cloned().ok_or_else(missing)?)
+/// Returns a source of the configuration. The error names all of them.
+pub(super) fn source_of(config: &Config, name: &str) -> Result<Arc<Source>, Usage> {
+    config.sources.get(name).cloned().ok_or_else(|| {
+        let known: Vec<&str> = config.sources.keys().map(|name| &**name).collect();
+        Usage(format!("--source {name} is not configured, expected one of: {}", known.join(", ")))
+    })
 }
 
-/// A body, byte for byte, from a file or from standard input.
+/// Returns a body, byte for byte, from a file or from standard input.
 pub(super) fn read_body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     match file.filter(|file| *file != Path::new("-")) {
         Some(file) => std::fs::read(file).with_context(|| format!("cannot read {}", file.display())),
@@ -105,16 +149,7 @@ pub(super) fn read_body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-fn read_secret(file: &Path) -> anyhow::Result<SecretString> {
-    let file = SecretFile::read(&file.display().to_string())
-        .map_err(|error| Usage::new(format!("--secret-file {error}")))?;
-    if let Some(warning) = file.warning("--secret-file") {
-        output::warning(warning);
-    }
-    Ok(file.content)
-}
-
-/// Never fails: any text can be a secret, and clap prints no part of what it does not refuse.
+/// Reads a secret. Any text can be one, so clap has no error that could print a part of it.
 pub(super) fn secret(text: &str) -> Result<SecretString, Infallible> {
     Ok(text.into())
 }
@@ -146,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_secret_is_a_mistake_in_the_arguments_that_says_where_it_came_from() {
+    fn a_text_that_cannot_be_a_secret_is_a_wrong_usage_of_the_option() {
         for content in [&b""[..], b"\n", b"\xFF"] {
             let (_folder, args) = with_file(content);
             let error = args.keys(no_configuration).unwrap_err();

@@ -3,8 +3,8 @@
 //! For people one line an event, shortened to the terminal; with `--json` one object an event, complete, the record
 //! embedded in its own text. Reading joins no group and commits nothing.
 
+use std::path::Path;
 use std::pin::pin;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -12,16 +12,15 @@ use clap::ValueEnum;
 use console::{measure_text_width, truncate_str};
 use jiff::Timestamp;
 
-use super::Configuration;
+use super::client::Cluster;
 use super::moment::moment;
-use super::output::{self, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
+use super::output::{self, Exit, FAINT, HEADING, Output, Usage, WARNING, one_line, styled};
 use crate::action::{Actions, QUARANTINE};
-use crate::config::{Config, brokers};
+use crate::config::Config;
 use crate::event::TOMBSTONE;
 use crate::kafka::consumer::{Message, Reader, Selection, Start, Stop};
 use crate::tail::{Chosen, Filter, action_of, json, without_prefix};
 
-/// The arguments of `tail`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Names, numbers or globs such as 'Booking*' of actions, names or globs of topics without the prefix, or `quarantine`
@@ -45,9 +44,8 @@ pub(super) struct Args {
     /// Number of events after which the command ends
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Bootstrap brokers [default: those of the configuration]
-    #[arg(long, value_name = "HOST:PORT", value_parser = brokers)]
-    bootstrap: Option<String>,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,21 +56,13 @@ enum Begin {
     End,
 }
 
-/// Prints until Ctrl-C, `--count`, or the end of whoever reads standard output; all of them are exit code 0.
-///
-/// # Errors
-/// [`Usage`] for a pattern that is none; the configuration's; Kafka's, where waiting would not help.
-pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
-    let config = configuration()?;
-    let Config { mut kafka, topics, sources, .. } = config;
-    kafka.bootstrap_servers = args.bootstrap.unwrap_or(kafka.bootstrap_servers);
+/// Prints until Ctrl-C, `--count` or the end of the reader of standard output; each gives exit code 0.
+pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let Config { kafka, topics, sources, .. } = args.cluster.configuration(file)?;
     let lists: Vec<&Actions> = sources.values().map(|source| &source.actions).collect();
-    let chosen = Arc::new(Chosen::new(&args.action, &topics, &lists).map_err(Usage::new)?);
+    let chosen = Arc::new(Chosen::new(&args.action, &topics, &lists).map_err(Usage)?);
     let filter = Filter { sources: args.source, keys: args.key };
-    for hint in args.action.iter().filter_map(|name| chosen.hint(name, &lists)) {
-        output::note(hint);
-    }
-    let prefix = topics.prefix;
+    args.action.iter().filter_map(|name| chosen.hint(name, &lists)).for_each(output::note);
     let selection = {
         let chosen = Arc::clone(&chosen);
         Selection::Matching(Box::new(move |topic| chosen.has_topic(topic)))
@@ -85,7 +75,7 @@ pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut reader = tokio::select! {
         reader = Reader::open(&kafka, selection, start, Stop::Never) => reader?,
-        _ = &mut interrupted => return Ok(ExitCode::SUCCESS),
+        _ = &mut interrupted => return Ok(Exit::Done),
     };
     let servers = &kafka.bootstrap_servers;
     if reader.partitions() == 0 {
@@ -98,10 +88,10 @@ pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow
             Start::Since(time) => format!("reading events since {time}"),
             Start::End => "waiting for new events (--from beginning shows earlier ones)".to_owned(),
         };
-        output::message(styled(FAINT, format!("{what} on {prefix}* at {servers}; Ctrl-C ends")));
+        let text = format_args!("{what} on {}* at {servers}; Ctrl-C ends", topics.prefix);
+        output::message(styled(FAINT, text));
     }
-    let mut out = Output::stdout();
-    let lines = Lines { prefix, width: output::columns() };
+    let width = output::columns();
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 && out.is_open() {
         let message = tokio::select! {
@@ -112,73 +102,57 @@ pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow
         if !chosen.has(&message) || !filter.accepts(&message) {
             continue;
         }
-        if args.json {
-            out.json_text(&json::object(&message)?)
-        } else {
-            out.line(lines.line(&message))
+        match args.json {
+            true => out.json_text(&json::object(&message)?),
+            false => out.line(line(&message, &topics.prefix, width)),
         }
         left -= 1;
     }
-    out.end(ExitCode::SUCCESS)
+    Ok(Exit::Done)
 }
 
-/// Makes lines for people.
-struct Lines {
-    prefix: String,
-    /// The columns of the terminal; none in a pipe, where lines are complete.
-    width: Option<usize>,
-}
-
-impl Lines {
-    /// Time, action, key, position and id, then as much of the value as fits. The position names a topic that has not the
-    /// name of the action.
-    fn line(&self, message: &Message) -> String {
-        let topic = without_prefix(&message.topic, &self.prefix).unwrap_or(&message.topic);
-        let action = action_of(message).filter(|_| topic != QUARANTINE);
-        let shared =
-            if action.is_some_and(|action| action != topic) { format!("{topic} ") } else { String::new() };
-        let action = action.map_or_else(|| topic.to_owned(), |action| one_line(action.as_bytes()));
-        let time = message.timestamp.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
-        let key = message.key.as_deref().map_or_else(|| "-".to_owned(), one_line);
-        let id = message.header("ce_id").map(one_line);
-        let shown = |id: String| if self.width.is_some() { short(&id) } else { id };
-        let id = id.map(|id| format!("  id {}", shown(id))).unwrap_or_default();
-        let position = format!("{shared}{}@{}{id}", message.partition, message.offset);
-        let mut line = format!(
-            "{}  {}  {key}  {}",
-            styled(FAINT, time),
-            styled(HEADING, action),
-            styled(FAINT, position)
-        );
-        for mark in marks(message) {
-            line.push_str("  ");
-            line.push_str(&styled(WARNING, mark));
-        }
-        let value = message.value.as_deref().map_or_else(|| "(null)".to_owned(), one_line);
-        let Some(width) = self.width else { return format!("{line}  {value}") };
-        let left = width.saturating_sub(measure_text_width(&line) + 2);
-        if left < MIN_VALUE_COLUMNS {
-            return line;
-        }
-        format!("{line}  {}", truncate_str(&value, left, "…"))
+/// Returns a line for people: time, action, key, position and id, then as much of the value as fits into `width` columns; in
+/// a pipe (`None`) all of it. The position names a topic that has not the name of the action.
+fn line(message: &Message, prefix: &str, width: Option<usize>) -> String {
+    const MIN_VALUE_COLUMNS: usize = 8; // with less room, the value is left out
+    let topic = without_prefix(&message.topic, prefix).unwrap_or(&message.topic);
+    let action = action_of(message).filter(|_| topic != QUARANTINE);
+    let shared = action.filter(|action| *action != topic).map(|_| format!("{topic} ")).unwrap_or_default();
+    let action = one_line(action.unwrap_or(topic));
+    let time = message.timestamp.map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"));
+    let key = message.key.as_deref().map_or_else(|| "-".to_owned(), one_line);
+    let id = message.header("ce_id").map(one_line);
+    let id =
+        id.map(|id| format!("  id {}", if width.is_some() { short(&id) } else { id })).unwrap_or_default();
+    let position = format!("{shared}{}@{}{id}", message.partition, message.offset);
+    let mut line =
+        format!("{}  {}  {key}  {}", styled(FAINT, time), styled(HEADING, action), styled(FAINT, position));
+    for mark in marks(message) {
+        line.push_str("  ");
+        line.push_str(&styled(WARNING, mark));
     }
+    let value = message.value.as_deref().map_or_else(|| "(null)".to_owned(), one_line);
+    let Some(width) = width else { return format!("{line}  {value}") };
+    let left = width.saturating_sub(measure_text_width(&line) + 2);
+    if left < MIN_VALUE_COLUMNS {
+        return line;
+    }
+    format!("{line}  {}", truncate_str(&value, left, "…"))
 }
 
-/// Minimum width of a value; with less room it is left out.
-const MIN_VALUE_COLUMNS: usize = 8;
-
-/// Remarks on an event: the reason of its quarantine, its signature that was not right, and its being a tombstone.
-fn marks(message: &Message) -> Vec<String> {
+/// Returns the reason of the quarantine of an event, the result of its signature if it was not right, and "tombstone" for one.
+fn marks(message: &Message) -> impl Iterator<Item = String> {
     let header = |name: &str| message.header(name).map(one_line);
     let quarantined = header("quarantine-reason").map(|reason| {
         format!("{reason} ({})", header("nexudus-action").unwrap_or_else(|| "no action".to_owned()))
     });
     let signature = header("nexudus-signature").map(|warning| format!("signature {warning}"));
     let tombstone = message.header(TOMBSTONE).map(|_| "tombstone".to_owned());
-    quarantined.into_iter().chain(signature).chain(tombstone).collect()
+    quarantined.into_iter().chain(signature).chain(tombstone)
 }
 
-/// An id's telling part: the beginning of a hash, the end of a UUID (ours begin with the time).
+/// Returns the part of an id that distinguishes it: the first digits of a hash, the last ones of a UUID, which begins with
+/// the time.
 pub(super) fn short(id: &str) -> String {
     const SHOWN: usize = 8;
     match id.len() {

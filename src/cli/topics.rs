@@ -1,14 +1,12 @@
 //! `topics plan|apply`: the configuration's topics and the cluster's, as a diff.
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::client::configuration;
-use super::loaded;
-use super::output::{self, ADDED, Output, WARNING, styled};
-use crate::config::TopicSettings;
+use super::client::{configuration, loaded};
+use super::output::{self, ADDED, Exit, Output, WARNING, styled};
+use crate::config::{Config, TopicSettings};
 use crate::kafka::contact::reach;
 use crate::kafka::topics::{Difference, Plan, Topics};
 
@@ -27,39 +25,33 @@ pub(super) enum Command {
     Apply,
 }
 
-/// Exit code of `plan --detailed-exitcode` when topics would be created.
-const PENDING: u8 = 3;
+pub(super) async fn run(command: Command, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    match command {
+        Command::Plan { detailed_exitcode, json } => {
+            let (_, plan) = plan(configuration(file)?).await?;
+            match json {
+                true => out.json(&plan),
+                false => print(out, &plan),
+            }
+            Ok(Exit::of_comparison(detailed_exitcode, !plan.create.is_empty()))
+        }
+        Command::Apply => {
+            let (topics, plan) = plan(loaded(file)?).await?; // never writes to a cluster that nobody configured
+            print(out, &plan);
+            let failed = topics.apply(&plan).await?;
+            failed.iter().for_each(output::failed);
+            let created = plan.create.len() - failed.len();
+            out.line(format_args!("Applied: {created} created, {} failed.", failed.len()));
+            Ok(Exit::of(failed.is_empty()))
+        }
+    }
+}
 
-/// Runs `topics`.
-pub(super) async fn run(command: Command, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let config = match command {
-        Command::Plan { .. } => configuration(file)?,
-        Command::Apply => loaded(file)?, // never writes to a cluster that nobody configured
-    };
+async fn plan(config: Config) -> anyhow::Result<(Topics, Plan)> {
     reach(&config.kafka.bootstrap_servers).await?;
     let topics = Topics::new(&config)?;
     let plan = topics.plan().await?;
-    let mut out = Output::stdout();
-    match command {
-        Command::Plan { json: true, .. } => out.json(&plan),
-        _ => print(&mut out, &plan),
-    }
-    let code = match command {
-        Command::Plan { detailed_exitcode: true, .. } if !plan.create.is_empty() => ExitCode::from(PENDING),
-        Command::Plan { .. } => ExitCode::SUCCESS,
-        Command::Apply => apply(&mut out, &topics, &plan).await?,
-    };
-    out.end(code)
-}
-
-async fn apply(out: &mut Output, topics: &Topics, plan: &Plan) -> anyhow::Result<ExitCode> {
-    let failed = topics.apply(plan).await?;
-    for failure in &failed {
-        output::failed(failure);
-    }
-    let created = plan.create.len() - failed.len();
-    out.line(format_args!("Applied: {created} created, {} failed.", failed.len()));
-    Ok(output::exit(failed.is_empty()))
+    Ok((topics, plan))
 }
 
 fn print(out: &mut Output, plan: &Plan) {
@@ -72,9 +64,7 @@ fn print(out: &mut Output, plan: &Plan) {
         let topic = styled(WARNING, format_args!("! {topic}"));
         out.line(format_args!("{topic}  {field}: {have}, configured {want} (left as it is)"));
     }
-    for warning in &plan.warnings {
-        output::warning(warning);
-    }
+    plan.warnings.iter().for_each(output::warning);
     if plan.create.is_empty() && plan.differences.is_empty() {
         return out.line(format_args!("No changes. {} topics match the configuration.", plan.unchanged));
     }

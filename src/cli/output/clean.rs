@@ -11,13 +11,13 @@ const STYLES: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32
 
 /// Returns bytes as one line of text: line breaks and tabs become spaces, invalid UTF-8, other control characters and
 /// overrides of the reading direction become U+FFFD.
-pub fn one_line(bytes: &[u8]) -> String {
+pub fn one_line(bytes: impl AsRef<[u8]>) -> String {
     let visible = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
         c if is_unsafe(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     };
-    String::from_utf8_lossy(bytes).chars().map(visible).collect()
+    String::from_utf8_lossy(bytes.as_ref()).chars().map(visible).collect()
 }
 
 /// Returns `text` with its line breaks and tabs; our own styles stay if `styles`, else they are dropped.
@@ -38,7 +38,7 @@ pub(super) fn lines(text: &str, styles: bool) -> String {
     clean
 }
 
-/// Returns the same JSON with escapes for what drives a terminal. In JSON such characters stand in strings only, and those
+/// Returns the same JSON with escapes for characters that drive a terminal. In JSON they are in strings only, and those
 /// below U+0020 are escaped already.
 pub(super) fn json(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn one_line_replaces_everything_that_drives_a_terminal() {
         assert_eq!(one_line(b"a\n\x1b[2Jb\xFF\x07"), "a \u{FFFD}[2Jb\u{FFFD}\u{FFFD}");
-        assert_eq!(one_line("\u{9b}31m\u{202e}é😀".as_bytes()), "\u{FFFD}31m\u{FFFD}é😀");
+        assert_eq!(one_line("\u{9b}31m\u{202e}é😀"), "\u{FFFD}31m\u{FFFD}é😀");
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! Output of commands: standard output, messages on standard error, tables, styles, numbers and times.
 //!
 //! [`Output`] is the only way to standard output, and [`error`], [`warning`] and their kind are the only way to standard
-//! error. Neither can break a command off, so a command that changes something finishes whatever happens to its output. Both
-//! clean what they print (see `clean`) and drop styles where nobody wants them (pipes, `NO_COLOR`). A style is never the
-//! only sign of something: the words are enough.
+//! error. Writing never fails, so a command that changes something finishes with any output. Both clean the text (see
+//! `clean`), and drop styles in pipes and with `NO_COLOR`. A style never has a meaning that the text lacks.
 
-mod asker;
 pub(super) mod clean;
+mod question;
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -17,20 +16,49 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 use comfy_table::{CellAlignment, ContentArrangement, presets};
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
-pub use self::asker::Asker;
 pub use self::clean::one_line;
+pub use self::question::{can_ask, confirms, show};
 
-/// Standard output of one command.
-///
-/// Writing never fails: the first failure is kept, what follows is dropped, and [`Output::end`] makes the failure the result
-/// of the command.
+/// The end of a command. The number is its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The arguments or the configuration are wrong.
+    Usage = 2,
+    /// With `--detailed-exitcode`: there are differences.
+    Differs = 3,
+}
+
+impl Exit {
+    /// Returns [`Exit::Done`] for success, else [`Exit::Failed`].
+    pub fn of(success: bool) -> Self {
+        if success { Self::Done } else { Self::Failed }
+    }
+
+    /// Returns [`Exit::Differs`] if there are differences and `--detailed-exitcode` is given.
+    pub fn of_comparison(detailed: bool, differs: bool) -> Self {
+        if detailed && differs { Self::Differs } else { Self::Done }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Standard output of one command. The first failure is kept, and all later output is dropped.
 pub struct Output {
     stream: Box<dyn Write + Send>,
     styles: bool,
-    is_terminal: bool,
+    /// True if a person can read the output as it is printed.
+    pub is_terminal: bool,
     failure: Option<io::Error>,
 }
 
@@ -43,16 +71,9 @@ impl Output {
         Self { stream: Box::new(stdout), styles, is_terminal, failure: None }
     }
 
-    /// Another stream, which is no terminal.
-    #[cfg(test)]
-    pub(in crate::cli) fn to(stream: Box<dyn Write + Send>) -> Self {
-        Self { stream, styles: false, is_terminal: false, failure: None }
-    }
-
     /// Prints one line; line breaks in `text` become spaces.
     pub fn line(&mut self, text: impl fmt::Display) {
-        let text = text.to_string().replace(['\n', '\t'], " ");
-        self.block(text);
+        self.block(joined(text));
     }
 
     /// Prints lines, and a line break behind the last.
@@ -86,81 +107,69 @@ impl Output {
         self.failure.is_none()
     }
 
-    /// Ends a command with this exit code. A reader that has closed the pipe (`| head`) has read enough; that is no failure.
+    /// Ends a command. A reader that has closed the pipe (`| head`) has read enough; that is no failure.
     ///
     /// # Errors
     /// Standard output could not be written.
-    pub fn end(self, code: ExitCode) -> anyhow::Result<ExitCode> {
+    pub fn end(self, exit: Exit) -> anyhow::Result<Exit> {
         match self.failure {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(error).context("cannot write to standard output")
             }
-            _ => Ok(code),
+            _ => Ok(exit),
         }
     }
 }
 
 /// Prints an error to standard error.
 pub fn error(text: impl fmt::Display) {
-    labelled(ERROR, "error:", text);
+    labelled(ERROR, "error:", joined(text));
 }
 
 /// Prints an error of several lines to standard error. Not for text from elsewhere, which could forge lines.
 pub fn error_lines(text: impl fmt::Display) {
-    to_stderr(&format!("{} {text}\n", styled(ERROR, "error:")));
+    labelled(ERROR, "error:", text);
 }
 
-/// Prints what failed to standard error, where the command goes on.
+/// Prints a failure to standard error, after which the command goes on.
 pub fn failed(text: impl fmt::Display) {
-    labelled(ERROR, "failed:", text);
+    labelled(ERROR, "failed:", joined(text));
 }
 
 /// Prints a warning to standard error.
 pub fn warning(text: impl fmt::Display) {
-    labelled(WARNING, "warning:", text);
+    labelled(WARNING, "warning:", joined(text));
 }
 
 /// Prints a note to standard error.
 pub fn note(text: impl fmt::Display) {
-    labelled(WARNING, "note:", text);
+    labelled(WARNING, "note:", joined(text));
 }
 
 /// Prints a hint to standard error.
 pub fn hint(text: impl fmt::Display) {
-    labelled(WARNING, "hint:", text);
+    labelled(WARNING, "hint:", joined(text));
 }
 
 /// Prints lines without a label to standard error. Not for text from elsewhere, which could forge lines.
 pub fn message(text: impl fmt::Display) {
-    to_stderr(&format!("{text}\n"));
+    let stderr = io::stderr();
+    let styles = AutoStream::choice(&stderr) != ColorChoice::Never;
+    let text = clean::lines(&format!("{text}\n"), styles);
+    stderr.lock().write_all(text.as_bytes()).ok(); // it may be closed or full
 }
 
 fn labelled(style: Style, label: &str, text: impl fmt::Display) {
-    let text = text.to_string().replace(['\n', '\t'], " ");
-    to_stderr(&format!("{} {text}\n", styled(style, label)));
+    message(format_args!("{} {text}", styled(style, label)));
 }
 
-/// Standard error may be closed or full; a command does not end because of it.
-fn to_stderr(text: &str) {
-    let stderr = io::stderr();
-    let text = clean::lines(text, AutoStream::choice(&stderr) != ColorChoice::Never);
-    stderr.lock().write_all(text.as_bytes()).ok();
-}
-
-/// Returns true if a person can read standard output as it is printed.
-pub fn is_stdout_terminal() -> bool {
-    io::stdout().is_terminal()
-}
-
-/// Returns true if a person can read standard error as it is printed.
-pub fn is_stderr_terminal() -> bool {
-    io::stderr().is_terminal()
+fn joined(text: impl fmt::Display) -> String {
+    text.to_string().replace(['\n', '\t'], " ")
 }
 
 /// Returns the number of columns of the terminal behind standard output; none in a pipe or file, where nothing is shortened.
 pub fn columns() -> Option<usize> {
-    let columns = console::Term::stdout().size_checked().map(|(_, columns)| columns.into());
-    columns.filter(|_| is_stdout_terminal())
+    console::Term::stdout().size_checked().map(|(_, columns)| columns.into())
 }
 
 /// Headings, and the subject of a line.
@@ -174,59 +183,33 @@ pub const ADDED: Style = AnsiColor::Green.on_default();
 /// Details.
 pub const FAINT: Style = Style::new().dimmed();
 
-/// A mistake in the arguments that only the command itself could see. Ends with exit code 2, as clap's own do.
+/// A mistake in the arguments that only the command itself can find: its object, and the remedy. Ends with exit code 2, as
+/// clap's own do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(String);
+pub struct Usage(pub String);
 
-impl Usage {
-    /// The message: what was wrong, where, what would be right.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into())
-    }
-}
-
-/// A table without lines: a bold heading, columns two spaces apart, as wide as its contents.
-pub struct Table(comfy_table::Table);
-
-impl Table {
-    /// Makes a table with this heading. A `>` aligns a column to the right, for numbers.
-    pub fn new<const N: usize>(heading: [&str; N]) -> Self {
-        let mut table = comfy_table::Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(heading.map(|name| name.trim_start_matches('>')));
-        for (column, name) in table.column_iter_mut().zip(heading) {
-            column.set_padding((0, 2));
-            if name.starts_with('>') {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
+/// Returns rows under a bold heading, in columns two spaces apart. A `>` aligns a column to the right, for numbers. Each cell
+/// becomes one line.
+pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(heading.map(|name| name.trim_start_matches('>')));
+    table.add_rows(rows.into_iter().map(|row| row.map(|cell| one_line(cell.as_bytes()))));
+    for (column, name) in table.column_iter_mut().zip(heading) {
+        column.set_padding((0, 2));
+        if name.starts_with('>') {
+            column.set_cell_alignment(CellAlignment::Right);
         }
-        Self(table)
     }
-
-    /// Adds a row; each cell becomes one line.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.0.add_row(cells.map(|cell| one_line(cell.as_bytes())));
-    }
-}
-
-/// Without a line break at the end.
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, line) in self.0.lines().enumerate() {
-            let line = line.trim_end();
-            match number {
-                0 => write!(f, "{}", styled(HEADING, line))?,
-                _ => write!(f, "\n{line}")?,
-            }
-        }
-        Ok(())
-    }
+    let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines[0] = styled(HEADING, &lines[0]);
+    lines.join("\n")
 }
 
 /// Returns `text` in a style.
 pub fn styled(style: Style, text: impl fmt::Display) -> String {
-    format!("{}{text}{}", style.render(), style.render_reset())
+    format!("{style}{text}{style:#}")
 }
 
 /// A duration with three digits and the unit that suits it: `734 µs`, `1.23 ms`, `45.6 s`, `2 m 03 s`.
@@ -245,11 +228,8 @@ pub fn duration(duration: Duration) -> String {
 }
 
 fn three_digits(number: f64) -> String {
-    match number {
-        _ if number < 9.995 => format!("{number:.2}"),
-        _ if number < 99.95 => format!("{number:.1}"),
-        _ => format!("{number:.0}"),
-    }
+    let decimals = if number < 9.995 { 2 } else { usize::from(number < 99.95) };
+    format!("{number:.decimals$}")
 }
 
 /// Returns a number with its thousands apart: `12,345`.
@@ -267,32 +247,31 @@ pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-/// Returns exit code 0 for success, else 1.
-pub fn exit(success: bool) -> ExitCode {
-    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
 /// A spinner on standard error, if that is a terminal.
 pub fn spinner() -> ProgressBar {
-    if !is_stderr_terminal() {
-        return ProgressBar::hidden();
-    }
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }
 
-/// A bar of this style on standard error, if that is a terminal and there is more than one thing to wait for.
-pub fn progress(count: u64, style: ProgressStyle) -> ProgressBar {
-    if count < 2 || !is_stderr_terminal() {
-        return ProgressBar::hidden();
-    }
-    ProgressBar::new(count).with_style(style)
+/// Returns the style of a template of indicatif. `{rate}` is the rate per second without decimals.
+pub fn progress_style(template: &str) -> ProgressStyle {
+    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        write!(out, "{}/s", grouped(state.per_sec().round() as u64)).ok(); // a bar may be cut short
+    };
+    ProgressStyle::with_template(template).expect("the template is right").with_key("rate", rate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Output {
+        /// Another stream, which is no terminal.
+        pub(in crate::cli) fn to(stream: Box<dyn Write + Send>) -> Self {
+            Self { stream, styles: false, is_terminal: false, failure: None }
+        }
+    }
 
     #[test]
     fn durations_have_three_digits_and_a_unit() {
@@ -323,10 +302,9 @@ mod tests {
 
     #[test]
     fn a_table_is_its_columns_and_nothing_else() {
-        let mut table = Table::new(["NAME", ">COUNT"]);
-        table.row(["é😀".to_owned(), "7".to_owned()]);
-        table.row(["longer".to_owned(), String::new()]);
-        let text = anstream::adapter::strip_str(&table.to_string()).to_string();
+        let rows = [["é😀".to_owned(), "7".to_owned()], ["longer".to_owned(), String::new()]];
+        let table = table(["NAME", ">COUNT"], rows);
+        let text = anstream::adapter::strip_str(&table).to_string();
         assert_eq!(text, "NAME    COUNT\né😀         7\nlonger");
     }
 
@@ -351,15 +329,14 @@ mod tests {
     #[test]
     fn a_failure_ends_the_output_and_nothing_else_and_a_closed_pipe_is_none() {
         for (kind, fails) in [(io::ErrorKind::BrokenPipe, false), (io::ErrorKind::StorageFull, true)] {
-            let stream = Box::new(Failing(3, kind));
-            let mut out = Output::to(stream);
+            let mut out = Output::to(Box::new(Failing(3, kind)));
             out.line("ab");
             assert!(out.is_open());
             out.block("cd");
             out.block("ef");
             out.json(&1);
             assert!(!out.is_open());
-            assert_eq!(out.end(ExitCode::SUCCESS).is_err(), fails, "{kind}");
+            assert_eq!(out.end(Exit::Done).is_err(), fails, "{kind}");
         }
     }
 

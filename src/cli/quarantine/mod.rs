@@ -1,32 +1,64 @@
 //! `quarantine list|show|replay`: reads the quarantine topic, and publishes its messages again. Nothing here deletes a message
 //! or writes to the quarantine topic.
 
-mod list;
 mod replay;
-mod show;
 
-use std::process::ExitCode;
+use std::path::Path;
 
+use anyhow::bail;
 use clap::Subcommand;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 
-use super::Configuration;
+pub(super) use self::replay::replay;
+use super::client::Cluster;
 use super::moment::moment;
-use super::output::Usage;
-use crate::config::{Config, brokers};
+use super::output::{self, Exit, HEADING, Output, Usage, grouped, one_line, styled, table};
+use crate::kafka::consumer::Message;
 use crate::outcome::QuarantineReason;
 use crate::quarantine::filters::Filters;
-use crate::tail::patterns;
+use crate::quarantine::messages::{Messages, Newest};
+use crate::quarantine::position::Position;
+use crate::quarantine::row::{Row, shown};
+use crate::tail::{json, patterns};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the messages: time, source, action, reason, size and position
-    List(list::Args),
+    List(ListArgs),
     /// Print the headers and the body of one message; the body can hold personal data
-    Show(show::Args),
+    Show(ShowArgs),
     /// Publish quarantined deliveries to the topics of their actions; deletes nothing
     Replay(replay::Args),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    filters: FilterArgs,
+    /// Maximum number of messages; the newest are listed [default: 1000; with --json all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Print one JSON object per message
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ShowArgs {
+    /// Position of the message, as `list` prints it: 2@17
+    #[arg(value_name = "PARTITION@OFFSET")]
+    position: Position,
+    /// Print only the body; byte for byte into a pipe or file
+    #[arg(long)]
+    raw: bool,
+    /// Print one JSON object, complete; with the body in base64 if it is not JSON
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
+    #[command(flatten)]
+    cluster: Cluster,
 }
 
 /// The filters; a message has to pass all that are given.
@@ -52,7 +84,7 @@ struct FilterArgs {
 impl FilterArgs {
     fn filters(self) -> anyhow::Result<Filters> {
         let Self { reason: reasons, since, until, action, source: sources } = self;
-        let actions = if action.is_empty() { None } else { Some(patterns(&action).map_err(Usage::new)?) };
+        let actions = if action.is_empty() { None } else { Some(patterns(&action).map_err(Usage)?) };
         Ok(Filters { reasons, since, until, actions, sources })
     }
 }
@@ -62,27 +94,125 @@ fn reasons() -> impl TypedValueParser<Value = QuarantineReason> {
         .try_map(|label| label.parse::<QuarantineReason>())
 }
 
-#[derive(Debug, clap::Args)]
-struct Cluster {
-    /// Bootstrap brokers [default: those of the configuration]
-    #[arg(long, value_name = "HOST:PORT", value_parser = brokers)]
-    bootstrap: Option<String>,
+/// Lists the messages that exist when it starts: the newest, in the order of their times. `--json` without `--limit` prints
+/// each message as it is read, and keeps none.
+pub(super) async fn list(args: ListArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let filters = args.filters.filters()?;
+    let config = args.cluster.configuration(file)?;
+    let topic = config.topics.quarantine();
+    let mut messages = Messages::open(&config.kafka, &topic, &[]).await?;
+    let prints_each = args.json && args.limit.is_none();
+    let limit = args.limit.map_or(1_000, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let (mut newest, mut accepted) = (Newest::new(limit), 0);
+    while out.is_open()
+        && let Some(row) = messages.next_row(&filters).await?
+    {
+        accepted += 1;
+        match prints_each {
+            true => out.json(&row),
+            false => newest.add(row),
+        }
+    }
+    let rows = newest.into_rows();
+    let left_out = if prints_each { 0 } else { accepted - rows.len() as u64 };
+    if args.json {
+        rows.iter().for_each(|row| out.json(row));
+    } else if !rows.is_empty() {
+        let heading = ["RECEIVED", "SOURCE", "ACTION", "REASON", ">BYTES", "POSITION"];
+        out.block(table(heading, rows.iter().map(cells)));
+    }
+    note(&topic, messages.read, accepted, left_out).iter().for_each(output::note);
+    Ok(Exit::Done)
 }
 
-impl Cluster {
-    /// Returns the configuration with these brokers, and the name of the quarantine topic.
-    fn of(self, mut config: Config) -> (Config, String) {
-        config.kafka.bootstrap_servers = self.bootstrap.unwrap_or(config.kafka.bootstrap_servers);
-        let topic = config.topics.quarantine();
-        (config, topic)
+/// Returns a note on messages that are not listed.
+fn note(topic: &str, read: u64, accepted: u64, left_out: u64) -> Option<String> {
+    match (read, accepted, left_out) {
+        (0, ..) => Some(format!("{topic} is empty")),
+        (_, 0, _) => Some(format!("none of the {} messages on {topic} passes the filters", grouped(read))),
+        (.., 0) => None,
+        _ => Some(format!("{} older ones are not shown; --limit shows more", grouped(left_out))),
     }
 }
 
-/// Runs `quarantine`.
-pub(super) async fn run(command: Command, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::List(args) => list::run(args, configuration).await,
-        Command::Show(args) => show::run(args, configuration).await,
-        Command::Replay(args) => replay::run(args, configuration).await,
+fn cells(row: &Row) -> [String; 6] {
+    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let signature = row.signature.as_ref().map(|signature| format!(" (signature {signature})"));
+    [
+        row.received.map_or("-".to_owned(), shown),
+        text(&row.source),
+        text(&row.action),
+        text(&row.reason) + &signature.unwrap_or_default(),
+        grouped(row.bytes as u64),
+        row.position.to_string(),
+    ]
+}
+
+/// Prints one message. A body can be anything: a terminal gets no character that moves the cursor or hides text. Only `--raw`
+/// into a pipe or a file gives the very bytes.
+pub(super) async fn show(args: ShowArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let config = args.cluster.configuration(file)?;
+    let (topic, position) = (config.topics.quarantine(), args.position);
+    let mut messages = Messages::open(&config.kafka, &topic, &[position]).await?;
+    let message = messages.next().await?.filter(|message| message.offset == position.offset);
+    let Some(message) = message else { bail!("no message at {position} of {topic}, or no longer") };
+    let body = message.value.as_deref().unwrap_or_default();
+    match (args.raw, args.json) {
+        (true, _) if out.is_terminal => out.block(visible(body)),
+        (true, _) => out.bytes(body),
+        (_, true) => out.json_text(&json::object(&message)?),
+        _ => out.block(text(position, &message)),
+    }
+    Ok(Exit::Done)
+}
+
+fn text(position: Position, message: &Message) -> String {
+    let key = message.key.as_deref().map(|key| format!("  key {}", one_line(key))).unwrap_or_default();
+    let mut text = format!("{}{key}\n", styled(HEADING, format!("{} {position}", message.topic)));
+    let widest = message.headers.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    for (name, value) in &message.headers {
+        let value = value.as_deref().map_or_else(|| "(null)".to_owned(), one_line);
+        text.push_str(&format!("{:widest$}  {value}\n", one_line(name)));
+    }
+    format!("{text}\n{}", message.value.as_deref().map_or_else(|| "(null)".to_owned(), visible))
+}
+
+/// Text with its lines, in which nothing can drive a terminal.
+fn visible(bytes: &[u8]) -> String {
+    let lines: Vec<String> = bytes.split(|&byte| byte == b'\n').map(one_line).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_explains_an_empty_or_shortened_list() {
+        assert_eq!(note("q", 0, 0, 0).unwrap(), "q is empty");
+        assert_eq!(note("q", 1_200, 0, 0).unwrap(), "none of the 1,200 messages on q passes the filters");
+        assert_eq!(note("q", 9, 5, 2).unwrap(), "2 older ones are not shown; --limit shows more");
+        assert_eq!(note("q", 9, 5, 0), None);
+    }
+
+    #[test]
+    fn headers_and_body_are_text_that_cannot_drive_a_terminal() {
+        let message = Message {
+            topic: "nexudus.quarantine".to_owned(),
+            partition: 2,
+            offset: 17,
+            timestamp: None,
+            key: None,
+            headers: vec![
+                ("ce_id".to_owned(), Some(b"1".to_vec())),
+                ("nexudus-action".to_owned(), Some(b"\x1b[2JX".to_vec())),
+                ("n".to_owned(), None),
+            ],
+            value: Some("{\n\t\"é\": \"\x1b]0;x\x07\u{9b}31m\"}".as_bytes().to_vec()),
+        };
+        let text = text(Position { partition: 2, offset: 17 }, &message);
+        let expected = "ce_id           1\nnexudus-action  \u{FFFD}[2JX\nn               (null)\n\n{\n \"é\": \"\u{FFFD}]0;x\u{FFFD}\u{FFFD}31m\"}";
+        assert!(text.ends_with(expected), "{text:?}");
+        assert!(text.starts_with(&styled(HEADING, "nexudus.quarantine 2@17")), "{text:?}");
     }
 }

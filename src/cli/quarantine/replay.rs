@@ -1,17 +1,15 @@
 //! `quarantine replay`: publishes quarantined messages again and prints a line for each.
 
-use std::process::ExitCode;
+use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
-use super::{Cluster, FilterArgs};
+use super::FilterArgs;
 use crate::app::BuildError;
 use crate::app::signals::Signals;
-use crate::cli::Configuration;
-use crate::cli::actions::question;
+use crate::cli::client::Cluster;
 use crate::cli::output::{
-    self, ADDED, ERROR, FAINT, Output, Usage, WARNING, exit, grouped, is_stdout_terminal, offset, one_line,
-    plural, styled,
+    self, ADDED, ERROR, Exit, FAINT, Output, Usage, WARNING, grouped, offset, one_line, plural, styled,
 };
 use crate::cli::tail::short;
 use crate::config::Config;
@@ -26,7 +24,7 @@ use crate::quarantine::replay::{Choice, Counts, GROUP, Replay, Step};
 use crate::quarantine::row::Row;
 
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct Args {
     /// Only the messages at these positions, as `list` prints them
     #[arg(value_name = "PARTITION@OFFSET")]
     positions: Vec<Position>,
@@ -46,14 +44,14 @@ pub(in crate::cli) struct Args {
 }
 
 /// Exit code 0 if every chosen message is replayed, now or by an earlier run; 1 if one was skipped, has failed, or is left.
-pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow::Result<ExitCode> {
+pub(crate) async fn replay(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     if args.corrected.is_some() && args.positions.is_empty() && args.filters.action.is_empty() {
-        return Err(Usage::new(
-            "--as publishes all chosen messages under one action, so it requires --action or positions",
-        )
-        .into());
+        let text =
+            "--as publishes all chosen messages under one action, so it requires --action or positions";
+        bail!(Usage(text.to_owned()));
     }
-    let (config, topic) = args.cluster.of(configuration()?);
+    let config = args.cluster.configuration(file)?;
+    let topic = config.topics.quarantine();
     let corrected = args.corrected.map(|action| known(&config, &action)).transpose()?;
     let replayer = Replayer::new(&config).map_err(BuildError::Kafka)?;
     let filters = args.filters.filters()?;
@@ -67,9 +65,9 @@ pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow
     let positions = (!args.positions.is_empty()).then(|| args.positions.into_iter().collect());
     let choice = Choice { filters, positions, corrected, dry_run: args.dry_run, again: args.again };
     let mut replay = Replay::new(Publisher::new(replayer), progress, choice);
-    let (mut out, mut signals) = (Output::stdout(), Signals::listen()?);
+    let mut signals = Signals::listen()?;
     let interrupted = async || signals.next().await;
-    let ended = replay.run(&mut messages, interrupted, |row, step| print(&mut out, row, step)).await;
+    let ended = replay.run(&mut messages, interrupted, |row, step| print(out, row, step)).await;
     let Replay { choice, mut counts, .. } = replay;
     for position in choice.positions.iter().flatten().filter(|_| ended.is_ok()) {
         output::error(format_args!("no message at {position} of {topic}, or no longer"));
@@ -85,18 +83,20 @@ pub(super) async fn run(args: Args, configuration: impl Configuration) -> anyhow
         ));
     }
     ended.context("the replay was ended before its time; another run continues it")?;
-    out.end(exit(counts.skipped == 0 && counts.failed == 0))
+    Ok(Exit::of(counts.skipped == 0 && counts.failed == 0))
 }
 
 /// Returns the name of an action that some source has.
-fn known(config: &Config, action: &str) -> anyhow::Result<String> {
-    let lists = || config.sources.values().map(|source| &source.actions);
-    if let Some(name) = lists().find_map(|list| Some(list.get(list.find(action)?).name().to_owned())) {
-        return Ok(name);
+fn known(config: &Config, action: &str) -> Result<String, Usage> {
+    let mut lists = config.sources.values().map(|source| &source.actions);
+    if let Some(name) = lists.clone().find_map(|list| Some(list.get(list.find(action)?).name())) {
+        return Ok(name.to_owned());
     }
-    let nearest = lists().find_map(|list| list.nearest(action));
-    let hint = question(nearest, "`nexudus-bridge actions` lists those of Nexudus");
-    Err(Usage::new(format!("--as {action:?}: no source has this action; {hint}")).into())
+    let hint = match lists.find_map(|list| list.nearest(action)) {
+        Some(name) => format!("did you mean {name}?"),
+        None => "`nexudus-bridge actions` lists those of Nexudus".to_owned(),
+    };
+    Err(Usage(format!("--as {action:?}: no source has this action; {hint}")))
 }
 
 fn print(out: &mut Output, row: &Row, step: Step) {
@@ -107,6 +107,7 @@ fn print(out: &mut Output, row: &Row, step: Step) {
         }
         Step::Failed(reason) => (styled(ERROR, "failed  "), reason),
         Step::Replayed(events) => {
+            let published = |event: &Confirmed| published(event, out.is_terminal);
             (styled(ADDED, "replayed"), list(&events, |event| &event.stream.topic, published))
         }
         Step::GapsLimit(room) => {
@@ -120,9 +121,9 @@ fn print(out: &mut Output, row: &Row, step: Step) {
             ));
         }
     };
-    let text = |text: &Option<String>| text.as_deref().unwrap_or("-").to_owned();
+    let text = |text: Option<&str>| one_line(text.unwrap_or("-"));
     let [reason, action, detail] =
-        [text(&row.reason), text(&row.action), detail].map(|text| one_line(text.as_bytes()));
+        [row.reason.as_deref(), row.action.as_deref(), Some(detail.as_str())].map(text);
     out.line(format_args!("{result}  {}  {reason}  {action}  {detail}", row.position));
 }
 
@@ -142,14 +143,14 @@ fn planned(event: &Event) -> String {
     format!("{key}, {} bytes", grouped(event.value.as_ref().map_or(0, |value| value.len()) as u64))
 }
 
-fn published(event: &Confirmed) -> String {
+fn published(event: &Confirmed, shortens: bool) -> String {
     let id = event.id.to_string();
-    let id = if is_stdout_terminal() { short(&id) } else { id };
+    let id = if shortens { short(&id) } else { id };
     format!("{}@{} id {id}", event.partition, offset(event.offset))
 }
 
 /// Returns the topic and the first events of a message.
-fn list<T>(events: &[T], topic: fn(&T) -> &str, text: fn(&T) -> String) -> String {
+fn list<T>(events: &[T], topic: fn(&T) -> &str, text: impl Fn(&T) -> String) -> String {
     const SHOWN: usize = 3;
     let Some(first) = events.first() else { return "an empty array, nothing to publish".to_owned() };
     let mut texts: Vec<String> = events.iter().take(SHOWN).map(text).collect();

@@ -5,7 +5,6 @@ use clap::Parser;
 
 use super::*;
 use crate::action::catalogue::ENTRIES;
-use crate::config::Config;
 use crate::sender::double;
 use crate::sender::load::Tally;
 use crate::sender::payloads::{payload, wire_body};
@@ -26,8 +25,9 @@ fn bodies(line: &[&str]) -> anyhow::Result<Bodies> {
     super::bodies(&args(line), &Actions::with_extras(["SomethingNew"]).unwrap())
 }
 
-fn no_configuration() -> anyhow::Result<Config> {
-    anyhow::bail!("not asked for")
+/// A file whose use as the configuration would be an error.
+fn no_configuration() -> Option<&'static Path> {
+    Some(Path::new("/dev/null/not-used"))
 }
 
 fn delivery(bodies: &Bodies, number: u64) -> (String, String) {
@@ -56,14 +56,14 @@ fn all_is_every_action_in_turn_and_then_the_next_copies() {
 }
 
 #[test]
-fn without_a_payload_an_unknown_action_is_a_mistake_that_leads_to_the_nearest_name() {
-    for (action, said) in [
+fn an_unknown_action_without_a_payload_is_wrong_usage_with_the_nearest_name() {
+    for (action, expected) in [
         ("BookingCreat", "(did you mean BookingCreate?), expected --payload FILE"),
         ("zzzz", "not an action of the catalogue, expected --payload FILE"),
         ("somethingnew", "there is no invented record for \"somethingnew\""),
     ] {
         let error = bodies(&[action]).err().expect("no payload");
-        assert!(error.is::<Usage>() && error.to_string().contains(said), "{error}");
+        assert!(error.is::<Usage>() && error.to_string().contains(expected), "{error}");
     }
 }
 
@@ -83,7 +83,7 @@ fn a_payload_is_sent_byte_for_byte_under_any_action() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_the_parser() {
+fn the_parser_refuses_values_out_of_range_and_debug_output_has_no_secrets() {
     for line in [
         &["X", "--rate", "0"][..],
         &["X", "--rate", "inf"],
@@ -97,7 +97,7 @@ fn what_makes_no_sense_is_refused_by_the_parser() {
 }
 
 #[tokio::test]
-async fn the_exit_code_says_whether_the_bridge_has_answered_every_delivery_2xx() {
+async fn the_exit_code_is_0_if_the_bridge_answers_every_delivery_2xx() {
     let key = SigningKey::new("s").unwrap();
     let url = double::start(move |number, request, body| {
         let signature = request.headers().get(signature::HEADER).unwrap().as_bytes();
@@ -110,18 +110,19 @@ async fn the_exit_code_says_whether_the_bridge_has_answered_every_delivery_2xx()
     .await;
     let send = async |line: &[&str]| {
         let line = [line, &["--url", &url, "--secret", "s", "--json"]].concat();
-        let out = Output::to(Box::new(std::io::sink()));
-        format!("{:?}", super::send(args(&line), no_configuration, out).await.unwrap())
+        let mut out = Output::to(Box::new(std::io::sink()));
+        run(args(&line), no_configuration(), &mut out).await.unwrap()
     };
-    assert_eq!(send(&["all", "--concurrency", "4"]).await, format!("{:?}", ExitCode::SUCCESS));
-    assert_eq!(send(&["BookingCreate"]).await, format!("{:?}", ExitCode::SUCCESS));
-    assert_eq!(send(&["BookingCreate", "--count", "2"]).await, format!("{:?}", ExitCode::FAILURE));
+    assert_eq!(send(&["all", "--concurrency", "4"]).await, Exit::Done);
+    assert_eq!(send(&["BookingCreate"]).await, Exit::Done);
+    assert_eq!(send(&["BookingCreate", "--count", "2"]).await, Exit::Failed);
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_a_mistake_in_the_arguments() {
+async fn an_invalid_address_is_wrong_usage() {
     let args = args(&["X", "--url", "localhost:8080", "--secret", "s", "--payload", "/dev/null"]);
-    let error = run(args, no_configuration).await.unwrap_err();
+    let mut out = Output::to(Box::new(std::io::sink()));
+    let error = run(args, no_configuration(), &mut out).await.unwrap_err();
     assert!(error.is::<Usage>() && error.to_string().contains("--url"), "{error}");
 }
 
@@ -183,7 +184,7 @@ fn many_deliveries_have_their_latencies_and_answers_with_an_example_of_each_refu
 }
 
 #[test]
-fn the_json_says_the_same() {
+fn the_json_has_the_same_numbers() {
     let document = summary().document(None);
     assert_eq!(document["accepted"], 1_499);
     assert!((document["latency_seconds"]["p99"].as_f64().unwrap() - 0.002).abs() < 1e-5);

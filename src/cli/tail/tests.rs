@@ -16,8 +16,7 @@ fn message(topic: &str, value: &[u8], headers: &[(&str, &str)]) -> Message {
 }
 
 fn line(width: Option<usize>, message: &Message) -> String {
-    let out = Lines { prefix: "nexudus.".to_owned(), width };
-    anstream::adapter::strip_str(&out.line(message)).to_string()
+    anstream::adapter::strip_str(&super::line(message, "nexudus.", width)).to_string()
 }
 
 fn chosen(given: &[&str], layout: &str) -> Chosen {
@@ -81,7 +80,7 @@ fn topics_are_chosen_by_the_part_behind_the_prefix() {
 }
 
 #[test]
-fn a_name_that_no_list_has_is_wondered_at() {
+fn an_unknown_name_gets_a_hint() {
     let actions = Actions::with_extras(["SomethingNew"]).unwrap();
     let chosen = chosen(&[], "[topics.layout]\n\"Coworker*\" = \"people\"\n");
     let hint = |name| chosen.hint(name, &[&actions]);
@@ -93,7 +92,7 @@ fn a_name_that_no_list_has_is_wondered_at() {
 }
 
 #[test]
-fn a_line_has_time_action_key_place_id_and_value_and_is_complete_in_a_pipe() {
+fn a_line_has_time_action_key_position_id_and_value_and_is_complete_in_a_pipe() {
     let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     let message = message("nexudus.BookingCreate", "{\"N\":\"é\"}".as_bytes(), &[("ce_id", id)]);
     for (width, id) in [(Some(200), "01234567…"), (None, id)] {
@@ -105,7 +104,7 @@ fn a_line_has_time_action_key_place_id_and_value_and_is_complete_in_a_pipe() {
 }
 
 #[test]
-fn a_line_is_not_wider_than_the_terminal_unless_it_has_no_room_for_a_value_at_all() {
+fn a_line_is_not_wider_than_the_terminal_unless_there_is_no_room_for_a_value() {
     let message = message("nexudus.X", "[\"日本語日本語日本語日本語\"]".as_bytes(), &[]);
     let full = line(None, &message);
     for width in 0..100 {
@@ -118,7 +117,7 @@ fn a_line_is_not_wider_than_the_terminal_unless_it_has_no_room_for_a_value_at_al
 }
 
 #[test]
-fn what_deserves_a_look_is_marked_and_nothing_moves_the_cursor() {
+fn quarantined_events_are_marked_and_nothing_moves_the_cursor() {
     let headers = [
         ("quarantine-reason", "unknown_action"),
         ("nexudus-action", "X\x1b[2J"),
@@ -131,7 +130,7 @@ fn what_deserves_a_look_is_marked_and_nothing_moves_the_cursor() {
 }
 
 #[test]
-fn ids_are_shortened_to_their_telling_part() {
+fn ids_are_shortened_to_the_part_that_distinguishes_them() {
     assert_eq!(short("01890a5d-ac96-774b-bcce-b302099a8057"), "…099a8057");
     assert_eq!(short("own"), "own");
 }

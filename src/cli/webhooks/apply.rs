@@ -1,19 +1,22 @@
-//! `webhooks apply`: writes what the plan shows.
+//! `webhooks apply` and `webhooks enable`: write the differences, or re-enable disabled webhooks only.
 
+use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 
-use indicatif::ProgressStyle;
+use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{Common, chosen, look, plan, print_failed};
-use crate::cli::output::{self, Asker, HEADING, Output, progress, styled};
-use crate::webhooks::apply::{Applied, Scope};
+use super::{Common, chosen, look, text};
+use crate::cli::output::{
+    self, ADDED, Exit, HEADING, Output, Usage, can_ask, confirms, plural, progress_style, show, styled,
+};
+use crate::webhooks::apply::{Applied, Failure, Scope, Written};
+use crate::webhooks::observed::Observed;
 use crate::webhooks::plan::Pair;
 use crate::webhooks::{Account, Look};
 
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(crate) struct ApplyArgs {
     #[command(flatten)]
     common: Common,
     /// Write without asking
@@ -23,19 +26,33 @@ pub(in crate::cli) struct Args {
     yes: bool,
 }
 
-/// Exit code 0 when everything is as it should be; 1 if something failed, or the answer was no.
-pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let (account, look) = look(&args.common, file).await?;
-    let mut out = Output::stdout();
+#[derive(Debug, clap::Args)]
+pub(crate) struct EnableArgs {
+    /// Names or numbers of actions [default: all]
+    #[arg(value_name = "ACTION")]
+    actions: Vec<String>,
+    #[command(flatten)]
+    common: Common,
+    /// Write without asking
+    ///
+    /// Without it, `enable` asks if standard input is a terminal. Elsewhere it never asks.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Fails if a webhook is not as it should be, or the answer was no.
+pub(crate) async fn apply(args: ApplyArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let (account, look, lines) = look(&args.common, file).await?;
     if !args.common.json {
-        out.block(plan::text(&look));
+        out.block(text(&look));
     }
-    let Some(look) = agreed(&args, &account, look).await? else {
-        return Ok(ExitCode::FAILURE);
+    let is_plan_seen = out.is_terminal && !args.common.json;
+    let Some(look) = agreed(&args, &account, look, is_plan_seen).await? else {
+        return Ok(Exit::Failed);
     };
     let changes = look.comparison.changes().len();
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len}  {eta} left  {msg}");
-    let bar = args.common.progress.add(progress(changes as u64, style.expect("the template is right")));
+    let bar = lines.add(ProgressBar::new(changes as u64));
+    bar.set_style(progress_style("{bar:40} {pos}/{len}  {eta} left  {msg}"));
     let show = |pair: &Pair| {
         bar.set_message(format!("{} {}", pair.wanted.source.name, pair.wanted.action()));
         bar.inc(1);
@@ -51,12 +68,8 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
         document["failed"] = json!(failed);
         out.json(&document);
     } else if changes > 0 {
-        let summary = format!(
-            "Applied: {} created, {} changed, {} failed.",
-            created.len(),
-            updated.len(),
-            failed.len()
-        );
+        let (created, updated, failed) = (created.len(), updated.len(), failed.len());
+        let summary = format!("Applied: {created} created, {updated} changed, {failed} failed.");
         out.line(styled(HEADING, summary));
     }
     let new_sources = applied.new_sources(&look.comparison, &account.client.config.public_url);
@@ -67,22 +80,27 @@ pub(super) async fn run(args: Args, file: Option<&Path>) -> anyhow::Result<ExitC
             new_sources.join(", ")
         ));
     }
-    out.end(output::exit(failed.is_empty()))
+    Ok(Exit::of(failed.is_empty()))
 }
 
-/// Asks before the first write, if somebody can answer. Returns the webhooks as they are after the answer: others may have
-/// written meanwhile, and then the question is asked again about what is left. Returns none if the answer is no.
-async fn agreed(args: &Args, account: &Account, mut look: Look) -> anyhow::Result<Option<Look>> {
-    let Some(mut asker) = (if args.yes { None } else { Asker::new(args.common.json) }) else {
+/// Asks before the first write, if somebody can answer. Returns the webhooks as they are after the answer, or none if the
+/// answer is no. If others have written meanwhile, the question is asked again about the rest.
+async fn agreed(
+    args: &ApplyArgs,
+    account: &Account,
+    mut look: Look,
+    is_plan_seen: bool,
+) -> anyhow::Result<Option<Look>> {
+    if args.yes || !can_ask() {
         return Ok(Some(look));
-    };
+    }
     let mut changes = look.comparison.changes();
-    if !changes.is_empty() && !asker.shows_stdout() {
-        asker.show(plan::text(&look))?;
+    if !changes.is_empty() && !is_plan_seen {
+        show(text(&look))?;
     }
     while !changes.is_empty() {
-        let webhooks = output::plural(changes.len() as u64, "webhook");
-        if !asker.confirms(format_args!("Write {webhooks} in Nexudus?"))? {
+        let webhooks = plural(changes.len() as u64, "webhook");
+        if !confirms(format_args!("Write {webhooks} in Nexudus?"))? {
             return Ok(None);
         }
         look = chosen(account, &args.common).await?;
@@ -90,9 +108,53 @@ async fn agreed(args: &Args, account: &Account, mut look: Look) -> anyhow::Resul
         if now == changes {
             break;
         }
-        asker.show("Somebody else has changed the webhooks in Nexudus since the plan. The plan is now:")?;
-        asker.show(plan::text(&look))?;
+        show("Somebody else has changed the webhooks in Nexudus since the plan. The plan is now:")?;
+        show(text(&look))?;
         changes = now;
     }
     Ok(Some(look))
+}
+
+/// Fails if a webhook is not enabled, or the answer was no.
+pub(crate) async fn enable(args: EnableArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
+    let (account, look, _) = look(&args.common, file).await?;
+    let pairs = look.comparison.choose(&args.actions).map_err(Usage)?;
+    if !agrees(&args, &pairs)? {
+        return Ok(Exit::Failed);
+    }
+    let Applied { updated: enabled, failed, .. } = account.apply(&pairs, Scope::Enable, &|_| {}).await;
+    print_failed(&failed);
+    if args.common.json {
+        out.json(&json!({"enabled": enabled, "failed": failed}));
+    } else {
+        for Written { source, action, webhook_id } in &enabled {
+            out.line(format_args!("{} {source} {action} {webhook_id}", styled(ADDED, "enabled")));
+        }
+        out.line(format_args!("Enabled: {}, {} failed.", enabled.len(), failed.len()));
+    }
+    Ok(Exit::of(failed.is_empty()))
+}
+
+/// Asks before the first write, if somebody can answer.
+fn agrees(args: &EnableArgs, pairs: &[Pair]) -> io::Result<bool> {
+    let found = pairs.iter().filter_map(|pair| Some((pair, pair.found.as_ref()?)));
+    let disabled: Vec<(&Pair, &Observed)> = found.filter(|(_, found)| !found.active).collect();
+    if args.yes || disabled.is_empty() || !can_ask() {
+        return Ok(true);
+    }
+    for (Pair { wanted, .. }, found) in &disabled {
+        let by = if found.is_disabled_by_nexudus() { "Nexudus" } else { "a person" };
+        let (source, action) = (&wanted.source.name, wanted.action());
+        let Observed { id, error_count, .. } = found;
+        show(format_args!("{source} {action} {id}: disabled by {by}, failures: {error_count}"))?;
+    }
+    let webhooks = plural(disabled.len() as u64, "webhook");
+    confirms(format_args!("Enable {webhooks} in Nexudus?"))
+}
+
+fn print_failed(failed: &[Failure]) {
+    for Failure { source, action, webhook_id, error } in failed {
+        let id = webhook_id.map(|id| format!(" {id}")).unwrap_or_default();
+        output::failed(format_args!("{source} {action}{id}: {error}"));
+    }
 }

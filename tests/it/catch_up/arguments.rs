@@ -13,7 +13,7 @@ fn kinds_sources_and_the_end_of_the_window_can_be_chosen() {
     let north = office.put("Booking", NORTH, BEFORE, SINCE);
     let team = office.put("Team", HERE, BEFORE, last);
     office.put("Team", HERE, BEFORE, "2025-03-05T12:00:01Z");
-    // Created in the window and updated after it.
+    // Created in the range and updated after it.
     let new = office.put("Team", HERE, SINCE, "2025-03-06T00:00:00Z");
     let summary = office.json(&["--entity", "team", "--until", last], 0);
     assert_eq!(summary["unreadable"], json!(["TeamDeleted"]));

@@ -83,9 +83,9 @@ fn an_outage_is_read_back_from_its_last_success_though_the_webhook_has_delivered
     // It is covered now, and the next run says so.
     let output = office.run(&["--since", "last-outage"]);
     assert!(output.status.success(), "{}", err(&output));
-    assert!(err(&output).contains("has seen no outage since it started at 20"), "{}", err(&output));
+    assert!(err(&output).contains("has detected no outage since it started at 20"), "{}", err(&output));
 
-    // A run that begins at a time covers what lies in its window, if it comes to its end.
+    // A run that begins at a time covers the outages in its range, if it comes to its end.
     guarded.outage(&["/webhooks/BookingCreate", "/webhooks/BookingUpdate"], last_success);
     let actions = |summary: Value| summary["published"].as_array().map(Vec::len);
     guarded.catch_up(&["--since", "default/BookingUpdate=2025-03-02T10:00:00Z"]);

@@ -74,7 +74,7 @@ fn each_webhook_has_its_own_window_and_what_has_no_webhook_is_named() {
     let old = "2025-01-01T00:00:00Z";
     let created = put("Booking", "2025-03-03T10:00:00Z", "2025-03-03T10:00:00Z");
     let updated = put("Booking", old, "2025-03-02T10:00:00Z");
-    // Created before the window of BookingCreate, and never updated.
+    // Created before the range of BookingCreate, and never updated.
     put("Booking", "2025-03-03T09:59:59Z", "2025-03-03T09:59:59Z");
     let team = put("Team", old, "2025-03-04T10:00:00Z");
     put("Booking", old, "2025-03-02T09:59:59Z");
@@ -104,7 +104,7 @@ fn a_run_that_breaks_is_gone_on_with_by_the_same_windows_though_the_webhooks_del
     let put = |entity: &str, created: &str, updated: &str| office.put(entity, HERE, created, updated);
     let old = "2025-01-01T00:00:00Z";
     let first = put("Booking", old, "2025-03-02T11:00:00Z");
-    // The run ends here: updated in the window of BookingUpdate, created before the one of BookingCreate.
+    // The run ends here: updated in the range of BookingUpdate, created before that of BookingCreate.
     let early = put("Booking", "2025-03-02T10:00:00Z", "2025-03-02T12:00:00Z");
     let both = put("Booking", "2025-03-03T11:00:00Z", "2025-03-05T00:00:00Z");
     let team = put("Team", old, "2025-03-04T10:00:00Z");
