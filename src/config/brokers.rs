@@ -1,8 +1,8 @@
 //! Addresses of Kafka brokers: `kafka.bootstrap_servers` and `--bootstrap`.
 //!
-//! librdkafka refuses almost no wrong address. Quotes become part of a host name, port 99999 becomes port 34463, and librdkafka
-//! ignores the rest of the list after an unknown scheme. Such an address looks like an outage of Kafka, so it is refused at
-//! start.
+//! librdkafka accepts almost every malformed address. Quotes become part of a host name, port 99999 becomes port 34463, and after
+//! an unknown scheme the rest of the list is ignored. The result would look like an outage of Kafka, so the bridge refuses such
+//! an address at start.
 
 use std::net::Ipv6Addr;
 
@@ -32,7 +32,7 @@ pub fn without_scheme(broker: &str) -> &str {
     broker.split_once("://").map_or(broker, |(_, address)| address)
 }
 
-/// Returns the first scheme of a checked list that differs from `protocol`: librdkafka ignores such an address.
+/// Returns the first scheme of a checked list that differs from `protocol`. librdkafka ignores an address with such a scheme.
 pub(super) fn other_scheme(list: &str, protocol: &str) -> Option<String> {
     let schemes = list.split(',').filter_map(|broker| Some(broker.split_once("://")?.0));
     schemes.map(str::to_ascii_uppercase).find(|scheme| !scheme.eq_ignore_ascii_case(protocol))

@@ -18,7 +18,7 @@ pub struct Ingress {
     pub body_timeout: Duration,
     /// Maximum number of deliveries in flight, from arrival to delivery report.
     pub max_in_flight: usize,
-    /// Maximum number of bytes of their bodies.
+    /// Maximum number of bytes of the bodies of deliveries in flight.
     pub max_in_flight_bytes: usize,
     /// After SIGTERM: time for which `/readyz` answers 503 while the bridge still accepts deliveries.
     pub shutdown_delay: Duration,
@@ -81,7 +81,7 @@ pub(super) fn ingress(mut section: Section<'_>) -> Ingress {
         tls: tls(&mut section),
     };
     if ingress.max_in_flight_bytes < ingress.max_body_bytes {
-        section.mistake(".max_in_flight_bytes is less than max_body_bytes, so that no large body could ever be taken; raise the first or lower the second");
+        section.mistake(".max_in_flight_bytes is less than max_body_bytes, so the largest bodies would always be refused; raise the first or lower the second");
     }
     ingress
 }
@@ -110,7 +110,7 @@ pub(super) fn admin(mut section: Section<'_>) -> Admin {
     };
     if console == Console::On && !loopback {
         section.warn(format!(
-            "admin.console: whoever reaches {listen} can see the keys of records, which identify people"
+            "admin.console: everyone who can connect to {listen} sees the keys of records, which identify people"
         ));
     }
     Admin { listen, console }

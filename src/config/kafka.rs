@@ -64,7 +64,7 @@ pub struct OAuth {
     pub client_id: String,
     /// The client's secret.
     pub client_secret: SecretString,
-    /// The scopes to ask for, separated by spaces; `None` leaves them to the token server.
+    /// The requested scopes, separated by spaces; `None` for the default of the token server.
     pub scope: Option<String>,
 }
 
@@ -79,8 +79,8 @@ impl fmt::Debug for OAuth {
     }
 }
 
-/// Checks that librdkafka accepts a property and its value. The error is the reason. A function, since only `kafka` uses the
-/// library.
+/// Checks that librdkafka accepts a property and its value. The error is the reason. A function pointer, because only the
+/// module `kafka` uses librdkafka.
 pub type PropertyCheck = fn(&str, &str) -> Result<(), String>;
 
 pub(super) fn kafka(mut section: Section<'_>, ingress: &Ingress, check: PropertyCheck) -> Kafka {
@@ -189,8 +189,8 @@ fn is_secret(name: &str) -> bool {
     PARTS.iter().any(|part| name.contains(part))
 }
 
-/// Refuses a property that weakens the guarantee (2xx only after `acks=all`), separates the deadlines, or overrides a setting of
-/// the bridge. Covers every alias that librdkafka has.
+/// Refuses a property that weakens the guarantee (2xx only after `acks=all`), or that contradicts a setting of the bridge.
+/// Covers every alias that librdkafka has.
 fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), String> {
     let refuse = |why: &str| Err(format!("may not be set: {why}"));
     let only = |allowed: &[&str], why: &str| match allowed.contains(&value) {
@@ -205,13 +205,13 @@ fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), St
             only(&["true"], "without it the client's own retries would write events twice or out of order")
         }
         "partitioner" => {
-            only(&["murmur2_random"], "Java clients would no longer agree on an event's partition")
+            only(&["murmur2_random"], "Java clients would choose another partition for the same key")
         }
         "delivery.report.only.error" => {
-            only(&["false"], "without delivery reports nothing could be answered")
+            only(&["false"], "the bridge answers a delivery after its delivery reports")
         }
-        "message.timeout.ms" | "delivery.timeout.ms" => refuse("it is kafka.confirm_timeout"),
-        "bootstrap.servers" | "metadata.broker.list" => refuse("it is kafka.bootstrap_servers"),
+        "message.timeout.ms" | "delivery.timeout.ms" => refuse("set kafka.confirm_timeout instead"),
+        "bootstrap.servers" | "metadata.broker.list" => refuse("set kafka.bootstrap_servers instead"),
         "transactional.id" => refuse("deliveries are confirmed one by one, not in transactions"),
         "retries" | "message.send.max.retries" if plain_number(value)? == 0 => Err(format!(
             "= {value:?} may not be set: without retries a change of leader would refuse deliveries"
@@ -223,7 +223,7 @@ fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), St
             refuse("the bridge depends on the client's own callbacks")
         }
         "enable.sasl.oauthbearer.unsecure.jwt" => {
-            only(&["false"], "such tokens are nobody's, expected [kafka.oauth] instead")
+            only(&["false"], "an unsecured token proves no identity, expected [kafka.oauth] instead")
         }
         _ if name.starts_with("sasl.oauthbearer.") => refuse(
             "the bridge fetches tokens itself, expected [kafka.oauth] with token_endpoint, client_id and client_secret",
@@ -235,7 +235,7 @@ fn weakens(name: &str, value: &str, least_message_bytes: usize) -> Result<(), St
     }
 }
 
-/// Reads a decimal number. librdkafka also accepts `0x1000`, `007`, ` 5` and `5x`, and reads them in its own way.
+/// Reads a plain decimal number. librdkafka also accepts `0x1000`, `007`, ` 5` and `5x`, but would read other values.
 fn plain_number(value: &str) -> Result<u64, String> {
     let is_plain =
         value.bytes().all(|byte| byte.is_ascii_digit()) && (value == "0" || !value.starts_with('0'));
@@ -245,11 +245,11 @@ fn plain_number(value: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::tests::{LEAST, from_file, mistakes};
+    use crate::config::tests::{MINIMAL, from_file, mistakes};
 
     fn with(bootstrap: &str, protocol: &str) -> String {
         let bootstrap = format!("[kafka]\nbootstrap_servers = {bootstrap:?}\n");
-        format!("{LEAST}{bootstrap}[kafka.properties]\n\"security.protocol\" = {protocol:?}\n")
+        format!("{MINIMAL}{bootstrap}[kafka.properties]\n\"security.protocol\" = {protocol:?}\n")
     }
 
     #[test]
@@ -275,8 +275,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_the_bridge_depends_on_are_plain() {
-        let set = |name: &str, value: &str| format!("{LEAST}[kafka.properties]\n{name:?} = {value:?}\n");
+    fn numbers_that_the_bridge_depends_on_must_be_plain_decimals() {
+        let set = |name: &str, value: &str| format!("{MINIMAL}[kafka.properties]\n{name:?} = {value:?}\n");
         for name in ["message.max.bytes", "retries", "message.send.max.retries"] {
             for value in ["0x7fffffff", " 5000000", "+5000000", "05000000", "00", "5e6", "5000000 ", "", "-1"]
             {

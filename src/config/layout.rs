@@ -175,7 +175,7 @@ impl Rule {
             return "matches only extra_actions, which have no entity, expected a name without {entity}"
                 .into();
         }
-        "never applies: more specific rules match each of its actions; take it out".into()
+        "never applies: more specific rules match each of its actions; remove it".into()
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_for_entities_passes_by_actions_without_one() {
+    fn a_rule_with_entity_does_not_apply_to_actions_without_an_entity() {
         let rules = [("Something*", "{entity}"), ("*", "rest")];
         assert_eq!(topics(&rules, &["SomethingNew"]), ["rest"]);
         assert!(mistakes(&rules)[0].contains("expected a name without {entity}"));
@@ -247,7 +247,7 @@ mod tests {
             ),
             (
                 &[("TeamCreated", "a"), ("TeamUpdated", "a"), ("TeamDeleted", "a"), ("Team*", "b")],
-                r#".layout."Team*" never applies: more specific rules match each of its actions; take it out"#,
+                r#".layout."Team*" never applies: more specific rules match each of its actions; remove it"#,
             ),
         ] {
             let found = mistakes(rules);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_names_no_topic_is_refused_with_what_would_be_right() {
+    fn a_value_that_is_no_topic_name_is_refused_with_the_expected_form() {
         for (template, expected) in [
             ("", "is empty, expected"),
             ("{record}", "expected {action} or {entity}"),

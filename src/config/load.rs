@@ -1,9 +1,10 @@
 //! Loads the configuration from a file and environment variables, and reports all mistakes at once.
 //!
-//! The file is the one of the argument, else `$NEXUDUS_BRIDGE_CONFIG`, else `./nexudus-bridge.toml`, else
-//! `/etc/nexudus-bridge/nexudus-bridge.toml`, else there is none. Variables `NEXUDUS_BRIDGE__SECTION__KEY` take precedence over
-//! the file. An empty variable counts as unset, since container files pass empty variables for values that nobody set. Only this
-//! file reads the environment of the process. Other code gets the environment as an argument, so no test has to change it.
+//! The path of the file is the argument, else `$NEXUDUS_BRIDGE_CONFIG`, else the first of `./nexudus-bridge.toml` and
+//! `/etc/nexudus-bridge/nexudus-bridge.toml` that exists. No file is needed. Variables `NEXUDUS_BRIDGE__SECTION__KEY` take
+//! precedence over the file. An empty variable counts as unset, since compose files pass an empty variable for an unset value.
+//!
+//! Only this file reads the environment of the process. Other code gets the environment as an argument, so no test has to change it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,9 +37,9 @@ impl fmt::Display for Mistakes {
 
 /// Returns the path of the file that [`load`] should read: `explicit`, else the first of the default paths.
 pub fn find(explicit: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
-    const LOOKED_FOR: [&str; 2] = ["nexudus-bridge.toml", "/etc/nexudus-bridge/nexudus-bridge.toml"];
+    const DEFAULT_PATHS: [&str; 2] = ["nexudus-bridge.toml", "/etc/nexudus-bridge/nexudus-bridge.toml"];
     let named = environment.get("NEXUDUS_BRIDGE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let present = || LOOKED_FOR.iter().map(PathBuf::from).find(|path| path.exists());
+    let present = || DEFAULT_PATHS.iter().map(PathBuf::from).find(|path| path.exists());
     explicit.map(Path::to_owned).or(named).or_else(present)
 }
 
@@ -88,8 +89,8 @@ fn overlay(table: &mut Map<String, Value>, name: &str, value: Value) {
     }
 }
 
-/// Reads a file. The reader of the `config` crate accepts regular files only, but a configuration may also come from a pipe
-/// (`/dev/stdin`, a process substitution).
+/// Reads and parses a file, which may also be a pipe (`/dev/stdin`, a process substitution). The `config` crate's own reader
+/// accepts regular files only.
 fn parsed(path: &Path) -> Result<Map<String, Value>, Mistakes> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
@@ -115,7 +116,7 @@ pub fn readable_again(file: Option<&Path>) -> Result<(), Mistakes> {
     }
 }
 
-/// Returns a message of a library in one line, without the line that it quotes from the file, which may hold a secret.
+/// Returns a library's message on one line, without the lines that it quotes from the file: they may hold a secret.
 fn without_quotes(message: &str) -> String {
     let quotes =
         |line: &str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
@@ -128,7 +129,7 @@ mod tests {
     use std::os::fd::AsRawFd as _;
 
     use super::*;
-    use crate::config::tests::{LEAST, from_file, mistakes};
+    use crate::config::tests::{MINIMAL, from_file, mistakes};
     use crate::kafka::settings::check_property;
 
     /// Returns a pipe that holds only `text`, and a path to it.
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_pipe_is_read_once_and_never_again() {
-        let text = format!("{LEAST}[ingress]\nmax_in_flight = 5\n");
+        let text = format!("{MINIMAL}[ingress]\nmax_in_flight = 5\n");
         let (_open, path) = pipe(&text);
         let config = load(Some(&path), &Environment::new(), check_property).unwrap();
         assert_eq!(config.ingress.max_in_flight, 5);
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_before_the_configuration_is_skipped() {
-        from_file(&format!("\u{feff}{LEAST}"), &[]).unwrap();
+        from_file(&format!("\u{feff}{MINIMAL}"), &[]).unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The configuration, valid by construction: addresses, durations, keys and sources as the program uses them.
 //!
-//! [`load`] reads a TOML file and environment variables into a [`Config`], or into the list of *all* mistakes, each with its
+//! [`load`] reads a TOML file and environment variables into a [`Config`]. Its error is the list of *all* mistakes, each with its
 //! origin and the expected value. Other modules do not check the values again. Secrets are held as
 //! [`SigningKey`](crate::signature::SigningKey)s or [`SecretString`](secrecy::SecretString)s, whose `Debug` is redacted;
 //! [`Config::show`] prints the effective settings without them.
@@ -38,7 +38,7 @@ pub use self::topics::{Topic, TopicSettings, Topics};
 pub const NO_SOURCE: &str = "no source is configured, expected [sources.default] with secrets = [\"…\"] in the file, \
                              or NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS='[\"…\"]'";
 
-/// The origin of a value that nobody set.
+/// The origin of a default value.
 pub const DEFAULT: &str = "default";
 
 /// One setting in force.
@@ -48,7 +48,7 @@ pub struct Setting {
     pub key: String,
     /// The value as TOML; `***` for a secret.
     pub value: String,
-    /// The origin of the value: [`DEFAULT`], a file, a variable, the running command, or an argument of it.
+    /// The origin of the value: [`DEFAULT`], a file, a variable, the running command, or an argument of the command.
     pub origin: String,
 }
 
@@ -75,7 +75,7 @@ pub struct Config {
     pub log: Log,
     /// `[telemetry]`; `None` if traces are disabled.
     pub telemetry: Option<Telemetry>,
-    /// Warnings about settings that are allowed but probably not meant; logged at start.
+    /// Warnings about settings that are valid but probably unintended; logged at start.
     pub warnings: Vec<String>,
     /// Every setting in force, in the order of the documentation. Secrets are redacted.
     pub settings: Vec<Setting>,
@@ -101,7 +101,7 @@ fn read(tree: Map<String, Value>, file: Option<&Path>, check: PropertyCheck) -> 
     root.notes.warnings.extend(topics::warnings(&topics, &sources));
     let nexudus = root.below("nexudus").and_then(nexudus::nexudus);
     if nexudus.is_some() && sources.values().all(|source| source.business_id.is_none()) {
-        root.warn("nexudus: no source has a business_id, so there is no webhook to look after");
+        root.warn("nexudus: no source has a business_id, so there is no webhook to manage");
     }
     let log = telemetry::log(root.inner("log"));
     let telemetry = telemetry::telemetry(root.inner("telemetry"));
@@ -128,7 +128,8 @@ fn read(tree: Map<String, Value>, file: Option<&Path>, check: PropertyCheck) -> 
 }
 
 impl Config {
-    /// Records that the program sets `key` to `value`, instead of file and environment. `by` becomes the origin of the setting.
+    /// Records in the settings that the program has set `key` to `value`, whatever file and environment contain. `by` becomes the
+    /// origin of the setting.
     pub fn overrule(&mut self, key: &str, value: String, by: &str) {
         let origin = by.to_owned();
         match self.settings.iter_mut().find(|setting| setting.key == key) {
@@ -149,7 +150,7 @@ impl Config {
 }
 
 impl Setting {
-    /// Returns the name of the librdkafka property that the setting gives a value.
+    /// Returns the name of the librdkafka property that the setting sets; `None` for other settings.
     pub fn property(&self) -> Option<&str> {
         let sections = ["kafka.properties.", "kafka.property_files."];
         let name = sections.iter().find_map(|section| self.key.strip_prefix(section))?;

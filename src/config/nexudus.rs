@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use strum::{EnumString, VariantNames};
 use url::Url;
 
-use super::reader::values::{boolean, duration, http_url, non_empty_text, number, word};
+use super::reader::values::{boolean, duration, http_url, non_empty_text, number, variant};
 use super::reader::{Read, Section};
 
 /// `[nexudus]`: the connection to the API of Nexudus.
@@ -46,7 +46,7 @@ pub enum Credentials {
         /// Its password.
         password: SecretString,
     },
-    /// A token from elsewhere, which is never renewed.
+    /// A fixed token, which the client never renews.
     Token(SecretString),
 }
 
@@ -157,7 +157,7 @@ fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
     let mistakes_before = section.mistakes();
     let username = section.optional("username", non_empty_text);
     let password = section.secret("password", Ok);
-    let auth = section.optional("auth", word);
+    let auth = section.optional("auth", variant);
     let totp_secret = section.secret("totp_secret", base32);
     let client_id = section.optional("client_id", |value| header_text(non_empty_text(value)?));
     let token = section.secret("token", header_text);
@@ -168,7 +168,7 @@ fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
         let has_texts = username.is_some() || client_id.is_some();
         if has_texts || password.is_some() || auth.is_some() || totp_secret.is_some() {
             section.mistake(
-                " has a token and more, expected either token or token_file alone, or username and password",
+                " has a token and other credentials, expected either token or token_file alone, or username and password",
             );
             return None;
         }
@@ -182,7 +182,7 @@ fn credentials(section: &mut Section<'_>) -> Option<Credentials> {
     };
     if auth == Some(Auth::Basic) {
         if totp_secret.is_some() || client_id.is_some() {
-            section.mistake(".auth is \"basic\", which knows neither totp_secret nor client_id, expected auth = \"bearer\", or without them");
+            section.mistake(".auth is \"basic\", which uses neither totp_secret nor client_id, expected auth = \"bearer\", or without them");
             return None;
         }
         return Some(Credentials::Basic { username, password });
@@ -233,7 +233,7 @@ fn origin(example: &str) -> impl Fn(&Value) -> Read<Url> + use<> {
     }
 }
 
-/// Reads an interval. Zero means never.
+/// Reads the interval of the guardian; zero disables the guardian.
 fn interval(value: &Value) -> Read<Duration> {
     let read = duration("0s", "1d")(value)?;
     if read.is_zero() || read >= Duration::from_millis(100) {

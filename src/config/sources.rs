@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::NO_SOURCE;
 use super::layout::{Pattern, is_glob};
-use super::reader::values::{number, word};
+use super::reader::values::{number, variant};
 use super::reader::{Read, Section};
 use crate::action::Actions;
 use crate::signature::{Form, Signature, SigningKey};
@@ -46,7 +46,7 @@ pub enum SignaturePolicy {
 }
 
 impl Source {
-    /// The name of the source in `/webhooks/{action}`.
+    /// The source of a URL without a source: `/webhooks/{action}`.
     pub const DEFAULT: &'static str = "default";
 
     /// Returns whether `token` is one of the tokens, compared in constant time. True if the source has none.
@@ -57,7 +57,7 @@ impl Source {
         self.url_tokens.is_empty() || self.url_tokens.iter().any(matches)
     }
 
-    /// Returns the form of `body` for which `signature` is right with any of the secrets.
+    /// Returns the form of `body` that one of the secrets signs with `signature`; `None` if the signature is wrong.
     pub fn verify(&self, body: &[u8], signature: &Signature) -> Option<Form> {
         self.keys.iter().find_map(|key| key.verify(body, signature))
     }
@@ -82,7 +82,7 @@ fn source(name: &str, mut section: Section<'_>) -> Source {
     let mistakes_before = section.mistakes();
     let secrets = section.secrets("secrets", "secret_files");
     let all_read = section.mistakes() == mistakes_before;
-    let policy = section.get("signature", "enforce", word);
+    let policy = section.get("signature", "enforce", variant);
     let url_tokens = section.secrets("url_tokens", "url_token_files");
     let extras = section.list("extra_actions", |name| {
         let added = Actions::with_extras([name]).map(|_| name.to_owned());
@@ -103,7 +103,7 @@ fn source(name: &str, mut section: Section<'_>) -> Source {
     }
     if secrets.iter().any(|secret| !secret.expose_secret().is_ascii()) {
         section.warn(format!(
-            "source {name}: a secret has non-ASCII characters; Nexudus replaces each with '?', so it is weaker than it looks"
+            "source {name}: a secret has non-ASCII characters; Nexudus replaces each with '?', which weakens the secret"
         ));
     }
     Source {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn globs_names_and_numbers_choose_and_an_exclamation_mark_takes_out() {
+    fn globs_names_and_numbers_choose_and_an_exclamation_mark_excludes() {
         assert_eq!(names(&["*"]).len(), 90);
         assert_eq!(
             names(&["Booking*", "!BookingDelete", "61"]),

@@ -4,7 +4,7 @@ use strum::{EnumString, VariantNames};
 use url::Url;
 
 use super::reader::Section;
-use super::reader::values::{http_url, number, text, word};
+use super::reader::values::{http_url, number, text, variant};
 
 /// `[log]`.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub enum OtlpProtocol {
 
 pub(super) fn log(mut section: Section<'_>) -> Log {
     Log {
-        format: section.get("format", "text", word),
+        format: section.get("format", "text", variant),
         level: section.get("level", "info", |value| {
             let text = text(value)?;
             match tracing_subscriber::EnvFilter::try_new(&text) {
@@ -65,7 +65,7 @@ pub(super) fn telemetry(mut section: Section<'_>) -> Option<Telemetry> {
     let wrong = "is not the address of a collector, expected http://host:4317 or https://…";
     let misplaced = "may hold neither a user nor a query, expected them in OTEL_EXPORTER_OTLP_HEADERS";
     let otlp_endpoint = section.optional("otlp_endpoint", http_url(false, wrong, misplaced));
-    let otlp_protocol = section.get("otlp_protocol", "grpc", word);
+    let otlp_protocol = section.get("otlp_protocol", "grpc", variant);
     let sample_ratio = section.optional("sample_ratio", number(0.0, 1.0));
     Some(Telemetry { otlp_endpoint: otlp_endpoint?, otlp_protocol, sample_ratio })
 }

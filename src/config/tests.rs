@@ -38,10 +38,10 @@ pub(super) fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     from_file(text, variables).expect_err("mistakes").0
 }
 
-pub(super) const LEAST: &str = "[sources.default]\nsecrets = [\"hush-hush\"]\n";
+pub(super) const MINIMAL: &str = "[sources.default]\nsecrets = [\"hush-hush\"]\n";
 
 #[test]
-fn a_secret_is_all_that_must_be_set() {
+fn only_a_secret_is_required() {
     let config = load(None, &environment(&[(SECRET, r#"["hush-hush"]"#)]), check_property).unwrap();
     assert_eq!(config.ingress.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9464");
@@ -56,7 +56,7 @@ fn a_secret_is_all_that_must_be_set() {
 }
 
 #[test]
-fn every_setting_of_the_documentation_is_taken() {
+fn every_setting_of_the_documentation_is_read() {
     let config = from_file(
         r#"
         [ingress]
@@ -121,8 +121,9 @@ fn every_setting_of_the_documentation_is_taken() {
 }
 
 #[test]
-fn the_environment_wins_and_an_empty_variable_is_none() {
-    let text = format!("{LEAST}[kafka.properties]\n\"sasl.username\" = \"file\"\n\"client.rack\" = \"r\"\n");
+fn the_environment_takes_precedence_and_an_empty_variable_counts_as_unset() {
+    let text =
+        format!("{MINIMAL}[kafka.properties]\n\"sasl.username\" = \"file\"\n\"client.rack\" = \"r\"\n");
     let config = from_file(
         &text,
         &[
@@ -155,7 +156,7 @@ fn the_environment_wins_and_an_empty_variable_is_none() {
 }
 
 #[test]
-fn all_mistakes_are_reported_at_once_with_position_and_remedy() {
+fn all_mistakes_are_reported_at_once_with_origin_and_remedy() {
     let found = mistakes(
         r#"
         [ingress]
@@ -202,15 +203,16 @@ fn all_mistakes_are_reported_at_once_with_position_and_remedy() {
     ] {
         let matching: Vec<&String> = found.iter().filter(|mistake| mistake.starts_with(expected)).collect();
         assert_eq!(matching.len(), 1, "{expected}\nin\n{}", found.join("\n"));
-        let place = matching[0].rsplit_once(" (from ").map(|(_, place)| place);
-        let named = |place: &str| place.ends_with("bridge.toml)") || place.starts_with("NEXUDUS_BRIDGE__");
-        assert!(place.is_some_and(named), "{}", matching[0]);
+        let origin = matching[0].rsplit_once(" (from ").map(|(_, origin)| origin);
+        let is_named =
+            |origin: &str| origin.ends_with("bridge.toml)") || origin.starts_with("NEXUDUS_BRIDGE__");
+        assert!(origin.is_some_and(is_named), "{}", matching[0]);
     }
     assert_eq!(found.len(), 17, "{}", found.join("\n"));
 }
 
 #[test]
-fn what_would_weaken_the_promise_is_refused_under_every_alias() {
+fn properties_that_weaken_the_guarantee_are_refused_under_every_alias() {
     for (name, value) in [
         ("acks", "0"),
         ("request.required.acks", "1"),
@@ -228,7 +230,7 @@ fn what_would_weaken_the_promise_is_refused_under_every_alias() {
         ("test.mock.num.brokers", "1"),
         ("enabled_events", "1"),
     ] {
-        let found = mistakes(&format!("{LEAST}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]);
+        let found = mistakes(&format!("{MINIMAL}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]);
         assert!(
             found.len() == 1
                 && ["may not be set", "may only be", "is too small"].iter().any(|why| found[0].contains(why)),
@@ -237,7 +239,7 @@ fn what_would_weaken_the_promise_is_refused_under_every_alias() {
     }
     for (name, value) in [("acks", "all"), ("request.required.acks", "-1"), ("enable.idempotence", "true")] {
         assert!(
-            from_file(&format!("{LEAST}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]).is_ok(),
+            from_file(&format!("{MINIMAL}[kafka.properties]\n\"{name}\" = \"{value}\"\n"), &[]).is_ok(),
             "{name}"
         );
     }
@@ -277,24 +279,24 @@ fn a_mistake_in_a_secret_does_not_repeat_it() {
     for (name, value) in
         [(SECRET, "hush-hush"), ("NEXUDUS_BRIDGE__KAFKA__PROPERTIES__SASL_PASSWORDS", "hush-hush")]
     {
-        let found = mistakes(LEAST, &[(name, value)]);
+        let found = mistakes(MINIMAL, &[(name, value)]);
         assert!(found.len() == 1 && !found[0].contains("hush-hush") && found[0].contains(name), "{found:?}");
     }
 }
 
 #[test]
-fn a_slip_in_the_line_of_a_secret_is_reported_without_the_line() {
+fn a_syntax_error_in_the_line_of_a_secret_is_reported_without_the_line() {
     for text in ["[sources.default]\nsecrets = [\"hush-hush]\n", "x = 1\ny = \"hush\"hush\"\n", "hush hush"] {
         let found = mistakes(text, &[]);
-        let place = format!("TOML parse error at line {}, column ", text.lines().count());
-        assert!(found[0].starts_with(&place) && found[0].ends_with("bridge.toml"), "{found:?}");
+        let expected = format!("TOML parse error at line {}, column ", text.lines().count());
+        assert!(found[0].starts_with(&expected) && found[0].ends_with("bridge.toml"), "{found:?}");
         assert!(!found[0].contains("hush") && !found[0].contains(['|', '\n']), "{found:?}");
     }
 }
 
 #[test]
 fn names_that_look_like_list_indexes_are_no_sections() {
-    let text = format!("\"topics[99999999999]\" = 1\n\"log[-99999999999]\" = 1\n{LEAST}");
+    let text = format!("\"topics[99999999999]\" = 1\n\"log[-99999999999]\" = 1\n{MINIMAL}");
     let found = mistakes(&text, &[("NEXUDUS_BRIDGE__KAFKA[99999999999]", "x")]);
     assert_eq!(found.len(), 3, "{found:?}");
     for name in ["topics[99999999999]", "log[-99999999999]", "kafka[99999999999]"] {
@@ -322,7 +324,7 @@ fn a_token_server_is_read_from_file_and_environment_and_its_secret_is_not_shown(
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "hush-hush\n").unwrap();
     let text = format!(
-        "{LEAST}{TOKENS}token_endpoint = \"http://idp.example.com/token\"\nclient_id = \"bridge\"\nclient_secret_file = {:?}\n",
+        "{MINIMAL}{TOKENS}token_endpoint = \"http://idp.example.com/token\"\nclient_id = \"bridge\"\nclient_secret_file = {:?}\n",
         secret.path()
     );
     let config = from_file(&text, &[("NEXUDUS_BRIDGE__KAFKA__OAUTH__SCOPE", "a b")]).unwrap();
@@ -340,14 +342,14 @@ fn a_token_server_is_read_from_file_and_environment_and_its_secret_is_not_shown(
     let variables = variables.map(|(name, value)| (format!("NEXUDUS_BRIDGE__KAFKA__{name}"), value));
     let variables: Vec<(&str, &str)> =
         variables.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let config = from_file(LEAST, &variables).unwrap();
+    let config = from_file(MINIMAL, &variables).unwrap();
     assert_eq!(config.warnings, [] as [&str; 0]);
     let text = format!("{config:?}{}", config.show());
     assert!(text.contains(r#"kafka.oauth.client_secret = "***""#) && !text.contains("hush-hush"), "{text}");
 }
 
 #[test]
-fn what_cannot_sign_in_is_refused_with_what_would_be_right() {
+fn settings_with_which_no_client_can_sign_in_are_refused_with_the_remedy() {
     let whole = "token_endpoint = \"https://idp/t\"\nclient_id = \"b\"\nclient_secret = \"hush\"\n";
     let with =
         |properties: &str, oauth: &str| format!("[kafka.properties]\n{properties}\n[kafka.oauth]\n{oauth}");
@@ -382,7 +384,7 @@ fn what_cannot_sign_in_is_refused_with_what_would_be_right() {
             vec!["expected [kafka.oauth]"],
         ),
     ] {
-        let found = mistakes(&format!("{LEAST}{text}"), &[]);
+        let found = mistakes(&format!("{MINIMAL}{text}"), &[]);
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (mistake, expected) in found.iter().zip(expected) {
             assert!(mistake.starts_with("kafka") && mistake.contains(expected), "{mistake}");
@@ -392,11 +394,11 @@ fn what_cannot_sign_in_is_refused_with_what_would_be_right() {
     let secret = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(secret.path(), "hush").unwrap();
     let both = with(sasl, &format!("{whole}client_secret_file = {:?}", secret.path()));
-    let found = mistakes(&format!("{LEAST}{both}"), &[]);
+    let found = mistakes(&format!("{MINIMAL}{both}"), &[]);
     let both = "kafka.oauth has both client_secret and client_secret_file, expected one of them (from ";
     assert!(found.len() == 1 && found[0].starts_with(both), "{found:?}");
     from_file(
-        &format!("{LEAST}{}", with(&format!("{sasl}\n\"sasl.mechanism\" = \"OAUTHBEARER\""), whole)),
+        &format!("{MINIMAL}{}", with(&format!("{sasl}\n\"sasl.mechanism\" = \"OAUTHBEARER\""), whole)),
         &[],
     )
     .unwrap();

@@ -22,7 +22,7 @@ pub struct Topics {
     pub key: String,
     /// True if the bridge creates missing topics at start.
     pub create: bool,
-    /// True if all topics are known to exist with their settings. Not a setting: the embedded broker creates every topic, and
+    /// True if all topics exist with their settings for certain. Not a setting: the embedded broker creates every topic, and
     /// answers no request about topic settings.
     pub are_known: bool,
     /// Settings of topics without an override.
@@ -168,7 +168,9 @@ fn overrides(section: &mut Section<'_>) -> Vec<Override> {
             pattern: pattern?,
         };
         if glob.eq_ignore_ascii_case(QUARANTINE) && !one.config.is_empty() {
-            section.mistake(".config is of the quarantine topic, expected [topics.quarantine_config]");
+            section.mistake(
+                ".config cannot be set for the quarantine topic, expected [topics.quarantine_config]",
+            );
         }
         Some(one)
     });
@@ -176,10 +178,10 @@ fn overrides(section: &mut Section<'_>) -> Vec<Override> {
     overrides
 }
 
-/// Returns the mistakes that show only in the actions of all sources together.
+/// Returns the mistakes that depend on the actions of all sources.
 pub(super) fn mistakes(topics: &Topics, sources: &Sources) -> Vec<String> {
     if sources.is_empty() {
-        return Vec::new(); // a mistake already
+        return Vec::new(); // reported by `sources`
     }
     let actions = actions(sources);
     let list = topics.list(sources);
@@ -232,7 +234,7 @@ impl Topics {
 fn wrong_name(Topic { name, actions, .. }: &Topic<'_>) -> Option<String> {
     let wrong = match name.as_str() {
         "." | ".." => "which Kafka refuses".to_owned(),
-        _ if name.starts_with("__") => "which begins as the names of Kafka's own topics".to_owned(),
+        _ if name.starts_with("__") => "which begins like the names of Kafka's internal topics".to_owned(),
         _ if name.len() > MAX_NAME_BYTES => format!("which has more than {MAX_NAME_BYTES} characters"),
         _ => return None,
     };
@@ -248,18 +250,18 @@ fn colliding(list: &[Topic<'_>], quarantine: &str) -> Vec<String> {
         let action = actions[0].name();
         if plain(name).eq_ignore_ascii_case(&plain(quarantine)) {
             mistakes.push(format!(
-                ".layout gives {action} the topic {name:?}, which is the quarantine topic or looks like it, expected another name"
+                ".layout gives {action} the topic {name:?}, which is the quarantine topic or collides with it, expected another name"
             ));
         } else if let Some(other) = taken.insert(plain(name), name) {
             mistakes.push(format!(
-                ".layout gives {action} the topic {name:?}, which collides with {other:?}: Kafka takes '.' and '_' for equal, expected another name"
+                ".layout gives {action} the topic {name:?}, which collides with {other:?}: Kafka treats '.' and '_' as equal, expected another name"
             ));
         }
     }
     mistakes
 }
 
-/// Returns warnings about settings that are allowed but probably not meant.
+/// Returns warnings about settings that are valid but probably unintended.
 pub(super) fn warnings(topics: &Topics, sources: &Sources) -> Vec<String> {
     let list = topics.list(sources);
     let mut warnings = Vec::new();

@@ -22,17 +22,17 @@ fn mistake(nexudus: &str) -> String {
     mistakes[0].clone()
 }
 
-const LEAST: &str = "public_url = \"https://hooks.example.com\"\ntoken = \"abc\"\n";
+const MINIMAL: &str = "public_url = \"https://hooks.example.com\"\ntoken = \"abc\"\n";
 const USER: &str =
     "public_url = \"https://hooks.example.com\"\nusername = \"u@example.com\"\npassword = \"p w\"\n";
 
 #[test]
-fn without_the_section_there_is_none_and_without_more_the_pace_is_that_of_the_documentation() {
+fn the_section_is_optional_and_its_defaults_are_those_of_the_documentation() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), SOURCE).unwrap();
     let config = load(Some(file.path()), &Environment::new(), check_property).unwrap();
     assert!(config.nexudus.is_none());
-    let nexudus = section(LEAST);
+    let nexudus = section(MINIMAL);
     assert_eq!(nexudus.base_url.as_str(), "https://spaces.nexudus.com/");
     assert_eq!((nexudus.pace.requests_per_minute, nexudus.pace.writes_per_minute), (120, 60));
     assert_eq!(nexudus.pace.requests_per_hour, 5000);
@@ -48,16 +48,17 @@ fn without_the_section_there_is_none_and_without_more_the_pace_is_that_of_the_do
 }
 
 #[test]
-fn addresses_are_taken_with_and_without_what_people_add_to_them() {
-    let url = |line: &str| section(&format!("{LEAST}{line}")).base_url.to_string();
+fn addresses_are_accepted_with_and_without_api_and_a_slash_at_the_end() {
+    let url = |line: &str| section(&format!("{MINIMAL}{line}")).base_url.to_string();
     assert_eq!(url("base_url = \"https://spaces.nexudus.com/api/\""), "https://spaces.nexudus.com/");
     assert_eq!(url("base_url = \"http://127.0.0.1:8000/proxy/api\""), "http://127.0.0.1:8000/proxy");
     let nexudus = section("public_url = \"https://example.com/bridge/\"\ntoken = \"abc\"");
     assert_eq!(nexudus.public_url.as_str(), "https://example.com/bridge");
     for wrong in ["ftp://x", "spaces.nexudus.com", "https://u:p@x", "https://x/?a=b", "https://x/#f"] {
-        assert!(mistake(&format!("{LEAST}base_url = {wrong:?}")).contains("nexudus.base_url"), "{wrong}");
+        assert!(mistake(&format!("{MINIMAL}base_url = {wrong:?}")).contains("nexudus.base_url"), "{wrong}");
     }
-    let warnings = configured(&format!("{LEAST}base_url = \"http://nexudus.example.com\"")).unwrap().warnings;
+    let warnings =
+        configured(&format!("{MINIMAL}base_url = \"http://nexudus.example.com\"")).unwrap().warnings;
     assert!(warnings.iter().any(|warning| warning.contains("unencrypted")), "{warnings:?}");
 }
 
@@ -65,20 +66,20 @@ fn addresses_are_taken_with_and_without_what_people_add_to_them() {
 fn a_section_without_any_location_is_a_warning() {
     let warned = |business_id: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let text = format!("[sources.default]\nsecrets = [\"s\"]\n{business_id}[nexudus]\n{LEAST}");
+        let text = format!("[sources.default]\nsecrets = [\"s\"]\n{business_id}[nexudus]\n{MINIMAL}");
         std::fs::write(file.path(), text).unwrap();
         load(Some(file.path()), &Environment::new(), check_property).unwrap().warnings
     };
     assert_eq!(warned("business_id = 7\n"), [""; 0]);
-    assert_eq!(warned(""), ["nexudus: no source has a business_id, so there is no webhook to look after"]);
+    assert_eq!(warned(""), ["nexudus: no source has a business_id, so there is no webhook to manage"]);
 }
 
 #[test]
-fn what_nexudus_would_see_a_difference_in_is_different() {
+fn sections_are_equal_only_if_nexudus_cannot_distinguish_them() {
     let same = |a: &str, b: &str| section(a) == section(b);
     let with = |more: &str| format!("{USER}{more}\n");
     let base = with("totp_secret = \"GEZDGNBVGY3TQOJQ\"\nclient_id = \"a\"");
-    assert!(same(&base, &base) && same(LEAST, LEAST));
+    assert!(same(&base, &base) && same(MINIMAL, MINIMAL));
     for other in [
         with("client_id = \"a\""),
         with("totp_secret = \"GEZDGNBVGY3TQOJQ\"\nclient_id = \"b\""),
@@ -88,14 +89,14 @@ fn what_nexudus_would_see_a_difference_in_is_different() {
         base.replace("hooks.", "hook."),
         format!("{base}requests_per_minute = 7\n"),
         with("auth = \"basic\""),
-        LEAST.to_owned(),
+        MINIMAL.to_owned(),
     ] {
         assert!(!same(&base, &other), "{other}");
     }
 }
 
 #[test]
-fn there_are_four_ways_to_say_who_we_are() {
+fn credentials_are_read_in_all_their_forms() {
     let credentials = |more: &str| section(&format!("{USER}{more}")).credentials;
     let Credentials::Password { username, password, totp_secret, client_id } = credentials("") else {
         panic!()
@@ -110,7 +111,7 @@ fn there_are_four_ways_to_say_who_we_are() {
     assert_eq!(totp_secret.unwrap().expose_secret(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
     assert_eq!(client_id, "mine");
     assert!(matches!(credentials("auth = \"basic\""), Credentials::Basic { .. }));
-    assert!(matches!(section(LEAST).credentials, Credentials::Token(_)));
+    assert!(matches!(section(MINIMAL).credentials, Credentials::Token(_)));
 }
 
 #[test]
@@ -132,22 +133,22 @@ fn every_secret_may_be_in_a_file_that_is_watched() {
 }
 
 #[test]
-fn what_is_missing_or_too_much_is_one_mistake_each() {
+fn each_missing_wrong_or_conflicting_setting_is_one_mistake() {
     for (section, expected) in [
         ("", "expected username and password_file or password, or token_file or token"),
         ("public_url = \"https://h\"\nusername = \"u\"", "expected username and password_file"),
         ("token = \"abc\"", "expected public_url"),
-        (&format!("{USER}token = \"abc\""), "has a token and more"),
+        (&format!("{USER}token = \"abc\""), "has a token and other credentials"),
         (&format!("{USER}password_file = \"/no/such\""), "cannot be read"),
         (&format!("{USER}auth = \"digest\""), "is not one of"),
-        (&format!("{USER}auth = \"basic\"\nclient_id = \"x\""), "knows neither totp_secret nor client_id"),
+        (&format!("{USER}auth = \"basic\"\nclient_id = \"x\""), "uses neither totp_secret nor client_id"),
         (&format!("{USER}totp_secret = \"hunter2\""), "is not the secret of one-time passwords"),
         (&format!("{USER}client_id = \"a b\""), "no header can hold"),
-        (&format!("{LEAST}requests_per_minute = 0"), "expected 1 to 100000"),
-        (&format!("{LEAST}requests_per_hour = 1_000_001"), "expected 1 to 1000000"),
-        (&format!("{LEAST}guardian = {{ interval = \"10ms\" }}"), "0s for never"),
-        (&format!("{LEAST}guardian = {{ interva = \"60s\" }}"), "did you mean interval?"),
-        (&format!("{LEAST}bas_url = \"x\""), "did you mean base_url?"),
+        (&format!("{MINIMAL}requests_per_minute = 0"), "expected 1 to 100000"),
+        (&format!("{MINIMAL}requests_per_hour = 1_000_001"), "expected 1 to 1000000"),
+        (&format!("{MINIMAL}guardian = {{ interval = \"10ms\" }}"), "0s for never"),
+        (&format!("{MINIMAL}guardian = {{ interva = \"60s\" }}"), "did you mean interval?"),
+        (&format!("{MINIMAL}bas_url = \"x\""), "did you mean base_url?"),
     ] {
         let mistake = mistake(section);
         assert!(mistake.contains(expected), "{section}: {mistake}");

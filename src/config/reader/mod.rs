@@ -1,7 +1,7 @@
 //! Reads sections of a configuration tree key by key, so that all mistakes are found at once.
 //!
-//! A [`Section`] returns typed values with their defaults. For a mistake the reader notes its position and returns the default,
-//! so that reading continues. Unknown keys are mistakes too. Values of secret keys are never noted.
+//! A [`Section`] returns typed values with their defaults. It records each mistake with its key and origin, and returns the
+//! default, so that reading continues. Unknown keys are mistakes too. Values of secret keys are never recorded.
 
 pub(super) mod secrets;
 pub(super) mod values;
@@ -33,7 +33,7 @@ impl Notes {
         match &self.file {
             Some(file) if !from_environment(value) => file.clone(),
             _ => {
-                let key = key.split(".\"").next().unwrap_or(key); // a quoted name is in the JSON of the variable
+                let key = key.split(".\"").next().unwrap_or(key); // quoted names are in the variable's JSON, not in its name
                 format!("NEXUDUS_BRIDGE__{}", key.replace('.', "__").to_uppercase())
             }
         }
@@ -65,7 +65,7 @@ impl Notes {
     }
 }
 
-/// A table of the tree, with the path to it. Its drop notes each key that was not read as unknown.
+/// A table of the tree, with the path to it. When it is dropped, each key that was not read is recorded as a mistake.
 pub(super) struct Section<'a> {
     path: String,
     /// The origin of the section, for mistakes about several keys.
@@ -221,7 +221,7 @@ impl<'a> Section<'a> {
     }
 
     /// Returns the entries of the table `key` in the order of their names, with the path to each. In the environment the table
-    /// can be a JSON object, since names of variables have no wildcards.
+    /// can be a JSON object, since the name of a variable cannot contain a wildcard.
     fn entries(&mut self, key: &str) -> Vec<(String, String, Value)> {
         let Some(value) = self.remove(key) else { return Vec::new() };
         let path = self.key(key);
@@ -251,7 +251,7 @@ impl<'a> Section<'a> {
         self.notes.mistakes.push(format!("{}{text} (from {})", self.path, self.origin));
     }
 
-    /// Notes a setting that is allowed but probably not meant.
+    /// Notes a warning about a setting that is valid but probably unintended.
     pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.notes.warnings.push(text.into());
     }
@@ -298,7 +298,7 @@ fn from_environment(value: &Value) -> bool {
     value.origin() == Some(ENVIRONMENT)
 }
 
-/// Returns whether a value comes from a file. A number in a variable or a default is a text.
+/// Returns whether a value comes from a file. Only files have typed numbers; variables and defaults are texts.
 fn from_file(value: &Value) -> bool {
     value.origin().is_some() && !from_environment(value)
 }
@@ -334,7 +334,7 @@ fn without_secrets(text: &str) -> String {
     if text.contains("://") || has_query { redacted(text) } else { text.to_owned() }
 }
 
-/// Returns whether TOML has this value without quotes.
+/// Returns whether TOML writes this value without quotes.
 fn is_bare(text: &str) -> bool {
     text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }

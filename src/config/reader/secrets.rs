@@ -1,7 +1,7 @@
 //! Files that hold one secret each. They are read once, and examined for bytes that an editor does not show.
 //!
-//! A trailing blank line, a space or a byte order mark can be part of a secret, so the bridge keeps it and warns. Without the
-//! warning, nobody could see why no signature matches.
+//! A trailing blank line, a space or a byte order mark can be part of a secret, so the bridge keeps it. The warning about it
+//! explains why no signature matches.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -48,7 +48,7 @@ impl SecretFile {
         Ok(Self { path: path.into(), content: secret.into() })
     }
 
-    /// Returns a warning about bytes that are probably not meant as part of the secret. `key` names the setting or argument.
+    /// Returns a warning about bytes that probably do not belong to the secret. `key` names the setting or argument.
     pub fn warning(&self, key: &str) -> Option<String> {
         let flaw = flaw(self.content.expose_secret())?;
         Some(format!("{key}: the secret in the file {:?} {flaw}, which counts as part of it", self.path))
@@ -89,7 +89,7 @@ impl Section<'_> {
         secrets
     }
 
-    /// Returns the secret, and warns of bytes that are probably not meant as part of it.
+    /// Returns the secret, and warns about bytes that probably do not belong to it.
     pub(in crate::config) fn inline_secret(&mut self, key: &str, secret: String) -> SecretString {
         if let Some(flaw) = flaw(&secret) {
             self.warn(format!("{}: the secret {flaw}, which counts as part of it", self.key(key)));
@@ -97,7 +97,7 @@ impl Section<'_> {
         secret.into()
     }
 
-    /// Returns the content of the file. Notes the file, and warns of bytes that are probably not meant as part of the secret.
+    /// Returns the content of the file. Notes the file, and warns about bytes that probably do not belong to the secret.
     pub(in crate::config) fn file_secret(&mut self, key: &str, file: SecretFile) -> SecretString {
         let key = self.key(key);
         self.notes.warnings.extend(file.warning(&key));
@@ -106,8 +106,8 @@ impl Section<'_> {
     }
 }
 
-/// Describes bytes that are rarely meant as part of a secret. PEM text has several lines, and OpenSSL skips white space around
-/// it.
+/// Describes bytes that rarely belong to a secret. PEM text is accepted: it has several lines, and OpenSSL skips white space
+/// around it.
 fn flaw(secret: &str) -> Option<&'static str> {
     if secret.starts_with('\u{feff}') {
         return Some("begins with a byte order mark");
@@ -130,7 +130,7 @@ mod tests {
     use std::os::fd::AsRawFd as _;
 
     use super::*;
-    use crate::config::tests::{LEAST, from_file};
+    use crate::config::tests::{MINIMAL, from_file};
 
     fn file(content: &[u8]) -> (tempfile::NamedTempFile, Result<SecretFile, String>) {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_break_is_dropped_and_what_else_surrounds_the_secret_is_a_warning() {
+    fn one_line_break_is_dropped_and_other_white_space_around_the_secret_is_a_warning() {
         let pem = "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----";
         for (content, secret, flaw) in [
             ("hush", "hush", None),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_once_so_what_was_checked_is_used() {
+    fn a_file_is_read_once() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"hush\n").unwrap();
         drop(writer);
@@ -202,14 +202,14 @@ mod tests {
             let source = &config.sources["default"];
             assert_eq!((source.keys.len(), source.url_tokens.len()), (1, usize::from(list == "url_tokens")));
         }
-        let text = format!("{LEAST}[kafka.property_files]\n\"sasl.password\" = {path:?}\n");
+        let text = format!("{MINIMAL}[kafka.property_files]\n\"sasl.password\" = {path:?}\n");
         let config = from_file(&text, &[]).unwrap();
         assert_eq!(config.kafka.properties["sasl.password"].expose(), "hush");
         assert_eq!(config.files, [PathBuf::from(path)]);
     }
 
     #[test]
-    fn secrets_that_cannot_match_are_warned_of_with_their_setting_wherever_they_stand() {
+    fn each_setting_warns_about_white_space_around_its_secret() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
         std::fs::write(&file, "hush\n\n").unwrap();

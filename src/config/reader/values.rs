@@ -49,7 +49,7 @@ pub(in crate::config) fn number<T: FromStr + PartialOrd + Display + Copy>(
     move |value| {
         let text = match &value.kind {
             ValueKind::I64(number) => number.to_string(),
-            ValueKind::Float(number) => format!("{number:?}"), // with its point, so that it is no whole number
+            ValueKind::Float(number) => format!("{number:?}"), // `1.0` keeps its point, so it is not read as an integer
             ValueKind::String(text) if !from_file(value) => text.replace('_', ""),
             _ => String::new(),
         };
@@ -68,7 +68,7 @@ pub(in crate::config) fn boolean(value: &Value) -> Read<bool> {
 }
 
 /// Reads one of the names of an enum's variants.
-pub(in crate::config) fn word<T: FromStr + VariantNames>(value: &Value) -> Read<T> {
+pub(in crate::config) fn variant<T: FromStr + VariantNames>(value: &Value) -> Read<T> {
     text(value).ok().and_then(|text| text.parse().ok()).ok_or_else(|| {
         let known = format!("{:?}", T::VARIANTS);
         format!("is not one of {}", known.trim_matches(['[', ']']))
@@ -102,7 +102,7 @@ pub(in crate::config) fn non_empty_text(value: &Value) -> Read<String> {
 
 /// Returns the text of an address with its user, password, query values and fragment replaced by `***`.
 ///
-/// The text need not be a valid address, since a message about a mistake shows it, too.
+/// The text need not be a valid address, since messages about mistakes show it, too.
 pub fn redacted(address: &str) -> String {
     let Some((user, rest)) = address.rsplit_once('@') else { return without_query(address) };
     let scheme = user.split_once("://").map_or("", |(scheme, _)| scheme);
@@ -127,7 +127,7 @@ fn without_query(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::tests::{LEAST, from_file, mistakes};
+    use crate::config::tests::{MINIMAL, from_file, mistakes};
 
     #[test]
     fn users_passwords_query_values_and_fragments_are_hidden() {
@@ -150,7 +150,7 @@ mod tests {
     fn no_setting_and_no_mistake_shows_a_query_value() {
         let tokens = "[kafka.properties]\n\"security.protocol\" = \"SASL_SSL\"\n\
                       [kafka.oauth]\nclient_id = \"b\"\nclient_secret = \"s\"\ntoken_endpoint = \"https://idp/t?key=hush\"\n";
-        let config = from_file(&format!("{LEAST}{tokens}"), &[]).unwrap();
+        let config = from_file(&format!("{MINIMAL}{tokens}"), &[]).unwrap();
         let shown = config.show();
         assert!(shown.contains("\"https://idp/t?key=***\""), "{shown}");
         assert!(!format!("{shown}{config:?}").contains("key=hush"), "{shown}");
@@ -160,7 +160,7 @@ mod tests {
             "[nexudus]\ntoken = \"t\"\npublic_url = \"https://h?token=hush\"",
             "[ingress]\nlisten = \"http://h?token=hush\"",
         ] {
-            let found = mistakes(&format!("{LEAST}{wrong}"), &[]);
+            let found = mistakes(&format!("{MINIMAL}{wrong}"), &[]);
             assert!(
                 found.len() == 1 && found[0].contains("=***") && !found[0].contains("=hush"),
                 "{found:?}"

@@ -1,8 +1,8 @@
 use super::*;
-use crate::config::tests::{LEAST, from_file, mistakes as mistakes_of};
+use crate::config::tests::{MINIMAL, from_file, mistakes as mistakes_of};
 
 fn mistakes(text: &str) -> Vec<String> {
-    mistakes_of(&format!("{LEAST}{text}"), &[])
+    mistakes_of(&format!("{MINIMAL}{text}"), &[])
 }
 
 /// Asserts that a configuration has only this mistake, with its origin.
@@ -14,7 +14,7 @@ fn refused(text: &str, expected: &str) {
 }
 
 fn names(text: &str, variables: &[(&str, &str)]) -> Vec<(String, usize)> {
-    let config = from_file(&format!("{LEAST}{text}"), variables).unwrap();
+    let config = from_file(&format!("{MINIMAL}{text}"), variables).unwrap();
     config.topics.list(&config.sources).into_iter().map(|topic| (topic.name, topic.actions.len())).collect()
 }
 
@@ -28,7 +28,7 @@ fn each_action_has_a_topic_of_its_own_by_default_and_each_entity_with_one_rule()
 }
 
 #[test]
-fn a_variable_gives_the_layout_as_json_over_that_of_the_file() {
+fn a_variable_with_json_replaces_the_layout_of_the_file() {
     let file = "[topics.layout]\n\"*\" = \"{entity}\"\n";
     let variables = [
         ("NEXUDUS_BRIDGE__TOPICS__LAYOUT", r#"{"*": "all", "Booking*": "bookings"}"#),
@@ -38,7 +38,7 @@ fn a_variable_gives_the_layout_as_json_over_that_of_the_file() {
         ),
     ];
     assert_eq!(names(file, &variables), [("nexudus.all".to_owned(), 86), ("nexudus.bookings".to_owned(), 3)]);
-    let config = from_file(&format!("{LEAST}{file}"), &variables).unwrap();
+    let config = from_file(&format!("{MINIMAL}{file}"), &variables).unwrap();
     let settings = config.topics.settings_of("all");
     assert_eq!((settings.partitions, &*settings.config["retention.ms"]), (6, "9"));
     let shown: Vec<String> = config
@@ -57,7 +57,7 @@ fn a_variable_gives_the_layout_as_json_over_that_of_the_file() {
     let one = [("NEXUDUS_BRIDGE__TOPICS__LAYOUT__BOOKINGCREATE", "new_bookings")];
     assert!(names("", &one).contains(&("nexudus.new_bookings".to_owned(), 1)));
     for wrong in ["{entity}", "[1]", "{\"*\": 1}"] {
-        let found = mistakes_of(LEAST, &[("NEXUDUS_BRIDGE__TOPICS__LAYOUT", wrong)]);
+        let found = mistakes_of(MINIMAL, &[("NEXUDUS_BRIDGE__TOPICS__LAYOUT", wrong)]);
         assert!(
             found[0].starts_with("topics.layout") && found[0].contains("NEXUDUS_BRIDGE__TOPICS__LAYOUT)"),
             "{found:?}"
@@ -66,7 +66,7 @@ fn a_variable_gives_the_layout_as_json_over_that_of_the_file() {
 }
 
 #[test]
-fn a_layout_that_collides_is_refused_with_the_key_and_what_would_be_right() {
+fn a_layout_with_colliding_names_is_refused_with_the_key_and_the_remedy() {
     let extra = |name: &str| format!("[sources.north]\nsecrets = [\"s\"]\nextra_actions = [{name:?}]\n");
     for (text, expected) in [
         (
@@ -92,7 +92,7 @@ fn a_layout_that_collides_is_refused_with_the_key_and_what_would_be_right() {
         ),
         (
             "[topics]\nprefix = \"\"\n[topics.layout]\nBookingCreate = \"__x\"\n".to_owned(),
-            "topics.layout gives BookingCreate the topic \"__x\", which begins as",
+            "topics.layout gives BookingCreate the topic \"__x\", which begins like",
         ),
         (
             "[topics]\nprefix = \".\"\n[topics.layout]\nBookingCreate = \".\"\n".to_owned(),
@@ -159,7 +159,7 @@ fn an_override_changes_the_topics_that_it_matches_and_the_most_specific_one_wins
         [topics.overrides."*"]
         replication_factor = 5
     "#;
-    let config = from_file(&format!("{LEAST}{text}"), &[]).unwrap();
+    let config = from_file(&format!("{MINIMAL}{text}"), &[]).unwrap();
     let settings = |name| {
         let TopicSettings { partitions, replication_factor, config } = config.topics.settings_of(name);
         (partitions, replication_factor, config["retention.ms"].clone() + &config["segment.ms"])
@@ -196,7 +196,7 @@ fn overrides_that_apply_to_nothing_or_contradict_each_other_are_refused() {
         ("[topics.overrides.\"[\"]\npartitions = 1\n", "topics.overrides.\"[\" is not a pattern"),
         (
             "[topics.overrides.quarantine.config]\n\"retention.ms\" = \"1\"\n",
-            "topics.overrides.quarantine.config is of the quarantine topic, expected [topics.quarantine_config]",
+            "topics.overrides.quarantine.config cannot be set for the quarantine topic, expected [topics.quarantine_config]",
         ),
         ("[topics.overrides]\npartitions = 1\n", "topics.overrides.partitions is not a section"),
     ] {
@@ -209,7 +209,7 @@ const BY_ENTITY: &str = "[topics.layout]\n\"*\" = \"{entity}\"\n";
 #[test]
 fn tombstones_follow_deletes_on_topics_with_the_writes_of_their_entity() {
     let text = "[topics]\ntombstones = true\n[topics.layout]\n\"Booking*\" = \"{entity}\"\n";
-    let config = from_file(&format!("{LEAST}{text}"), &[]).unwrap();
+    let config = from_file(&format!("{MINIMAL}{text}"), &[]).unwrap();
     let with_tombstones = |topics: &Topics| {
         let all = ENTRIES.iter().map(Action::Known);
         all.filter(|action| topics.has_tombstones(action))
@@ -217,10 +217,10 @@ fn tombstones_follow_deletes_on_topics_with_the_writes_of_their_entity() {
             .collect::<Vec<_>>()
     };
     assert_eq!(with_tombstones(&config.topics), ["BookingDelete"]);
-    let all = from_file(&format!("{LEAST}[topics]\ntombstones = true\n{BY_ENTITY}"), &[]).unwrap();
+    let all = from_file(&format!("{MINIMAL}[topics]\ntombstones = true\n{BY_ENTITY}"), &[]).unwrap();
     let deletes = ENTRIES.iter().filter(|entry| entry.verb == "deleted").count();
     assert_eq!(with_tombstones(&all.topics).len(), deletes);
-    let off = from_file(&format!("{LEAST}{BY_ENTITY}"), &[]).unwrap();
+    let off = from_file(&format!("{MINIMAL}{BY_ENTITY}"), &[]).unwrap();
     assert!(with_tombstones(&off.topics).is_empty());
 }
 
@@ -240,7 +240,7 @@ fn tombstones_that_would_remove_other_records_or_nothing_are_refused() {
 
 #[test]
 fn compaction_that_removes_signals_and_tombstones_without_compaction_are_warned_of() {
-    let warnings = |text: &str| from_file(&format!("{LEAST}{text}"), &[]).unwrap().warnings;
+    let warnings = |text: &str| from_file(&format!("{MINIMAL}{text}"), &[]).unwrap().warnings;
     let compact = "[topics.config]\n\"cleanup.policy\" = \"compact\"\n";
     let tombstones = "[topics]\ntombstones = true\n";
     let found = warnings(&format!("{tombstones}{BY_ENTITY}"));
