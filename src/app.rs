@@ -1,8 +1,8 @@
 //! The application: makes running listeners from a configuration, and stops them in order.
 //!
-//! [`App::build`] binds its addresses before it returns, so that port 0 works and a used port is an error that names it.
-//! [`App::run`] serves until a stop is requested. Then the bridge is not ready, and accepts for `shutdown_delay`. After that it
-//! refuses connections, confirms the deliveries in flight within `shutdown_grace`, and flushes the producer.
+//! [`App::build`] binds the addresses before it returns: port 0 works, and the error of a used port names the port. [`App::run`]
+//! serves until a stop is requested. Then `/readyz` answers 503, and the bridge accepts deliveries for `shutdown_delay`. After
+//! that it refuses connections, confirms the deliveries in flight within `shutdown_grace`, and flushes the producer.
 
 pub mod dev;
 pub mod embedded;
@@ -35,8 +35,8 @@ use crate::token::{TokenError, TokenServer};
 use crate::vital::Vital;
 use crate::webhooks::guardian::Guardian;
 
-/// Minimum and maximum time for the last traces to reach the collector after all deliveries are settled; between the two it
-/// is the rest of the grace period.
+/// Minimum and maximum time for the last traces to reach the collector, after all deliveries are settled. Between the two, the
+/// traces have the rest of the grace period.
 const LAST_TRACES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// Name of the vital part that a reload restarts.
@@ -91,7 +91,7 @@ pub enum BuildError {
 pub enum Ended {
     /// All deliveries in flight were settled.
     Drained,
-    /// The grace period ended before, or a second signal came. Holds the number of unsettled deliveries.
+    /// The grace period ended too early, or a second signal arrived. Holds the number of unsettled deliveries.
     Left(usize),
     /// A listener or another vital part failed; the rest has stopped in order.
     Failed,
@@ -186,7 +186,7 @@ impl App {
             reason = state.vital.failed() => Some(reason),
         };
         if let Some(reason) = &failure {
-            tracing::error!(reason, "the bridge cannot go on and ends with exit code 1");
+            tracing::error!(reason, "the bridge cannot continue and ends with exit code 1");
         }
         let grace_ends = Instant::now() + config.ingress.shutdown_delay + config.ingress.shutdown_grace;
         state.stop();
@@ -198,13 +198,13 @@ impl App {
             () = abort => false,
         };
         let left = bridge.admission().deliveries();
-        state.end();
+        state.end_streams();
         admin.stop(false).await;
         drop((admin, ingress, topics));
         let time_out = if drained { Duration::from_secs(5) } else { Duration::ZERO };
         let rest = grace_ends.saturating_duration_since(Instant::now());
         let last_traces = if drained { rest.clamp(LAST_TRACES.0, LAST_TRACES.1) } else { Duration::ZERO };
-        // Flushing and destroying the client block, and so does sending the last traces.
+        // These calls block: flushing and destroying the client, and sending the last traces.
         let closed = tokio::task::spawn_blocking(move || {
             let left = producer.close(time_out);
             producer.status().retire();
@@ -231,14 +231,14 @@ async fn stop_accepting(ingress: &Listening, bridge: &Bridge, config: &Ingress) 
     tokio::time::sleep(config.shutdown_delay).await;
     let deadline = Instant::now() + config.shutdown_grace;
     bridge.admission().close();
-    // Connections first, so that answers reach their clients; then what goes on without one.
+    // First the connections, so that answers reach their clients; then the deliveries whose clients have disconnected.
     let connections = tokio::time::timeout_at(deadline, ingress.stop(true)).await;
     let settled = tokio::time::timeout_at(deadline, bridge.admission().drained()).await;
     connections.is_ok() && settled.is_ok()
 }
 
-/// Checks a configuration further: librdkafka must accept all properties together, and the certificate must be usable.
-/// Returns warnings in addition to those of the configuration itself.
+/// Checks what reading a configuration cannot: librdkafka accepts all properties together, and the certificate is usable.
+/// Returns further warnings beside [`Config::warnings`].
 ///
 /// # Errors
 /// [`BuildError::Kafka`], [`BuildError::Tls`], [`BuildError::Token`], [`BuildError::Telemetry`].
@@ -263,11 +263,11 @@ fn start_traces(config: &Config) -> Result<Option<Traces>, BuildError> {
     started.transpose().map_err(BuildError::Telemetry)
 }
 
-/// Listens as the standard library does, but with a longer accept queue. That of the standard library has 128 entries, and
-/// a connection that does not fit is dropped and repeated after a second.
+/// Listens like the standard library, but with a longer accept queue. The standard library's queue has 128 entries. A connection
+/// that does not fit is dropped, and its client repeats it after a second.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Without this option, connections of the former process would keep the port.
+    // Without this option, connections of the former process would keep the port in use.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()

@@ -1,5 +1,5 @@
-//! The configuration of `dev` and `demo`, and of the commands that work with them: where no source is configured, it has one
-//! with a public secret.
+//! The configuration of `dev` and `demo`, and of the commands that work with them. If no source is configured, it has one with a
+//! public secret.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use crate::config::load::{Environment, Mistakes, find, load, readable_again};
 use crate::config::{Config, NO_SOURCE};
 use crate::kafka::settings::check_property;
 
-/// The shared secret of `dev` and `demo`, where the environment sets no other. It is public, so they listen on loopback only.
+/// The shared secret of `dev` and `demo`, unless the environment sets another. It is public, so they listen on loopback only.
 pub const SECRET: &str = "nexudus-bridge-dev-secret-not-for-production";
 
 const SECRETS: &str = "NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS";
 
-/// Loads the configuration of a file, else of the first file that exists, and of the environment.
+/// Loads the configuration from `file`, else from the first default path that exists, and from the environment.
 ///
 /// # Errors
 /// All mistakes in it.
@@ -20,7 +20,7 @@ pub fn loaded(file: Option<&Path>, environment: &Environment) -> Result<Config, 
     load(find(file, environment).as_deref(), environment, check_property)
 }
 
-/// Returns the configuration; if it has no source at all, with the source of `dev`.
+/// Loads the configuration, and adds the source of `dev` if there is none.
 ///
 /// # Errors
 /// All other mistakes in it.
@@ -35,13 +35,13 @@ pub fn or_dev_source(file: Option<&Path>, mut environment: Environment) -> Resul
     }
 }
 
-/// Returns the configuration of `dev` and `demo`: `file` if the user names one, the environment, and defaults with which
-/// the bridge runs at once. It leaves out `[nexudus]`: the webhooks of a real account lead elsewhere.
+/// Returns the configuration of `dev` and `demo`: `file` if the user names one, the environment, and defaults for a bridge on
+/// this machine. It leaves out `[nexudus]`, since the webhooks of a real account have other URLs.
 ///
 /// # Errors
 /// All mistakes in it. A listener that is not on loopback is one, since the secret is public.
 pub fn configuration(file: Option<&Path>, mut environment: Environment) -> Result<Config, Mistakes> {
-    // A file that is not named is for `serve`.
+    // Only `serve` reads a file that the command line does not name.
     environment.remove("NEXUDUS_BRIDGE_CONFIG");
     if file.is_none() {
         let listen = environment.entry("NEXUDUS_BRIDGE__INGRESS__LISTEN".to_owned());
@@ -54,7 +54,7 @@ pub fn configuration(file: Option<&Path>, mut environment: Environment) -> Resul
     for (key, address) in [("ingress.listen", config.ingress.listen), ("admin.listen", config.admin.listen)] {
         if !address.ip().is_loopback() {
             return Err(Mistakes(vec![format!(
-                "{key} = {address} is not on loopback, expected 127.0.0.1: the secret of dev and demo is known to everybody"
+                "{key} = {address} is not on loopback, expected 127.0.0.1: the secret of dev and demo is public"
             )]));
         }
     }

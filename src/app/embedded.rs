@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::kafka::embedded::{EmbeddedBroker, EmbeddedError, Options};
 use crate::kafka::topics::wanted;
 
-/// Number of partitions of an embedded topic whose number the configuration leaves to the cluster.
+/// Number of partitions of an embedded topic with `partitions = -1` (the cluster's default).
 const PARTITIONS: i32 = 3;
 
 /// Starts a broker inside the process with every topic of the configuration, and points the configuration at it.
@@ -19,7 +19,7 @@ pub fn embed(config: &mut Config, port: Option<u16>) -> Result<EmbeddedBroker, E
     config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
     config.topics.create = false; // the embedded broker does not answer requests about topics
     config.topics.are_known = true;
-    // The embedded broker has neither TLS nor SASL: a real cluster's security properties would keep the client out.
+    // The embedded broker has neither TLS nor SASL, so a client with the security properties of a real cluster could not connect.
     let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
     config.kafka.properties.retain(|name, _| !secures(name));
     config.kafka.oauth = None;
@@ -39,7 +39,7 @@ mod tests {
     use crate::kafka::topics::Topics;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn no_request_about_topics_goes_to_the_embedded_broker_since_it_does_not_answer() {
+    async fn no_request_about_topics_is_sent_to_the_embedded_broker() {
         let variables = [("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS".to_owned(), "[\"s\"]".to_owned())];
         let mut config = load(None, &variables.into(), |_, _| Ok(())).unwrap();
         let _broker = embed(&mut config, None).unwrap();

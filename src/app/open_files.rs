@@ -1,12 +1,12 @@
-//! The limit of open files: each connection is one, and most systems start a program with a limit of 1024, which it may
-//! raise. At the limit, connections wait to be accepted until others end.
+//! The limit of open files. Each connection is an open file, and most systems start a program with a limit of 1024, which the
+//! program may raise. At the limit, new connections wait until others end.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Number of open files beside the connections of deliveries: listeners, brokers, threads, files that are read at times.
+/// Number of open files beside the connections of deliveries: listeners, brokers, threads, files of secrets.
 const OTHERS: u64 = 100;
 
-/// Raises the limit as far as the system allows, and warns if that is not enough for this number of deliveries at once.
+/// Raises the limit to the system's maximum, and warns if that is less than `max_in_flight` deliveries need.
 pub fn raise_limit(max_in_flight: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });

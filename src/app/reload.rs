@@ -1,11 +1,11 @@
-//! Reload: the certificate, sources with their secrets and tokens, `[nexudus]`, `[kafka.oauth]` and the password for Kafka
-//! are replaced while deliveries go on.
+//! Reload: replaces the certificate, sources with their secrets and tokens, `[nexudus]`, `[kafka.oauth]` and the password for
+//! Kafka, while deliveries continue.
 //!
-//! SIGHUP asks for a reload, and so does a file of a secret whose content has changed. The whole configuration is read
-//! anew and checked as at start. With any mistake everything stays as it was, the log says what is wrong, and the reload is
-//! tried again until it succeeds. The log names settings that only a restart changes.
+//! SIGHUP causes a reload, and so does a changed file of a secret. The whole configuration is read and checked as at start. With
+//! any mistake nothing changes, the log names the mistakes, and the reload is tried again until it succeeds. The log also names
+//! changed settings that need a restart.
 //!
-//! The certificate is renewed apart from all that: a mistake in the configuration must not let it expire.
+//! The certificate is renewed separately, so that it does not expire while the configuration has a mistake.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +28,10 @@ use crate::webhooks::guardian::Guardian;
 /// Interval at which the files of secrets and the certificate are read, and a failed reload is tried again.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The properties that a running client takes over; its name and password for PLAIN and SCRAM.
+/// The properties that a running client takes over: user name and password of PLAIN and SCRAM.
 const PASSWORD: [&str; 2] = ["sasl.username", "sasl.password"];
 
-/// Takes over new configurations for a running bridge. Holds weak references only: the end of a run destroys its Kafka
+/// Takes over new configurations for a running bridge. It holds weak references only, so that the end of a run destroys the Kafka
 /// client.
 pub struct Reloader {
     bridge: Weak<Bridge>,
@@ -57,7 +57,7 @@ pub struct Reloader {
 type Hashes = BTreeMap<PathBuf, Option<u64>>;
 
 impl Reloader {
-    /// Makes one for a bridge that runs with the configuration as it was read.
+    /// Makes a reloader of a bridge.
     pub fn new(app: &App) -> Self {
         Self {
             bridge: Arc::downgrade(&app.bridge),
@@ -76,25 +76,25 @@ impl Reloader {
         }
     }
 
-    /// Renews the certificate, and reloads what `load` reads when `asked` completes or a file has changed. Never ends.
+    /// Renews the certificate, and takes over the result of `load` when `requested` completes or a file has changed. Never ends.
     pub async fn run(
         mut self,
         load: impl Fn() -> Result<Config, Mistakes> + Send + Sync + 'static,
-        mut asked: impl AsyncFnMut(),
+        mut requested: impl AsyncFnMut(),
     ) {
         let load = Arc::new(load);
         loop {
-            let asked = tokio::select! {
-                () = asked() => true,
+            let requested = tokio::select! {
+                () = requested() => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
-            self.renew_certificate(asked).await;
-            // Files and librdkafka's checks of properties block. The files' content is noted before they are read, so that
-            // a change in between is noticed the next time.
+            self.renew_certificate(requested).await;
+            // Reading files and librdkafka's checks of properties block. The hashes are taken before the configuration is read: a
+            // change in between causes another reload.
             let config = self.config.clone();
             let Ok(files) = tokio::task::spawn_blocking(move || hashes(&config)).await else { continue };
-            let reason = match asked {
-                true => Some("it was asked for"),
+            let reason = match requested {
+                true => Some("it was requested"),
                 false if files != self.files => Some("the file of a secret has changed"),
                 false if !self.mistakes.is_empty() => None, // another attempt
                 false => continue,
@@ -110,8 +110,8 @@ impl Reloader {
         }
     }
 
-    /// Reads the certificate's files. A failure is logged once, and again where somebody asked for the reload.
-    async fn renew_certificate(&mut self, asked: bool) {
+    /// Reads the certificate's files. A failure is logged once, and again after each requested reload.
+    async fn renew_certificate(&mut self, requested: bool) {
         let Some(certificate) = self.certificate.clone() else { return };
         let Ok((renewed, warning)) =
             tokio::task::spawn_blocking(move || (certificate.renew(), certificate.warning())).await
@@ -125,13 +125,13 @@ impl Reloader {
                     tracing::info!("a new certificate was taken over");
                     warning.into_iter().for_each(|warning| tracing::warn!("{warning}"));
                 } else if self.certificate_mistake.is_some() {
-                    tracing::info!("the files of the certificate are as they were before");
+                    tracing::info!("the files of the certificate have their former content again");
                 }
                 self.certificate_mistake = None;
             }
             Err(error) => {
                 self.metrics.reloaded(false);
-                if asked || self.certificate_mistake.as_ref() != Some(&error) {
+                if requested || self.certificate_mistake.as_ref() != Some(&error) {
                     tracing::error!(%error, "not reloaded: the former certificate stays in force");
                 }
                 self.certificate_mistake = Some(error);
@@ -139,9 +139,9 @@ impl Reloader {
         }
     }
 
-    /// Applies what may change, or keeps everything. `seen` is the content of the files before they were read. `is_new` is false
-    /// for another attempt.
-    fn apply(&mut self, loaded: Result<Config, Mistakes>, seen: Hashes, is_new: bool) {
+    /// Applies a loaded configuration, or keeps the former one. `read` is the content of the files before the configuration was
+    /// loaded. `is_new` is false for another attempt after a failed reload.
+    fn apply(&mut self, loaded: Result<Config, Mistakes>, read: Hashes, is_new: bool) {
         let alive = (self.bridge.upgrade(), self.producer.upgrade(), self.topics.upgrade());
         let (Some(bridge), Some(producer), Some(topics)) = alive else { return };
         topics.look_again();
@@ -161,7 +161,7 @@ impl Reloader {
             }
         }
         self.files = hashes(&self.config);
-        for (path, hash) in seen {
+        for (path, hash) in read {
             self.files.entry(path).and_modify(|known| *known = hash);
         }
     }
@@ -190,8 +190,8 @@ impl Reloader {
         tracing::info!(sources = self.config.sources.len(), "sources and secrets were taken over");
     }
 
-    /// Fetches the next tokens with new credentials. Returns whether these are in force. A reload does not change whether
-    /// tokens are used at all.
+    /// Fetches the next tokens with new credentials. Returns whether these are in force. A reload can neither add nor remove
+    /// `[kafka.oauth]`.
     fn sign_in(&mut self, oauth: Option<OAuth>, producer: &Arc<Producer>) -> bool {
         let (Some(oauth), Some(used)) = (oauth, &mut self.config.kafka.oauth) else { return false };
         match producer.sign_in(&oauth, Some(self.vital.part(TOKENS))) {
@@ -227,8 +227,8 @@ impl Reloader {
     }
 }
 
-/// Logs the settings that have changed since they were read last and that are not taken over. Settings show `***` for a
-/// secret, so properties of librdkafka are compared by their values.
+/// Logs the settings that have changed since the last reload and that are not taken over. Settings show `***` for a secret, so
+/// properties of librdkafka are compared by their values.
 fn log_ignored_changes(former: &Config, new: &Config, is_taken: impl Fn(&Setting) -> bool) {
     let has = |config: &Config, setting: &Setting| {
         config.settings.iter().any(|other| other.key == setting.key && other.value == setting.value)

@@ -14,11 +14,11 @@ pub struct Signals {
     last: Option<Instant>,
 }
 
-/// A second signal within this time is an echo of the first: some supervisors signal a process and its group.
-const ECHO: Duration = Duration::from_millis(300);
+/// A second signal within this time is a repetition of the first: some supervisors signal a process and its group.
+const REPEATED_WITHIN: Duration = Duration::from_millis(300);
 
 impl Signals {
-    /// Catches both from now on. Catches SIGXFSZ too, which would end the process where the log file reaches a size limit.
+    /// Catches both signals from now on. Also catches SIGXFSZ, which would end the process when the log file reaches a size limit.
     ///
     /// # Errors
     /// The system refuses the handlers.
@@ -31,14 +31,14 @@ impl Signals {
         })
     }
 
-    /// Waits for either.
+    /// Waits for one of the two signals.
     pub async fn next(&mut self) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
             }
-            if self.last.is_none_or(|last| last.elapsed() > ECHO) {
+            if self.last.is_none_or(|last| last.elapsed() > REPEATED_WITHIN) {
                 self.last = Some(Instant::now());
                 return;
             }
@@ -46,7 +46,7 @@ impl Signals {
     }
 }
 
-/// Serves until a signal, and stops in order unless a second one comes.
+/// Serves until a signal, and stops in order. A second signal ends the stop at once.
 pub async fn until_signal(app: App, signals: Signals) -> Ended {
     let signals = tokio::sync::Mutex::new(signals);
     let next = async || signals.lock().await.next().await;

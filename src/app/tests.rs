@@ -57,7 +57,7 @@ fn prepare() -> Prepared {
 }
 
 impl Prepared {
-    /// Runs the bridge, which nobody stops, until it is ready.
+    /// Runs the bridge without a stop signal, and waits until it is ready.
     async fn run(self) -> Bridge {
         let Self { app, broker } = self;
         let (vital, ingress, admin) = (app.state.vital.clone(), app.ingress_address(), app.admin_address());
@@ -83,7 +83,7 @@ impl Bridge {
         }
     }
 
-    /// Posts a delivery in a task of its own; gives the status.
+    /// Posts a delivery in a task of its own, which returns the status.
     fn deliver(&self) -> JoinHandle<StatusCode> {
         let signature = SigningKey::new("s").unwrap().sign(BODY.as_bytes());
         let request = self.http.post(format!("http://{}/webhooks/BookingCreate", self.ingress));
@@ -97,7 +97,7 @@ impl Bridge {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_in_a_vital_thread_is_a_reason_at_once_and_what_is_in_flight_is_confirmed_before_the_end() {
+async fn after_a_panic_in_a_vital_thread_readyz_names_it_and_deliveries_in_flight_are_confirmed() {
     let bridge = prepare().run().await;
     bridge.broker.round_trip(Duration::from_secs(5));
     let in_flight = bridge.deliver();

@@ -1,5 +1,5 @@
-//! The answers of the admin listener to programs: metrics, health, readiness and outages. They show the known state and never ask
-//! the cluster.
+//! The answers of the admin listener to programs: metrics, health, readiness and outages. They show the last known state and
+//! send no request to the cluster.
 
 use std::io::Write as _;
 
@@ -61,13 +61,13 @@ fn accepts_gzip(request: &HttpRequest) -> bool {
             .is_ok_and(|accepted| accepted.negotiate(supported.iter()) == Some(Encoding::gzip()))
 }
 
-/// `GET /outages`: the outages that no catch-up has covered, and the command for it.
+/// `GET /outages`: the outages that no catch-up has covered, and the command that covers them.
 pub(super) async fn outages(state: web::Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(state.outages.report())
 }
 
-/// `POST /outages/covered`: a catch-up reports the ranges of time that it has read. The body must be declared as JSON. A page of
-/// another origin can do so only after a preflight request, and the bridge does not answer those.
+/// `POST /outages/covered`: a catch-up reports the ranges of time that it has read. The content type must be JSON. A page of
+/// another origin can send that only after a preflight request, which the bridge does not allow.
 pub(super) async fn cover_outages(
     http: HttpRequest,
     state: web::Data<State>,

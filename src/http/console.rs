@@ -1,7 +1,7 @@
 //! The console: a page, its state, and a stream of confirmed events.
 //!
-//! The page is one file without external resources. It reads its numbers from `/metrics`, and everything else from here.
-//! Keys identify people, so pages of other origins are refused. If the console is enabled only because the listener is on
+//! The page is one file without external resources. It reads its numbers from `/metrics`, and everything else from the routes
+//! below. Keys identify people, so pages of other origins are refused. If the console is enabled only because the listener is on
 //! loopback, every host name that DNS rebinding can forge is refused, too.
 
 use std::convert::Infallible;
@@ -35,7 +35,7 @@ const PAGE: &str = include_str!("console.html");
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Interval of updates in a stream. It limits the work for a viewer to some hundred events a second.
-const PACE: Duration = Duration::from_millis(200);
+const UPDATE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Lifetime of a stream. A viewer has to reconnect after this time, so a client that does not read cannot stay a viewer. Shorter
 /// than the idle limit of connections, so that a client that reads gets an orderly end.
@@ -50,19 +50,19 @@ fn is_unforgeable(host: &str) -> bool {
     name.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-/// Returns the console if the request may use it, else the answer.
+/// Returns the console if the request may use it, else the refusal.
 fn console<'a>(http: &HttpRequest, state: &'a State) -> Result<&'a Console, Response<BoxBody>> {
     let Some(console) = &state.console else {
-        let detail = "the console is off, as admin.listen is not on loopback or admin.console is false; admin.console = true \
-                      switches it on for everybody who reaches this address, and it shows keys, which identify people";
+        let detail = "the console is off, since admin.listen is not on loopback or admin.console is false; admin.console = true \
+                      enables it for everyone who can connect to this address, and it shows keys, which identify people";
         return Err(respond::problem(StatusCode::NOT_FOUND, "Console off", detail).into());
     };
     let host = http.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     if console.allows_any_host || host.is_some_and(is_unforgeable) {
         return Ok(console);
     }
-    let detail = "the console is asked for under a name that anybody could make lead here; use 127.0.0.1 or localhost, \
-                  or set admin.console = true to allow every name";
+    let detail = "DNS rebinding can forge the host name of this request; use 127.0.0.1 or localhost, \
+                  or set admin.console = true to allow every host name";
     Err(respond::problem(StatusCode::MISDIRECTED_REQUEST, "Name not allowed", detail).into())
 }
 
@@ -124,14 +124,16 @@ pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpRe
         Err(refusal) => return refusal.into(),
     };
     let Some(viewer) = console.recent.watch() else {
-        let detail = format!("{MOST_VIEWERS} watch already, or the bridge stops; close another console page");
+        let detail = format!(
+            "{MOST_VIEWERS} console pages are open already, or the bridge is stopping; close another console page"
+        );
         return respond::problem(StatusCode::SERVICE_UNAVAILABLE, "Too many viewers", &detail);
     };
     let first = Bytes::from_static(b"retry: 500\n: events as they are confirmed\n\n");
     let ends_at = Instant::now() + STREAM_LIFETIME;
     let updates = stream::unfold(Some(viewer), move |viewer| async move {
         let mut viewer = viewer?;
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(UPDATE_INTERVAL).await;
         let now = Instant::now();
         if now >= ends_at {
             return Some((Bytes::from_static(b"event: renew\ndata: reconnect to see more\n\n"), None));
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_loads_nothing_from_elsewhere_and_puts_no_data_into_markup() {
+    fn the_page_loads_no_external_resource_and_inserts_no_data_as_markup() {
         for forbidden in [
             "http://",
             "https://",

@@ -209,7 +209,7 @@ fn acceptable_length(head: &RequestHead, max_body_bytes: usize) -> Result<Option
     if length.is_some_and(|length| length > max_body_bytes) {
         return Err(too_large(max_body_bytes));
     }
-    // actix-web reads everything after such a head as the body, whatever its `Content-Length`: even the next request.
+    // After `Upgrade: websocket`, actix-web reads everything as the body, even the next request, whatever the `Content-Length`.
     let is_websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
     if head.headers.get_all(header::UPGRADE).any(is_websocket) {
         return Err(Refusal::new(Outcome::Upgrade, "WebSockets are not offered"));
@@ -228,7 +228,9 @@ fn too_large(max_body_bytes: usize) -> Refusal {
 fn not_admitted(outcome: Outcome) -> Refusal {
     let detail = match outcome {
         Outcome::ShuttingDown => "the bridge is stopping; another replica or a retry will take it",
-        _ => "as many deliveries or bytes as allowed are waiting for Kafka (ingress.max_in_flight)",
+        _ => {
+            "the maximum of deliveries or bytes is in flight (ingress.max_in_flight, ingress.max_in_flight_bytes)"
+        }
     };
     Refusal::new(outcome, detail)
 }

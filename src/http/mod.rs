@@ -1,7 +1,7 @@
 //! The HTTP side: every use of actix-web. This file has the routes of both listeners.
 //!
-//! `ingress` receives deliveries and `respond` writes their answers. [`state`] is what the admin listener shows: `admin` to
-//! programs, `console` to people. `server` runs a listener and bounds its connections. [`tls`] has the certificate.
+//! `ingress` receives deliveries and `respond` writes their answers. [`state`] holds the state that the admin listener shows:
+//! `admin` to programs, `console` to people. `server` runs a listener and bounds its connections. [`tls`] holds the certificate.
 
 mod admin;
 mod console;

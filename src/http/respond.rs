@@ -25,7 +25,7 @@ pub(super) fn refuse_and_close(refusal: &Refusal) -> HttpResponse {
     response
 }
 
-/// Returns a problem that is not about a delivery.
+/// Returns a problem document that is not about a delivery.
 pub(super) fn problem(status: StatusCode, title: &str, detail: &str) -> HttpResponse {
     problem_document(&Problem { kind: "about:blank", title, status: status.as_u16(), detail, cause: None })
 }

@@ -1,12 +1,17 @@
-//! A running listener: actix-web's parts in a system and threads of their own, with all limits of a connection.
+//! A running listener: actix-web's parts in an actix system and threads of their own, with all limits of a connection.
 //!
-//! Inside an actix system each worker is an arbiter, which one wake-up serves for a batch of confirmations. Without a system
-//! each confirmation wakes the event loop: one more system call per delivery, a tenth of its processor time.
+//! In an actix system each worker is an arbiter, and one wake-up of it handles a batch of confirmations. Without a system each
+//! confirmation wakes the event loop: one more system call per delivery, a tenth of its processor time.
 //!
-//! actix-web limits the time for the head of a connection's first request and the idle time before the next request. A request in
-//! progress has deadlines of its own. actix-web has no limit for a later head that never ends, for the rest of a chunked body
-//! that was refused, or for answers that the client does not read. So each connection records the end of its last request, and is
-//! closed when this end was too long ago. `HttpServer` gives no access to a whole connection, so it is not used.
+//! actix-web limits the time for the head of a connection's first request, and the idle time before the next request. A request
+//! in progress has deadlines of its own. actix-web has no limit for:
+//!
+//! - a later head that never ends,
+//! - the rest of a refused chunked body,
+//! - answers that the client does not read.
+//!
+//! So each connection records the end of its last request, and is closed when that was too long ago. `HttpServer` gives no
+//! access to a whole connection, so this file builds on the layer below it.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -49,7 +54,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// connections in order.
 const MAX_IDLE: Duration = Duration::from_secs(80);
 
-/// Time-out of a client that reads the last bytes of a connection.
+/// Maximum time in which the client has to read the last bytes of a connection.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
@@ -107,7 +112,7 @@ impl Listening {
         thread::Builder::new().name(options.name.to_owned()).spawn(move || {
             System::new().block_on(async move {
                 let server = builder.run();
-                // The receivers are gone only at the end of the program.
+                // The receivers are dropped only at the end of the program, so errors do not matter.
                 started.send(server.handle()).ok();
                 ended.send(server.await).ok();
             });
@@ -126,7 +131,7 @@ impl Listening {
         self.handle.stop(graceful).await;
     }
 
-    /// Waits until the listener ends by itself, which is a failure.
+    /// Waits until the listener ends without a stop, and returns the reason.
     pub async fn failed(&mut self) -> io::Error {
         match (&mut self.ended).await {
             Ok(Err(error)) => error,
@@ -145,7 +150,7 @@ impl Drop for Listening {
 /// Makes services that judge requests with `Expect: 100-continue`.
 type ExpectFactory = BoxServiceFactory<(), Request, Request, Response<BoxBody>, ()>;
 
-/// Serves HTTP over TCP or TLS connections, with the limits that actix-web has.
+/// Serves HTTP over TCP or TLS connections, with the time-outs that actix-web offers.
 fn http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
     stopping: GracefulShutdownSignal,
     expect: impl Fn(Request) -> Result<Request, Response<BoxBody>> + Clone + 'static,
@@ -174,13 +179,13 @@ fn http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
         .client_request_timeout(HEAD_TIMEOUT)
         .client_disconnect_timeout(DISCONNECT_TIMEOUT)
         .keep_alive(KEEP_ALIVE)
-        // Otherwise a client that has disconnected would be answered. A client that waits for an answer does not close its side.
+        // A half-closed connection counts as closed: a client that waits for an answer does not close its side.
         .h1_allow_half_closed(false)
         .finish(map_config(app, |()| AppConfig::default()))
         .expect(boxed::factory(fn_service(move |request| ready(expect(request)))))
 }
 
-/// Answers a request, which is in progress until then. HTTP/1.1 has one at a time.
+/// Answers a request, and records it as in progress until then. A connection of HTTP/1.1 has one request at a time.
 fn answer<S: Service<Request>>(
     request: Request,
     app: &S,

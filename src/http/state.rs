@@ -1,4 +1,4 @@
-//! The state behind `/metrics`, `/readyz` and the console. Reading it never asks the cluster.
+//! The state behind `/metrics`, `/readyz` and the console. Reading it sends no request to the cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use crate::vital::Vital;
 pub struct State {
     /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// The known state of the Kafka cluster.
+    /// The last known state of the Kafka cluster.
     pub status: Arc<Status>,
     /// The deliveries in flight.
     pub admission: Arc<Admission>,
@@ -40,7 +40,7 @@ impl State {
     }
 
     /// Ends the streams of viewers, which would delay the stop.
-    pub fn end(&self) {
+    pub fn end_streams(&self) {
         if let Some(console) = &self.console {
             console.recent.end();
         }

@@ -55,7 +55,7 @@ impl Certificate {
     /// Reads both files.
     ///
     /// # Errors
-    /// The file and the mistake in it; nothing of the key.
+    /// The file and the mistake in it, without any part of the key.
     pub fn read(files: &config::Tls, metrics: Arc<Metrics>) -> Result<Self, String> {
         let current = Current::read(files)?;
         metrics.certificate_expires(current.validity.not_after);
@@ -140,7 +140,7 @@ fn read(path: &Path, mistake: &str) -> Result<Vec<u8>, String> {
     Ok(content)
 }
 
-/// Returns the validity of a certificate that clients accept.
+/// Returns the validity of a certificate. The error is the reason why clients would refuse the certificate.
 fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, String> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|_| "begins with something that is no X.509 certificate")?;

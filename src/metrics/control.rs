@@ -6,7 +6,7 @@ use prometheus::{IntCounterVec, Registry};
 
 use super::{Snapshot, unix_seconds, vec};
 
-/// Metrics of the webhooks in Nexudus. None is exported before the first look of the guardian.
+/// Metrics of the webhooks in Nexudus. None is exported before the first check of the guardian.
 #[derive(Debug)]
 pub struct ControlMetrics {
     requests: IntCounterVec,
@@ -87,7 +87,7 @@ impl ControlMetrics {
         self.requests.with_label_values(&[operation, outcome]).inc();
     }
 
-    /// Replaces the series of the webhooks and the number of missing webhooks by source, after a look of the guardian.
+    /// Replaces the series of the webhooks and the number of missing webhooks by source, after a check of the guardian.
     pub fn set_webhooks<'a>(
         &self,
         webhooks: &[WebhookSeries],
@@ -97,7 +97,7 @@ impl ControlMetrics {
         self.last_success.set([([], unix_seconds())]);
     }
 
-    /// Removes the series of the webhooks: no guardian looks at them any more.
+    /// Removes the series of the webhooks, when no guardian checks them any more.
     pub fn clear(&self) {
         self.show(&[], std::iter::empty());
         self.interval.set([]);
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_of_what_has_vanished_go_and_nothing_shows_before_something_is_known() {
+    fn series_of_deleted_webhooks_are_removed_and_none_exists_before_the_first_check() {
         let registry = Registry::new();
         let metrics = ControlMetrics::new(&registry);
         let render = || TextEncoder::new().encode_to_string(&registry.gather()).unwrap();

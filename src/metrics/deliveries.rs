@@ -85,7 +85,7 @@ impl DeliveryMetrics {
 }
 
 impl Metrics {
-    /// Returns the series of one source, with those of its actions by action index.
+    /// Returns the series of one source and of its actions.
     pub fn source(&self, name: &str, actions: &Actions) -> SourceMetrics {
         let names = actions.iter().map(|action| action.name().to_owned());
         SourceMetrics {

@@ -131,8 +131,8 @@ impl Metrics {
         }
     }
 
-    /// Declares and sets the limits and time-outs, which alerts and the dashboard compare other metrics with. `queue` is the maximum
-    /// of messages and bytes in a producer's queue; infinite where librdkafka has no limit. Called once, at start.
+    /// Declares and sets the limits and time-outs with which alerts and the dashboard compare other metrics. `queue` is the maximum
+    /// of messages and bytes in a producer's queue, infinite if librdkafka has no limit. Called once, at start.
     pub fn limits(&self, config: &Config, queue: [f64; 2]) {
         for (name, help, value) in [
             (
@@ -170,7 +170,7 @@ impl Metrics {
         }
     }
 
-    /// Sets the expiry of the ingress's certificate, as Unix time. Without a certificate the series does not exist.
+    /// Sets the expiry of the ingress's certificate, as Unix time. Without this call the series does not exist.
     pub fn certificate_expires(&self, unix_seconds: i64) {
         self.certificate_expires.set([([], unix_seconds as f64)]);
     }
@@ -189,7 +189,7 @@ impl Metrics {
         }
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
-            .expect("what was registered can be rendered")
+            .expect("registered metrics can be rendered")
     }
 }
 

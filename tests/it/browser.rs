@@ -16,7 +16,7 @@ async fn opened(bridge: &TestBridge) -> Browser {
     let browser = Browser::start().await;
     browser.screen(1200, "light").await;
     browser.open(&format!("http://{}/", bridge.admin)).await;
-    browser.wait_for("state-word", |text| text == "Ready").await;
+    browser.wait_for("state-text", |text| text == "Ready").await;
     browser.wait_for("stream", |text| text == "live").await;
     browser
 }
@@ -65,14 +65,14 @@ async fn it_shows_traffic_a_lost_broker_and_its_return() {
     bridge.broker().down();
     let state = browser.wait_for("state", |text| text.contains("Not ready")).await;
     assert!(state.contains("Kafka"), "{state}");
-    let heard = browser.wait_for("said", |text| text.contains("Not ready")).await;
-    assert!(heard.contains("Kafka"), "it is read out with its reason: {heard}");
+    let announcement = browser.wait_for("announcement", |text| text.contains("Not ready")).await;
+    assert!(announcement.contains("Kafka"), "a screen reader announces the reason: {announcement}");
     bridge.deliver("BookingCreate", r#"{"Id":1}"#).await;
     browser.wait_for("setbacks", |text| text.contains("(503)") && text.contains("brokers run")).await;
     browser.wait_for("brokers", |text| text.contains("not connected")).await;
     browser.picture("down").await;
     bridge.broker().up();
-    browser.wait_for("state-word", |text| text == "Ready").await;
+    browser.wait_for("state-text", |text| text == "Ready").await;
     assert_eq!(browser.errors().await, [""; 0], "no error in the browser's console");
     browser.close().await;
 }
@@ -175,7 +175,7 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
     let (off, on) = (table.find("TeamUpdated").expect("shown"), table.find("BookingCreate").expect("shown"));
     assert!(off < on && table[off..on].contains("disabled") && table[on..].contains("6"), "{table}");
     assert!(table[off..on].contains("never") && table[on..].contains("2026"), "{table}");
-    assert!(browser.text("webhooks-look").await.starts_with("last read"));
+    assert!(browser.text("webhooks-read").await.starts_with("last read"));
     switch_off(&tenant, booking, "10");
     let command = "nexudus-bridge catch-up --since default/BookingCreate=2026-01-01T03:04:05Z";
     browser
@@ -243,7 +243,7 @@ const WRONGS: &str = r"
     const ids = all('[id]').map(e => e.id);
     expect(new Set(ids).size === ids.length, 'ids of one element each');
     for (const e of all('[aria-labelledby]')) expect(document.getElementById(e.getAttribute('aria-labelledby')), 'a label that is there');
-    expect(document.getElementById('said').getAttribute('aria-live') === 'polite', 'a live region');
+    expect(document.getElementById('announcement').getAttribute('aria-live') === 'polite', 'a live region');
     return wrongs";
 
 /// Texts with less contrast than WCAG's AA asks for, 4.5 to 1.
