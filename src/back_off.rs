@@ -1,4 +1,4 @@
-//! Exponential back-off: the waits between attempts of what fails.
+//! Exponential back-off: the waits between failed attempts.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ pub struct BackOff {
 }
 
 impl BackOff {
-    /// Returns the wait after so many failures in a row: `first`, then twice as long each time, up to `longest`.
+    /// Returns the wait after this number of failures in a row: `first`, then twice as long each time, up to `longest`.
     pub fn wait(self, failures: u32) -> Duration {
         let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
         self.first.saturating_mul(factor).min(self.longest)
     }
 
-    /// Returns the same wait with jitter, which takes up to half of it away: clients that failed together come back apart.
+    /// Returns the same wait with jitter, which subtracts up to half: clients that failed at the same time retry at different times.
     pub fn jittered(self, failures: u32) -> Duration {
         self.wait(failures).mul_f64(1.0 - fastrand::f64() / 2.0)
     }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_takes_up_to_half_of_a_wait_away() {
+    fn jitter_subtracts_up_to_half_of_a_wait() {
         for failures in [1, 2, 6, 40] {
             let longest = BACK_OFF.wait(failures);
             let waits: Vec<Duration> = (0..50).map(|_| BACK_OFF.jittered(failures)).collect();

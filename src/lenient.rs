@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use serde_json::Value;
 
-/// UTF-8's byte order mark, which RFC 8259 lets a reader ignore.
+/// UTF-8's byte order mark. RFC 8259 allows a reader to ignore it.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Largest float below which every integer is exact.
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_a_body() {
+    fn a_byte_order_mark_before_a_body_is_skipped() {
         assert_eq!(body(b"\xEF\xBB\xBF{}".to_vec()), "{}");
         assert_eq!(body(b"{}\xEF\xBB\xBF".to_vec()), Bytes::from_static(b"{}\xEF\xBB\xBF"));
         assert_eq!(body(Vec::new()), "");
     }
 
     #[test]
-    fn text_of_others_stays_on_its_line_and_in_its_order() {
+    fn control_characters_become_spaces() {
         assert_eq!(one_line("a\nb\u{1b}[2J\u{9b}31m\u{202E}é"), "a b [2J 31m é");
     }
 }

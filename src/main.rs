@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-/// For librdkafka's allocations too. glibc's allocator spends a tenth of a delivery's time on putting freed pieces
-/// together again.
+/// The allocator, also of librdkafka. glibc's allocator spends a tenth of a delivery's time on merging freed chunks.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

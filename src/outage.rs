@@ -1,9 +1,9 @@
-//! Outages of webhooks: since when Nexudus has not delivered the events of an action, until a catch-up has read them back.
+//! Outages of webhooks: times in which Nexudus did not deliver the events of an action, until a catch-up has read these events.
 //!
-//! Nexudus keeps no such record: the last success of a webhook moves on with the first delivery after it was re-enabled. So the
-//! guardian keeps the last success of each disabled webhook. A restart during an outage loses nothing, since the webhook is
-//! then still disabled and its last success still old. A restart between re-enabling and the catch-up forgets the outage; the
-//! log and the metric keep it.
+//! Nexudus does not record outages: the first delivery after a webhook was re-enabled overwrites the last success. So the guardian
+//! keeps the last success of each disabled webhook, in memory. A restart during an outage loses nothing, since the webhook is still
+//! disabled and keeps its last success. A restart after re-enabling and before the catch-up loses the outage; the log and the stored
+//! metric still have it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,11 +20,11 @@ pub struct Outage {
     pub source: String,
     /// The action's name.
     pub action: String,
-    /// The record's number.
+    /// The `Id` of the webhook's record.
     pub webhook_id: i64,
     /// Time of the last success before the outage, else of the creation of the webhook.
     pub since: Timestamp,
-    /// Time at which the webhook was active again; none while it is disabled.
+    /// Time at which the guardian found the webhook active again; `None` while it is disabled.
     pub until: Option<Timestamp>,
     /// True if `catch-up` can read the events of this action.
     pub readable: bool,
@@ -37,9 +37,9 @@ pub struct Covered {
     pub source: String,
     /// The action's name.
     pub action: String,
-    /// Its first moment.
+    /// The beginning of the range.
     pub since: Timestamp,
-    /// Its last moment.
+    /// The end of the range.
     pub until: Timestamp,
 }
 
@@ -64,15 +64,15 @@ impl AccountKey {
 pub struct Report {
     /// The account that the outages belong to.
     pub account: AccountKey,
-    /// Time at which the bridge started. It has no outages that ended before.
+    /// Time at which the bridge started. The report has no outage that ended before this time.
     pub started: Timestamp,
     /// The outages, by source and action.
     pub outages: Vec<Outage>,
-    /// The command that reads the missing events back; none if none can be read.
+    /// The command that reads the missing events back; `None` if no event can be read.
     pub command: Option<String>,
 }
 
-/// The outages that no catch-up has covered yet. Bounded by the webhooks that the configuration asks for.
+/// The outages that no catch-up has covered yet: at most one for each wanted webhook.
 #[derive(Debug)]
 pub struct Outages {
     started: Timestamp,
@@ -92,7 +92,7 @@ impl Default for Outages {
 }
 
 impl Outages {
-    /// Forgets the outages of every other account.
+    /// Sets the account, and removes the outages of every other account.
     pub fn belong_to(&self, account: AccountKey) {
         let mut kept = self.kept.lock();
         if kept.account != account {
@@ -105,7 +105,7 @@ impl Outages {
         self.kept.lock().by_name.retain(|(source, action), _| is_wanted(source, action));
     }
 
-    /// Adds the outage of a disabled webhook. An uncovered outage of the webhook continues: its earliest time stays.
+    /// Adds the outage of a disabled webhook. If the webhook has an uncovered outage, that one continues from its earlier time.
     pub fn disabled(&self, outage: Outage) {
         let name = (outage.source.clone(), outage.action.clone());
         let mut kept = self.kept.lock();
@@ -113,7 +113,7 @@ impl Outages {
         kept.until = None;
     }
 
-    /// Ends the outage of a webhook that is active, and returns it; `None` without an outage.
+    /// Ends the outage of an active webhook, and returns the outage; `None` without an outage.
     pub fn active(&self, source: &str, action: &str, now: Timestamp) -> Option<Outage> {
         let mut kept = self.kept.lock();
         let outage = kept.by_name.get_mut(&(source.to_owned(), action.to_owned()))?;
@@ -121,7 +121,7 @@ impl Outages {
         Some(outage.clone())
     }
 
-    /// Removes the range that a catch-up has read. An outage that continues after the range begins at its end.
+    /// Removes the ranges that a catch-up has read. An outage that lasted longer than its range begins at the end of the range.
     pub fn cover(&self, ranges: &[Covered]) {
         let mut kept = self.kept.lock();
         for Covered { source, action, since, until } in ranges {
@@ -146,11 +146,11 @@ impl Outages {
     }
 }
 
-/// Time before the last success at which a catch-up begins: an event may have been failing while a later one succeeded, and the
-/// duration of Nexudus's retries is not documented.
+/// Time before the last success at which a catch-up begins. An earlier event may have failed until then, and the duration of
+/// Nexudus's retries is not documented.
 pub const OVERLAP: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns the time that lies `overlap` before `time`, rounded down to the second.
+/// Returns the time `overlap` before `time`, rounded down to the second.
 pub fn earlier(time: Timestamp, overlap: Duration) -> Timestamp {
     let seconds = time.as_second() - i64::from(time.subsec_nanosecond() < 0);
     let overlap = i64::try_from(overlap.as_secs()).unwrap_or(i64::MAX);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn outages_of_other_accounts_and_of_unwanted_webhooks_are_forgotten() {
+    fn outages_of_other_accounts_and_of_unwanted_webhooks_are_removed() {
         let account = |name: &str| AccountKey { base_url: name.to_owned(), public_url: String::new() };
         let outages = Outages::default();
         outages.belong_to(account("a"));

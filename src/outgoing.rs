@@ -1,4 +1,4 @@
-//! Requests of our own over HTTP: makes clients, reads bodies and `Retry-After`, and gives the text of a failure.
+//! Outgoing HTTP requests: makes clients, reads bodies and `Retry-After`, and returns the text of a failure.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime};
@@ -7,22 +7,23 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, redirect};
 use url::{Host, Url};
 
-/// Returns the beginning of a client for requests to the origin of `target`.
+/// Returns the builder of a client for requests to the origin of `target`.
 ///
-/// It follows no redirect, since requests hold secrets. It uses the proxy of the environment, but not for loopback addresses, which
-/// would be the proxy's own. For plain http it does not read the system's certificate authorities, which may be missing.
+/// The client follows no redirect, since requests hold secrets. It uses the proxy of the environment, but not for a loopback address:
+/// a proxy on another host would connect to itself. For plain http it does not read the system's certificate authorities, which may
+/// be missing.
 pub fn client(target: &Url) -> ClientBuilder {
-    let client = begun();
+    let client = builder();
     let client = if is_loopback(target) { client.no_proxy() } else { client };
     if target.scheme() == "http" { client.tls_certs_only([]) } else { client }
 }
 
-/// Returns the beginning of a client for plain http that never uses a proxy, such as for the admin listener.
+/// Returns the builder of a client for plain http that never uses a proxy, such as for the admin listener.
 pub fn direct() -> ClientBuilder {
-    begun().no_proxy().tls_certs_only([])
+    builder().no_proxy().tls_certs_only([])
 }
 
-fn begun() -> ClientBuilder {
+fn builder() -> ClientBuilder {
     use_ring();
     Client::builder().redirect(redirect::Policy::none())
 }
@@ -40,18 +41,18 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Installs the cryptography of TLS, which clients and servers of this process share.
+/// Installs ring as the cryptography of TLS, for all clients and servers of this process.
 pub fn use_ring() {
-    // An error means that one is installed.
+    // It fails only if a provider is installed already.
     rustls::crypto::ring::default_provider().install_default().ok();
 }
 
 /// The reason why a body was not read.
 #[derive(Debug)]
 pub enum BodyError {
-    /// It has more bytes than allowed.
+    /// The body has more bytes than allowed.
     TooLong,
-    /// It did not arrive completely.
+    /// The body did not arrive completely.
     Broken(reqwest::Error),
 }
 
@@ -67,7 +68,7 @@ pub async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyEr
     Ok(body)
 }
 
-/// Returns the wait that `Retry-After` asks for, in both of its forms (RFC 9110, section 10.2.3).
+/// Returns the wait of `Retry-After`, in both of its forms (RFC 9110, section 10.2.3).
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = || value.parse().ok().map(Duration::from_secs);

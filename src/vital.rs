@@ -1,7 +1,7 @@
 //! Threads and tasks without which the bridge cannot work.
 //!
-//! A panic ends one of them and leaves the rest of the process running. So each of them holds a [`Part`]. After the first panic `/readyz` answers 503 with the reason, and the process
-//! stops in order with exit code 1, so that its supervisor starts it again.
+//! A panic ends one thread or task and leaves the rest of the process running. So each of them holds a [`Part`]. After the first
+//! panic `/readyz` answers 503 with the reason, and the process stops in order with exit code 1. Then its supervisor starts it again.
 
 use std::io;
 use std::thread;
@@ -14,7 +14,7 @@ pub struct Vital {
     failure: watch::Sender<Option<String>>,
 }
 
-/// A guard in one thread or task. It reports a panic that drops it; any other end is in order.
+/// A guard that one thread or task holds. If a panic drops it, it reports the panic; any other end is in order.
 #[derive(Debug)]
 #[must_use = "a thread or task holds it until its end"]
 pub struct Part {
@@ -23,7 +23,7 @@ pub struct Part {
 }
 
 impl Vital {
-    /// Returns a part to be moved into the thread or task of this name.
+    /// Returns a part for the thread or task of this name.
     pub fn part(&self, name: &'static str) -> Part {
         Part { name, failure: self.failure.clone() }
     }
@@ -38,13 +38,13 @@ impl Vital {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(reason)) => reason,
-            Ok(None) | Err(_) => std::future::pending().await, // unreachable: the sender is here
+            Ok(None) | Err(_) => std::future::pending().await, // unreachable: `self` has a sender
         }
     }
 }
 
 impl Part {
-    /// Returns `work`, holding this part until its end.
+    /// Runs `work`, and holds this part until its end.
     pub async fn guard<F: Future>(self, work: F) -> F::Output {
         let _part = self;
         work.await
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_panic_of_a_thread_or_task_is_the_reason_and_other_ends_are_none() {
+    async fn the_first_panic_of_a_thread_or_task_is_reported_and_other_ends_are_not() {
         let vital = Vital::default();
         vital.part("a thread that ends").spawn("ends", || {}).expect("a thread");
         let task = tokio::spawn(vital.part("a task that is aborted").guard(std::future::pending::<()>()));

@@ -22,14 +22,14 @@ pub struct RunningBridge {
 }
 
 impl RunningBridge {
-    /// The bridge with this admin address. It has to belong to the same account as the configuration.
+    /// Returns the bridge with this admin address, which must have the same account as the configuration.
     pub fn new(url: &str, config: &Config) -> Self {
         let nexudus = config.nexudus.as_ref();
         let account = nexudus.map(|nexudus| AccountKey::new(&nexudus.base_url, &nexudus.public_url));
         Self { url: url.trim_end_matches('/').to_owned(), account: account.unwrap_or_default() }
     }
 
-    /// Asks for the outages.
+    /// Requests the outages.
     ///
     /// # Errors
     /// The bridge does not answer, or belongs to another account; with the remedy.
@@ -44,15 +44,15 @@ impl RunningBridge {
         let AccountKey { base_url, public_url } = &report.account;
         ensure!(
             report.account == self.account,
-            "the bridge at {} looks after other webhooks (base_url {base_url:?}, public_url {public_url:?}) than this \
+            "the bridge at {} manages other webhooks (base_url {base_url:?}, public_url {public_url:?}) than this \
              configuration; --bridge names another address",
             self.url
         );
         Ok(report)
     }
 
-    /// Reports the ranges of outages that a complete run until `until` has read. A run that began at the outages
-    /// (`from_outages`) has named those that cannot be read, so it covers them too.
+    /// Reports the ranges that a complete run until `until` has read. A run that began at the outages (`from_outages`) also covers
+    /// those that cannot be read, since its result has named them.
     pub async fn cover(
         &self,
         read: &TimeRanges,
@@ -78,7 +78,7 @@ impl RunningBridge {
         Ok(())
     }
 
-    /// Returns status and body of the answer. With a body it is a POST.
+    /// Sends a GET request, or a POST request with `body`. Returns the status and the body of the answer.
     async fn ask(&self, url: &str, body: Option<String>) -> anyhow::Result<(u16, Vec<u8>)> {
         let answer = async {
             let client = outgoing::direct().http1_only().timeout(TIMEOUT).build()?;
@@ -91,7 +91,7 @@ impl RunningBridge {
         };
         answer.await.map_err(|error| {
             anyhow!(
-                "cannot ask the bridge for its outages at {url}: {} (is it running? --bridge names another address; the log \
+                "cannot read the outages of the bridge at {url}: {} (is it running? --bridge names another address; the log \
                  of the bridge and the metric webhook_outage_started_timestamp_seconds have the times for --since \
                  SOURCE/ACTION=T)",
                 outgoing::cause(error)

@@ -1,9 +1,9 @@
 //! The kinds of records, as data beside the catalogue: the field that holds the location of each.
 //!
-//! Nexudus documents the filter `from_{Entity}_UpdatedOn` for lists of webhooks; for the others the name is inferred. The bridge
-//! filters the records again, so nothing depends on it. The location fields are those of Nexudus's API pages on each entity. If a
-//! record has none, or leaves it empty, the record that it is a part of has it. A check-in or a contract is not a part of its
-//! customer, tariff or product: their locations can differ.
+//! Nexudus documents the filter `from_{Entity}_UpdatedOn` for lists of webhooks. For other lists the name is inferred, and the
+//! bridge filters the records again. The location fields are those of Nexudus's API pages on each entity. A record without a
+//! location has the location of the record that it is a part of. A check-in or a contract is not a part of its customer, tariff
+//! or product: their locations can differ.
 
 use crate::action::catalogue::{ENTRIES, Entry};
 use crate::nexudus::record::RawRecord;
@@ -11,9 +11,9 @@ use crate::nexudus::record::RawRecord;
 /// A kind of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entity {
-    /// Its name, as the API's filters have it.
+    /// Its name in the API's filters.
     pub name: &'static str,
-    /// The fields with the location, in the order of preference: its number, or a list that has this number only.
+    /// The fields with the location, in the order of preference: its number, or a list with one number.
     location: &'static [&'static str],
     /// The field with the `Id` of the record that it is a part of, and the kind of that record.
     parent: Option<(&'static str, &'static str)>,
@@ -51,7 +51,7 @@ static ENTITIES: [Entity; 28] = [
     entity("Visitor", &["BusinessId"]),
 ];
 
-/// The rooms and desks that bookings are a part of. No action is about them.
+/// Rooms and desks, which bookings are a part of. They have no action.
 static RESOURCE: Entity = entity("Resource", &["BusinessId"]);
 
 /// The path of the API that lists rooms and desks.
@@ -66,7 +66,7 @@ pub fn all() -> impl Iterator<Item = &'static Entity> {
     ENTITIES.iter()
 }
 
-/// Returns a kind by its name, in any case; also one that others are a part of.
+/// Returns a kind by its name, in any case, or the kind `Resource`.
 pub fn named(name: &str) -> Option<&'static Entity> {
     all().chain([&RESOURCE]).find(|entity| entity.name.eq_ignore_ascii_case(name))
 }
@@ -91,7 +91,7 @@ impl Entity {
         self.parent.and_then(|(field, kind)| Some((field, named(kind)?)))
     }
 
-    /// Returns the location that a record itself names.
+    /// Returns the location in a record's own fields.
     pub fn own_location(&self, record: &RawRecord) -> Option<i64> {
         let only = |list: Vec<i64>| if let [only] = list[..] { Some(only) } else { None };
         self.location
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!((entries.len(), ENTRIES.iter().filter(|entry| entry.is_readable()).count()), (46, 46));
         for entity in all() {
             assert!((1..=2).contains(&entity.actions().count()), "{}", entity.name);
-            // A part of a part may be; of one another, not.
+            // A chain of parents ends after two steps, so it has no circle.
             let parent = |entity: &'static Entity| entity.parent().map(|(_, parent)| parent);
             assert_eq!(parent(entity).is_some(), entity.parent.is_some(), "{}", entity.name);
             assert_eq!(parent(entity).and_then(parent).and_then(parent), None, "{}", entity.name);

@@ -1,4 +1,5 @@
-//! One record in full, its bytes as they are, and its location: its own, or that of the record that it is a part of.
+//! Reads one record in full, as the bytes that Nexudus sent, and finds its location: its own, or that of the record that it is a
+//! part of.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::nexudus::{ApiClient, ApiError, ErrorKind};
 pub enum Fetched<T> {
     /// It was read.
     Found(T),
-    /// The record was deleted, or there is no location.
+    /// The record was deleted, or it has no location.
     Absent,
     /// Nexudus does not return the record, although it exists or may exist. Other records can be read.
     Unreadable(ApiError),
@@ -23,7 +24,7 @@ pub enum Fetched<T> {
 /// Reads a record and its bytes.
 ///
 /// # Errors
-/// [`ApiError`] when Nexudus does not answer, so that others cannot be read either.
+/// [`ApiError`] if Nexudus does not answer: then other records cannot be read either.
 pub async fn fetch(
     client: &ApiClient,
     entity: &Entity,
@@ -40,7 +41,7 @@ pub async fn fetch(
         Err(error) if matches!(error.kind, ErrorKind::Refused(..) | ErrorKind::Unavailable(_)) => error,
         Err(error) => return Err(error),
     };
-    // For a deleted record the API answers 404 or 500; only a second request distinguishes the 500 from an error.
+    // For a deleted record the API answers 404 or 500. A second request, with a filter, distinguishes this 500 from a failure.
     let path = format!("{}/", entity.path());
     let query = [("id", format!("[{id}]"))];
     match client.get::<Vec<RawRecord>>(&Call::read("read", &path, &query, role)).await {
@@ -50,17 +51,17 @@ pub async fn fetch(
     }
 }
 
-/// The locations of records that others are a part of, each read once.
+/// The locations of parent records, each read once.
 #[derive(Debug, Default)]
 pub struct Locations {
     parents: BTreeMap<(&'static str, i64), Fetched<i64>>,
 }
 
 impl Locations {
-    /// Returns the location of a record. It has none if the record that it is a part of was deleted.
+    /// Returns the location of a record. A record whose parent was deleted has none.
     ///
     /// # Errors
-    /// [`ApiError`] when Nexudus does not answer.
+    /// [`ApiError`] if Nexudus does not answer.
     pub async fn of(
         &mut self,
         client: &ApiClient,

@@ -1,9 +1,13 @@
 //! Catch-up: reads records that changed during an outage of webhooks over the API, and publishes them with a mark.
 //!
-//! In reading order: [`entities`] is data (where the records of each action are, and to which location they belong),
-//! [`since`] has the arguments, [`bridge`] the outages of a running bridge; [`ranges`] has the time range for each action,
-//! [`survey`] finds the records that changed in it, [`fetch`] reads one in full and finds its location, [`run`] publishes each.
-//! Deletions and signals leave no record that could be read; the result names them.
+//! In reading order:
+//!
+//! - [`entities`] is data: the path and the location of the records of each action.
+//! - [`since`] has the arguments, and [`bridge`] reads the outages of a running bridge.
+//! - [`ranges`] has the time range of each action, and [`survey`] finds the records that changed in their ranges.
+//! - [`fetch`] reads a record in full and finds its location, and [`run`] publishes each record.
+//!
+//! Deletions and signals leave no record that could be read. The result names their actions.
 
 pub mod bridge;
 pub mod entities;

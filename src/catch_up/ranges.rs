@@ -1,4 +1,4 @@
-//! The time range for each source and action: only changes inside are read back.
+//! The time range of each source and action. Only changes inside the range are read back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct TimeRanges {
     /// The chosen sources with a location; several may share one.
     sources: Vec<Arc<Source>>,
     ranges: Vec<TimeRange>,
-    /// The last moment of all ranges, if there is one.
+    /// The end of all ranges; `None` if they have no end.
     until: Option<Timestamp>,
     /// True if every wanted action that can be read back has a range.
     complete: bool,
@@ -58,8 +58,8 @@ impl Times {
         Self { created_on: record.time("CreatedOn"), updated_on: record.time("UpdatedOn") }
     }
 
-    /// Returns the time of the creation, or of the last update after it, if there was one; `missing` if the record lacks that time. A
-    /// record without `CreatedOn` counts as updated.
+    /// Returns the time of the creation or, with `is_update`, of the last update after it; `None` without such an update. Returns
+    /// `missing` if the record lacks the time. A record without `CreatedOn` counts as updated.
     fn at(&self, is_update: bool, missing: Option<Timestamp>) -> Option<Timestamp> {
         if !is_update {
             return self.created_on.or(missing);
@@ -77,7 +77,7 @@ pub enum Judgement {
     Events(Vec<(Arc<Source>, usize)>),
     /// No source has the location of the record.
     Elsewhere,
-    /// The record changed, but no source wants the action for that change.
+    /// The record changed, but no source receives the action for that change.
     Uncovered,
     /// The record did not change in any range.
     Outside,
@@ -94,8 +94,8 @@ impl TimeRange {
 }
 
 impl TimeRanges {
-    /// Returns the ranges of a subset. With [`Since::LastTrigger`], `comparison` has the webhooks in Nexudus. Each
-    /// begins with a whole second: a record that is read can lack the fraction of its time.
+    /// Returns the ranges of a subset. With [`Since::LastTrigger`], `comparison` has the webhooks in Nexudus. Each range begins with a
+    /// whole second, since a record can lack the fraction of its time.
     pub fn new(
         config: &Config,
         subset: &Subset,
@@ -142,7 +142,7 @@ impl TimeRanges {
         Self { sources, ranges, until, complete, unknown, unreadable }
     }
 
-    /// Returns the same ranges, but none begins before the second of this time.
+    /// Returns the same ranges, but with no beginning before the second of this time.
     pub fn not_before(mut self, time: Timestamp) -> Self {
         for range in &mut self.ranges {
             range.begin = range.begin.max(earlier(time, Duration::ZERO));
@@ -150,9 +150,9 @@ impl TimeRanges {
         self
     }
 
-    /// Returns beginnings that give the same ranges again, whatever the webhooks in Nexudus are by then.
+    /// Returns beginnings that give the same ranges again, even if the webhooks in Nexudus change.
     pub fn beginnings(&self) -> Beginnings {
-        // One beginning for all would give a range to actions that have none.
+        // A common beginning would give a range to actions that have none.
         let all = self.earliest().filter(|_| self.complete);
         let own = self.ranges.iter().filter(|range| all != Some(range.begin));
         let named = own.map(|TimeRange { source, entry, begin, .. }| {
@@ -172,7 +172,7 @@ impl TimeRanges {
         self.ranges.iter().find(is_named).map(|range| range.begin)
     }
 
-    /// Returns the earliest beginning of a range for this kind of record; `None` if no source wants it.
+    /// Returns the earliest beginning of a range for this kind of record; `None` if no source has an action of this kind.
     pub fn begin(&self, entity: &Entity) -> Option<Timestamp> {
         self.ranges.iter().filter(|range| range.is_for(entity)).map(|range| range.begin).min()
     }
@@ -185,8 +185,8 @@ impl TimeRanges {
         for (source, action) in since.named.keys() {
             if self.since(source, action).is_none() {
                 return Err(format!(
-                    "--since {source}/{action}: no chosen source of this name wants this action, or it is not about created or \
-                     updated records of a chosen kind"
+                    "--since {source}/{action}: no chosen source of this name receives this action, or the action is not about \
+                     created or updated records of a chosen kind"
                 ));
             }
         }
@@ -197,15 +197,15 @@ impl TimeRanges {
             };
             if !self.sources.iter().any(is_wanted) {
                 let (name, actions) = (entity.name, actions.join(" or "));
-                return Err(format!("no chosen source wants {actions}, the actions of {name} records"));
+                return Err(format!("no chosen source receives {actions}, the actions of {name} records"));
             }
         }
         match (self.earliest(), self.until) {
             (Some(begin), Some(until)) if begin > until => {
-                Err(format!("--until {until} lies before the beginning, {begin}"))
+                Err(format!("--until {until} is before the beginning, {begin}"))
             }
             (None, _) if !self.unknown.is_empty() => Err(format!(
-                "no webhook shows since when events are missing; expected --since with a time for {}",
+                "no webhook shows when its events began to be missing; expected --since with a time for {}",
                 self.unknown.join(", ")
             )),
             _ => Ok(()),
@@ -217,8 +217,8 @@ impl TimeRanges {
         time >= begin && self.until.is_none_or(|until| time <= until)
     }
 
-    /// Judges a record for each source of its location: one event for each action whose range holds the change. Creation and update
-    /// are judged each by the range of its own action, so both can be events.
+    /// Judges a record for each source of its location. Returns one event for each action whose range holds the change. Creation and
+    /// update are judged by the ranges of their own actions, so both can be events.
     pub fn judge(&self, business_id: i64, entity: &Entity, times: Times) -> Judgement {
         let events: Vec<(Arc<Source>, usize)> = self
             .changes(entity, times, Some(business_id), |_| None)
@@ -237,7 +237,7 @@ impl TimeRanges {
         }
     }
 
-    /// Returns whether a record changed after the beginning of a range for its kind, and the source has no range for that change.
+    /// Returns true if a record changed in a range for its kind, and the source has no range for that change.
     fn is_uncovered(&self, source: &Source, entity: &Entity, times: Times) -> bool {
         let has_range = |is_update| {
             let mut own = self.ranges.iter().filter(|range| range.source.name == source.name);
@@ -249,8 +249,8 @@ impl TimeRanges {
             .any(|&is_update| !has_range(is_update) && times.at(is_update, None).is_some_and(holds))
     }
 
-    /// Returns the events that a record can give, as names of actions and times of the changes. A missing time counts as the
-    /// beginning of the range, and a missing location as that of every source.
+    /// Returns the events that a record can have, as names of actions and times of the changes. A missing time counts as the
+    /// beginning of the range. A missing location counts as the location of every source.
     pub fn possible(
         &self,
         entity: &Entity,
@@ -261,8 +261,7 @@ impl TimeRanges {
         changes.map(|(range, time)| (range.entry.name, time))
     }
 
-    /// Returns the ranges that hold a change of a record, and the times of the changes. `missing` is the time of a change without a
-    /// time.
+    /// Returns the ranges that hold a change of a record, and the times of the changes. `missing` is used for a missing time.
     fn changes(
         &self,
         entity: &Entity,

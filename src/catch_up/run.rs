@@ -1,8 +1,8 @@
 //! The run: reads each record in full and publishes an event for each of its changes in the time ranges.
 //!
-//! Records are published in the order of their first change in a range. A run that ends early is resumed with the same
-//! ranges, begun at the first change of the first record that is left. Creation and update are judged independently, so a
-//! later beginning can drop an event of a record, but never publish it under another action.
+//! Records are published in the order of their first change in a range. A run that ends early is resumed with the same ranges,
+//! which then begin at the first change of the first record that is left. Creation and update are judged independently, so a later
+//! beginning never publishes a change under another action.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -23,11 +23,11 @@ use crate::nexudus::ApiClient;
 /// The result of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RunResult {
-    /// The run, as the header `ce_nexuduscatchup` names it.
+    /// The id of the run, as in the header `ce_nexuduscatchup`.
     pub run_id: String,
     /// True if nothing was published.
     pub dry_run: bool,
-    /// Events that were published, or would have been, by source and action.
+    /// Events that were published, or in a dry run would be, by source and action.
     pub published: Vec<Published>,
     /// Number of changed records without a wanted action, by kind.
     pub uncovered: BTreeMap<&'static str, usize>,
@@ -47,7 +47,7 @@ pub struct RunResult {
     pub unknown_since: Vec<String>,
     /// The reason why the run ended early.
     pub error: Option<String>,
-    /// The values of `--since` that continue the run; none when all is done. A dry run that ended early begins again at its
+    /// The values of `--since` that resume the run; none after a complete run. A dry run that ended early begins again from its
     /// beginning.
     pub go_on_since: Vec<String>,
 }
@@ -84,14 +84,14 @@ pub struct Run<'a> {
     replayer: Option<&'a Replayer>,
     id: Arc<str>,
     locations: Locations,
-    /// By the name of the action, which stands for its topic.
+    /// Counted by the name of the action, which identifies the topic.
     refusals: Refusals,
     published: BTreeMap<(Arc<str>, String), usize>,
     result: RunResult,
 }
 
 impl<'a> Run<'a> {
-    /// Returns a run with an id of its own, a dry one without a `replayer`.
+    /// Returns a run with a new id. Without a `replayer` it is a dry run.
     pub fn new(client: &'a ApiClient, ranges: TimeRanges, replayer: Option<&'a Replayer>) -> Self {
         let id = Uuid::now_v7().to_string();
         let result = RunResult {
@@ -120,7 +120,7 @@ impl<'a> Run<'a> {
             let mut result = tokio::select! {
                 biased;
                 () = &mut stop => Err(anyhow!("interrupted")),
-                result = self.one(candidate) => result,
+                result = self.publish_record(candidate) => result,
             };
             let is_failed = result.is_err() || self.result.failed.len() > failed;
             if is_failed {
@@ -146,14 +146,14 @@ impl<'a> Run<'a> {
     }
 
     /// Publishes one record. An error ends the run.
-    async fn one(&mut self, candidate: &Candidate) -> anyhow::Result<()> {
+    async fn publish_record(&mut self, candidate: &Candidate) -> anyhow::Result<()> {
         let Candidate { entity, id, times, business_id, .. } = *candidate;
         if self.has_given_up(candidate) {
             let error = format!("not read: its topic has refused {REFUSALS} events in a row");
             self.failed(candidate, None, error);
             return Ok(());
         }
-        // A record that the list shows to have no event is not read.
+        // If the fields in the list show that the record has no event, it is not read.
         if let (Times { created_on: Some(_), updated_on: Some(_) }, Some(business_id)) = (times, business_id)
             && self.events(candidate, business_id, times).is_empty()
         {
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
             }
         };
         for (source, action_index) in self.events(candidate, business_id, Times::of(&record)) {
-            self.publish(candidate, &source, action_index, &bytes).await?;
+            self.publish_event(candidate, &source, action_index, &bytes).await?;
         }
         Ok(())
     }
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
         actions.peek().is_some() && actions.all(|(action, _)| self.refusals.has_given_up(action))
     }
 
-    /// Fails if there are records left and none of them can be published.
+    /// Fails if none of the records that are left can be published.
     fn check_refusals(&self, left: &[Candidate]) -> anyhow::Result<()> {
         if left.is_empty() || !left.iter().all(|candidate| self.has_given_up(candidate)) {
             return Ok(());
@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
         Vec::new()
     }
 
-    async fn publish(
+    async fn publish_event(
         &mut self,
         candidate: &Candidate,
         source: &Source,

@@ -27,18 +27,18 @@ pub enum Beginning {
 pub enum Since {
     /// The same for all.
     At(Timestamp),
-    /// For each webhook its last success less an overlap: an event may still be failing while a later one succeeds.
+    /// For each webhook its last success, less an overlap: an earlier event may have failed until then.
     LastTrigger(Duration),
 }
 
 /// The beginnings of all time ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beginnings {
-    /// The beginning of every action that is not named; `None`: they are not read.
+    /// The beginning of every action that is not named; `None` if they are not read.
     pub all: Option<Since>,
     /// The beginnings of single actions, by source and action.
     pub named: BTreeMap<(String, String), Timestamp>,
-    /// Time before each outage of the running bridge at which to begin; `None`: its outages are not added.
+    /// Time before each outage of the running bridge at which to begin; `None` if its outages are not added.
     pub before_outages: Option<Duration>,
 }
 
@@ -69,7 +69,7 @@ impl Beginnings {
                 }
             };
             if is_repeated {
-                return Err("--since is given twice for the same; expected one T for all and one for each \
+                return Err("--since has two values for the same actions; expected at most one T for all, and one for each \
                             SOURCE/ACTION"
                     .to_owned());
             }
@@ -77,7 +77,7 @@ impl Beginnings {
         let all = new.all.and_then(|since| if let Since::At(time) = since { Some(time) } else { None });
         let now = Timestamp::now();
         if let Some(future) = all.iter().chain(new.named.values()).find(|time| **time > now) {
-            return Err(format!("--since {future} lies in the future; it is {now:.0} now"));
+            return Err(format!("--since {future} is in the future; it is now {now:.0}"));
         }
         let uses_overlap = new.before_outages.is_some() || matches!(new.all, Some(Since::LastTrigger(_)));
         if overlap.is_some() && !uses_overlap {
@@ -86,7 +86,7 @@ impl Beginnings {
         Ok(new)
     }
 
-    /// Adds the beginnings of those outages that are asked for and can be read. A time that was given for an action stays.
+    /// Adds the beginnings of the outages in the subset whose events can be read. A time that was given for an action stays.
     pub fn add(&mut self, outages: &[Outage], subset: &Subset) {
         let Some(overlap) = self.before_outages else { return };
         for outage in outages.iter().filter(|outage| outage.readable && subset.has(outage)) {
@@ -95,7 +95,7 @@ impl Beginnings {
         }
     }
 
-    /// Returns the values of `--since` that give the same beginnings, that for all first.
+    /// Returns the values of `--since` that give the same beginnings; first the common one.
     pub fn arguments(&self) -> Vec<String> {
         let all = self.all.map(|since| match since {
             Since::At(time) => time.to_string(),
@@ -125,7 +125,7 @@ impl Subset {
         self.sources.is_empty() || self.sources.iter().any(|source| source == name)
     }
 
-    /// Returns true if a kind of record is in the subset; `None` is if the subset has all kinds.
+    /// Returns true if a kind of record is in the subset. `None`, an unknown kind, is only in a subset of all kinds.
     pub fn has_entity(&self, entity: Option<&'static Entity>) -> bool {
         self.entities.is_empty() || entity.is_some_and(|entity| self.entities.contains(&entity))
     }

@@ -20,11 +20,11 @@ pub struct Candidate {
     pub entity: &'static Entity,
     /// Its `Id`.
     pub id: i64,
-    /// Its times, as the list gives them.
+    /// Its times in the list.
     pub times: Times,
-    /// Its location, if the list has it.
+    /// Its location in the list, if any.
     pub business_id: Option<i64>,
-    /// Time of its first change in a range. A run whose ranges begin then, or earlier, publishes all of its events.
+    /// Time of its first change in a range. A run whose ranges do not begin later publishes all of its events.
     pub first_change: Timestamp,
 }
 
@@ -32,7 +32,7 @@ pub struct Candidate {
 /// `listing` with each kind before it is listed.
 ///
 /// # Errors
-/// There are more than `most` records, or a list cannot be read. Nothing was published yet.
+/// The lists have more than `most` records, or a list cannot be read. Nothing is published then.
 pub async fn survey(
     client: &ApiClient,
     subset: &Subset,
@@ -56,10 +56,10 @@ pub async fn survey(
         };
         let filter = format!("from_{name}_UpdatedOn");
         let from = begin.checked_sub(ZONES).unwrap_or(Timestamp::MIN);
-        let asked = [(filter.as_str(), from.strftime("%Y-%m-%dT%H:%M").to_string())];
+        let filters = [(filter.as_str(), from.strftime("%Y-%m-%dT%H:%M").to_string())];
         let collection = Collection { entity: name, path: entity.path() };
         listing(name);
-        let total = client.total(collection, &asked).await.map_err(failed)?;
+        let total = client.total(collection, &filters).await.map_err(failed)?;
         let Some(rest) = left.checked_sub(total) else {
             bail!(
                 "{name} has {total} records that may have changed since then, which makes more than --max-records {most} in all; \
@@ -71,7 +71,7 @@ pub async fn survey(
             continue;
         }
         let keep = |record: RawRecord| candidate(entity, &record, ranges, begin);
-        let records = client.list(collection, &asked, keep).await.map_err(failed)?;
+        let records = client.list(collection, &filters, keep).await.map_err(failed)?;
         found.extend(records.into_values().flatten());
     }
     found.sort_by_key(|candidate| (candidate.first_change, candidate.entity.name, candidate.id));

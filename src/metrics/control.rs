@@ -68,7 +68,7 @@ impl ControlMetrics {
             outages: Snapshot::new(
                 registry,
                 "webhook_outage_started_timestamp_seconds",
-                "Last success of the webhook before Nexudus disabled it, until catch-up has read what was missed, as Unix time.",
+                "Last success of the webhook before Nexudus disabled it, until catch-up has read the missed events, as Unix time.",
                 ["source", "action"],
             ),
             interval: of_guardian(

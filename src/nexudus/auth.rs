@@ -19,7 +19,8 @@ use url::{Url, form_urlencoded};
 use crate::config::Credentials;
 use crate::lenient;
 
-/// Time before its end at which a token is renewed; a token with less than ten times this lifetime is renewed at nine tenths.
+/// Time before its expiry at which a token is renewed. If the lifetime is less than ten times as long, a token is renewed after
+/// nine tenths of it.
 const EARLY: Duration = Duration::from_secs(60);
 
 /// Assumed lifetime of a token whose answer has none.
@@ -106,7 +107,7 @@ impl Auth {
                     form.append_pair("totp", &one_time_password(secret, now));
                 }
             }
-            // The client to which a refresh token belongs.
+            // Nexudus keeps one refresh token for each client id.
             let client_id = HeaderValue::from_str(client_id).expect("the configuration has checked it");
             request.headers_mut().insert("client_id", client_id);
         }
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_one_time_password_is_not_used_twice_nor_when_it_is_nearly_over() {
+    fn a_one_time_password_is_not_used_twice_nor_just_before_it_expires() {
         let seconds = |now| until_fresh(now, None).as_secs();
         assert_eq!([0, 15, 26, 27, 28, 29, 30].map(seconds), [0, 0, 0, 3, 2, 1, 0]);
         let seconds = |now| until_fresh(now, Some(35)).as_secs();

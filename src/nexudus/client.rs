@@ -1,9 +1,10 @@
-//! The client: one request at a time, within the rate limits of Nexudus, retried where that is safe.
+//! The client: one request at a time, within the rate limits of Nexudus, retried if that is safe.
 //!
-//! Requests are sent one after the other, so that Nexudus counts the same rates. A read without an answer, or with an answer that cannot
-//! be read, is retried some times with exponential back-off. A write is not retried, since it may have taken effect; the caller has to
-//! check ([`ApiError::is_unclear`]). A throttled request (409, by the standard 429) had no effect and is sent again after the time that
-//! Nexudus names.
+//! Requests are sent one after the other, so that Nexudus counts the same rates.
+//!
+//! - A read without an answer, or with an unreadable answer, is retried with exponential back-off.
+//! - A write is not retried, since it may have taken effect; the caller has to check ([`ApiError::is_unclear`]).
+//! - A throttled request (409, or the standard 429) had no effect. It is sent again after `Retry-After`.
 
 use std::sync::Arc;
 
@@ -85,8 +86,7 @@ impl ApiClient {
     /// Makes a client, which connects at the first request.
     ///
     /// # Errors
-    /// The address and the reason why no HTTP client can be made: in practice, the system has no certificate authorities to check https
-    /// against.
+    /// The address, and the reason why no HTTP client can be made: in practice, the system has no certificate authorities for https.
     pub fn new(config: &NexudusSettings, metrics: Arc<Metrics>) -> Result<Self, String> {
         let failed = |reason| format!("Nexudus at {}: {reason}", config.base_url.authority());
         let session = Mutex::new(Session::new(config, metrics).map_err(failed)?);
@@ -99,7 +99,7 @@ impl ApiClient {
         self.session.get_mut().waits = self.waits.clone();
     }
 
-    /// Ends holds: refused credentials, and requests that wait for a `Retry-After`.
+    /// Allows requests again after refused credentials, and before the end of a `Retry-After`.
     pub fn try_again(&mut self) {
         let session = self.session.get_mut();
         session.refused = None;
@@ -111,10 +111,10 @@ impl ApiClient {
         self.waits.sleep(BACK_OFF.jittered(attempt), &format!("another attempt: {error}")).await;
     }
 
-    /// Waits after a write with an unknown result for the time-out of a request, so that a read afterwards shows its effect.
+    /// Waits after a write without an answer, at least for the time-out of a request: a later read then shows the effect of the write.
     pub async fn let_settle(&self, attempt: u32, error: &ApiError) {
         let wait = self.config.pace.request_timeout.max(BACK_OFF.jittered(attempt));
-        self.waits.sleep(wait, &format!("a look at what was done: {error}")).await;
+        self.waits.sleep(wait, &format!("the effect of a write without an answer: {error}")).await;
     }
 
     /// Returns an error of this API.
@@ -124,7 +124,7 @@ impl ApiClient {
 
     /// Returns the error for an answer that cannot be read.
     fn unreadable(&self) -> ApiError {
-        self.error(ErrorKind::Unavailable("its answer cannot be understood".to_owned()))
+        self.error(ErrorKind::Unavailable("its answer is not the expected JSON".to_owned()))
     }
 
     /// Sends a read. Retries it if there is no answer, or if the answer cannot be read.
@@ -162,7 +162,7 @@ impl ApiClient {
         self.send(call, read).await
     }
 
-    /// Waits until the rate limits allow a write. Returns at once during a long `Retry-After`: then the write fails with that reason.
+    /// Waits until the rate limits allow a write. During a long `Retry-After` it returns at once, and the write fails.
     pub async fn wait_for_write(&self) {
         self.session.lock().await.wait_for_limits(true).await.ok();
     }
@@ -209,8 +209,8 @@ impl ApiClient {
     }
 }
 
-/// Returns whether an answer is a success. One with status 200 may be a failure with `WasSuccessful: false`; lists and records have
-/// no such field.
+/// Returns whether an answer is a success. An answer with status 200 can be a failure with `WasSuccessful: false`; lists and
+/// records have no such field.
 fn is_success(status: StatusCode, body: &[u8]) -> bool {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

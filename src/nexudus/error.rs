@@ -24,28 +24,28 @@ pub enum ErrorKind {
     #[error("refuses the credentials of [nexudus] with {0}{detail}", detail = suffix(.1))]
     Credentials(u16, String),
     /// A request for a token has failed, and the answer does not refuse the credentials: the HTTP status, and the error of OAuth, if
-    /// there is one.
+    /// any.
     #[error(
-        "answers {0} to a request for a token{detail}; that is no refusal of the credentials, so look for a firewall or proxy in between",
+        "answers {0} to a request for a token{detail}; this does not refuse the credentials, so look for a firewall or proxy before Nexudus",
         detail = suffix(.1)
     )]
     NoToken(u16, String),
     /// The user lacks a right, even with a token that was fetched for this request.
     #[error(
-        "answers {status} although the credentials are known: the user of [nexudus] needs API access and the role {role}{}",
+        "answers {status}: the user of [nexudus] needs API access and the role {role}{}",
         suffix(.detail)
     )]
     Unauthorized {
         /// HTTP status.
         status: u16,
-        /// The role that the documentation asks for.
+        /// The role that Nexudus's documentation names for the request.
         role: String,
         /// The beginning of the answer's text.
         detail: String,
     },
-    /// A page of a list is refused although the pages before it were given.
+    /// A page of a list is refused, although the pages before it were returned.
     #[error(
-        "answers 403 to page {page} of the list of {entity} and gave the pages before it: it, or a proxy before it, refuses deep pages{}",
+        "answers 403 to page {page} of the list of {entity}, but returned the pages before it: Nexudus, or a proxy before it, refuses deep pages{}",
         suffix(.detail)
     )]
     DeepPage {
@@ -60,13 +60,13 @@ pub enum ErrorKind {
     #[error("refuses with {0}{detail}", detail = suffix(.1))]
     Refused(u16, String),
     /// Throttling for longer, or more often, than the client waits.
-    #[error("throttles requests{}", .0.map(|wait| format!("; the next one goes out in {}", duration::show(wait))).unwrap_or_default())]
+    #[error("throttles requests{}", .0.map(|wait| format!("; the next one can be sent in {}", duration::show(wait))).unwrap_or_default())]
     Throttled(Option<Duration>),
     /// No connection, no answer in time, or an answer that breaks off or cannot be read. The request may have taken effect.
     #[error("is not available: {0}")]
     Unavailable(String),
     /// Records moved between pages in every pass over a list.
-    #[error("kept changing the list of {0} while it was read")]
+    #[error("returned another list of {0} in each pass over its pages")]
     Shifting(&'static str),
 }
 

@@ -1,10 +1,14 @@
-//! Reads all pages of a list, though records are added and deleted meanwhile.
+//! Reads all pages of a list while records are added and deleted.
 //!
 //! Pages are numbered. A deletion moves all later records one position forward, and the first record of the next page onto
 //! a page that was read already. An addition hides this from the total. So a list of several pages is read again until a
-//! pass has every record of the pass before it. Then neither pass has missed a record: lists are ordered by `Id`, and new
-//! records get larger ones, so only the deletion of a record that a pass has read can make that pass miss another, and the
-//! deleted record is missing in the next pass. A list of one page is one answer and is read once.
+//! pass has every record of the pass before it. Then neither pass has missed a record:
+//!
+//! - Lists are ordered by `Id`, and new records get larger ids. So a pass misses a record only if a record that the pass has
+//!   read is deleted.
+//! - The deleted record is missing in the next pass, so the two passes do not agree.
+//!
+//! A list of one page is one answer and is read once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +26,7 @@ const PASSES: usize = 5;
 /// Number of pages in a row without a new record after which the list counts as endless.
 const MAX_PAGES_WITHOUT_NEW: usize = 2;
 
-/// Records to ask for at once: the largest page that the API documents.
+/// Number of records on a requested page: the documented maximum of the API.
 const PAGE_SIZE: usize = 1000;
 
 /// A kind of records and its path in the API.
@@ -44,8 +48,8 @@ struct Page {
 }
 
 impl ApiClient {
-    /// Returns `keep` of all records of a collection that match the filters, by their `Id`. The API ignores filters that it does not
-    /// know, so the caller has to check the records. Some fields are null in lists.
+    /// Returns all records of a collection that match the filters, by their `Id`, each converted by `keep`. The API ignores unknown
+    /// filters, so the caller has to check the records. Some fields are null in lists.
     ///
     /// # Errors
     /// [`ApiError`], also when no two passes agree.
@@ -86,7 +90,7 @@ impl ApiClient {
         loop {
             pages += 1;
             let page = match self.page(collection, (pages, PAGE_SIZE), filters).await {
-                // The role was checked by the first page.
+                // The first page has shown that the user has the role.
                 Err(ApiError { kind: ErrorKind::Unauthorized { status: 403, detail, .. }, .. })
                     if pages > 1 =>
                 {

@@ -2,7 +2,10 @@
 //!
 //! In reading order: [`pace`] holds the rate limits, `auth` and `sign_in` the tokens, `session` sends one request and reads its answer.
 //! [`client`] is the interface for other modules, [`wait`] has its waits, [`record`] is one record, [`listing`] reads all pages of a
-//! list. Nexudus documents the unusual: throttling by 409, failures with status 200, updates by PUT on the collection.
+//! list.
+//!
+//! Three points of the API are unusual: it throttles with 409, it reports failures with status 200, and a record is updated by PUT
+//! on its collection.
 
 mod auth;
 pub mod client;

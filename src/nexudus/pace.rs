@@ -1,7 +1,7 @@
 //! The rate limits: a maximum of requests and writes per window of time, a minimum distance, and the holds of `Retry-After`.
 //!
-//! A request counts from the time of its answer or time-out. Nexudus receives it before that time, and the next one after its own start,
-//! so the limits also hold by Nexudus's clock. A cancelled request counts from its start.
+//! A request counts from its answer or time-out, not from its start. Nexudus receives it before that time, so the limits also hold by
+//! Nexudus's clock. A cancelled request counts from its start.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl Pacer {
     /// Returns the time at which the next request may be sent, and the reason, which continues "waiting for". The time can be in
     /// the past. `None` before the first request.
     pub fn next(&self, write: bool) -> Option<(Instant, &str)> {
-        let held = self.not_before.map(|at| (at, "Nexudus, which throttles requests and asks to wait"));
+        let held = self.not_before.map(|at| (at, "the end of Nexudus's throttling (Retry-After)"));
         let limits = self.limits.iter().filter(|limit| limit.counts(write)).filter_map(Limit::next);
         limits.chain(held).max_by_key(|(at, _)| *at)
     }
@@ -156,7 +156,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_window_holds_more_than_its_limit_and_none_comes_too_soon(
+        fn no_window_exceeds_its_limit_and_the_spacing_is_kept(
             limits in (1_usize..20, 1_usize..20, 1_usize..40),
             spacing in 0_u64..2000,
             requests in proptest::collection::vec((any::<bool>(), 0_u64..3000), 1..80),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_goes_out_as_soon_as_every_limit_allows_it() {
+    fn a_request_is_sent_as_soon_as_every_limit_allows_it() {
         let now = Instant::now();
         let begun = run(Pacer::new(pace([60, 120, 5000], 100)), now, &[(true, 0); 61]);
         assert_eq!(begun[59].1 - now, Duration::from_millis(59 * 100));
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!((pacer.next(false), pacer.held(now)), (None, None));
     }
 
-    /// 120 requests a minute use up 5,000 in 42 minutes; the rest of the hour has none.
+    /// With 120 requests a minute, the 5,000 of an hour are sent within 42 minutes; the client waits for the rest of the hour.
     #[test]
     fn a_long_run_keeps_the_limit_of_an_hour() {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The session of all requests: rate limits and tokens. It sends a request and reads its answer.
+//! The session of one user, with its rate limits and tokens. It sends a request and reads the answer.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -27,7 +27,7 @@ pub const ATTEMPTS: u32 = 5;
 /// Maximum number of retries of a throttled request.
 const THROTTLED: u32 = 20;
 
-/// Maximum wait of a request for `Retry-After`; with a longer one it fails at once.
+/// Maximum wait of a request for `Retry-After`. A request with a longer one fails at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Back-off between attempts.
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Holds requests for the time of `Retry-After`. Fails if it is too long or comes too often.
+    /// Holds requests for the time of `Retry-After`. Fails if that time is too long, or if the request was throttled too often.
     fn throttled(&mut self, wait: Option<Duration>, times: &mut u32) -> Result<(), ApiError> {
         *times += 1;
         let most = if wait.is_some() { THROTTLED } else { ATTEMPTS };
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_of_up_to_five_minutes_are_waited_for_and_no_more_than_twenty() {
+    fn retry_after_is_obeyed_up_to_five_minutes_and_twenty_times() {
         for (wait, accepted) in [(1, true), (299, true), (300, true), (301, false)] {
             let (mut session, mut times) = (session(), 0);
             let wait = Duration::from_secs(wait);
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(session.throttled(wait, &mut times).unwrap_err().kind, ErrorKind::Throttled(wait));
         assert!(
             session.pacer.next(false).unwrap().0 >= begun + Duration::from_secs(2),
-            "it counts all the same"
+            "the hold applies after the failure too"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! Tokens for a session: fetched with the password, renewed with the refresh token.
 //!
-//! Only an error of OAuth (RFC 6749, section 5.2) is about the credentials. The session then sends them no more, since
+//! Only an error of OAuth (RFC 6749, section 5.2) refuses the credentials. After one, the session does not send them again, since
 //! that could lock the account. Every other failure (a firewall's page, a gateway) is retried with exponential back-off.
 
 use reqwest::StatusCode;
@@ -13,7 +13,7 @@ use super::session::{ATTEMPTS, BACK_OFF, Session};
 impl Session {
     /// Returns the header for the next request, with a new token if the last one has ended.
     ///
-    /// A refresh token that brings no token is dropped, so the next request uses the password.
+    /// A refresh token that yields no token is dropped, and the next attempt uses the password.
     pub(super) async fn header(&mut self) -> Result<HeaderValue, ApiError> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
@@ -23,7 +23,7 @@ impl Session {
             if let Some(header) = self.auth.header() {
                 return Ok(header);
             }
-            // A one-time password must not wait for the rate limits.
+            // First the rate limits, so that the one-time password does not expire during that wait.
             self.wait_for_limits(true).await?;
             self.waits.sleep(self.auth.until_fresh(), "the next one-time password").await;
             let request = self.auth.token_request(self.url("/api/token"));

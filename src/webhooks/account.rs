@@ -19,7 +19,7 @@ use crate::nexudus::{ApiError, ErrorKind};
 
 const BUSINESSES: Collection = Collection { entity: "Business", path: "/api/sys/businesses" };
 
-/// Nexudus's name for the first value of its enum of actions: no action.
+/// The first value of Nexudus's enum of actions, which stands for no action.
 const NO_ACTION: i64 = 1;
 
 /// The account in Nexudus, with the configuration for it.
@@ -58,19 +58,19 @@ type Locations = BTreeMap<i64, String>;
 /// The reason why the account cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// There is no `[nexudus]`.
+    /// The configuration has no `[nexudus]`.
     #[error(
         "[nexudus] is not configured, expected it with public_url, username and password_file, or token_file"
     )]
     NotConfigured,
     /// No source names a location.
-    #[error("no source has a business_id, so there is nowhere for webhooks to be{}", existing(.0.as_ref()))]
+    #[error("no source has a business_id, so no webhook can be created{}", existing(.0.as_ref()))]
     NoLocation(Option<Locations>),
     /// A source names a location that the account does not have.
-    #[error("sources.{0}.business_id = {1} is not a location that the user of [nexudus] sees{seen}", seen = existing(Some(.2)))]
+    #[error("sources.{0}.business_id = {1} is not a location that the user of [nexudus] can read{locations}", locations = existing(Some(.2)))]
     UnknownLocation(String, i64, Locations),
-    /// `--source` names one that there is not.
-    #[error("no source is called {0:?}, expected one of {1}")]
+    /// `--source` names a source that does not exist.
+    #[error("there is no source {0:?}, expected one of {1}")]
     NoSource(String, String),
     /// No HTTP client can be made.
     #[error("cannot make an HTTP client for {0}")]
@@ -118,8 +118,8 @@ impl Account {
         Ok(Self { client, config: config.clone() })
     }
 
-    /// Checks that these sources (none: all) name locations that the account has. Checks only that one is named if the user may not
-    /// list locations.
+    /// Checks that these sources name locations that the account has; an empty list stands for all sources. If the user may not list
+    /// locations, checks only that at least one is named.
     pub async fn check_locations(&self, chosen: &[String]) -> Result<(), AccountError> {
         let sources = &self.config.sources;
         if let Some(unknown) = chosen.iter().find(|name| !sources.contains_key(name.as_str())) {
@@ -148,7 +148,7 @@ impl Account {
         }
     }
 
-    /// Looks at every webhook of the account. A failure to read the enum of actions is a warning only.
+    /// Reads and compares every webhook of the account. A failure to read the enum of actions is a warning only.
     pub async fn look(&self) -> Result<Look, ApiError> {
         let mut warnings = Vec::new();
         let actions = self.actions().await;
@@ -196,17 +196,17 @@ impl Account {
     }
 }
 
-/// Returns the end of an error that lists the existing locations; `None`: they are not known.
+/// Returns the end of an error, which lists the existing locations; `None` if the user may not list them.
 fn existing(locations: Option<&Locations>) -> String {
     let Some(locations) = locations else {
         return "; its user may not list them (role Business-List)".to_owned();
     };
     if locations.is_empty() {
-        return "; the user of [nexudus] sees none".to_owned();
+        return "; the user of [nexudus] can read no location".to_owned();
     }
     let lines = locations.iter().map(|(id, name)| {
         let name = name.escape_debug(); // a name with a line break must not look like another location
         format!("\n  business_id = {id}  # {name}")
     });
-    format!("; it sees{}", lines.collect::<String>())
+    format!("; the user can read{}", lines.collect::<String>())
 }

@@ -1,7 +1,7 @@
 //! Apply: creates and updates records one after the other. If an answer was lost, the record is read again.
 //!
-//! A refusal concerns one record and stops no other. If Nexudus is unavailable or refuses the credentials, the rest is skipped.
-//! Each run compares states, so another run continues where the last one stopped.
+//! A refusal concerns one record, and the others are still written. If Nexudus is unavailable or refuses the credentials, the rest
+//! is skipped. Each run compares states, so another run writes only what is left.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ pub struct Failure {
     pub action: String,
     /// The id of the record; `None` without a record.
     pub webhook_id: Option<i64>,
-    /// The reason, with the text of the API if there is one.
+    /// The reason, with the text of the API if it has one.
     pub error: String,
 }
 
@@ -70,18 +70,23 @@ pub enum WriteError {
     /// The request has failed.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The record or the action does not permit it.
+    /// The record or the action cannot be written.
     #[error("{0}")]
     Record(&'static str),
 }
 
 /// The record has changed since it was listed.
-const CHANGED: WriteError = WriteError::Record("the record was changed meanwhile, run it again");
+const CHANGED: WriteError =
+    WriteError::Record("the record has changed since it was listed, run the command again");
 
 impl Account {
-    /// Writes the differences of `pairs`, each after a call of `progress`, then lists again. A pair that differs in the new list counts
-    /// as failed, whether it was written or right at first. So does a written pair if the list cannot be read, and with
-    /// [`Scope::All`] a pair with several active records. Without a difference, or if Nexudus is unavailable, there is no second list.
+    /// Writes the differences of `pairs`, each after a call of `progress`, then lists the webhooks again. A pair counts as failed if:
+    ///
+    /// - it differs in the new list, even if it was not written,
+    /// - it was written, and the new list cannot be read,
+    /// - it has several active records, with [`Scope::All`].
+    ///
+    /// If nothing differs, or if Nexudus is unavailable, the webhooks are not listed again.
     pub async fn apply(&self, pairs: &[Pair], scope: Scope, progress: &(impl Fn(&Pair) + Sync)) -> Applied {
         let mut results = Vec::new();
         let (mut is_any_tried, mut stopped) = (false, None::<String>);
@@ -131,7 +136,7 @@ impl Account {
         }
     }
 
-    /// Creates a record and returns its id. If the answer was lost, looks for the record before the next attempt.
+    /// Creates a record and returns its id. If the answer was lost, searches the record before the next attempt.
     async fn create(&self, wanted: &Wanted) -> Result<i64, WriteError> {
         let no_number = WriteError::Record("Nexudus gives no number for this action");
         let number = wanted.action_id.ok_or(no_number)?;
@@ -155,8 +160,8 @@ impl Account {
                 Err(error) if error.is_unclear() => error,
                 Err(error) => return Err(error.into()),
             };
-            // The record may be there all the same, or appear yet: a second one would deliver everything twice. Nexudus can be
-            // at it for as long as an answer may take.
+            // The record may exist, or Nexudus may still create it within the time-out of a request. A second record would deliver
+            // every event twice.
             self.client.let_settle(attempt, &error).await;
             match self.find(wanted).await {
                 Ok(Some(id)) => return Ok(id),
@@ -190,15 +195,15 @@ impl Account {
             }
             let fields = scope.fields(wanted, &now);
             if fields.is_empty() {
-                return Ok(attempt > 1); // then an attempt without an answer was done after all
+                return Ok(attempt > 1); // an earlier attempt without an answer has taken effect
             }
             for (name, value) in fields {
                 record.set(name, value);
             }
             if matches!(record.raw("Action"), None | Some("null")) {
                 return Err(WriteError::Record(
-                    "the record as Nexudus gives it names no action, and an update without one could clear it: choose the action \
-                     in Nexudus, or let `webhooks apply` set it",
+                    "the record from Nexudus has no action, and an update without an action could clear it: choose the action in \
+                     Nexudus, or run `webhooks apply`",
                 ));
             }
             match client.write(&Call::update(WEBHOOKS.path, record.to_json(), "WebHook-Edit")).await {
@@ -214,8 +219,8 @@ impl Account {
 }
 
 impl Applied {
-    /// Returns the sources whose shared secrets a person has to type in Nexudus: those that check signatures and got their first
-    /// webhook in this run. None if Nexudus reaches the bridge on loopback: then it is a double, which has the secrets.
+    /// Returns the sources whose shared secrets a person has to enter in Nexudus: those that check signatures and got their first
+    /// webhook in this run. Returns none if `public_url` is on loopback: then Nexudus is a double, which has the secrets.
     pub fn new_sources<'a>(&self, comparison: &'a Comparison, public_url: &Url) -> Vec<&'a str> {
         let pairs = &comparison.pairs;
         let is_new = |source: &&Source| {
@@ -232,7 +237,7 @@ impl Applied {
 }
 
 impl WriteError {
-    /// Returns the error if every other write would meet it too.
+    /// Returns the error if every other write would fail with it too.
     pub(super) fn general(&self) -> Option<&ApiError> {
         match self {
             Self::Api(error) if error.is_general() => Some(error),
@@ -257,7 +262,7 @@ impl Scope {
 }
 
 /// Returns the id and the fault of a pair after the writes. `written` is the id of the record if this run wrote it. `looked` is the
-/// second list, if there is one: in a long run others may change records.
+/// second list, if any: others can change records during a long run.
 fn fault(
     pair: &Pair,
     written: Option<i64>,
@@ -272,22 +277,22 @@ fn fault(
         None => return duplicated(pair),
         Some(Ok(now)) => now.pair(&pair.wanted.source.name, pair.wanted.action())?,
         Some(Err(error)) => {
-            let unknown = format!("written, but it could not be looked at again: {error}");
+            let unknown = format!("written, but it could not be read again: {error}");
             return written.map(|id| (Some(id), unknown));
         }
     };
     let id = written.or_else(|| Some(pair.found.as_ref()?.id))?;
     let Some(found) = &now.found else {
         let error = match written {
-            Some(_) => "Nexudus took it, and yet there is no such webhook",
-            None => "removed by somebody during this run",
+            Some(_) => "Nexudus accepted the write, but the webhook does not exist",
+            None => "deleted by somebody during this run",
         };
         return Some((Some(id), error.to_owned()));
     };
     let fields: Vec<&str> = scope.fields(&now.wanted, found).into_keys().collect();
     if !fields.is_empty() {
         let cause = match written {
-            Some(_) => "Nexudus took it, and yet it differs in",
+            Some(_) => "Nexudus accepted the write, but the record differs in",
             None => "changed by somebody, or by Nexudus, during this run: it differs in",
         };
         return Some((Some(id), format!("{cause} {}", fields.join(", "))));

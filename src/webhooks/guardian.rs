@@ -1,11 +1,12 @@
 //! The guardian: watches the webhooks while the bridge serves, and re-enables those that Nexudus disabled.
 //!
-//! Nexudus disables a webhook after ten failures in a row and notifies nobody. The guardian reads the webhooks at start, at its
-//! interval, and when the bridge becomes ready.
+//! Nexudus disables a webhook after ten failures in a row, without a notification. The guardian reads the webhooks at start, at
+//! its interval, and when the bridge becomes ready.
 //!
 //! - It re-enables a webhook only while the bridge is ready, and only if Nexudus disabled it: the webhook has ten failures, or was
-//!   active with nine at the last look. A person disabled every other one.
-//! - The wait before the next attempt grows while a webhook has no success. It counts as re-enabled once a look shows it active.
+//!   active with nine at the last look. Every other disabled webhook was disabled by a person.
+//! - The wait before the next attempt grows while a webhook has no success. A webhook counts as re-enabled when a later look shows
+//!   that it is active.
 //! - The guardian creates nothing. Failures of Nexudus change neither readiness nor ingress.
 //! - Several guardians can re-enable one webhook: each reads its record first, and writes the same.
 //! - A reload takes effect between two writes. It keeps all state while `[nexudus]` is the same.
@@ -32,7 +33,7 @@ use crate::nexudus::ApiError;
 use crate::outage::{AccountKey, Outages};
 use crate::telemetry::limit::LogOnChange;
 
-/// Maximum wait between two attempts, for a webhook that keeps failing and for an account that refuses the bridge.
+/// Maximum wait between two attempts, for a webhook that fails again and for an account that refuses the bridge.
 const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Interval of the checks whether the bridge has become ready.
@@ -44,7 +45,7 @@ const REPEAT: Duration = Duration::from_secs(600);
 /// Interval of the requests for Nexudus's actions.
 const ACTIONS_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
-/// A running guardian. It ends before its next request when this is dropped.
+/// A running guardian. If this handle is dropped, the guardian ends before its next request.
 #[derive(Debug)]
 pub struct Guardian {
     config: watch::Sender<Config>,
@@ -52,7 +53,7 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    /// Starts it in the current runtime. Without `[nexudus]`, or with an interval of zero, it waits for another configuration.
+    /// Starts a guardian in the current runtime. Without `[nexudus]`, or with an interval of zero, it waits for another configuration.
     pub fn start(
         config: &Config,
         metrics: Arc<Metrics>,
@@ -69,7 +70,7 @@ impl Guardian {
         self.config.send_replace(config.clone());
     }
 
-    /// Ends it at once.
+    /// Ends the guardian at once.
     pub fn stop(&self) {
         self.task.abort();
     }
@@ -85,17 +86,17 @@ async fn guard(
     loop {
         let current = config.borrow_and_update().clone();
         rounds = Rounds::with(&current, rounds.take(), &metrics, &outages).unwrap_or_else(|error| {
-            tracing::error!("the webhooks in Nexudus cannot be watched: {error}");
+            tracing::error!("the guardian cannot read the webhooks in Nexudus: {error}");
             None
         });
-        let goes_on = if let Some(rounds) = &mut rounds {
+        let has_config = if let Some(rounds) = &mut rounds {
             metrics.control.set_interval(rounds.settings.interval);
             rounds.run(&ready, &mut config).await
         } else {
             metrics.control.clear();
             config.changed().await.is_ok()
         };
-        if !goes_on {
+        if !has_config {
             return;
         }
     }
@@ -120,7 +121,7 @@ struct Rounds {
 /// A failure that lasts.
 struct LastingFailure {
     logged: LogOnChange<String>,
-    /// Number of failures in a row; a failure that may pass by itself is not counted.
+    /// Number of failures in a row; a temporary failure is not counted.
     count: u32,
     /// Time of the next attempt.
     retry_at: Instant,
@@ -138,7 +139,7 @@ impl LastingFailure {
             tracing::warn!("{what}: {text}");
         }
         self.count += u32::from(!error.is_unclear());
-        // After an unclear failure the client has waited already.
+        // An unclear failure is temporary, and the client has retried it with a back-off.
         let wait = if error.is_unclear() { interval } else { back_off(interval).wait(self.count) };
         self.retry_at = Instant::now() + wait;
     }
@@ -157,8 +158,8 @@ impl LastingFailure {
 }
 
 impl Rounds {
-    /// Returns the rounds with a configuration; `None` if there is nothing to watch. The `previous` rounds continue with all they
-    /// have if `[nexudus]` is the same.
+    /// Returns the rounds with a configuration; `None` if there is nothing to watch. If `[nexudus]` is the same, the `previous`
+    /// rounds continue with their state.
     fn with(
         config: &Config,
         previous: Option<Self>,
@@ -174,7 +175,7 @@ impl Rounds {
         let is_same = |previous: &Self| previous.account.config.nexudus.as_ref() == Some(nexudus);
         if let Some(mut previous) = previous.filter(is_same) {
             previous.account.config = config.clone();
-            previous.account.client.try_again(); // somebody may have changed what Nexudus had refused
+            previous.account.client.try_again(); // the reason of a refusal may have been removed
             previous.read_failure.retry();
             previous.write_failure.retry();
             return Ok(Some(previous));
@@ -192,7 +193,7 @@ impl Rounds {
         }))
     }
 
-    /// Looks and acts until there is another configuration. Returns false if there will be none. A look can be cancelled, a write
+    /// Looks and acts until the configuration changes. Returns false if it cannot change any more. A look can be cancelled, a write
     /// cannot.
     async fn run(
         &mut self,
@@ -210,7 +211,7 @@ impl Rounds {
                 Ok(comparison) if self.reenable(&comparison, ready, config).await => continue,
                 Ok(_) => Instant::now() + interval,
                 Err(error) => {
-                    self.read_failure.failed("the webhooks in Nexudus cannot be seen", &error, interval);
+                    self.read_failure.failed("the webhooks in Nexudus cannot be read", &error, interval);
                     self.read_failure.retry_at
                 }
             };
@@ -232,7 +233,7 @@ impl Rounds {
         };
         self.show(&comparison);
         if self.read_failure.ends() {
-            tracing::info!("the webhooks in Nexudus can be seen again");
+            tracing::info!("the webhooks in Nexudus can be read again");
         }
         self.disabled.looked(&comparison);
         Ok(comparison)
@@ -249,7 +250,7 @@ impl Rounds {
                 tracing::warn!(
                     action_id = id,
                     action = name,
-                    "Nexudus has an action that is not in the catalogue; extra_actions takes it"
+                    "Nexudus has an action that is not in the catalogue; add it to extra_actions"
                 );
             }
         }
@@ -295,18 +296,18 @@ impl Rounds {
             if !reenable || Instant::now() < self.write_failure.retry_at {
                 break;
             }
-            // A wait can be long; what was right before it may not be any more.
+            // The wait can be long, so readiness and configuration are checked after it.
             self.account.client.wait_for_write().await;
             if !ready() || config.has_changed().unwrap_or(true) {
                 break;
             }
             let result = self.account.update(&pair.wanted, found, Scope::Enable).await;
             if let Some(error) = result.as_ref().err().and_then(WriteError::general) {
-                self.write_failure.failed("no webhook in Nexudus can be switched on", error, interval);
+                self.write_failure.failed("no webhook in Nexudus can be re-enabled", error, interval);
                 break;
             }
             if self.write_failure.ends() {
-                tracing::info!("webhooks can be switched on again");
+                tracing::info!("webhooks in Nexudus can be re-enabled again");
             }
             let is_written = matches!(result, Ok(true));
             self.disabled.tried(found, is_written);
@@ -319,7 +320,7 @@ impl Rounds {
                 }
                 Err(error) => {
                     let error = redact::tokens(&error.to_string()); // it may repeat the URL
-                    tracing::warn!(source, action, webhook_id, error, "a webhook cannot be switched on");
+                    tracing::warn!(source, action, webhook_id, error, "a webhook cannot be re-enabled");
                 }
             }
         }

@@ -1,9 +1,13 @@
 //! The webhooks in Nexudus: level-based reconciliation of wanted and existing ones.
 //!
-//! In reading order: [`wanted`] has the webhooks that the configuration asks for, [`observed`] reads the existing ones
-//! and finds their owner, [`plan`] compares the two, [`apply`] writes the difference, [`status`] shows how each one does, [`guardian`]
-//! watches over them while the bridge serves.
-//! Nothing here deletes a record, and records that are not ours are never written to.
+//! In reading order:
+//!
+//! - [`wanted`] derives the wanted webhooks from the configuration, and [`observed`] reads the existing ones.
+//! - [`account`] connects to Nexudus, and [`plan`] compares the two sides.
+//! - [`apply`] writes the differences, and [`status`] shows the state of each webhook.
+//! - [`guardian`] re-enables webhooks while the bridge serves.
+//!
+//! The bridge never deletes a record, and never writes to records of others.
 
 pub mod account;
 pub mod apply;

@@ -36,7 +36,7 @@ pub struct Observed {
     pub last_error: Option<String>,
     /// The last success, as Nexudus writes it.
     pub last_trigger: Option<String>,
-    /// When it was created, as Nexudus writes it.
+    /// Time of its creation, as Nexudus writes it.
     pub created_on: Option<String>,
 }
 
@@ -73,9 +73,8 @@ impl Observed {
     }
 }
 
-/// Returns the source and action that a webhook's URL leads to, if it is one of ours under `public_url`: the action in any form
-/// that the ingress accepts. The path counts as the ingress reads it: percent-decoded, `/webhooks` in any case. The query does not
-/// matter.
+/// Returns the source and action in a webhook's URL, if the URL belongs to this bridge at `public_url`. The path is read as the
+/// ingress reads it: percent-decoded, with `/webhooks` in any case. The action can have any form that the ingress accepts.
 pub fn address(public_url: &Url, url: &str) -> Option<(String, String)> {
     let url = Url::parse(url.trim()).ok()?;
     let (path, base) = (segments(url.path()), segments(public_url.path().trim_end_matches('/')));
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_are_the_urls_of_our_shape_under_the_public_url() {
+    fn own_webhooks_have_the_public_url_and_a_path_of_the_ingress() {
         let leads = |public_url: &str, url: &str| {
             let found = address(&public_url.parse().unwrap(), url);
             found.map(|(source, action)| format!("{source} {action}"))
@@ -143,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_read_without_its_tokens_and_with_whatever_is_missing() {
+    fn a_record_is_read_without_tokens_and_with_missing_fields() {
         let record = serde_json::from_str(
             r#"{"Id":5,"BusinessId":7,"Action":6,"URL":"https:\/\/h\/x?token=t","Active":true,"ErrorCount":2,"LastError":"POST https://h/x?token=t: 503","LastTrigger":null}"#,
         );

@@ -20,7 +20,7 @@ pub struct Comparison {
     pub pairs: Vec<Pair>,
     /// Webhooks of this bridge that are not wanted. They are not changed.
     pub unwanted: Vec<Unwanted>,
-    /// Number of records of others.
+    /// Number of records that do not belong to this bridge.
     pub others: usize,
 }
 
@@ -48,7 +48,7 @@ pub struct Unwanted {
     pub webhook_id: i64,
     /// Its URL without the token.
     pub url: String,
-    /// Why it is not wanted.
+    /// The reason why it is not wanted.
     pub reason: &'static str,
     /// Its record.
     #[serde(skip)]
@@ -89,9 +89,8 @@ pub enum Op {
 }
 
 impl Comparison {
-    /// Compares all of `wanted` with all records of the account. A record belongs to a wanted webhook if its URL leads to the same
-    /// source and action and it has the same location. Of several, the first by
-    /// `rank` is the webhook's record.
+    /// Compares all of `wanted` with all records of the account. A record belongs to a wanted webhook if its URL has the same source
+    /// and action, and it has the same location. Of several such records, the first by `rank` is the webhook's record.
     pub fn new(config: &Config, public_url: &Url, wanted: Vec<Wanted>, mut records: Vec<Observed>) -> Self {
         let pair = |wanted| Pair { wanted, found: None, duplicates: Vec::new() };
         let mut pairs: Vec<Pair> = wanted.into_iter().map(pair).collect();
@@ -116,12 +115,12 @@ impl Comparison {
                 }
                 (Some(pair), ..) => {
                     pair.duplicates.extend(found.active.then_some(found.id));
-                    "a second one of the same"
+                    "a second webhook of the action"
                 }
                 (None, None, _) => "no such source",
                 (None, _, None) => "no such action",
                 (None, Some(source), Some(action_index)) if !source.wanted.contains(&action_index) => {
-                    "the action is not asked for"
+                    "the action is not configured"
                 }
                 (None, Some(source), _) if source.business_id.is_none() => "the source has no location",
                 _ => "another location",
@@ -145,7 +144,7 @@ impl Comparison {
         self
     }
 
-    /// A source's webhook for an action, by their names, where it is wanted.
+    /// Returns the wanted webhook of a source and action, by their names.
     pub fn pair(&self, source: &str, action: &str) -> Option<&Pair> {
         self.pairs.iter().find(|pair| *pair.wanted.source.name == *source && pair.wanted.action() == action)
     }
@@ -160,7 +159,7 @@ impl Comparison {
         self.pairs.iter().filter_map(Pair::change).collect()
     }
 
-    /// Returns the pairs with several active records. Nothing here deletes a record, so a person has to.
+    /// Returns the pairs with several active records. The bridge deletes no record, so a person has to.
     pub fn duplicated(&self) -> impl Iterator<Item = &Pair> {
         self.pairs.iter().filter(|pair| !pair.duplicates.is_empty())
     }
@@ -182,7 +181,7 @@ impl Comparison {
                     || "`webhooks status` lists them".to_owned(),
                     |name| format!("did you mean {name}?"),
                 );
-                return Err(format!("no webhook of the action {action:?} is asked for; {hint}"));
+                return Err(format!("no webhook of the action {action:?} is configured; {hint}"));
             }
         }
         self.pairs.retain(|pair| actions.is_empty() || actions.iter().any(|action| pair.is_for(action)));
@@ -225,7 +224,7 @@ impl Pair {
         })
     }
 
-    /// Returns the difference to write, if there is one.
+    /// Returns the difference to write, if any.
     pub fn change(&self) -> Option<Change> {
         let (wanted, found) = (&self.wanted, self.found.as_ref());
         let fields = found.map(|found| differences(wanted, found)).unwrap_or_default();
@@ -265,8 +264,8 @@ pub(super) fn differences(wanted: &Wanted, found: &Observed) -> BTreeMap<&'stati
     fields
 }
 
-/// Returns `found` with the query of `wanted`, which holds the token, and without a fragment; `None` if it is so already. A fragment
-/// never reaches the ingress, nor would a query behind it.
+/// Returns `found` with the query of `wanted`, which holds the token, and without a fragment; `None` if nothing changes. A fragment
+/// and a query after it never reach the ingress.
 fn corrected(found: &WebhookUrl, wanted: &WebhookUrl) -> Option<Url> {
     let (mut url, wanted) = (found.parsed()?, wanted.parsed()?);
     let same_query = url.query_pairs().eq(wanted.query_pairs());

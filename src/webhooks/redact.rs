@@ -1,4 +1,4 @@
-//! Tokens in URLs: hidden wherever a URL is shown, and in `Debug` by type.
+//! Hides tokens in URLs and texts. [`WebhookUrl`] also hides its token in `Debug`.
 
 use std::fmt;
 

@@ -7,9 +7,7 @@ use super::observed::Observed;
 use super::plan::Comparison;
 use super::redact::WebhookUrl;
 
-/// The state of a webhook.
-///
-/// The worst comes first.
+/// The state of a webhook, the worst first.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, EnumString, IntoStaticStr, VariantArray,
 )]
@@ -18,13 +16,13 @@ use super::redact::WebhookUrl;
 pub enum WebhookState {
     /// Wanted, and disabled: its events are lost.
     Disabled,
-    /// Wanted, and not there: its events are lost.
+    /// Wanted, and not in Nexudus: its events are lost.
     Missing,
     /// Active, and its last deliveries failed.
     Failing,
     /// Active beside another one of the same source and action: each event is delivered again.
     Duplicate,
-    /// There, and not wanted.
+    /// In Nexudus, and not wanted.
     Unwanted,
     /// Active, and its last delivery succeeded.
     Ok,
@@ -50,7 +48,7 @@ pub struct WebhookStatus {
     pub webhook_id: Option<i64>,
     /// Its state.
     pub state: WebhookState,
-    /// Whether it is active; `None` if it is missing.
+    /// True if it is active; `None` if it is missing.
     pub active: Option<bool>,
     /// Failures since the last success.
     pub error_count: Option<i64>,
@@ -81,7 +79,7 @@ pub fn rows(comparison: &Comparison) -> Vec<WebhookStatus> {
         let (wanted, found) = (&pair.wanted, pair.found.as_ref());
         let url = found.map_or(&wanted.url, |found| &found.url);
         let row = row(&wanted.source.name, wanted.action(), state(found), found, url);
-        // The record was found by its location.
+        // A record of another location is not the record of this pair.
         WebhookStatus { business_id: Some(wanted.business_id), ..row }
     });
     let is_duplicate = |id: i64| comparison.pairs.iter().any(|pair| pair.duplicates.contains(&id));
@@ -95,7 +93,7 @@ pub fn rows(comparison: &Comparison) -> Vec<WebhookStatus> {
     rows
 }
 
-/// Returns the number of webhooks in each state as text. `Ok` comes first, states without a webhook are left out.
+/// Returns the number of webhooks in each state as text. `Ok` is first; states without a webhook are left out.
 pub fn summary(rows: &[WebhookStatus], others: usize) -> String {
     let count = |state| rows.iter().filter(|row| row.state == state).count();
     let mut text = format!("{} {}", count(WebhookState::Ok), WebhookState::Ok.label());

@@ -9,7 +9,7 @@ use url::Url;
 use super::redact::WebhookUrl;
 use crate::config::{Config, Source};
 
-/// A webhook that the configuration asks for.
+/// A webhook that the configuration requires.
 #[derive(Debug, Clone)]
 pub struct Wanted {
     /// The source of its deliveries.
@@ -31,8 +31,8 @@ impl Wanted {
     }
 }
 
-/// Returns every webhook that `config` asks for, ordered by source and action. `numbers` has the numbers of actions outside the
-/// catalogue in Nexudus, by name in lower case.
+/// Returns every webhook that `config` requires, ordered by source and action. `numbers` maps the names of actions outside the
+/// catalogue, in lower case, to their numbers in Nexudus.
 pub fn wanted(config: &Config, public_url: &Url, numbers: &BTreeMap<String, i64>) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for source in config.sources.values() {

@@ -269,14 +269,15 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     let who = format!("username = {:?}\npassword_file = {password:?}", demo::EMAIL);
     tenant.configure(&format!("{}{rest}", tenant.section_as(&who, "guardian = { interval = \"200ms\" }")));
     let running = Running::serve(&tenant.file());
-    let line = running.line_with("the webhooks in Nexudus cannot be seen: ");
+    let line = running.line_with("the webhooks in Nexudus cannot be read: ");
     let refused = format!("{} refuses the credentials", tenant.named());
     assert!(line.contains("WARN") && line.contains(&refused), "{line}");
     std::fs::write(&password, demo::PASSWORD).expect("written"); // seen without a signal
     let line = running.line_with("Nexudus has an action that is not in the catalogue");
     assert_eq!((field(&line, "action_id"), field(&line, "action")), ("91", "\"DeskBooked\""), "{line}");
-    let line = running
-        .line_with("a webhook that Nexudus had switched off is on again; this command reads what was missed");
+    let line = running.line_with(
+        "a webhook that Nexudus had disabled is active again; this command reads the missed events back",
+    );
     let webhook = tenant.nexudus.webhook(booking).expect("there");
     let created =
         serde_json::from_str::<serde_json::Value>(&webhook.json).expect("JSON")["CreatedOn"].clone();
@@ -299,7 +300,7 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Refused(words));
     tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("there");
     switch_off(&tenant, booking, "10");
-    let line = running.line_with("a webhook cannot be switched on");
+    let line = running.line_with("a webhook cannot be re-enabled");
     assert!(line.contains("https://h/x?token=*** is not valid"), "{line}");
     running.signal("TERM");
     let (status, rest) = running.ended(PATIENCE);

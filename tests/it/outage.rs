@@ -133,7 +133,7 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
         nexudus.webhooks().iter().all(|webhook| webhook.active)
     });
     say(&format!("{:?} after Kafka's return all webhooks are on again", returned.elapsed()));
-    let line = bridge.line_with("a webhook that Nexudus had switched off is on again");
+    let line = bridge.line_with("a webhook that Nexudus had disabled is active again");
     assert!(field(&line, "failures").parse::<u32>().is_ok_and(|failures| failures >= 10), "{line}");
     life.update("BookingUpdate", "Booking", lost, "after the outage");
     wait_until("new events are delivered", PATIENCE, || nexudus.pending() == 0);

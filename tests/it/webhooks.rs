@@ -142,7 +142,8 @@ fn what_is_not_asked_for_is_named_and_neither_it_nor_others_are_ever_written_to(
     let plan = tenant.json(&["webhooks", "plan"], 0);
     let reasons: Vec<_> =
         plan["unwanted"].as_array().expect("a list").iter().map(|it| it["reason"].as_str()).collect();
-    let expected = ["the action is not asked for", "a second one of the same", "no such source"].map(Some);
+    let expected =
+        ["the action is not configured", "a second webhook of the action", "no such source"].map(Some);
     assert_eq!((reasons, &plan["others"]), (expected.to_vec(), &json!(1)));
     tenant.asked();
     let told = tenant.prints(&["webhooks", "apply"], 0);
@@ -185,7 +186,7 @@ fn what_nexudus_takes_and_does_not_keep_counts_as_failed() {
         world.change_webhook(made.id, &[("Active", "false")]).expect("there");
     });
     let applied = tenant.json(&["webhooks", "apply"], 1);
-    assert_eq!(applied["failed"][0]["error"], "Nexudus took it, and yet it differs in Active");
+    assert_eq!(applied["failed"][0]["error"], "Nexudus accepted the write, but the record differs in Active");
     assert_eq!(
         (&applied["failed"][0]["action"], applied["created"].as_array().map(Vec::len)),
         (&json!("BookingDelete"), Some(4))
@@ -313,12 +314,12 @@ fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
     for (action, told) in [
         (
             "BookngCreate",
-            "no webhook of the action \"BookngCreate\" is asked for; did you mean BookingCreate?",
+            "no webhook of the action \"BookngCreate\" is configured; did you mean BookingCreate?",
         ),
         // What it means has no webhook either.
-        ("TeamCreatd", "is asked for; `webhooks status` lists them"),
-        ("TeamCreated", "is asked for; `webhooks status` lists them"),
-        ("Xyz", "is asked for; `webhooks status` lists them"),
+        ("TeamCreatd", "is configured; `webhooks status` lists them"),
+        ("TeamCreated", "is configured; `webhooks status` lists them"),
+        ("Xyz", "is configured; `webhooks status` lists them"),
     ] {
         let output = tenant.run(&["webhooks", "enable", action]);
         assert_eq!(output.status.code(), Some(2), "{}", err(&output));

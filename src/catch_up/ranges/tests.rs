@@ -6,7 +6,7 @@ use crate::kafka::settings::check_property;
 use crate::webhooks::observed::Observed;
 use crate::webhooks::wanted::wanted;
 
-/// A configuration whose source `default` is at location 7 and wants these actions; then more.
+/// Returns a configuration whose source `default` is at location 7 and wants these actions; `more` is appended.
 fn config(actions: &[&str], more: &str) -> Config {
     let toml = format!(
         "[nexudus]\ntoken = \"t\"\npublic_url = \"https://h.example.com\"\n[sources.default]\nsecrets = [\"s\"]\n\
@@ -36,8 +36,8 @@ fn since(actions: &[&str], from: &str, until: Option<&str>) -> TimeRanges {
     TimeRanges::new(&config(actions, ""), &Subset::default(), &since, until.map(at), None)
 }
 
-/// Ranges in which each action of `default` begins at the last success of its webhook, or with a `+` at its creation; `-`: it has no
-/// webhook.
+/// Returns ranges that begin at the last success of each action's webhook. `+` before a time stands for the creation of the webhook,
+/// and `-` for no webhook.
 fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> TimeRanges {
     let actions: Vec<&str> = begins.iter().map(|(action, _)| *action).collect();
     let config = config(&actions, "");
@@ -66,13 +66,13 @@ fn last_trigger(begins: &[(&str, &str)], overlap: Duration) -> TimeRanges {
     TimeRanges::new(&config, &Subset::default(), &since, None, Some(&comparison))
 }
 
-/// The times of a record; `-`: the record lacks it.
+/// Returns the times of a record; `-` stands for a missing time.
 fn times(created: &str, updated: &str) -> Times {
     let [created_on, updated_on] = [created, updated].map(|time| (time != "-").then(|| at(time)));
     Times { created_on, updated_on }
 }
 
-/// Judges a record of the location 7: the names of the actions of its events, else the reason why there are none.
+/// Judges a record of the location 7. Returns the names of the actions of its events, else the reason why it has none.
 fn judged(ranges: &TimeRanges, entity: &str, created: &str, updated: &str) -> String {
     match ranges.judge(7, entities::named(entity).unwrap(), times(created, updated)) {
         Judgement::Events(events) => {
@@ -87,7 +87,7 @@ fn judged(ranges: &TimeRanges, entity: &str, created: &str, updated: &str) -> St
 }
 
 #[test]
-fn creation_and_update_are_judged_each_on_its_own() {
+fn creation_and_update_are_judged_independently() {
     let all = ["Booking*", "VisitorRegistered", "HelDeskMessageCreated", "BusinessUpdate"];
     for (entity, created, updated, expected) in [
         ("Booking", "10", "10", "BookingCreate"),
@@ -112,7 +112,7 @@ fn creation_and_update_are_judged_each_on_its_own() {
         ("HelpDeskMessage", "11", "11", "HelDeskMessageCreated"),
         ("HelpDeskMessage", "08", "11", "uncovered"),
         ("Business", "08", "11", "BusinessUpdate"),
-        ("Business", "11", "11", "uncovered"), // there is no action for a created location
+        ("Business", "11", "11", "uncovered"), // no action is about a created location
     ] {
         let ranges = since(&all, "10", Some("12"));
         assert_eq!(judged(&ranges, entity, created, updated), expected, "{entity} {created} {updated}");
@@ -141,7 +141,7 @@ fn first_change(ranges: &TimeRanges, entity: &Entity, times: Times) -> Option<Ti
 }
 
 #[test]
-fn the_first_change_is_the_earliest_event_and_the_beginning_where_a_time_is_missing() {
+fn the_first_change_is_the_earliest_event_or_the_beginning_if_a_time_is_missing() {
     let ranges = since(&["Booking*", "VisitorRegistered"], "10", Some("12"));
     for (entity, created, updated, expected) in [
         ("Booking", "10:30", "11", Some("10:30")),
@@ -162,7 +162,7 @@ fn the_first_change_is_the_earliest_event_and_the_beginning_where_a_time_is_miss
     }
 }
 
-/// The minutes of a case between 09:00 and 14:00, by an xorshift generator: the same cases in each run.
+/// Returns random minutes between 09:00 and 14:00, by an xorshift generator, so that each run has the same cases.
 fn minutes(state: &mut u64, count: usize) -> Vec<Timestamp> {
     let mut next = || {
         *state ^= *state << 13;
@@ -260,7 +260,7 @@ fn each_webhook_s_last_success_less_the_overlap_begins_its_action_s_range() {
 }
 
 #[test]
-fn several_sources_of_a_location_are_judged_each_for_itself() {
+fn several_sources_of_a_location_are_judged_independently() {
     let more = "[sources.twin]\nsecrets = [\"s\"]\nbusiness_id = 7\nactions = [\"TeamUpdated\"]\n\
                 [sources.north]\nsecrets = [\"s\"]\nbusiness_id = 8\nactions = [\"Checkin*\"]\n\
                 [sources.nowhere]\nsecrets = [\"s\"]\n";
@@ -301,7 +301,7 @@ fn several_sources_of_a_location_are_judged_each_for_itself() {
 }
 
 #[test]
-fn an_action_that_is_named_has_a_range_of_its_own_and_the_others_that_of_all_or_none() {
+fn a_named_action_has_a_range_of_its_own_and_others_have_the_common_one_or_none() {
     let more = "[sources.north]\nsecrets = [\"s\"]\nbusiness_id = 8\nactions = [\"BookingUpdate\"]\n";
     let config = config(&["BookingCreate", "BookingUpdate"], more);
     let named = [(("default".to_owned(), "BookingCreate".to_owned()), at("11:00:00.5"))];

@@ -123,7 +123,7 @@ async fn a_second_401_names_the_role_and_refused_credentials_are_never_tried_aga
 }
 
 #[tokio::test]
-async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
+async fn a_throttled_request_is_sent_again_after_retry_after() {
     let (client, asked) = api(fixed(), |number, _| match number {
         1 => HttpResponse::Conflict().insert_header(("Retry-After", "1")).finish(),
         2 => HttpResponse::TooManyRequests()
@@ -150,11 +150,11 @@ async fn what_is_throttled_is_sent_again_after_the_time_that_nexudus_names() {
         };
         assert!((301..=400).contains(&wait.as_secs()), "{wait:?}");
     }
-    assert_eq!(seen(&asked).len(), 1, "nothing is asked before its time");
+    assert_eq!(seen(&asked).len(), 1, "no request is sent before the end of Retry-After");
 }
 
 #[tokio::test]
-async fn a_long_retry_after_is_bounded_and_ends_when_the_operator_asks() {
+async fn a_long_retry_after_is_bounded_and_try_again_ends_it() {
     for value in ["31536000", "Thu, 31 Dec 2099 23:59:59 GMT", "18446744073709551615"] {
         let (mut client, asked) = api(fixed(), move |number, _| match number {
             1 => HttpResponse::Conflict().insert_header(("Retry-After", value)).finish(),
@@ -174,7 +174,7 @@ async fn a_long_retry_after_is_bounded_and_ends_when_the_operator_asks() {
 }
 
 #[tokio::test]
-async fn reading_is_repeated_where_there_is_no_sense_in_an_answer_and_writing_is_not() {
+async fn a_read_with_an_unreadable_answer_is_retried_and_a_write_is_not() {
     let answer = |number: u32, _: &str| match number {
         1 => HttpResponse::InternalServerError().body(r#"{"Message":"An error has occurred."}"#),
         2 => ok("<html>"),
@@ -185,7 +185,7 @@ async fn reading_is_repeated_where_there_is_no_sense_in_an_answer_and_writing_is
     assert_eq!(seen(&asked).len(), 3);
 
     let (client, asked) = api(fixed(), answer).await;
-    for text in ["it answers 500", "its answer cannot be understood"] {
+    for text in ["it answers 500", "its answer is not the expected JSON"] {
         let error = client.write(&writing()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable(text.to_owned()));
         assert!(error.is_unclear());
@@ -266,7 +266,7 @@ async fn a_missing_role_is_reported_with_the_beginning_of_the_answer_s_text_on_o
 }
 
 #[tokio::test]
-async fn all_pages_are_read_and_read_again_when_records_moved_meanwhile() {
+async fn all_pages_are_read_again_if_records_moved_between_pages() {
     use crate::nexudus::listing::Collection;
     const THINGS: Collection = Collection { entity: "Thing", path: "/api/things" };
     let page = |ids: &[u32], total: usize, more: bool| {

@@ -61,7 +61,7 @@ fn client(nexudus: &Nexudus) -> ApiClient {
     ApiClient::new(&config.nexudus.unwrap(), Arc::new(Metrics::new(""))).unwrap()
 }
 
-/// Lists `count` records, while `changes` happen: one element after each page. Returns the records that existed during the
+/// Lists `count` records, and applies one element of `changes` after each page. Returns the records that existed during the
 /// whole read, and the result.
 async fn list(
     (nexudus, client): (&Nexudus, &ApiClient),
@@ -94,7 +94,7 @@ async fn a_deletion_that_an_addition_hides_from_the_total_drops_no_record() {
 }
 
 #[tokio::test]
-async fn one_page_is_read_once_and_several_twice_where_nothing_is_deleted() {
+async fn one_page_is_read_once_and_several_twice_if_no_record_is_deleted() {
     let nexudus = nexudus();
     let client = client(&nexudus);
     for (count, pages) in [(0, 1), (5, 1), (6, 4), (15, 6)] {

@@ -20,7 +20,7 @@ async fn a_token_is_fetched_once_and_renewed_by_its_refresh_token_then_by_the_pa
         }
         (8, "/api/token") => HttpResponse::BadRequest().body(r#"{"error":"invalid_grant"}"#),
         (9, "/api/token") => ok(r#"{"access_token":"a3","token_type":"bearer","expires_in":604799}"#),
-        (_, "/api/token") => panic!("no token was asked for at {number}"),
+        (_, "/api/token") => panic!("request {number} should not be for a token"),
         _ => ok(RECORD),
     })
     .await;
@@ -48,7 +48,7 @@ async fn a_token_is_fetched_once_and_renewed_by_its_refresh_token_then_by_the_pa
 }
 
 #[tokio::test]
-async fn no_token_is_asked_for_five_times_whatever_is_to_be_read() {
+async fn a_read_without_a_token_requests_a_token_five_times_in_total() {
     let (client, asked) = api(password(), |_, _| HttpResponse::ServiceUnavailable().finish()).await;
     let error = read_id(&client).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable("it answers 503".to_owned()));
@@ -56,7 +56,7 @@ async fn no_token_is_asked_for_five_times_whatever_is_to_be_read() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_brings_nothing_is_given_up_whatever_the_answer() {
+async fn after_a_failed_refresh_the_password_is_used_whatever_the_answer() {
     for answer in [
         || HttpResponse::InternalServerError().finish(),
         || HttpResponse::NotFound().finish(),
@@ -70,7 +70,7 @@ async fn a_refresh_token_that_brings_nothing_is_given_up_whatever_the_answer() {
             _ => ok(RECORD),
         })
         .await;
-        // The first token has expired as soon as it arrives, and is used for one request all the same.
+        // The first token expires when it arrives, and is still used for one request.
         assert_eq!(read_id(&client).await, Ok(Some(7)));
         assert_eq!(read_id(&client).await, Ok(Some(7)));
         let grants: Vec<bool> = seen(&asked)
@@ -83,7 +83,7 @@ async fn a_refresh_token_that_brings_nothing_is_given_up_whatever_the_answer() {
 }
 
 #[tokio::test]
-async fn only_an_error_of_oauth_keeps_the_credentials_from_being_sent_again() {
+async fn after_an_error_of_oauth_the_credentials_are_not_sent_again() {
     for (status, error) in [
         (400, "invalid_grant"),
         (401, "invalid_client"),
@@ -110,7 +110,7 @@ async fn only_an_error_of_oauth_keeps_the_credentials_from_being_sent_again() {
 }
 
 #[tokio::test]
-async fn every_other_answer_to_a_request_for_a_token_is_retried_at_growing_distances() {
+async fn every_other_answer_to_a_request_for_a_token_is_retried_with_back_off() {
     type Answer = fn() -> HttpResponse;
     let answers: [Answer; 5] = [
         || HttpResponse::Forbidden().content_type("text/html").body("<html>blocked</html>"),
@@ -151,7 +151,7 @@ async fn every_other_answer_to_a_request_for_a_token_is_retried_at_growing_dista
 }
 
 #[tokio::test]
-async fn a_token_lives_as_long_as_its_answer_means_and_a_mark_before_it_is_no_part_of_it() {
+async fn a_lifetime_is_read_in_every_form_and_a_byte_order_mark_is_skipped() {
     for expires_in in ["604799", "604799.0", r#""604799""#, r#""604799.0""#, "-5", "null", "{}", r#""soon""#]
     {
         let (client, asked) = api(password(), move |_, path| match path {
@@ -167,7 +167,7 @@ async fn a_token_lives_as_long_as_its_answer_means_and_a_mark_before_it_is_no_pa
 }
 
 #[tokio::test]
-async fn a_one_time_password_that_was_used_elsewhere_is_followed_by_the_next_one_and_no_other() {
+async fn after_a_refused_one_time_password_only_the_next_one_is_tried() {
     let Credentials::Password { username, password, client_id, .. } = password() else { unreachable!() };
     let totp_secret = Some(SecretString::from("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"));
     let credentials = Credentials::Password { username, password, totp_secret, client_id };

@@ -1,4 +1,4 @@
-//! The disabled webhooks: by whom, since when, and which of them the guardian re-enables now.
+//! The disabled webhooks: who disabled each, the beginning of its outage, and whether the guardian re-enables it now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ pub(super) struct Disabled {
     histories: BTreeMap<i64, History>,
 }
 
-/// What the guardian keeps of one webhook between two looks.
+/// The state of one webhook that the guardian keeps between two looks.
 #[derive(Default)]
 struct History {
     /// True if Nexudus disabled it, or if it is active and the next failure disables it.
     is_failing: bool,
-    /// True if a person disabled it, and the log has that.
+    /// True if a person disabled it, and a log line reports this.
     is_by_person: bool,
     /// The attempts to re-enable it since its last success.
     tries: Option<Tries>,
@@ -50,7 +50,7 @@ impl Disabled {
         Self { metrics, outages, histories: BTreeMap::new() }
     }
 
-    /// Takes in a new look: outages begin and end, and a written webhook counts as re-enabled if it is active now.
+    /// Takes over the result of a look: outages begin and end, and a written webhook counts as re-enabled if it is active now.
     pub(super) fn looked(&mut self, comparison: &Comparison) {
         let mut before = std::mem::take(&mut self.histories);
         for (pair, found) in comparison.found() {
@@ -72,7 +72,7 @@ impl Disabled {
                         webhook_id = found.id,
                         failures = found.error_count,
                         "a webhook was disabled in Nexudus by a person, since it has failed less than ten times in a row; the \
-                         guardian leaves it alone, `nexudus-bridge webhooks enable` re-enables it"
+                         guardian does not re-enable it, `nexudus-bridge webhooks enable` does"
                     );
                 }
             }
@@ -141,8 +141,8 @@ impl Disabled {
         let last_trigger = outage.as_ref().map(|outage| tracing::field::display(outage.since));
         let command = outage.and_then(|outage| outage::command(&[outage]));
         let advice = match &command {
-            Some(_) => "this command reads what was missed",
-            None => "what was missed cannot be read back",
+            Some(_) => "this command reads the missed events back",
+            None => "the missed events cannot be read back",
         };
         tracing::warn!(
             source,
@@ -152,7 +152,7 @@ impl Disabled {
             last_error,
             last_trigger,
             command = command.as_deref().map(tracing::field::display),
-            "a webhook that Nexudus had switched off is on again; {advice}"
+            "a webhook that Nexudus had disabled is active again; {advice}"
         );
     }
 }

@@ -81,14 +81,14 @@ fn an_empty_account_gets_a_record_for_every_action_of_every_source() {
 }
 
 #[test]
-fn records_that_are_as_they_should_be_are_left_alone() {
+fn records_without_a_difference_are_not_changed() {
     let comparison = compared(all());
     assert!(lines(&comparison).is_empty());
     assert_eq!((comparison.pairs.len(), comparison.others), (4, 0));
 }
 
 #[test]
-fn only_the_fields_of_ours_are_changed() {
+fn only_managed_fields_are_changed() {
     let mut records = all();
     records[0].active = false;
     records[1].action_id = Some(3);
@@ -108,7 +108,7 @@ fn only_the_fields_of_ours_are_changed() {
 }
 
 #[test]
-fn a_url_counts_as_the_ingress_reads_it() {
+fn urls_are_compared_as_the_ingress_reads_them() {
     let mut records = all();
     records[0].url = format!("{BASE}/Team%43reated").into();
     records[1].url = "https://hooks.example.com/%62/WEBHOOKS/Default/teamupdated".into();
@@ -117,7 +117,7 @@ fn a_url_counts_as_the_ingress_reads_it() {
 }
 
 #[test]
-fn a_fragment_goes_and_does_not_swallow_the_token() {
+fn a_fragment_is_removed_and_the_token_is_not_behind_it() {
     let mut records = all();
     records[0].url = format!("{BASE}/TeamCreated#top").into();
     records[2].url = format!("{BASE}/north/TeamCreated#top").into();
@@ -141,7 +141,7 @@ fn a_fragment_goes_and_does_not_swallow_the_token() {
 }
 
 #[test]
-fn another_token_is_named_and_not_shown() {
+fn a_change_of_the_token_is_reported_without_the_token() {
     let url = |query: &str| {
         let mut records = all();
         records[2].url = format!("{BASE}/north/TeamCreated{query}").into();
@@ -172,7 +172,7 @@ fn another_token_is_named_and_not_shown() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_named_and_what_is_not_ours_only_counted() {
+fn unwanted_webhooks_are_listed_and_those_of_others_are_counted() {
     let mut records = all();
     records.push(record(20, 7, 57, &format!("{BASE}/default/TeamCreated")));
     records.push(record(21, 9, 57, &format!("{BASE}/TeamCreated")));
@@ -185,9 +185,9 @@ fn what_nobody_asked_for_is_named_and_what_is_not_ours_only_counted() {
     assert_eq!(
         lines(&comparison),
         [
-            format!("? default TeamCreated 20 {BASE}/default/TeamCreated: a second one of the same"),
+            format!("? default TeamCreated 20 {BASE}/default/TeamCreated: a second webhook of the action"),
             format!("? default TeamCreated 21 {BASE}/TeamCreated: another location"),
-            format!("? default TeamDeleted 22 {BASE}/TeamDeleted?token=***: the action is not asked for"),
+            format!("? default TeamDeleted 22 {BASE}/TeamDeleted?token=***: the action is not configured"),
             format!("? south TeamDeleted 23 {BASE}/south/TeamDeleted: no such source"),
             format!("? default Nonsense 24 {BASE}/Nonsense: no such action"),
         ]
@@ -198,14 +198,14 @@ fn what_nobody_asked_for_is_named_and_what_is_not_ours_only_counted() {
 }
 
 #[test]
-fn of_two_records_for_one_action_the_one_that_delivers_is_the_one() {
+fn of_two_records_of_one_action_the_active_one_is_used() {
     let mut records = all();
     records[0].active = false;
     records.push(record(30, 7, 57, &format!("{BASE}/TeamCreated")));
     let comparison = compared(records);
     assert_eq!(
         lines(&comparison),
-        [format!("? default TeamCreated 1 {BASE}/TeamCreated: a second one of the same")]
+        [format!("? default TeamCreated 1 {BASE}/TeamCreated: a second webhook of the action")]
     );
     assert_eq!(comparison.pairs[0].found.as_ref().unwrap().id, 30);
     assert_eq!(comparison.duplicated().count(), 0, "an inactive record delivers nothing");
@@ -230,7 +230,7 @@ fn several_active_records_of_one_action_are_duplicates() {
 }
 
 #[test]
-fn of_two_records_that_are_off_the_one_that_nexudus_switched_off_is_the_one() {
+fn of_two_disabled_records_the_one_that_nexudus_disabled_is_used() {
     let chosen = |others: &[(i64, i64, Option<&str>)]| {
         let off = |&(id, error_count, last_trigger): &(i64, i64, Option<&str>)| Observed {
             active: false,
@@ -242,14 +242,14 @@ fn of_two_records_that_are_off_the_one_that_nexudus_switched_off_is_the_one() {
     };
     let early = Some("2026-01-02T03:04:05+01:00");
     let late = Some("2026-01-02T02:30:00.5Z");
-    // By a person, however recent its last success is; and by Nexudus.
+    // The record that Nexudus disabled, however recent the last success of the record that a person disabled.
     assert_eq!(chosen(&[(1, 0, late), (2, 10, None)]), 2);
     assert_eq!(chosen(&[(1, 9, late), (2, 10, None)]), 2);
-    // Both by Nexudus: the one that delivered last, by the time and not by its text.
+    // Both disabled by Nexudus: the one with the latest success, compared as times and not as texts.
     assert_eq!(chosen(&[(1, 10, early), (2, 11, late)]), 2);
     assert_eq!(chosen(&[(1, 10, None), (2, 10, late)]), 2);
     assert_eq!(chosen(&[(1, 0, None), (2, 0, late)]), 2);
-    // Nothing tells them apart.
+    // Both are equal: the smallest id.
     assert_eq!(chosen(&[(2, 10, late), (1, 10, late)]), 1);
     assert_eq!(chosen(&[(2, 0, None), (1, 0, None)]), 1);
 }

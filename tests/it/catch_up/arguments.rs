@@ -48,38 +48,38 @@ fn mistakes_are_exit_code_2_with_what_would_be_right() {
         (&[][..], "--since <T>"),
         (&["--since", "yesterday"], "or how long ago (90m, 2days), last-outage or last-trigger"),
         (&[&since[..], &["--until", "x"]].concat(), "expected a time (2026-01-02T03:04:05Z)"),
-        (
-            &[&since[..], &["--until", "2025-03-01"]].concat(),
-            "lies before the beginning, 2025-03-02T10:00:00Z",
-        ),
+        (&[&since[..], &["--until", "2025-03-01"]].concat(), "is before the beginning, 2025-03-02T10:00:00Z"),
         (&[&since[..], &["--entity", "Bookings"]].concat(), "expected one of BlogPost, Booking, Business"),
         (&[&since[..], &["--entity", "Resource"]].concat(), "expected one of BlogPost, Booking, Business"),
         (
             &[&since[..], &["--entity", "Checkin"]].concat(),
-            "no chosen source wants CheckinCreated or CheckinUpdated, the actions of Checkin records",
+            "no chosen source receives CheckinCreated or CheckinUpdated, the actions of Checkin records",
         ),
         (
             &[&since[..], &["--entity", "Team", "--source", "north"]].concat(),
-            "no chosen source wants TeamCreated or TeamUpdated",
+            "no chosen source receives TeamCreated or TeamUpdated",
         ),
         (&[&since[..], &["--source", "south"]].concat(), "expected one of default, north"),
         (&[&since[..], &["--max-records", "many"]].concat(), "--max-records <N>"),
-        (&[&since[..], &since[..]].concat(), "--since is given twice for the same; expected one T for all"),
+        (
+            &[&since[..], &since[..]].concat(),
+            "--since has two values for the same actions; expected at most one T for all",
+        ),
         (
             &["--since", "default/TeamUpdated=2h", "--since", "default/teamupdated=3h"],
-            "--since is given twice for the same",
+            "--since has two values for the same actions",
         ),
         (&["--since", "TeamUpdated=2h"], "expected SOURCE/ACTION before the ="),
         (&["--since", "default/TeamUpdated=once"], "expected a time (2026-01-02T03:04:05Z)"),
         (&["--since", "north/TeamUpdated=2h"], "--since north/TeamUpdated: no chosen source of this name"),
-        (&["--since", "default/TeamDeleted=2h"], "or it is not about created or updated records"),
+        (&["--since", "default/TeamDeleted=2h"], "or the action is not about created or updated records"),
         (
             &["--since", "default/TeamUpdated=2h", "--entity", "Booking"],
             "--since default/TeamUpdated: no chosen source of this name",
         ),
         (&["--since", "last-trigger", "--overlap", "long"], "--overlap <DURATION>"),
-        (&["--since", "2999-03-02"], "--since 2999-03-02T00:00:00Z lies in the future; it is 20"),
-        (&[&since[..], &["--since", "default/TeamUpdated=2999-03-02"]].concat(), "lies in the future"),
+        (&["--since", "2999-03-02"], "--since 2999-03-02T00:00:00Z is in the future; it is now 20"),
+        (&[&since[..], &["--since", "default/TeamUpdated=2999-03-02"]].concat(), "is in the future"),
     ] {
         let output = office.run(arguments);
         assert_eq!((output.status.code(), out(&output).as_str()), (Some(2), ""), "{}", err(&output));

@@ -35,7 +35,7 @@ impl Guarded {
             let off = [("Active", "false"), ("ErrorCount", "10"), ("LastTrigger", last_success.as_str())];
             nexudus.change_webhook(id, &off).expect("there");
             line = self.bridge.line_with(&format!("webhook_id={id}"));
-            assert!(line.contains("a webhook that Nexudus had switched off is on again"), "{line}");
+            assert!(line.contains("a webhook that Nexudus had disabled is active again"), "{line}");
             let success = format!("\"{}\"", jiff::Timestamp::now());
             nexudus.change_webhook(id, &[("LastTrigger", &success), ("ErrorCount", "0")]).expect("there");
         }
@@ -104,8 +104,8 @@ async fn a_bridge_that_cannot_be_asked_is_named_with_what_to_do() {
     let closed = format!("http://127.0.0.1:{}", free_port());
     let (strange, elsewhere) = (format!("http://{}", other.admin), office.tenant.nexudus.base_url());
     for (url, told) in [
-        (&closed, format!("cannot ask the bridge for its outages at {closed}/outages")),
-        (&strange, "looks after other webhooks (base_url".to_owned()),
+        (&closed, format!("cannot read the outages of the bridge at {closed}/outages")),
+        (&strange, "manages other webhooks (base_url".to_owned()),
         (&elsewhere, "is not a bridge's list of outages (status 4".to_owned()),
     ] {
         let output = office.run(&["--since", "last-outage", "--bridge", url]);

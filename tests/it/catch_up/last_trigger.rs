@@ -173,6 +173,6 @@ fn without_any_webhook_there_is_nothing_to_begin_from() {
     let office = Office::with(SOURCES, &["BookingCreate"]);
     let output = office.run(&["--since", "last-trigger"]);
     assert_eq!(output.status.code(), Some(2), "{}", err(&output));
-    let told = "no webhook shows since when events are missing; expected --since with a time";
+    let told = "no webhook shows when its events began to be missing; expected --since with a time";
     assert!(err(&output).contains(told) && err(&output).contains("default/TeamUpdated"), "{}", err(&output));
 }

@@ -89,8 +89,8 @@ fn a_refused_deep_page_is_no_missing_role_and_the_message_says_what_to_do() {
     let output = office.run(&["--since", SINCE]);
     assert_eq!(output.status.code(), Some(1), "{}", out(&output));
     let told = format!(
-        "nothing was published: Booking: {} answers 403 to page 2 of the list of Booking and gave the pages before it: it, \
-         or a proxy before it, refuses deep pages: We will be back soon; choose a later --since, or read one kind at a \
+        "nothing was published: Booking: {} answers 403 to page 2 of the list of Booking, but returned the pages before it: \
+         Nexudus, or a proxy before it, refuses deep pages: We will be back soon; choose a later --since, or read one kind at a \
          time with --entity\n",
         office.tenant.named()
     );

@@ -29,7 +29,7 @@ fn an_update_that_nexudus_takes_and_does_not_keep_counts_as_failed() {
         world.change_webhook(id, &[("Action", "57")]).expect("there");
     });
     let applied = tenant.json(&["webhooks", "apply"], 1);
-    let expected = failure("TeamUpdated", id, "Nexudus took it, and yet it differs in Action");
+    let expected = failure("TeamUpdated", id, "Nexudus accepted the write, but the record differs in Action");
     assert_eq!((&applied["updated"], &applied["failed"]), (&json!([]), &json!([expected])));
 }
 
@@ -42,7 +42,7 @@ fn an_enabled_webhook_that_is_off_again_counts_as_failed() {
     tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
         world.change_webhook(id, &OFF).expect("there");
     });
-    let expected = failure("TeamUpdated", id, "Nexudus took it, and yet it differs in Active");
+    let expected = failure("TeamUpdated", id, "Nexudus accepted the write, but the record differs in Active");
     assert_eq!(tenant.json(&["webhooks", "enable"], 1), json!({"enabled": [], "failed": [expected]}));
 }
 
@@ -56,7 +56,7 @@ fn what_was_written_and_cannot_be_looked_at_again_counts_as_failed() {
     tenant.nexudus.fault(Matching::get(WEBHOOKS).after(1).always(), Fault::Status(400, refusal));
     let applied = tenant.json(&["webhooks", "apply"], 1);
     let named = tenant.named();
-    let error = &format!("written, but it could not be looked at again: {named} refuses with 400: no more");
+    let error = &format!("written, but it could not be read again: {named} refuses with 400: no more");
     let made = json!({
         "source": "north", "action": "BookingCreate",
         "webhook_id": tenant.webhook("/north/BookingCreate"), "error": error,
@@ -80,7 +80,7 @@ fn what_was_right_at_first_and_is_changed_during_an_apply_counts_as_failed() {
     disturbed();
     let applied = tenant.json(&["webhooks", "apply"], 1);
     let expected = [
-        failure("BookingDelete", delete, "removed by somebody during this run"),
+        failure("BookingDelete", delete, "deleted by somebody during this run"),
         failure(
             "TeamUpdated",
             team,

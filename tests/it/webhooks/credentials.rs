@@ -106,7 +106,7 @@ fn sighup_sends_refused_credentials_again() {
     running.line_with(&refused);
     tenant.nexudus.set_account(Account::administrator(demo::EMAIL, demo::PASSWORD));
     running.signal("HUP");
-    running.line_with("the webhooks in Nexudus can be seen again");
+    running.line_with("the webhooks in Nexudus can be read again");
     assert_eq!(tenant.asked().token_requests().len(), 3, "once at start and once for each SIGHUP");
 }
 

@@ -96,7 +96,10 @@ fn a_record_that_somebody_changes_meanwhile_keeps_their_change() {
         world.change_webhook(id, &[("URL", "\"https://elsewhere.example.com\"")]).expect("there");
     });
     let told = tenant.json(&["webhooks", "enable"], 1);
-    assert_eq!(told["failed"][0]["error"], "the record was changed meanwhile, run it again");
+    assert_eq!(
+        told["failed"][0]["error"],
+        "the record has changed since it was listed, run the command again"
+    );
     assert!(!tenant.nexudus.webhook(id).expect("there").active);
 }
 

@@ -60,7 +60,7 @@ fn planned(untidy: &Untidy) -> Value {
         "unchanged": 2,
         "unwanted": [{
             "source": "default", "action": "TeamCreated", "business_id": first, "webhook_id": unwanted,
-            "url": url("TeamCreated?token=***"), "reason": "the action is not asked for",
+            "url": url("TeamCreated?token=***"), "reason": "the action is not configured",
         }],
         "others": 1,
         "unknown_actions": [{"id": 92, "name": "DeskFreed"}],
