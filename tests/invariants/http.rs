@@ -29,7 +29,7 @@ const SOURCES: [&str; 2] = ["default", "north"];
 const STATUSES: [u16; 10] = [100, 200, 400, 401, 404, 405, 408, 413, 415, 503];
 
 /// Time that a client waits for further bytes if nothing shows that there are none.
-const PATIENCE: Duration = Duration::from_millis(300);
+const MAX_WAIT: Duration = Duration::from_millis(300);
 
 /// Time-out of bytes that must arrive.
 const SURELY: Duration = Duration::from_secs(20);
@@ -240,7 +240,7 @@ struct Answer {
 /// Returns `expected` answers, or all answers up to one that closes the connection. After the return the bridge reads none of
 /// these bytes any more.
 fn answers_to(ingress: SocketAddr, bytes: &[u8], expected: Option<usize>) -> Vec<Answer> {
-    let mut connection = Connection::open(ingress, if expected.is_some() { SURELY } else { PATIENCE });
+    let mut connection = Connection::open(ingress, if expected.is_some() { SURELY } else { MAX_WAIT });
     connection.stream.write_all(bytes).ok(); // the bridge may close the connection before the last byte
     let mut answers: Vec<Answer> = Vec::new();
     // In the answers to pipelined requests, actix-web marks earlier ones as the last, too.

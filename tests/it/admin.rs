@@ -41,7 +41,7 @@ async fn metrics_have_the_names_of_the_documentation_and_pass_promtool() {
         ("in_flight_deliveries_limit", 4096.0),
         ("in_flight_bytes_limit", 33_554_432.0),
         ("redelivery_bytes_limit", 2048.0),
-        ("producer_queue_messages_limit", f64::INFINITY), // librdkafka takes 0 for no limit
+        ("producer_queue_messages_limit", f64::INFINITY), // for librdkafka 0 means no limit
         ("producer_queue_bytes_limit", 51_200_000.0),
         ("confirm_timeout_seconds", 10.0),
     ] {
@@ -84,7 +84,7 @@ fn has_every_metric(text: &str) {
     assert!(text.contains("# TYPE process_cpu_seconds_total counter\n"));
 }
 
-/// Prometheus's own judgement of the names, types and help texts.
+/// Checks names, types and help texts with Prometheus's own tool.
 fn promtool(text: &str) {
     let mut child = Command::new("promtool")
         .args(["check", "metrics"])
@@ -99,9 +99,9 @@ fn promtool(text: &str) {
         });
     child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("promtool reads");
     let output = child.wait_with_output().expect("promtool ends");
-    let said =
+    let printed =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    assert!(output.status.success() && printed.is_empty(), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +117,7 @@ async fn label_values_never_come_from_a_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_the_process_and_readiness_the_cluster() {
+async fn healthz_reports_the_process_and_readyz_the_cluster() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     assert_eq!(bridge.admin("/healthz").await.status, 200);
     let ready = bridge.wait_until_ready_is(200).await.json();
@@ -133,7 +133,7 @@ async fn health_is_the_process_and_readiness_the_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_topics_are_listed_and_do_not_make_it_unready() {
+async fn missing_topics_are_listed_and_the_bridge_stays_ready() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
     bridge.wait_until_ready_is(200).await;
     let listed = |reply: &crate::support::bridge::Reply| {
@@ -150,7 +150,7 @@ async fn missing_topics_are_listed_and_do_not_make_it_unready() {
 async fn metrics_are_compressed_for_a_scraper_that_accepts_gzip_and_for_no_other() {
     let bridge = TestBridge::on_embedded(&[], &[]).await;
     let url = format!("http://{}/metrics", bridge.admin);
-    // Prometheus sends `gzip`; the others forbid it, do not know it, or say nothing.
+    // Prometheus sends `gzip`. The other values refuse gzip or do not list it, or the header is missing.
     let cases = [
         (Some("gzip"), true),
         (Some("gzip;q=1.0,identity;q=0.5"), true),

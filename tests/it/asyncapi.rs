@@ -87,7 +87,7 @@ fn every_message_on_shared_topics_matches_the_document() {
     );
 }
 
-/// Publishes one event of each action and a quarantined delivery on so many topics, and validates all of them.
+/// Publishes one event of each action and a quarantined delivery, on this number of topics, and validates all of them.
 fn published_messages_match(layout: &str, channels: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("bridge.toml").display().to_string();
@@ -132,7 +132,7 @@ fn published_messages_match(layout: &str, channels: usize) {
 }
 
 #[test]
-fn the_document_is_of_this_configuration_and_has_no_secret_in_it() {
+fn the_document_describes_the_configuration_and_holds_no_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("bridge.toml");
     let text = r#"

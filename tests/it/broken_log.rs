@@ -1,4 +1,4 @@
-//! The log takes no part in the data path. Standard error fails or blocks, and deliveries are confirmed, readiness is right,
+//! The log is not part of the data path. While standard error fails or blocks, deliveries are confirmed, readiness is right,
 //! and the program stops in order.
 
 use std::fs::{File, OpenOptions};
@@ -17,30 +17,30 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::support::bridge::{PATIENCE, SECRET, http_client, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, http_client, sign};
 use crate::support::kafka::{free_port, pause};
 use crate::support::program::{PROGRAM, isolated, program};
 
-/// Each state is waited for so long: many programs run at once, on a machine that may be shared.
-const WITHIN: Duration = Duration::from_secs(4 * PATIENCE.as_secs());
+/// Maximum wait for a state. Many programs run at the same time, on a machine that may be shared.
+const WITHIN: Duration = Duration::from_secs(4 * MAX_WAIT.as_secs());
 
-/// The smallest pipe that Linux has: a few lines fill it.
+/// The smallest size of a pipe on Linux, which a few lines fill.
 const PIPE_BYTES: usize = 4096;
 
 /// A standard error that fails or blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sink {
-    /// A device without room.
+    /// A device without space.
     FullDevice,
     /// A file that cannot grow any more. The last line fits in part.
     FullFile,
-    /// A pipe whose reader is gone.
+    /// A pipe whose reader has closed it.
     ClosedPipe,
-    /// A pipe that nobody reads.
+    /// A pipe whose reader does not read.
     UnreadPipe,
 }
 
-/// The moment from which on standard error is broken.
+/// The moment at which standard error breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
     Start,
@@ -52,27 +52,27 @@ enum Moment {
 const ALL_MOMENTS: [Moment; 4] = [Moment::Start, Moment::Load, Moment::KafkaRestart, Moment::Stop];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_on_a_full_device_holds_up_nothing() {
-    play(Sink::FullDevice, &[Moment::Start]).await; // a device cannot become another one later
+async fn a_log_on_a_full_device_delays_nothing() {
+    play(Sink::FullDevice, &[Moment::Start]).await; // a device cannot break after the start
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_in_a_file_that_cannot_grow_holds_up_nothing() {
+async fn a_log_file_that_cannot_grow_delays_nothing() {
     play(Sink::FullFile, &ALL_MOMENTS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_into_a_closed_pipe_holds_up_nothing() {
+async fn a_log_into_a_closed_pipe_delays_nothing() {
     play(Sink::ClosedPipe, &ALL_MOMENTS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_into_a_pipe_that_nobody_reads_holds_up_nothing() {
+async fn a_log_into_an_unread_pipe_delays_nothing() {
     play(Sink::UnreadPipe, &ALL_MOMENTS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_that_is_closed_is_no_failure() {
+async fn closing_the_terminal_is_no_failure() {
     for format in ["text", "json"] {
         let terminal =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
@@ -84,7 +84,7 @@ async fn a_terminal_that_is_closed_is_no_failure() {
         let mut bridge = Bridge::start(format, program(), other_end.expect("it opens").into());
         bridge.wait_for_ready(200).await;
         drop(terminal);
-        bridge.signal("HUP"); // as the kernel does then
+        bridge.signal("HUP"); // as the kernel does when the terminal closes
         bridge.wait_for("nexudus_bridge_log_lines_dropped_total{reason=\"write_failed\"}").await;
         assert_eq!(bridge.post(true).await, 200);
         bridge.signal("TERM");
@@ -93,7 +93,7 @@ async fn a_terminal_that_is_closed_is_no_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_fails_ends_with_its_exit_code_though_nobody_reads_why() {
+async fn a_failed_start_ends_with_its_exit_code_although_standard_error_is_unread() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("bound").to_string();
     for (setting, value, code) in
@@ -112,7 +112,7 @@ async fn a_start_that_fails_ends_with_its_exit_code_though_nobody_reads_why() {
 }
 
 #[test]
-fn commands_end_with_their_exit_code_where_standard_error_is_full() {
+fn commands_end_with_their_exit_code_if_standard_error_is_full() {
     let nothing_listens = format!("http://127.0.0.1:{}", free_port());
     let cases: [(&[&str], i32); 4] = [
         (&["health", "--url", &nothing_listens], 1),
@@ -127,7 +127,7 @@ fn commands_end_with_their_exit_code_where_standard_error_is_full() {
     }
 }
 
-/// All cases of a sink at the same time, on a thread each.
+/// Runs all cases of a sink at the same time, each on its own thread.
 async fn play(sink: Sink, moments: &[Moment]) {
     let cases = moments.iter().flat_map(|&moment| [(moment, "text"), (moment, "json")]);
     let running: Vec<_> = cases
@@ -146,7 +146,7 @@ async fn play(sink: Sink, moments: &[Moment]) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// One run of a bridge whose standard error breaks at this moment.
+/// Runs a bridge whose standard error breaks at this moment.
 async fn case(sink: Sink, broken_from: Moment, format: &'static str) {
     let mut stderr = Stderr::new(sink, broken_from);
     let (command, end) = stderr.command();
@@ -189,12 +189,12 @@ async fn case(sink: Sink, broken_from: Moment, format: &'static str) {
     let in_flight = bridge.post(true);
     bridge.wait_for("nexudus_bridge_in_flight_deliveries").await;
     bridge.signal("TERM");
-    broker.clear_faults(); // the delivery in flight takes its time all the same
+    broker.clear_faults(); // the delivery in flight keeps its delay
     assert_eq!(in_flight.await, 200);
     assert_eq!(bridge.ended().await.code(), Some(0));
 }
 
-/// The program's standard error, in the hands of the test.
+/// The program's standard error, which the test controls.
 struct Stderr {
     sink: Sink,
     is_broken: Arc<AtomicBool>,
@@ -208,7 +208,7 @@ impl Stderr {
         Self { sink, is_broken, folder: tempfile::tempdir().expect("a folder"), reader: None }
     }
 
-    /// What runs the program, and where its standard error leads.
+    /// Returns the command that runs the program, and its standard error.
     fn command(&mut self) -> (Command, Stdio) {
         let is_broken = self.is_broken.load(Ordering::SeqCst);
         match self.sink {
@@ -242,7 +242,7 @@ impl Stderr {
         self.folder.path().join("log")
     }
 
-    /// Reads until the pipe breaks; then closes it, or keeps it open without reading.
+    /// Reads until the pipe breaks. Then closes the pipe, or keeps it open without reading.
     fn read(&mut self, mut reader: PipeReader) {
         let is_broken = Arc::clone(&self.is_broken);
         if self.sink == Sink::UnreadPipe {
@@ -266,7 +266,7 @@ impl Stderr {
     }
 }
 
-/// The program on an embedded broker. Its ports are chosen here, since its log may be lost.
+/// The program on an embedded broker. The test chooses its ports, since the log that names them may be lost.
 struct Bridge {
     child: Child,
     broker: Option<EmbeddedBroker>,
@@ -290,7 +290,7 @@ impl Bridge {
         Self { child, broker: Some(broker), kafka_port, ingress, admin, http: http_client(), _folder: folder }
     }
 
-    /// Posts a delivery, signed or not; gives the status.
+    /// Posts a delivery, signed or not, and returns the status.
     fn post(&self, signed: bool) -> impl Future<Output = u16> + Send + use<> {
         let signature = if signed { sign(b"[{}]") } else { "00".repeat(32) };
         let request = self.http.post(format!("http://{}/webhooks/BookingCreate", self.ingress));
@@ -306,7 +306,7 @@ impl Bridge {
         }
     }
 
-    /// Causes log lines until this counter has moved.
+    /// Causes log lines until this counter has increased.
     async fn log_until_dropped(&self, counter: &str) {
         let begun = Instant::now();
         while self.value(counter).await == 0.0 {
@@ -317,7 +317,7 @@ impl Bridge {
         }
     }
 
-    /// The status of `/readyz`; 0 while nothing listens.
+    /// Returns the status of `/readyz`; 0 while nothing listens.
     async fn ready(&self) -> u16 {
         let answer = self.http.get(format!("http://{}/readyz", self.admin)).send().await;
         answer.map_or(0, |answer| answer.status().as_u16())
@@ -374,7 +374,7 @@ fn broker(port: u16) -> EmbeddedBroker {
         match EmbeddedBroker::start(Options { port: Some(port), topics: topics.clone() }) {
             Ok(broker) => return broker,
             // The former broker's connections may end a moment later.
-            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            Err(error) => assert!(begun.elapsed() < MAX_WAIT, "{error}"),
         }
         pause(Duration::from_millis(50));
     }

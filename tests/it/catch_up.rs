@@ -1,5 +1,5 @@
-//! `catch-up` reads what changed in Nexudus while webhooks were off, publishes it once each, whole and marked, and writes
-//! nothing to Nexudus.
+//! `catch-up` reads the records that changed in Nexudus while webhooks were disabled. It publishes each once, whole and with a
+//! mark, and writes nothing to Nexudus.
 
 mod arguments;
 mod breaks;
@@ -22,7 +22,7 @@ use crate::support::program::{err, out, program};
 const HERE: i64 = demo::LOCATIONS[0];
 const NORTH: i64 = demo::LOCATIONS[1];
 
-/// Two locations whose sources want some changes, a deletion and a signal.
+/// Two locations. The actions of their sources are some changes, a deletion and a signal.
 const SOURCES: &str = r#"
 [sources.default]
 secrets = ["test-secret"]
@@ -34,7 +34,7 @@ business_id = 1999000002
 actions = ["Booking*"]
 "#;
 
-/// The topics of [`SOURCES`], and those that nothing may come to.
+/// The topics of [`SOURCES`], and topics that must stay empty.
 const TOPICS: [&str; 9] = [
     "BookingCreate",
     "BookingUpdate",
@@ -50,8 +50,8 @@ const TOPICS: [&str; 9] = [
 const SINCE: &str = "2025-03-02T10:00:00Z";
 const BEFORE: &str = "2025-03-02T09:59:00Z";
 
-/// A tenant, and the topics of a bridge of its own.
-struct Office {
+/// A tenant of Nexudus, and the topics of a bridge for it.
+struct Setup {
     tenant: Tenant,
     kafka: Client,
     bootstrap: String,
@@ -59,9 +59,9 @@ struct Office {
     topics: Vec<String>,
 }
 
-impl Office {
-    /// On the shared Apache Kafka, with nothing in Nexudus that changed since the year 2020.
-    fn open() -> Self {
+impl Setup {
+    /// Uses the shared Apache Kafka, and a Nexudus in which no record has changed since the year 2020.
+    fn new() -> Self {
         Self::with(SOURCES, &TOPICS)
     }
 
@@ -76,7 +76,7 @@ impl Office {
         )
     }
 
-    /// `bootstrap` is what the program is told.
+    /// `bootstrap` is the program's `kafka.bootstrap_servers`.
     fn on(bootstrap: &str, kafka: Client, sources: &str, topics: &[&str], options: Options) -> Self {
         let tenant = Tenant::with_options(sources, options);
         for entity in ["Resource", "Coworker", "Booking", "CoworkerContract", "Team", "Visitor", "Tariff"]
@@ -93,12 +93,12 @@ impl Office {
         for topic in &topics {
             kafka.create_topic(topic, 1, &[]);
         }
-        let office = Self { tenant, kafka, bootstrap: bootstrap.to_owned(), prefix, topics };
-        office.configure("", sources);
-        office
+        let setup = Self { tenant, kafka, bootstrap: bootstrap.to_owned(), prefix, topics };
+        setup.configure("", sources);
+        setup
     }
 
-    /// Another configuration: more of `[nexudus]`, and these sources.
+    /// Writes another configuration: `nexudus` is added to `[nexudus]`, and `sources` replaces the sources.
     fn configure(&self, nexudus: &str, sources: &str) {
         let Self { tenant, bootstrap, prefix, .. } = self;
         tenant.configure(&format!(
@@ -107,7 +107,7 @@ impl Office {
         ));
     }
 
-    /// Puts a record into Nexudus, as it came to be at the time `created` and changed last at `updated`.
+    /// Puts a record into Nexudus that was created at `created` and last changed at `updated`.
     fn put(&self, entity: &str, location: i64, created: &str, updated: &str) -> i64 {
         let mut record = self.tenant.nexudus.example(entity, location).expect("known");
         record.set("CreatedOn", created);
@@ -123,13 +123,13 @@ impl Office {
         self.tenant.run(&[&["catch-up"], arguments].concat())
     }
 
-    /// Runs it with `--json` from [`SINCE`] on, and gives the object.
+    /// Runs `catch-up --json` with `--since` [`SINCE`], and returns the object.
     #[track_caller]
     fn json(&self, arguments: &[&str], code: i32) -> Value {
         self.tenant.json(&[&["catch-up", "--since", SINCE], arguments].concat(), code)
     }
 
-    /// All messages of all topics: their action, and they themselves.
+    /// Returns all messages of all topics, each with its action.
     fn messages(&self) -> Vec<(String, Consumed)> {
         let mut messages = Vec::new();
         for topic in &self.topics {
@@ -139,7 +139,7 @@ impl Office {
         messages
     }
 
-    /// Action and key of all messages, in order.
+    /// Returns the action and key of all messages, in order.
     fn published(&self) -> Vec<String> {
         sorted(self.messages().iter().map(|(action, message)| {
             let key = message.key.as_deref().map(String::from_utf8_lossy);
@@ -148,10 +148,10 @@ impl Office {
     }
 }
 
-/// Runs the command that a run has told, as one that pastes it does.
+/// Runs the command in a run's output, as a user who pastes it does.
 #[track_caller]
-fn paste(told: &str) -> Output {
-    let command = told.lines().find_map(|line| line.split_once(": nexudus-bridge ")).expect(told).1;
+fn paste(printed: &str) -> Output {
+    let command = printed.lines().find_map(|line| line.split_once(": nexudus-bridge ")).expect(printed).1;
     let words = shlex::split(command).expect("whole words");
     program().args(words).output().expect("the program can be run")
 }
@@ -162,22 +162,22 @@ fn sorted(lines: impl IntoIterator<Item = String>) -> Vec<String> {
     lines
 }
 
-/// The bytes of a record: what the API gives for it, and a delivery holds.
+/// Returns the bytes of a record, which are the same in the API and in a delivery.
 fn bytes(record: &RawRecord) -> String {
     String::from_utf8(record.to_json().into()).expect("text")
 }
 
 #[test]
-fn the_records_of_the_window_come_once_each_whole_marked_and_on_their_topics() {
-    let office = Office::open();
+fn each_record_of_the_window_is_published_once_whole_and_with_a_mark() {
+    let setup = Setup::new();
     let late = "2025-03-04T08:30:00.1234567Z";
-    let new = office.put("Booking", HERE, SINCE, late);
-    let old = office.put("Booking", NORTH, BEFORE, SINCE);
-    let team = office.put("Team", HERE, "2025-01-01T00:00:00Z", "2025-03-03T00:00:00Z");
-    let visitor = office.put("Visitor", HERE, "2025-03-02T12:00:00.05Z", "2025-03-02T12:00:00.05Z");
-    office.put("Booking", HERE, BEFORE, BEFORE);
-    office.put("Team", HERE, "2025-03-01T00:00:00Z", "2025-03-02T09:59:59.9999999Z");
-    let summary = office.json(&[], 0);
+    let new = setup.put("Booking", HERE, SINCE, late);
+    let old = setup.put("Booking", NORTH, BEFORE, SINCE);
+    let team = setup.put("Team", HERE, "2025-01-01T00:00:00Z", "2025-03-03T00:00:00Z");
+    let visitor = setup.put("Visitor", HERE, "2025-03-02T12:00:00.05Z", "2025-03-02T12:00:00.05Z");
+    setup.put("Booking", HERE, BEFORE, BEFORE);
+    setup.put("Team", HERE, "2025-03-01T00:00:00Z", "2025-03-02T09:59:59.9999999Z");
+    let summary = setup.json(&[], 0);
     let run_id = summary["run_id"].as_str().expect("an id").to_owned();
     let events = |source: &str, action: &str| json!({"source": source, "action": action, "events": 1});
     let unreadable =
@@ -196,7 +196,7 @@ fn the_records_of_the_window_come_once_each_whole_marked_and_on_their_topics() {
     });
     assert_eq!(summary, expected);
 
-    let messages = office.messages();
+    let messages = setup.messages();
     let wanted = [
         ("BookingCreate", "default", "Booking", new, late),
         ("BookingUpdate", "default", "Booking", new, late),
@@ -204,13 +204,13 @@ fn the_records_of_the_window_come_once_each_whole_marked_and_on_their_topics() {
         ("TeamUpdated", "default", "Team", team, "2025-03-03T00:00:00Z"),
         ("VisitorRegistered", "default", "Visitor", visitor, "2025-03-02T12:00:00.05Z"),
     ];
-    assert_eq!(messages.len(), wanted.len(), "nothing else on any topic: {:?}", office.published());
+    assert_eq!(messages.len(), wanted.len(), "nothing else on any topic: {:?}", setup.published());
     for (action, source, entity, id, time) in wanted {
         let key = id.to_string();
         let of_event =
             |(topic, it): &&(_, Consumed)| topic == action && it.key.as_deref() == Some(key.as_bytes());
         let (_, message) = messages.iter().find(of_event).expect("published");
-        assert_eq!(String::from_utf8_lossy(&message.value), bytes(&office.record(entity, id)));
+        assert_eq!(String::from_utf8_lossy(&message.value), bytes(&setup.record(entity, id)));
         let fixed = [
             ("content-type", "application/json".to_owned()),
             ("ce_specversion", "1.0".to_owned()),
@@ -229,18 +229,18 @@ fn the_records_of_the_window_come_once_each_whole_marked_and_on_their_topics() {
         assert_eq!(message.header("ce_id"), message.header("ce_nexudusfingerprint"));
     }
 
-    only_reads_what_is_wanted(&office, [new, old, team, visitor]);
+    only_reads_what_is_wanted(&setup, [new, old, team, visitor]);
 }
 
-/// The requests of a run whose records have these ids.
-fn only_reads_what_is_wanted(office: &Office, ids: [i64; 4]) {
-    let journal = office.tenant.asked();
+/// Asserts that a run with these records reads each record once, and only the lists that it needs.
+fn only_reads_what_is_wanted(setup: &Setup, ids: [i64; 4]) {
+    let journal = setup.tenant.asked();
     assert!(journal.writes().is_empty(), "Nexudus is only read");
     let lists: Vec<String> =
         journal.entries().map(|it| it.line()).filter(|it| it.contains("UpdatedOn")).collect();
     assert!(lists.iter().any(|it| it.contains("from_Booking_UpdatedOn=2025-03-01T10%3A00")), "{lists:?}");
     assert!(lists.iter().all(|it| it.contains("orderBy=Id") && !it.contains("to_")), "{lists:?}");
-    assert!(!lists.iter().any(|it| it.contains("from_Coworker_")), "nobody wants it");
+    assert!(!lists.iter().any(|it| it.contains("from_Coworker_")), "no source has an action of this kind");
     for id in ids {
         let read = journal.entries().filter(|entry| entry.path.ends_with(&format!("/{id}"))).count();
         assert_eq!(read, 1, "{id}");
@@ -248,16 +248,16 @@ fn only_reads_what_is_wanted(office: &Office, ids: [i64; 4]) {
 }
 
 #[test]
-fn a_dry_run_says_what_would_be_published_and_publishes_nothing() {
-    let office = Office::open();
+fn a_dry_run_prints_the_events_and_publishes_nothing() {
+    let setup = Setup::new();
     for minute in 10..13 {
         let time = format!("2025-03-02T10:{minute}:00Z");
-        office.put("Booking", HERE, &time, &time);
+        setup.put("Booking", HERE, &time, &time);
     }
-    office.put("Team", HERE, BEFORE, SINCE);
-    let summary = office.json(&["--dry-run"], 0);
+    setup.put("Team", HERE, BEFORE, SINCE);
+    let summary = setup.json(&["--dry-run"], 0);
     assert_eq!(summary["dry_run"], true);
-    let output = office.run(&["--since", SINCE, "--dry-run"]);
+    let output = setup.run(&["--since", SINCE, "--dry-run"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let expected = "\
 SOURCE   ACTION         EVENTS
@@ -267,30 +267,30 @@ Would publish 4 events
 Not readable: 5 wanted actions for deletions, signals and transitions: BookingDelete, TeamDeleted, VisitorCheckedin, VisitorDeleted, VisitorNotification
 ";
     assert_eq!((out(&output).as_str(), err(&output).as_str()), (expected, ""));
-    assert!(office.messages().is_empty() && office.tenant.asked().writes().is_empty());
+    assert!(setup.messages().is_empty() && setup.tenant.asked().writes().is_empty());
 
-    let output = office.run(&["--since", SINCE]);
-    let told = out(&output);
-    assert!(told.contains("Published 4 events, marked ce_nexuduscatchup: 0"), "{told}");
+    let output = setup.run(&["--since", SINCE]);
+    let printed = out(&output);
+    assert!(printed.contains("Published 4 events, marked ce_nexuduscatchup: 0"), "{printed}");
     assert!(
-        told.contains("\nRunning it again publishes the same events again, with the same ids\n"),
-        "{told}"
+        printed.contains("\nRunning it again publishes the same events again, with the same ids\n"),
+        "{printed}"
     );
-    assert_eq!((office.messages().len(), err(&output).as_str()), (4, ""));
+    assert_eq!((setup.messages().len(), err(&output).as_str()), (4, ""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_runs_give_the_same_ids_as_each_other_and_as_live_deliveries_of_the_same_bytes() {
-    let office = Office::open();
-    let new = office.put("Booking", HERE, SINCE, "2025-03-02T11:00:00.1234567Z");
-    let team = office.put("Team", HERE, BEFORE, SINCE);
-    let runs = [office.json(&[], 0), office.json(&[], 0)];
+async fn two_runs_and_live_deliveries_of_the_same_bytes_give_the_same_ids() {
+    let setup = Setup::new();
+    let new = setup.put("Booking", HERE, SINCE, "2025-03-02T11:00:00.1234567Z");
+    let team = setup.put("Team", HERE, BEFORE, SINCE);
+    let runs = [setup.json(&[], 0), setup.json(&[], 0)];
     assert_ne!(runs[0]["run_id"], runs[1]["run_id"]);
-    let bridge = TestBridge::on(plain().bootstrap(), plain().client(), office.prefix.clone(), &[]).await;
+    let bridge = TestBridge::on(plain().bootstrap(), plain().client(), setup.prefix.clone(), &[]).await;
     let events =
         [("BookingCreate", "Booking", new), ("BookingUpdate", "Booking", new), ("TeamUpdated", "Team", team)];
     for (action, entity, id) in events {
-        let body = format!("[{}]", bytes(&office.record(entity, id)));
+        let body = format!("[{}]", bytes(&setup.record(entity, id)));
         bridge.deliver(action, body).await.events("confirmed");
         let copies = bridge.topic(action, 3);
         for copy in &copies {
@@ -305,13 +305,13 @@ async fn two_runs_give_the_same_ids_as_each_other_and_as_live_deliveries_of_the_
 }
 
 #[test]
-fn what_changed_longest_ago_comes_first() {
-    let office = Office::open();
+fn records_are_published_in_the_order_of_their_changes() {
+    let setup = Setup::new();
     let times = ["2025-03-05T00:00:00Z", "2025-03-02T10:00:00.5Z", "2025-03-03T00:00:00Z", SINCE];
-    let bookings: Vec<i64> = times.iter().map(|time| office.put("Booking", HERE, BEFORE, time)).collect();
-    let team = office.put("Team", HERE, BEFORE, "2025-03-04T00:00:00Z");
-    office.json(&[], 0);
-    let read: Vec<i64> = office
+    let bookings: Vec<i64> = times.iter().map(|time| setup.put("Booking", HERE, BEFORE, time)).collect();
+    let team = setup.put("Team", HERE, BEFORE, "2025-03-04T00:00:00Z");
+    setup.json(&[], 0);
+    let read: Vec<i64> = setup
         .tenant
         .asked()
         .entries()
@@ -319,7 +319,7 @@ fn what_changed_longest_ago_comes_first() {
         .filter(|id| bookings.contains(id) || *id == team)
         .collect();
     assert_eq!(read, [bookings[3], bookings[1], bookings[2], team, bookings[0]]);
-    let messages = office.messages();
+    let messages = setup.messages();
     let keys: Vec<String> = messages
         .iter()
         .filter(|(action, _)| action == "BookingUpdate")

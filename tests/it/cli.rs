@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::bridge::{PATIENCE, SECRET, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, sign};
 use crate::support::kafka::free_port;
 use crate::support::program::{Running, err, header, out, program, run};
 
@@ -67,7 +67,7 @@ fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
         "{document}"
     );
     dev.signal("INT");
-    let (status, log) = dev.ended(PATIENCE);
+    let (status, log) = dev.ended(MAX_WAIT);
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "nothing went wrong: {log}");
 }

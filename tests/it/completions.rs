@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::bridge::PATIENCE;
+use crate::support::bridge::MAX_WAIT;
 use crate::support::kafka::pause;
 use crate::support::program::{err, out, run};
 
@@ -63,7 +63,7 @@ impl Shell {
     /// Waits for a text on the screen, and forgets all up to its end.
     #[track_caller]
     fn shows(&self, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         loop {
             let mut seen = self.seen.lock().expect("nobody panics with it");
             if let Some(at) = seen.find(text) {

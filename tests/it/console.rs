@@ -6,7 +6,7 @@ use nexudus_bridge::app::Ended;
 use nexudus_bridge::recent::MOST_VIEWERS;
 use serde_json::Value;
 
-use crate::support::bridge::{PATIENCE, Reply, TestBridge, http_client};
+use crate::support::bridge::{MAX_WAIT, Reply, TestBridge, http_client};
 
 /// A response with server-sent events, read as they come.
 struct Events {
@@ -31,7 +31,7 @@ impl Events {
                 self.text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
             }
         };
-        let read = tokio::time::timeout(PATIENCE, reading).await;
+        let read = tokio::time::timeout(MAX_WAIT, reading).await;
         assert!(read.is_ok(), "still only {}", self.text);
         &self.text
     }
@@ -240,6 +240,6 @@ async fn an_open_viewer_is_sent_home_and_does_not_hold_up_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     // Told, or cut off: either way it is not left waiting.
     let rest =
-        tokio::time::timeout(PATIENCE, async { while let Ok(Some(_)) = events.response.chunk().await {} });
+        tokio::time::timeout(MAX_WAIT, async { while let Ok(Some(_)) = events.response.chunk().await {} });
     assert!(rest.await.is_ok(), "the stream has an end");
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rdkafka::types::RDKafkaRespErr as Error;
 
-use crate::support::bridge::{PATIENCE, Reply, TestBridge};
+use crate::support::bridge::{MAX_WAIT, Reply, TestBridge};
 use crate::support::kafka::{Client, OwnBroker, unique};
 use crate::support::proxy::Proxy;
 use crate::support::say;
@@ -76,7 +76,7 @@ async fn confirmed_again(bridge: &TestBridge, fault: &str) {
                 break;
             }
             assert_eq!(reply.status, 503, "after {fault}: {}", reply.json());
-            assert!(begun.elapsed() < PATIENCE, "after {fault} nothing is confirmed: {}", reply.json());
+            assert!(begun.elapsed() < MAX_WAIT, "after {fault} nothing is confirmed: {}", reply.json());
         }
     }
     say(&format!("after {fault}: confirmed again within {:?}", begun.elapsed()));

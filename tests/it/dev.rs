@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::bridge::PATIENCE;
+use crate::support::bridge::MAX_WAIT;
 use crate::support::kafka::{free_port, pause};
 use crate::support::nexudus::Tenant;
 use crate::support::program::{Running, err, out, program, run};
@@ -34,11 +34,11 @@ fn dev_and_demo_leave_the_account_of_a_configuration_alone() {
     dev.line_with("the bridge is listening");
     let begun = Instant::now();
     while !run(&["health", "--url", &format!("http://127.0.0.1:{}", ports[1])]).status.success() {
-        assert!(begun.elapsed() < PATIENCE, "it is not ready");
+        assert!(begun.elapsed() < MAX_WAIT, "it is not ready");
         pause(Duration::from_millis(50));
     }
     dev.signal("TERM");
-    let (status, log) = dev.ended(PATIENCE);
+    let (status, log) = dev.ended(MAX_WAIT);
     assert!(status.success(), "{log}");
     assert!(tenant.asked().is_empty(), "nobody has asked Nexudus anything");
 }

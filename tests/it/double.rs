@@ -15,7 +15,7 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
 /// Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
@@ -51,7 +51,7 @@ impl Asker {
     }
 
     fn with(nexudus: &Nexudus, authorization: &str) -> Self {
-        let client = nexudus_bridge::sender::client(PATIENCE).expect("plain HTTP needs nothing");
+        let client = nexudus_bridge::sender::client(MAX_WAIT).expect("plain HTTP needs nothing");
         Self { client, base: nexudus.base_url(), authorization: authorization.to_owned() }
     }
 
@@ -112,7 +112,7 @@ async fn until(so: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("it becomes so in time");
+    tokio::time::timeout(MAX_WAIT, waiting).await.expect("it becomes so in time");
 }
 
 fn basic(email: &str, password: &str) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nexudus_bridge::app::Ended;
 use nexudus_double::{Fault, Matching, Webhook, demo};
 
-use crate::support::bridge::{PATIENCE, TestBridge};
+use crate::support::bridge::{MAX_WAIT, TestBridge};
 use crate::support::nexudus::{PUBLIC, Tenant};
 use crate::support::program::{Running, field};
 
@@ -77,7 +77,7 @@ fn stays_off(tenant: &Tenant, id: i64) {
 async fn wait_for(tenant: &Tenant, id: i64, wanted: impl Fn(&Webhook) -> bool) {
     let begun = std::time::Instant::now();
     while !tenant.nexudus.webhook(id).is_some_and(|webhook| wanted(&webhook)) {
-        assert!(begun.elapsed() < PATIENCE, "{:?}", tenant.nexudus.webhook(id));
+        assert!(begun.elapsed() < MAX_WAIT, "{:?}", tenant.nexudus.webhook(id));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -87,7 +87,7 @@ async fn wait_for_looks(tenant: &Tenant, looks: usize) {
     let count = || tenant.nexudus.journal().of("GET", WEBHOOKS).len();
     let (begun, before) = (std::time::Instant::now(), count());
     while count() < before + looks {
-        assert!(begun.elapsed() < PATIENCE, "the guardian does not look");
+        assert!(begun.elapsed() < MAX_WAIT, "the guardian does not look");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -202,7 +202,7 @@ async fn a_webhook_that_fails_again_without_a_success_is_switched_on_at_growing_
     let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
     let begun = std::time::Instant::now();
     while puts() < 5 {
-        assert!(begun.elapsed() < PATIENCE, "{} in vain", puts());
+        assert!(begun.elapsed() < MAX_WAIT, "{} in vain", puts());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let journal = tenant.nexudus.journal();
@@ -303,7 +303,7 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     let line = running.line_with("a webhook cannot be re-enabled");
     assert!(line.contains("https://h/x?token=*** is not valid"), "{line}");
     running.signal("TERM");
-    let (status, rest) = running.ended(PATIENCE);
+    let (status, rest) = running.ended(MAX_WAIT);
     assert!(status.success(), "{rest}");
     assert!(
         !rest.contains("DeskBooked") && !rest.contains("on again") && !rest.contains("wrong-password"),

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::bridge::{PATIENCE, TestBridge, sign};
+use crate::support::bridge::{MAX_WAIT, TestBridge, sign};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
@@ -26,7 +26,7 @@ async fn until_closed(bridge: &TestBridge, request: &str) -> String {
     let mut answer = Vec::new();
     // A reset is an end, too.
     let reading = async { drop(stream.read_to_end(&mut answer).await) };
-    tokio::time::timeout(PATIENCE, reading).await.expect("the connection is closed in time");
+    tokio::time::timeout(MAX_WAIT, reading).await.expect("the connection is closed in time");
     String::from_utf8(answer).expect("text")
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::bridge::{PATIENCE, TestBridge, sign};
+use crate::support::bridge::{MAX_WAIT, TestBridge, sign};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
@@ -42,7 +42,7 @@ async fn until_closed(address: SocketAddr, bytes: &[u8]) -> Vec<Answer> {
         reader.read_to_end(&mut read).await.ok(); // a reset is an end, too
     };
     let both = async { tokio::join!(write, reading) };
-    tokio::time::timeout(PATIENCE, both).await.expect("the connection is closed in time");
+    tokio::time::timeout(MAX_WAIT, both).await.expect("the connection is closed in time");
     answers(&read)
 }
 

@@ -7,7 +7,7 @@ use nexudus_bridge::action::catalogue::ENTRIES;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::bridge::{PATIENCE, SECRET, TestBridge, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, TestBridge, sign};
 
 const BOOKING: &str = r#"[{"Id":1,"CoworkerFullName":"José 😀","UpdatedOn":"2026-01-02T03:04:05.6Z"}]"#;
 const RECORD: &str = r#"{"Id":1,"CoworkerFullName":"José 😀","UpdatedOn":"2026-01-02T03:04:05.6Z"}"#;
@@ -417,7 +417,7 @@ async fn raw(bridge: &TestBridge, request: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, reading).await.expect("an answer in time");
+    tokio::time::timeout(MAX_WAIT, reading).await.expect("an answer in time");
     String::from_utf8_lossy(&answer).into_owned()
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rdkafka::types::RDKafkaRespErr as Error;
 
-use crate::support::bridge::{PATIENCE, TestBridge};
+use crate::support::bridge::{MAX_WAIT, TestBridge};
 use crate::support::kafka::{OwnBroker, plain, unique};
 use crate::support::proxy::Proxy;
 
@@ -92,7 +92,7 @@ async fn a_producer_whose_messages_only_time_out_is_replaced_and_its_deliveries_
         for reply in join_all(delivering).await {
             reply.problem(503, "timeout");
         }
-        assert!(begun.elapsed() < PATIENCE, "it is not replaced");
+        assert!(begun.elapsed() < MAX_WAIT, "it is not replaced");
     }
     bridge.broker().clear_faults();
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":5}"#).await;

@@ -69,7 +69,7 @@ async fn topics_of_the_layout_are_created_with_the_settings_of_their_overrides()
     let client = plain().client();
     let name = |topic: &str| format!("{prefix}{topic}");
     for (topic, partitions) in [("Booking", 1), ("Coworker", 4), ("CoworkerInvoice", 1), ("quarantine", 2)] {
-        client.consume_all(&name(topic), 0, crate::support::bridge::PATIENCE); // by then the client knows it
+        client.consume_all(&name(topic), 0, crate::support::bridge::MAX_WAIT); // by then the client knows it
         assert_eq!(client.partitions(&name(topic)).len(), partitions, "{topic}");
     }
     assert_eq!(client.topic_configs(&name("CoworkerInvoice"))["retention.ms"], "5000");

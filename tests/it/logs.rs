@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::support::bridge::{PATIENCE, SECRET, http_client, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, http_client, sign};
 use crate::support::program::Running;
 use crate::support::say;
 use crate::support::wire::Wire;
@@ -88,7 +88,7 @@ impl Bridge {
     /// Stops it; gives all that it has written.
     fn stop(mut self) -> Vec<String> {
         self.program.signal("TERM");
-        let (_, rest) = self.program.ended(PATIENCE);
+        let (_, rest) = self.program.ended(MAX_WAIT);
         self.seen.extend(rest.lines().map(str::to_owned));
         drop(self.folder);
         self.seen
@@ -112,13 +112,13 @@ async fn every_line_of_the_json_log_is_one_object_with_the_documented_fields() {
     assert_eq!(bridge.post(&http, "\u{1b}[31m\"\n", "00", "[]").await, 404);
     bridge.wait_for("\"outcome\":\"unknown_action\"");
     let right = std::fs::read_to_string(&bridge.file).expect("readable");
-    for (text, told) in [
+    for (text, expected) in [
         (format!("{right}[surces]\nx = 1\n"), "not reloaded"),
         (right.replace("\"5s\"", "\"6s\""), "sources and secrets were taken over"),
     ] {
         std::fs::write(&bridge.file, text).expect("written");
         bridge.program.signal("HUP");
-        bridge.wait_for(told);
+        bridge.wait_for(expected);
     }
     drop(broker);
     bridge.wait_for("kafka client: ");

@@ -1,4 +1,4 @@
-//! The tests of the promises that the documentation makes, one file a promise; each test's name is its sentence.
+//! Tests of the promises of the documentation: one file for each promise. The name of a test is the sentence that it proves.
 
 mod admin;
 mod asyncapi;

@@ -10,7 +10,7 @@ use nexudus_bridge::sender::post::Retry;
 use nexudus_double::{Limits, Nexudus, Options, demo};
 use serde_json::Value;
 
-use crate::support::bridge::{PATIENCE, SECRET};
+use crate::support::bridge::{MAX_WAIT, SECRET};
 use crate::support::kafka::{Client, OwnBroker, free_port, pause};
 use crate::support::program::{Running, err, field, out, program};
 use crate::support::say;
@@ -115,7 +115,7 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     let booking = life.create("BookingCreate", "Booking");
     life.update("BookingUpdate", "Booking", booking, "moved");
     let delivered = life.create("BookingCreate", "Booking");
-    wait_until("the day's events are delivered", PATIENCE, || nexudus.pending() == 0);
+    wait_until("the day's events are delivered", MAX_WAIT, || nexudus.pending() == 0);
     assert_eq!(nexudus.missed(), 0);
 
     // Kafka dies. Ten failures later Nexudus has disabled the webhooks of these events.
@@ -136,7 +136,7 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     let line = bridge.line_with("a webhook that Nexudus had disabled is active again");
     assert!(field(&line, "failures").parse::<u32>().is_ok_and(|failures| failures >= 10), "{line}");
     life.update("BookingUpdate", "Booking", lost, "after the outage");
-    wait_until("new events are delivered", PATIENCE, || nexudus.pending() == 0);
+    wait_until("new events are delivered", MAX_WAIT, || nexudus.pending() == 0);
 
     read_back(&file, &outage.to_string());
     let topics = broker.client();
@@ -152,7 +152,7 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     assert_eq!(marked("BookingCreate", delivered), 0, "it was delivered before the outage");
     assert!(topics.read_to_end("nexudus.BookingDelete").is_empty(), "a deletion cannot be read back");
     bridge.signal("TERM");
-    let (status, log) = bridge.ended(PATIENCE);
+    let (status, log) = bridge.ended(MAX_WAIT);
     assert!(status.success(), "{log}");
 }
 

@@ -158,9 +158,12 @@ fn a_full_disk_is_an_error_with_a_reason() {
         let mut command = program();
         command.args(arguments).stdout(Sink::Full.stdio());
         let output = command.stderr(Stdio::piped()).output().expect("the program can be run");
-        let told = err(&output);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?} {told}");
-        assert!(told.contains("cannot write to standard output: No space left"), "{arguments:?} {told}");
+        let printed = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} {printed}");
+        assert!(
+            printed.contains("cannot write to standard output: No space left"),
+            "{arguments:?} {printed}"
+        );
     }
 }
 

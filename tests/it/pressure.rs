@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::bridge::{PATIENCE, Reply, SECRET, http_client};
+use crate::support::bridge::{MAX_WAIT, Reply, SECRET, http_client};
 use crate::support::kafka::OwnBroker;
 use crate::support::program::{Running, field};
 use crate::support::say;
@@ -141,7 +141,7 @@ impl Scene {
             if answers[0].reply.status == 200 {
                 return begun.elapsed();
             }
-            assert!(begun.elapsed() < PATIENCE, "nothing is confirmed: {}", answers[0].reply.json());
+            assert!(begun.elapsed() < MAX_WAIT, "nothing is confirmed: {}", answers[0].reply.json());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -154,7 +154,7 @@ impl Scene {
             if metrics["in_flight_deliveries"] == 0.0 && metrics["in_flight_bytes"] == 0.0 {
                 return;
             }
-            assert!(begun.elapsed() < CONFIRM_TIMEOUT + PATIENCE, "still in flight: {metrics:?}");
+            assert!(begun.elapsed() < CONFIRM_TIMEOUT + MAX_WAIT, "still in flight: {metrics:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

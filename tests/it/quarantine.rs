@@ -82,15 +82,15 @@ fn shows(bridge: &TestBridge, slip: &str, garbage: &str, trace: &str) {
     assert_eq!(quarantine(bridge, &["show", "--raw", garbage]).stdout, b"\x1b[2Jnot json\x07");
     let shown = ends(&quarantine(bridge, &["show", garbage]), 0);
     assert!(!shown.contains('\u{1b}') && shown.contains("[2Jnot json"), "{shown:?}");
-    for (nowhere, said) in [("0@999", "no message at 0@999"), ("9@0", "no partition 9, it has 0 to 2")] {
+    for (nowhere, expected) in [("0@999", "no message at 0@999"), ("9@0", "no partition 9, it has 0 to 2")] {
         let missing = quarantine(bridge, &["show", nowhere]);
         ends(&missing, 1);
-        assert!(err(&missing).contains(said), "{}", err(&missing));
+        assert!(err(&missing).contains(expected), "{}", err(&missing));
     }
 }
 
 fn refuses_a_wrong_replay(bridge: &TestBridge) {
-    for (wrong, said) in [
+    for (wrong, expected) in [
         (&["--as", "BookingCreate"][..], "--action"),
         (&["--action", "BokingCreate", "--as", "BokingCreate"], "did you mean BookingCreate?"),
         (&["--since", "yesterday"], "2026-01-02T03:04:05Z"),
@@ -99,7 +99,7 @@ fn refuses_a_wrong_replay(bridge: &TestBridge) {
     ] {
         let refused = quarantine(bridge, &[&["replay"], wrong].concat());
         ends(&refused, 2);
-        assert!(err(&refused).contains(said), "{wrong:?}: {}", err(&refused));
+        assert!(err(&refused).contains(expected), "{wrong:?}: {}", err(&refused));
     }
 }
 

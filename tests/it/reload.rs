@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nexudus_bridge::signature::SigningKey;
 
-use crate::support::bridge::{PATIENCE, http_client};
+use crate::support::bridge::{MAX_WAIT, http_client};
 use crate::support::kafka::{plain, unique};
 use crate::support::program::{Running, field, program};
 
@@ -56,7 +56,7 @@ impl Rotated {
         let begun = std::time::Instant::now();
         loop {
             let status = post(&http_client(), &self.ingress, path, secret, record).await;
-            if status != 503 || begun.elapsed() > PATIENCE {
+            if status != 503 || begun.elapsed() > MAX_WAIT {
                 return status;
             }
         }
@@ -134,7 +134,7 @@ async fn a_rotation_of_the_secret_under_load_refuses_nothing() {
     // No delivery with the old secret is on its way any more once each sender has an answer to one with the new.
     let begun = std::time::Instant::now();
     while turned.load(Ordering::Acquire) < senders.len() {
-        assert!(begun.elapsed() < PATIENCE, "the senders have stopped");
+        assert!(begun.elapsed() < MAX_WAIT, "the senders have stopped");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     bridge.write("first", "new secret\n");
@@ -149,7 +149,7 @@ async fn a_rotation_of_the_secret_under_load_refuses_nothing() {
     }
     assert!(sent > 0, "{sent} confirmed, {put_off} put off");
     assert_eq!((bridge.reloads("ok").await, bridge.reloads("failed").await), (2, 0));
-    let there = plain().client().consume_at_least(&topic, before + sent, PATIENCE).len();
+    let there = plain().client().consume_at_least(&topic, before + sent, MAX_WAIT).len();
     assert!(there <= before + sent + put_off, "{there} messages of {sent} confirmed and {put_off} put off");
 }
 
@@ -171,7 +171,7 @@ async fn a_broken_configuration_changes_nothing_and_says_what_is_wrong() {
     bridge.write_settings("");
     bridge.program.line_with("sources and secrets were taken over");
     assert_eq!(bridge.status("BookingCreate", "new secret", r#"{"Id":2}"#).await, 200);
-    plain().client().consume_all(&format!("{}BookingCreate", bridge.prefix), 2, PATIENCE);
+    plain().client().consume_all(&format!("{}BookingCreate", bridge.prefix), 2, MAX_WAIT);
 }
 
 /// Settings show `***` for both values.
@@ -238,8 +238,8 @@ async fn new_sources_and_actions_get_their_topics_and_what_needs_a_restart_is_na
     assert_eq!(bridge.status("north/BookingCreate", "of the north", r#"{"Id":1}"#).await, 200);
     assert_eq!(bridge.status("SomethingNew", "old secret", r#"{"Id":2}"#).await, 200);
     let client = plain().client();
-    client.consume_all(&format!("{}BookingCreate", bridge.prefix), 1, PATIENCE);
-    client.consume_all(&format!("{}SomethingNew", bridge.prefix), 1, PATIENCE);
+    client.consume_all(&format!("{}BookingCreate", bridge.prefix), 1, MAX_WAIT);
+    client.consume_all(&format!("{}SomethingNew", bridge.prefix), 1, MAX_WAIT);
     assert_eq!(
         bridge.status("BookingCreate", "of the north", r#"{"Id":3}"#).await,
         401,

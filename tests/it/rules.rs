@@ -84,9 +84,9 @@ fn promtool(arguments: &[&str], files: &[(PathBuf, String)]) {
                 "promtool cannot be run ({error}); install it (Debian, Ubuntu: apt-get install prometheus)"
             )
         });
-    let said =
+    let printed =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
+    assert!(output.status.success(), "{printed}");
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn each_panel_of_the_dashboard_says_what_it_shows() {
     let dashboard: serde_json::Value =
         serde_json::from_str(&read("deploy/grafana/dashboards/nexudus-bridge.json")).expect("JSON");
     assert_eq!(dashboard["uid"], "nexudus-bridge");
-    let said = |value: &serde_json::Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let has_text = |value: &serde_json::Value| value.as_str().is_some_and(|text| !text.is_empty());
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().expect("a list") {
         let title = panel["title"].as_str().expect("a title");
@@ -212,7 +212,7 @@ fn each_panel_of_the_dashboard_says_what_it_shows() {
             continue;
         }
         let defaults = &panel["fieldConfig"]["defaults"];
-        assert!(said(&panel["description"]) && said(&defaults["unit"]), "{title}");
+        assert!(has_text(&panel["description"]) && has_text(&defaults["unit"]), "{title}");
         assert!(defaults["thresholds"]["steps"].is_array(), "{title}");
         for target in panel["targets"].as_array().expect("a list") {
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");

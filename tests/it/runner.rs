@@ -91,17 +91,17 @@ fn a_refusal_by_sudo_ends_it_with_the_one_command_for_root() {
         machine.has("sudo", "echo 'a password is required' >&2; exit 1");
         let output = machine.install_only();
         assert_eq!(output.status.code(), Some(1), "{missing}: {}", err(&output));
-        let told = err(&output);
-        let commands: Vec<&str> = told.lines().filter(|line| line.contains("apt-get install")).collect();
+        let printed = err(&output);
+        let commands: Vec<&str> = printed.lines().filter(|line| line.contains("apt-get install")).collect();
         let package = match missing {
             "c++" => " g++",
             "cc" => " gcc",
             "java" => " openjdk-25-jre-headless",
             other => other,
         };
-        assert_eq!(commands.len(), 1, "{missing}: {told}");
-        assert!(commands[0].starts_with("apt-get update && ") && commands[0].contains(package), "{told}");
-        assert!(!told.contains("pkg-config"), "{told}");
+        assert_eq!(commands.len(), 1, "{missing}: {printed}");
+        assert!(commands[0].starts_with("apt-get update && ") && commands[0].contains(package), "{printed}");
+        assert!(!printed.contains("pkg-config"), "{printed}");
         assert!(!machine.called().contains("apt-get"), "{missing}: {}", machine.called());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::bridge::{PATIENCE, SECRET, http_client, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, http_client, sign};
 use crate::support::kafka::{plain, unique};
 use crate::support::program::{Running, err, field, out, run};
 
@@ -62,14 +62,14 @@ async fn ten_thousand_deliveries_are_confirmed_and_read_back_byte_for_byte() {
     let topic = format!("{prefix}BookingCreate");
     let values: BTreeSet<Vec<u8>> = plain()
         .client()
-        .consume_all(&topic, 10_000, PATIENCE)
+        .consume_all(&topic, 10_000, MAX_WAIT)
         .into_iter()
         .map(|message| message.value)
         .collect();
     assert!(values == expected, "the values on the topic are not those that were sent");
 
     bridge.signal("TERM");
-    let (status, log) = bridge.ended(PATIENCE);
+    let (status, log) = bridge.ended(MAX_WAIT);
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("everything in flight was settled"), "{log}");
 }
@@ -118,7 +118,7 @@ async fn sigterm_under_load_loses_nothing_that_was_answered_200() {
     for sender in senders {
         acknowledged.extend(sender.await.expect("a sender ends"));
     }
-    let (status, log) = bridge.ended(PATIENCE);
+    let (status, log) = bridge.ended(MAX_WAIT);
     assert_eq!(status.code(), Some(0), "{log}");
     let all = 32 * 2000;
     assert!(acknowledged.len() >= 2000 && acknowledged.len() < all, "{} of {all}", acknowledged.len());
@@ -184,7 +184,7 @@ async fn neither_secrets_nor_bodies_nor_signatures_are_in_the_log_or_the_metrics
         http.get(format!("http://{}/metrics", field(&line, "admin"))).send().await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
     bridge.signal("TERM");
-    let (_, log) = bridge.ended(PATIENCE);
+    let (_, log) = bridge.ended(MAX_WAIT);
     assert!(log.contains("refused"), "{log}");
     for private in [SECRET, "hush-token", "wrong-token", "Private Person", "4711", &right] {
         assert!(!log.contains(private), "{private} in the log:\n{log}");

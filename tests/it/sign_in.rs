@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nexudus_bridge::kafka::consumer::{Reader, Selection, Start, Stop};
 use nexudus_bridge::kafka::topics::Topics;
 
-use crate::support::bridge::{PATIENCE, SECRET, TestBridge, config, http_client, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, TestBridge, config, http_client, sign};
 use crate::support::kafka::{Acl, Authority, Pattern, Resource, free_port, pause, secured, unique};
 use crate::support::program::{Running, err, field, out, program};
 use crate::support::tokens::{CLIENT, CLIENT_SECRET, TokenServer};
@@ -232,7 +232,7 @@ async fn topics_are_planned_and_made_and_events_are_read_with_tokens_too() {
     // Longer than a token lives and a session lasts.
     while begun.elapsed() < Duration::from_secs(9) {
         bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
-        let read = tokio::time::timeout(PATIENCE, reader.next()).await.expect("in time").unwrap();
+        let read = tokio::time::timeout(MAX_WAIT, reader.next()).await.expect("in time").unwrap();
         assert_eq!(read.and_then(|message| message.value).as_deref(), Some(RECORD.as_bytes()));
         pause(Duration::from_millis(200));
     }
@@ -280,7 +280,7 @@ async fn a_client_secret_that_was_rotated_is_taken_over_without_a_restart() {
     assert_eq!(messages.last().expect("it was answered 200").value, RECORD.as_bytes());
 
     running.signal("TERM");
-    let (status, log) = running.ended(PATIENCE);
+    let (status, log) = running.ended(MAX_WAIT);
     assert!(status.success() && log.contains("everything in flight was settled"), "{status}: {log}");
     assert!(!log.contains(CLIENT_SECRET) && !log.contains("only a restart"), "{log}");
 }
@@ -319,7 +319,7 @@ async fn post_until_confirmed(ingress: &str, action: &str, record: &str) {
         if status == 200 {
             return;
         }
-        assert!(status == 503 && begun.elapsed() < 2 * PATIENCE, "{status}");
+        assert!(status == 503 && begun.elapsed() < 2 * MAX_WAIT, "{status}");
     }
 }
 
@@ -352,7 +352,7 @@ async fn a_password_that_was_rotated_is_taken_over_without_a_restart() {
     let messages = secured().client("admin").read_to_end(&format!("{prefix}BookingDelete"));
     assert_eq!(messages.last().expect("it was answered 200").value, RECORD.as_bytes());
     running.signal("TERM");
-    let (status, log) = running.ended(PATIENCE);
+    let (status, log) = running.ended(MAX_WAIT);
     assert!(status.success() && !log.contains(secured().password("bridge")), "{status}: {log}");
 }
 
@@ -402,7 +402,7 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
     let line = running.line_with("no token for Kafka: the token server cannot be reached");
     assert!(line.contains("certificate"), "{line}");
     running.signal("TERM");
-    let (_, failing) = running.ended(PATIENCE);
+    let (_, failing) = running.ended(MAX_WAIT);
     let (mut working, mut stopping) = (String::new(), String::new());
     // More than once, and while the client is connecting: one end in thirty was a crash of OpenSSL.
     for millis in 0..40 {
@@ -412,7 +412,7 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
         #[expect(clippy::disallowed_methods, reason = "no sign tells how far a connection is")]
         std::thread::sleep(connecting);
         running.signal("TERM");
-        let (status, log) = running.ended(PATIENCE);
+        let (status, log) = running.ended(MAX_WAIT);
         assert!(status.success(), "{status}: {log}");
         stopping += &log;
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::bridge::{PATIENCE, http_client};
+use crate::support::bridge::{MAX_WAIT, http_client};
 use crate::support::compose::{Compose, Service, repository};
 use crate::support::guarded::Guarded;
 use crate::support::kafka::{free_port, java, pause};
@@ -68,10 +68,10 @@ impl Here {
         let mut translated = String::new();
         let mut rest = text;
         while let Some(first) = rest.chars().next() {
-            let row = self.table.iter().find(|(said, _)| rest.starts_with(said));
-            let length = row.map_or(first.len_utf8(), |(said, _)| said.len());
+            let row = self.table.iter().find(|(original, _)| rest.starts_with(original));
+            let length = row.map_or(first.len_utf8(), |(original, _)| original.len());
             translated.push_str(row.map_or(&rest[..length], |(_, here)| here));
-            self.used.borrow_mut().extend(row.map(|(said, _)| said));
+            self.used.borrow_mut().extend(row.map(|(original, _)| original));
             rest = &rest[length..];
         }
         translated
@@ -105,7 +105,7 @@ impl Here {
 
     /// Every row of the table is still in some file.
     fn all_used(&self) {
-        let all: BTreeSet<&str> = self.table.iter().map(|(said, _)| *said).collect();
+        let all: BTreeSet<&str> = self.table.iter().map(|(original, _)| *original).collect();
         assert_eq!(*self.used.borrow(), all, "what the files say, and what is translated");
     }
 }
@@ -123,14 +123,14 @@ fn start_kafka(here: &Here, service: &Service) -> Guarded {
     let file = here.folder.path().join("server.properties");
     fs::write(&file, lines.collect::<String>()).expect("written");
     let file = file.display().to_string();
-    let said = |arguments: &[&str]| {
+    let translated = |arguments: &[&str]| {
         let command: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
         here.java(service, &command)
     };
     let (java, format) =
-        said(&["kafka.tools.StorageTool", "format", "-t", &environment["CLUSTER_ID"], "-c", &file]);
+        translated(&["kafka.tools.StorageTool", "format", "-t", &environment["CLUSTER_ID"], "-c", &file]);
     succeeds(Command::new(java).args(format));
-    let (java, start) = said(&["kafka.Kafka", &file]);
+    let (java, start) = translated(&["kafka.Kafka", &file]);
     Guarded::start(java, |_| start)
 }
 
@@ -219,7 +219,7 @@ async fn prometheus_has_everything(prometheus: &Prometheus, posted: usize) {
         if value == posted.to_string() && evaluated {
             break;
         }
-        assert!(begun.elapsed() < 2 * PATIENCE, "of {posted} Prometheus has {value:?}; {rules:#?}");
+        assert!(begun.elapsed() < 2 * MAX_WAIT, "of {posted} Prometheus has {value:?}; {rules:#?}");
         pause(Duration::from_millis(500));
     }
     let rules = prometheus.rules().await;

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::bridge::{PATIENCE, SECRET, config, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, config, sign};
 use crate::support::kafka::{plain, unique};
 use crate::support::program::{Running, err, field, run};
 
@@ -33,7 +33,7 @@ pub(crate) fn certificate(year: i32) -> (String, String) {
 pub(crate) fn client(certificate: &str) -> reqwest::ClientBuilder {
     use_ring();
     let root = reqwest::Certificate::from_pem(certificate.as_bytes()).expect("a certificate");
-    reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([root])
+    reqwest::Client::builder().no_proxy().timeout(2 * MAX_WAIT).tls_certs_only([root])
 }
 
 /// A TLS connection to `address` as localhost, for a client that trusts `certificate` and offers these protocols by ALPN.
@@ -94,7 +94,7 @@ impl Served {
             let request =
                 client.post(&url).header("X-Nexudus-Hook-Signature", sign(RECORD.as_bytes())).body(RECORD);
             let reply = request.send().await?;
-            if reply.status() != 503 || begun.elapsed() > PATIENCE {
+            if reply.status() != 503 || begun.elapsed() > MAX_WAIT {
                 return Ok(reply);
             }
         }
@@ -113,7 +113,7 @@ impl Served {
     }
 
     fn topic(&self, expected: usize) {
-        let messages = plain().client().consume_all(&self.topic, expected, PATIENCE);
+        let messages = plain().client().consume_all(&self.topic, expected, MAX_WAIT);
         assert!(messages.iter().all(|message| message.value == RECORD.as_bytes()));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use nexudus_bridge::kafka::embedded::RDKafkaRespErr as Error;
 
-use crate::support::bridge::{PATIENCE, TestBridge, sign};
+use crate::support::bridge::{MAX_WAIT, TestBridge, sign};
 use crate::support::kafka::{Consumed, plain, unique};
 use crate::support::program::{err, out, program};
 
@@ -134,7 +134,7 @@ async fn compaction_removes_a_deleted_record_and_keeps_the_newest_state_of_other
             assert_eq!(newest.value, br#"{"Id":2,"Newest":true}"#);
             return;
         }
-        assert!(begun.elapsed() < 6 * PATIENCE, "not compacted: {} of 1, {} of 2", of("1"), of("2"));
+        assert!(begun.elapsed() < 6 * MAX_WAIT, "not compacted: {} of 1, {} of 2", of("1"), of("2"));
         tokio::time::sleep(std::time::Duration::from_millis(250)).await;
     }
 }

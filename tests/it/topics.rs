@@ -3,7 +3,7 @@
 use nexudus_bridge::kafka::topics::{Difference, Topics};
 use serde_json::{Value, json};
 
-use crate::support::bridge::{PATIENCE, Reply, TestBridge, config};
+use crate::support::bridge::{MAX_WAIT, Reply, TestBridge, config};
 use crate::support::kafka::{OwnBroker, plain, unique};
 
 const CREATE: (&str, &str) = ("topics.create", "true");
@@ -83,7 +83,7 @@ async fn a_plan_shows_what_is_missing_and_what_differs_and_apply_creates_only_wh
     );
     assert_eq!(topics.apply(&plan).await.expect("the cluster answers"), []);
     assert_eq!(client.partitions(&name("BookingCreate")).len(), 5, "left as it is");
-    client.consume_all(&name("TeamCreated"), 0, PATIENCE); // by then the client knows it
+    client.consume_all(&name("TeamCreated"), 0, MAX_WAIT); // by then the client knows it
     assert_eq!(client.partitions(&name("TeamCreated")).len(), 2);
     assert_eq!(client.topic_configs(&name("quarantine"))["retention.ms"], "3000");
     let again = topics.plan().await.expect("the cluster answers");

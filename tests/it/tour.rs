@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::bridge::{PATIENCE, http_client};
+use crate::support::bridge::{MAX_WAIT, http_client};
 use crate::support::kafka::{free_port, pause};
 use crate::support::program::{PROGRAM, err, header, isolated, out};
 
@@ -56,7 +56,7 @@ impl Running {
     /// Returns the events from the first on, once they are as wanted.
     #[track_caller]
     fn events(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let deadline = Instant::now() + 2 * PATIENCE;
+        let deadline = Instant::now() + 2 * MAX_WAIT;
         for count in (1..).map(|step| step * 50) {
             let lines = self.prints(&format!("tail --from beginning --json --count {count}"), 0);
             let events: Vec<Value> =
@@ -85,7 +85,7 @@ impl Running {
 
     /// Returns the webhooks once they are as wanted.
     fn webhooks(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let deadline = Instant::now() + 2 * PATIENCE;
+        let deadline = Instant::now() + 2 * MAX_WAIT;
         loop {
             let webhooks =
                 self.json("webhooks status --json")["webhooks"].as_array().expect("a list").clone();
@@ -100,7 +100,7 @@ impl Running {
 
     async fn end(self) {
         drop(self.stop);
-        let ended = tokio::time::timeout(PATIENCE, self.run).await.expect("the tour ends");
+        let ended = tokio::time::timeout(MAX_WAIT, self.run).await.expect("the tour ends");
         assert_eq!(ended.expect("no panic"), Ended::Drained);
     }
 }

@@ -8,7 +8,7 @@ use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rdkafka::types::RDKafkaRespErr as Error;
 
-use crate::support::bridge::{PATIENCE, SECRET, TestBridge, http_client, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, TestBridge, http_client, sign};
 use crate::support::collector::{Collector, attribute};
 use crate::support::kafka::{Authority, Consumed};
 use crate::support::program::{Running, err, field, program};
@@ -242,10 +242,10 @@ async fn a_collector_that_is_gone_or_silent_holds_up_neither_deliveries_nor_the_
             bridge.deliver("BookingCreate", BODY).await.events("confirmed"); // so that a batch is under way
         }
         assert_eq!(bridge.wait_until_ready_is(200).await.status, 200);
-        let told = Instant::now();
+        let begun = Instant::now();
         bridge.stopper().stop();
         assert_eq!(bridge.ended().await, Ended::Drained, "{endpoint} {protocol}");
-        let took = told.elapsed();
+        let took = begun.elapsed();
         say(&format!("{protocol} {}: ended in {took:?}", if address == gone { "gone" } else { "silent" }));
         assert!(took < Duration::from_secs(15), "{endpoint} {protocol}: {took:?}");
     }
@@ -305,7 +305,7 @@ async fn the_standard_variables_count_and_the_last_spans_are_sent_before_the_end
         assert_eq!(post(&http_client(), &ingress).await, 200);
         assert_eq!(collector.got().spans, [], "{protocol}");
         running.signal("TERM");
-        let (status, log) = running.ended(PATIENCE);
+        let (status, log) = running.ended(MAX_WAIT);
         assert_eq!(status.code(), Some(0), "{log}");
         assert_eq!(collector.spans(2).await[0].kind, SERVER, "{log}");
         let got = collector.got();
@@ -337,7 +337,7 @@ async fn a_silent_collector_costs_bounded_memory_and_lines() {
     flood(8192).await;
     let grown = running.peak_bytes() - full;
     running.signal("TERM");
-    let (status, log) = running.ended(PATIENCE);
+    let (status, log) = running.ended(MAX_WAIT);
     assert_eq!(status.code(), Some(0), "{log}");
     let lines: Vec<&str> = log.lines().collect();
     say(&format!("grown by {} KiB after the queue was full; {} lines", grown / 1024, lines.len()));
@@ -366,7 +366,7 @@ async fn a_collector_with_tls_is_trusted_if_the_system_trusts_its_authority() {
         let ingress = field(&running.line_with("the bridge is listening"), "ingress").to_owned();
         assert_eq!(post(&http_client(), &ingress).await, 200);
         running.signal("TERM");
-        let (status, log) = running.ended(PATIENCE);
+        let (status, log) = running.ended(MAX_WAIT);
         assert_eq!(status.code(), Some(0), "{log}");
         collector.spans(expected).await;
     }

@@ -47,8 +47,8 @@ fn an_apply_creates_active_webhooks_and_the_second_one_writes_nothing() {
     let tenant = Tenant::with(SOURCES);
     let output = tenant.run(&["webhooks", "apply"]);
     assert!(output.status.success(), "{}", err(&output));
-    let told = err(&output);
-    assert!(told.contains("Settings > Integrations > Webhooks"), "{told}");
+    let printed = err(&output);
+    assert!(printed.contains("Settings > Integrations > Webhooks"), "{printed}");
     let webhooks = tenant.nexudus.webhooks();
     assert_eq!(webhooks.len(), 5);
     let north = webhooks.iter().find(|webhook| webhook.business_id == demo::LOCATIONS[1]).expect("made");
@@ -146,10 +146,11 @@ fn what_is_not_asked_for_is_named_and_neither_it_nor_others_are_ever_written_to(
         ["the action is not configured", "a second webhook of the action", "no such source"].map(Some);
     assert_eq!((reasons, &plan["others"]), (expected.to_vec(), &json!(1)));
     tenant.asked();
-    let told = tenant.prints(&["webhooks", "apply"], 0);
+    let printed = tenant.prints(&["webhooks", "apply"], 0);
     assert!(
-        told.contains(&format!("? default TeamCreated {} {PUBLIC}/webhooks/TeamCreated?token=***", mine[0])),
-        "{told}"
+        printed
+            .contains(&format!("? default TeamCreated {} {PUBLIC}/webhooks/TeamCreated?token=***", mine[0])),
+        "{printed}"
     );
     tenant.prints(&["webhooks", "enable"], 0);
     assert!(tenant.asked().writes().is_empty());
@@ -273,19 +274,19 @@ fn the_note_on_the_shared_secret_comes_where_there_is_a_secret_to_type() {
         err(&output)
     };
     let note = "Settings > Integrations > Webhooks";
-    let told = apply(&signed("north", first), PUBLIC);
-    assert!(told.contains(note) && told.contains("(north)"), "{told}");
-    let told = apply(&format!("{}{}", signed("north", first), signed("south", second)), PUBLIC);
-    assert!(told.contains("(south)"), "only the new one: {told}");
+    let printed = apply(&signed("north", first), PUBLIC);
+    assert!(printed.contains(note) && printed.contains("(north)"), "{printed}");
+    let printed = apply(&format!("{}{}", signed("north", first), signed("south", second)), PUBLIC);
+    assert!(printed.contains("(south)"), "only the new one: {printed}");
     tenant.nexudus.remove_webhook(tenant.webhook("/north/TeamUpdated"));
     tenant.nexudus.remove_webhook(tenant.webhook("/north/TeamCreated"));
     tenant.nexudus.remove_webhook(tenant.webhook("/south/TeamCreated"));
-    let told = apply(&format!("{}{}", signed("north", first), signed("south", second)), PUBLIC);
-    assert!(!told.contains(note), "both had webhooks: {told}");
-    let told = apply(&source("open", first, "signature = \"off\""), PUBLIC);
-    assert!(!told.contains(note), "nothing is signed: {told}");
-    let told = apply(&signed("double", first), "http://127.0.0.1:8080");
-    assert!(!told.contains(note), "only a double reaches loopback: {told}");
+    let printed = apply(&format!("{}{}", signed("north", first), signed("south", second)), PUBLIC);
+    assert!(!printed.contains(note), "both had webhooks: {printed}");
+    let printed = apply(&source("open", first, "signature = \"off\""), PUBLIC);
+    assert!(!printed.contains(note), "nothing is signed: {printed}");
+    let printed = apply(&signed("double", first), "http://127.0.0.1:8080");
+    assert!(!printed.contains(note), "only a double reaches loopback: {printed}");
 }
 
 #[test]
@@ -309,9 +310,9 @@ fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
         (webhook.active, webhook.action, tenant.nexudus.webhook(create).expect("there").active),
         (true, 57, false)
     );
-    let told = tenant.prints(&["webhooks", "enable"], 0);
-    assert_eq!(told, format!("enabled default BookingCreate {create}\nEnabled: 1, 0 failed.\n"));
-    for (action, told) in [
+    let printed = tenant.prints(&["webhooks", "enable"], 0);
+    assert_eq!(printed, format!("enabled default BookingCreate {create}\nEnabled: 1, 0 failed.\n"));
+    for (action, expected) in [
         (
             "BookngCreate",
             "no webhook of the action \"BookngCreate\" is configured; did you mean BookingCreate?",
@@ -323,7 +324,7 @@ fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
     ] {
         let output = tenant.run(&["webhooks", "enable", action]);
         assert_eq!(output.status.code(), Some(2), "{}", err(&output));
-        assert!(err(&output).contains(told), "{}", err(&output));
+        assert!(err(&output).contains(expected), "{}", err(&output));
     }
 }
 
@@ -332,7 +333,7 @@ fn what_the_configuration_gets_wrong_is_exit_code_2_with_what_would_be_right() {
     let tenant = Tenant::with(SOURCES);
     let section = tenant.section("");
     let source = "[sources.default]\nsecrets = [\"s\"]\n";
-    for (toml, told) in [
+    for (toml, message) in [
         (source.to_owned(), "[nexudus] is not configured"),
         (format!("[nexudus]\ntoken = \"t\"\n{source}"), "nexudus is not complete, expected public_url"),
         (format!("{section}{source}"), "no source has a business_id"),
@@ -345,7 +346,7 @@ fn what_the_configuration_gets_wrong_is_exit_code_2_with_what_would_be_right() {
         for command in ["plan", "apply", "status", "enable"] {
             let output = tenant.run(&["webhooks", command]);
             assert_eq!(output.status.code(), Some(2), "{}", err(&output));
-            assert!(err(&output).contains(told), "{}", err(&output));
+            assert!(err(&output).contains(message), "{}", err(&output));
         }
     }
     tenant.configure(&format!("{section}{SOURCES}"));
@@ -367,10 +368,11 @@ fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_numb
     tenant.configure(&format!("{}{extra}", tenant.section("")));
     let plan = tenant.json(&["webhooks", "plan"], 0);
     assert_eq!(plan["unknown_actions"], json!([{"id": 92, "name": "DeskFreed"}]));
-    let told = tenant.prints(&["webhooks", "status"], 0);
+    let printed = tenant.prints(&["webhooks", "status"], 0);
     assert!(
-        told.contains("not in the catalogue: 92 DeskFreed; to take it, add extra_actions = [\"DeskFreed\"]"),
-        "{told}"
+        printed
+            .contains("not in the catalogue: 92 DeskFreed; to take it, add extra_actions = [\"DeskFreed\"]"),
+        "{printed}"
     );
     tenant.apply();
     assert_eq!(tenant.nexudus.webhook(tenant.webhook("/DeskBooked")).expect("there").action, 91);

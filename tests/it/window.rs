@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use nexudus_bridge::action::{Action, Actions};
 use serde_json::Value;
 
-use crate::support::bridge::{PATIENCE, Reply, TestBridge};
+use crate::support::bridge::{MAX_WAIT, Reply, TestBridge};
 use crate::support::kafka::{BROKERS, OwnCluster, unique};
 use crate::support::proxy::Proxy;
 use crate::support::say;
@@ -145,7 +145,7 @@ async fn an_added_partition_is_used(bridge: &TestBridge) {
         if added > 0 {
             return say(&format!("an added partition is used after {:.0?}", begun.elapsed()));
         }
-        assert!(begun.elapsed() < 4 * PATIENCE, "none of {} events is on an added partition", messages.len());
+        assert!(begun.elapsed() < 4 * MAX_WAIT, "none of {} events is on an added partition", messages.len());
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
@@ -155,7 +155,7 @@ async fn more(confirmed: &AtomicUsize, count: usize) {
     let (begun, wanted) = (Instant::now(), confirmed.load(Ordering::Relaxed) + count);
     while confirmed.load(Ordering::Relaxed) < wanted {
         assert!(
-            begun.elapsed() < 4 * PATIENCE,
+            begun.elapsed() < 4 * MAX_WAIT,
             "{} of {wanted} are confirmed",
             confirmed.load(Ordering::Relaxed)
         );

@@ -1,4 +1,4 @@
-//! A run that does not come to its end says from when on to go on, and going on completes it.
+//! A run that ends early prints the command that resumes it, and the resumed run completes the set.
 
 use std::collections::BTreeSet;
 use std::process::{Output, Stdio};
@@ -9,19 +9,19 @@ use jiff::{SignedDuration, Timestamp};
 use nexudus_double::{Fault, Limits, Matching, Options};
 use serde_json::{Value, json};
 
-use super::{BEFORE, HERE, Office, SINCE, SOURCES, TOPICS, paste, sorted};
-use crate::support::bridge::PATIENCE;
+use super::{BEFORE, HERE, SINCE, SOURCES, Setup, TOPICS, paste, sorted};
+use crate::support::bridge::MAX_WAIT;
 use crate::support::kafka::{Client, OwnBroker, pause};
 use crate::support::program::{err, out, program};
 use crate::support::proxy::Proxy;
 
 /// Puts records whose orders of creation and of update differ. Returns their events and the record that is read third.
-fn put(office: &Office) -> (Vec<String>, i64) {
+fn put(setup: &Setup) -> (Vec<String>, i64) {
     let day = |day: u32| format!("2025-03-{day:02}T00:00:00Z");
     let mut third = 0;
     let mut expected = Vec::new();
     for (created, updated) in [(3, 4), (1, 5), (6, 7), (4, 8), (1, 9), (5, 10)] {
-        let id = office.put("Booking", HERE, &day(created), &day(updated));
+        let id = setup.put("Booking", HERE, &day(created), &day(updated));
         if created > 2 {
             expected.push(format!("BookingCreate {id}"));
         }
@@ -38,130 +38,130 @@ fn deduplicated(published: Vec<String>) -> Vec<String> {
     once.into_iter().collect()
 }
 
-/// Goes on where a summary says, and looks that all is there.
+/// Resumes a run by its summary, and asserts that all events are published.
 #[track_caller]
-fn go_on(office: &Office, summary: &Value, expected: &[String]) {
+fn go_on(setup: &Setup, summary: &Value, expected: &[String]) {
     let since = summary["go_on_since"].as_array().expect("values");
     let since = since.iter().flat_map(|value| ["--since", value.as_str().expect("text")]);
     let arguments: Vec<&str> = ["catch-up"].into_iter().chain(since).collect();
-    let done = office.tenant.json(&arguments, 0);
+    let done = setup.tenant.json(&arguments, 0);
     assert_eq!((&done["error"], &done["go_on_since"]), (&json!(null), &json!([])));
-    is_complete(office, expected);
+    is_complete(setup, expected);
 }
 
-/// Nothing lies under another action, and the copies have equal ids.
+/// Asserts that no event has another action, and that copies have equal ids.
 #[track_caller]
-pub(super) fn is_complete(office: &Office, expected: &[String]) {
-    assert_eq!(deduplicated(office.published()), expected);
+pub(super) fn is_complete(setup: &Setup, expected: &[String]) {
+    assert_eq!(deduplicated(setup.published()), expected);
     let ids: BTreeSet<String> =
-        office.messages().iter().filter_map(|(_, it)| it.header("ce_id").map(str::to_owned)).collect();
+        setup.messages().iter().filter_map(|(_, it)| it.header("ce_id").map(str::to_owned)).collect();
     // The events of one record have equal bytes, and differ in their action.
     assert_eq!(ids.len(), expected.len());
 }
 
-/// Makes Nexudus fail for a booking, whatever way it is asked for.
-pub(super) fn lose(office: &Office, booking: i64) {
+/// Makes Nexudus fail for every request that reads this booking.
+pub(super) fn lose(setup: &Setup, booking: i64) {
     let read = Matching::get(&format!("/api/spaces/bookings/{booking}")).always();
     let looked_up = Matching::get("/api/spaces/bookings/").containing("id=[").always();
     for matching in [read, looked_up] {
-        office.tenant.nexudus.fault(matching, Fault::Html(503));
+        setup.tenant.nexudus.fault(matching, Fault::Html(503));
     }
 }
 
-/// Interrupts a command once Nexudus is asked for this.
-fn interrupted(office: &Office, arguments: &[&str], path: &str) -> Output {
+/// Interrupts a command when Nexudus gets a request for this path.
+fn interrupted(setup: &Setup, arguments: &[&str], path: &str) -> Output {
     let slow = Fault::Late(Duration::from_secs(60), nexudus_double::Effect::Done);
-    office.tenant.nexudus.fault(Matching::get(path).always(), slow);
+    setup.tenant.nexudus.fault(Matching::get(path).always(), slow);
     let mut command = program();
-    command.args(["catch-up"]).args(arguments).arg("--config").arg(office.tenant.file());
+    command.args(["catch-up"]).args(arguments).arg("--config").arg(setup.tenant.file());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
-    let deadline = Instant::now() + PATIENCE;
-    while office.tenant.nexudus.journal().of("GET", path).is_empty() {
-        assert!(Instant::now() < deadline, "nobody asks for {path}");
+    let deadline = Instant::now() + MAX_WAIT;
+    while setup.tenant.nexudus.journal().of("GET", path).is_empty() {
+        assert!(Instant::now() < deadline, "no request for {path}");
         pause(Duration::from_millis(20));
     }
     let signalled = std::process::Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
     assert!(signalled.is_ok_and(|status| status.success()));
     let output = child.wait_with_output().expect("it ends");
-    office.tenant.nexudus.heal();
+    setup.tenant.nexudus.heal();
     output
 }
 
 #[test]
-fn when_nexudus_goes_away_the_next_run_completes_the_set() {
-    let office = Office::open();
-    let (expected, third) = put(&office);
-    lose(&office, third);
-    let output = office.run(&["--since", SINCE]);
+fn after_an_outage_of_nexudus_the_next_run_completes_the_set() {
+    let setup = Setup::new();
+    let (expected, third) = put(&setup);
+    lose(&setup, third);
+    let output = setup.run(&["--since", SINCE]);
     assert_eq!(output.status.code(), Some(1));
     assert!(out(&output).contains("Published 4 events"), "{}", out(&output));
-    let told = err(&output);
-    let named = office.tenant.named();
+    let printed = err(&output);
+    let named = setup.tenant.named();
     let error = format!("error: ended before its time: {named} is not available: it answers 503");
-    assert!(told.contains(&error), "{told}");
+    assert!(printed.contains(&error), "{printed}");
     let next = "Not everything is published. To go on: nexudus-bridge catch-up --since 2025-03-05T00:00:00Z --config ";
-    assert!(told.contains(next), "{told}");
-    assert_eq!(office.published().len(), 4);
-    office.tenant.nexudus.heal();
-    let output = paste(&told);
+    assert!(printed.contains(next), "{printed}");
+    assert_eq!(setup.published().len(), 4);
+    setup.tenant.nexudus.heal();
+    let output = paste(&printed);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    is_complete(&office, &expected);
+    is_complete(&setup, &expected);
 }
 
 #[test]
-fn a_dry_run_that_breaks_begins_again_where_it_began() {
-    let office = Office::open();
-    let (_, third) = put(&office);
-    lose(&office, third);
-    let output = office.run(&["--since", SINCE, "--until", "2025-03-09", "--dry-run", "--max-records", "99"]);
+fn a_dry_run_that_ends_early_is_repeated_from_its_beginning() {
+    let setup = Setup::new();
+    let (_, third) = put(&setup);
+    lose(&setup, third);
+    let output = setup.run(&["--since", SINCE, "--until", "2025-03-09", "--dry-run", "--max-records", "99"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = err(&output);
+    let printed = err(&output);
     let again = format!(
         "Not everything was looked at. To begin at the same moment again: nexudus-bridge catch-up --since {SINCE} \
          --until 2025-03-09T00:00:00Z --max-records 99 --config {} --dry-run\n",
-        office.tenant.file().display()
+        setup.tenant.file().display()
     );
-    assert!(told.ends_with(&again), "{told}");
-    office.tenant.nexudus.heal();
-    let output = paste(&told);
+    assert!(expected.ends_with(&again), "{expected}");
+    setup.tenant.nexudus.heal();
+    let output = paste(&expected);
     assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
     assert!(out(&output).contains("Would publish 9 events"), "{}", out(&output));
 }
 
-/// The beginning that a run has told, and those between which it lies if `ago` was said between these moments.
+/// Asserts that a run has printed an absolute beginning: `ago` before a moment between `before` and `after`.
 #[track_caller]
-fn is_absolute(told: &str, ago: SignedDuration, [before, after]: [Timestamp; 2]) {
-    let words = told.split_once("To begin at the same moment again: nexudus-bridge catch-up --since ");
-    let word = words.and_then(|(_, rest)| rest.split_whitespace().next()).expect(told);
+fn is_absolute(printed: &str, ago: SignedDuration, [before, after]: [Timestamp; 2]) {
+    let words = printed.split_once("To begin at the same moment again: nexudus-bridge catch-up --since ");
+    let word = words.and_then(|(_, rest)| rest.split_whitespace().next()).expect(printed);
     let since: Timestamp = word.parse().expect("a moment");
-    let second = SignedDuration::from_secs(1); // windows begin with whole ones
-    assert!(before - ago - second <= since && since <= after - ago, "{since}: {told}");
+    let second = SignedDuration::from_secs(1); // windows begin with whole seconds
+    assert!(before - ago - second <= since && since <= after - ago, "{since}: {printed}");
 }
 
 #[test]
-fn when_nexudus_goes_away_before_anything_is_read_nothing_is_published() {
-    let office = Office::open();
-    put(&office);
-    office.tenant.nexudus.fault(Matching::get("/api/spaces/teams").always(), Fault::Html(503));
+fn if_nexudus_fails_before_reading_nothing_is_published() {
+    let setup = Setup::new();
+    put(&setup);
+    setup.tenant.nexudus.fault(Matching::get("/api/spaces/teams").always(), Fault::Html(503));
     let before = Timestamp::now();
-    let output = office.run(&["--since", "9000h"]);
+    let output = setup.run(&["--since", "9000h"]);
     assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""));
-    let named = office.tenant.named();
-    let told = format!("error: nothing was published: Team: {named} is not available: it answers 503");
-    assert!(err(&output).contains(&told), "{}", err(&output));
+    let named = setup.tenant.named();
+    let expected = format!("error: nothing was published: Team: {named} is not available: it answers 503");
+    assert!(err(&output).contains(&expected), "{}", err(&output));
     is_absolute(&err(&output), SignedDuration::from_hours(9000), [before, Timestamp::now()]);
-    assert!(office.messages().is_empty());
-    office.tenant.nexudus.heal();
+    assert!(setup.messages().is_empty());
+    setup.tenant.nexudus.heal();
     let output = paste(&err(&output));
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
 }
 
 #[test]
-fn what_is_interrupted_before_anything_is_read_says_where_it_began() {
-    let office = Office::open();
+fn a_run_interrupted_before_reading_prints_its_beginning() {
+    let setup = Setup::new();
     for path in ["/api/sys/businesses", "/api/spaces/teams"] {
         let before = Timestamp::now();
-        let output = interrupted(&office, &["--since", "2h"], path);
+        let output = interrupted(&setup, &["--since", "2h"], path);
         assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""), "{}", err(&output));
         assert!(err(&output).starts_with("error: nothing was published: interrupted\n"), "{}", err(&output));
         is_absolute(&err(&output), SignedDuration::from_hours(2), [before, Timestamp::now()]);
@@ -169,54 +169,54 @@ fn what_is_interrupted_before_anything_is_read_says_where_it_began() {
 }
 
 #[test]
-fn when_kafka_goes_away_the_next_run_completes_the_set() {
+fn after_an_outage_of_kafka_the_next_run_completes_the_set() {
     let proxy = Arc::new(Proxy::start(([127, 0, 0, 1], 9).into()));
     let broker = OwnBroker::start_behind(proxy.address(), &[]);
     proxy.retarget(broker.behind_proxy());
     let options = Options { limits: Limits::NONE, ..Options::default() };
     let bootstrap = proxy.address().to_string();
-    let office = Office::on(&bootstrap, broker.client(), SOURCES, &TOPICS, options);
-    let file = std::fs::read_to_string(office.tenant.file()).expect("ours");
-    office.tenant.configure(&file.replace("[kafka]\n", "[kafka]\nconfirm_timeout = \"3s\"\n"));
-    let (expected, third) = put(&office);
+    let setup = Setup::on(&bootstrap, broker.client(), SOURCES, &TOPICS, options);
+    let file = std::fs::read_to_string(setup.tenant.file()).expect("ours");
+    setup.tenant.configure(&file.replace("[kafka]\n", "[kafka]\nconfirm_timeout = \"3s\"\n"));
+    let (expected, third) = put(&setup);
     let network = Arc::clone(&proxy);
     let reading = Matching::get(&format!("/api/spaces/bookings/{third}"));
-    office.tenant.nexudus.meanwhile(reading, move |_| network.cut());
-    let summary = office.json(&[], 1);
+    setup.tenant.nexudus.meanwhile(reading, move |_| network.cut());
+    let summary = setup.json(&[], 1);
     let error = summary["error"].as_str().expect("an error");
     assert!(
         error.starts_with("no broker confirmed in time; the event may still have been written"),
         "{error}"
     );
     proxy.restore();
-    assert_eq!(office.published().len(), 4);
-    go_on(&office, &summary, &expected);
+    assert_eq!(setup.published().len(), 4);
+    go_on(&setup, &summary, &expected);
 }
 
 #[test]
-fn what_is_interrupted_says_where_to_go_on() {
-    let office = Office::open();
-    let (expected, third) = put(&office);
+fn an_interrupted_run_prints_the_command_that_resumes_it() {
+    let setup = Setup::new();
+    let (expected, third) = put(&setup);
     let path = format!("/api/spaces/bookings/{third}");
-    let output = interrupted(&office, &["--since", SINCE, "--json"], &path);
+    let output = interrupted(&setup, &["--since", SINCE, "--json"], &path);
     assert_eq!(output.status.code(), Some(1), "{}", err(&output));
     let summary: Value = serde_json::from_str(&out(&output)).expect("an object");
     assert_eq!(summary["error"], "interrupted");
-    go_on(&office, &summary, &expected);
+    go_on(&setup, &summary, &expected);
 }
 
 #[test]
 fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published() {
-    let office = Office::with(SOURCES, &["BookingUpdate"]);
-    let kafka: &Client = &office.kafka;
-    kafka.create_topic(&format!("{}TeamUpdated", office.prefix), 1, &[("max.message.bytes", "3000")]);
-    let [large, small] = [1, 2].map(|_| office.put("Team", HERE, BEFORE, SINCE));
+    let setup = Setup::with(SOURCES, &["BookingUpdate"]);
+    let kafka: &Client = &setup.kafka;
+    kafka.create_topic(&format!("{}TeamUpdated", setup.prefix), 1, &[("max.message.bytes", "3000")]);
+    let [large, small] = [1, 2].map(|_| setup.put("Team", HERE, BEFORE, SINCE));
     let name = format!("\"{}\"", "x".repeat(4000));
     let since = format!("{SINCE:?}");
     let fields = [("Name", name.as_str()), ("UpdatedOn", since.as_str())];
-    office.tenant.nexudus.change("Team", large, &fields).expect("there");
-    let booking = office.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
-    let summary = office.json(&[], 1);
+    setup.tenant.nexudus.change("Team", large, &fields).expect("there");
+    let booking = setup.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
+    let summary = setup.json(&[], 1);
     let failed = &summary["failed"];
     assert_eq!(failed.as_array().map(Vec::len), Some(1), "{summary}");
     assert_eq!(
@@ -224,38 +224,39 @@ fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published(
         (&json!("Team"), &json!(large), &json!("default TeamUpdated"))
     );
     assert_eq!((&summary["go_on_since"], &summary["error"]), (&json!([SINCE]), &json!(null)));
-    assert_eq!(office.published(), [format!("BookingUpdate {booking}")]);
-    let team = kafka.consume_all(&format!("{}TeamUpdated", office.prefix), 1, PATIENCE);
+    assert_eq!(setup.published(), [format!("BookingUpdate {booking}")]);
+    let team = kafka.consume_all(&format!("{}TeamUpdated", setup.prefix), 1, MAX_WAIT);
     assert_eq!(team[0].key.as_deref(), Some(small.to_string().as_bytes()));
 
-    let output = office.run(&["--since", SINCE]);
-    let told = err(&output);
+    let output = setup.run(&["--since", SINCE]);
+    let printed = err(&output);
     let first = format!("failed: Team {large} (default TeamUpdated): the broker refuses it for good: ");
-    assert!(told.starts_with(&first) && !told.contains("xxx"), "{told}");
+    assert!(printed.starts_with(&first) && !printed.contains("xxx"), "{printed}");
     assert!(
-        told.contains("Once that is cured: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z --config "),
-        "{told}"
+        printed
+            .contains("Once that is cured: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z --config "),
+        "{printed}"
     );
     assert!(out(&output).contains("Failed: 1\n"), "{}", out(&output));
 }
 
 #[test]
-fn a_topic_that_is_not_there_fails_its_own_events_only() {
-    let office = Office::with(SOURCES, &["BookingUpdate"]);
-    office.put("Team", HERE, BEFORE, SINCE);
-    let booking = office.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
-    let summary = office.json(&[], 1);
+fn a_missing_topic_fails_its_own_events_only() {
+    let setup = Setup::with(SOURCES, &["BookingUpdate"]);
+    setup.put("Team", HERE, BEFORE, SINCE);
+    let booking = setup.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
+    let summary = setup.json(&[], 1);
     let error = summary["failed"][0]["error"].as_str().expect("an error");
     assert!(error.starts_with("the broker refuses it for now: "), "{error}");
-    assert_eq!(office.published(), [format!("BookingUpdate {booking}")]);
+    assert_eq!(setup.published(), [format!("BookingUpdate {booking}")]);
 }
 
 #[test]
 fn a_topic_that_refuses_three_events_in_a_row_is_not_tried_again() {
-    let office = Office::with(SOURCES, &["BookingUpdate"]);
-    let teams: Vec<i64> = (0..6).map(|_| office.put("Team", HERE, BEFORE, SINCE)).collect();
-    let booking = office.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
-    let summary = office.json(&[], 1);
+    let setup = Setup::with(SOURCES, &["BookingUpdate"]);
+    let teams: Vec<i64> = (0..6).map(|_| setup.put("Team", HERE, BEFORE, SINCE)).collect();
+    let booking = setup.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
+    let summary = setup.json(&[], 1);
     let errors: Vec<&str> = summary["failed"].as_array().expect("a list").iter().map(error_of).collect();
     assert_eq!(errors.len(), teams.len());
     assert!(
@@ -264,36 +265,36 @@ fn a_topic_that_refuses_three_events_in_a_row_is_not_tried_again() {
     );
     let not_read = "not read: its topic has refused 3 events in a row";
     assert!(errors[3..].iter().all(|error| *error == not_read), "{errors:?}");
-    let journal = office.tenant.asked();
+    let journal = setup.tenant.asked();
     let read = teams.iter().filter(|id| !journal.of("GET", &format!("/api/spaces/teams/{id}")).is_empty());
-    assert_eq!(read.count(), 3, "the others would be read in vain");
+    assert_eq!(read.count(), 3, "records for a topic that refuses are not read");
     assert_eq!((&summary["error"], &summary["go_on_since"]), (&json!(null), &json!([SINCE])));
-    assert_eq!(office.published(), [format!("BookingUpdate {booking}")]);
+    assert_eq!(setup.published(), [format!("BookingUpdate {booking}")]);
 }
 
 #[test]
-fn a_run_whose_every_topic_refuses_ends_and_says_why() {
-    let office = Office::with(SOURCES, &[]);
-    let bookings: Vec<i64> = (0..8).map(|_| office.put("Booking", HERE, BEFORE, SINCE)).collect();
-    let output = office.run(&["--since", SINCE]);
+fn a_run_ends_with_the_reason_when_every_topic_refuses() {
+    let setup = Setup::with(SOURCES, &[]);
+    let bookings: Vec<i64> = (0..8).map(|_| setup.put("Booking", HERE, BEFORE, SINCE)).collect();
+    let output = setup.run(&["--since", SINCE]);
     assert_eq!(output.status.code(), Some(1), "{}", out(&output));
-    let told = "error: ended before its time: every topic that is left has refused 3 events in a row; the last reason: \
+    let expected = "error: ended before its time: every topic that is left has refused 3 events in a row; the last reason: \
                 the broker refuses it for now: ";
-    assert!(err(&output).contains(told), "{}", err(&output));
+    assert!(err(&output).contains(expected), "{}", err(&output));
     assert!(
         err(&output).contains("To go on: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z "),
         "{}",
         err(&output)
     );
-    let journal = office.tenant.asked();
+    let journal = setup.tenant.asked();
     let read =
         bookings.iter().filter(|id| !journal.of("GET", &format!("/api/spaces/bookings/{id}")).is_empty());
     assert_eq!(read.count(), 3);
-    // Once the topic is there, the printed command publishes all of them.
-    office.kafka.create_topic(&format!("{}BookingUpdate", office.prefix), 1, &[]);
+    // After the topic is created, the printed command publishes all events.
+    setup.kafka.create_topic(&format!("{}BookingUpdate", setup.prefix), 1, &[]);
     assert_eq!(paste(&err(&output)).status.code(), Some(0));
-    let topic = format!("{}BookingUpdate", office.prefix);
-    assert_eq!(office.kafka.consume_all(&topic, bookings.len(), PATIENCE).len(), bookings.len());
+    let topic = format!("{}BookingUpdate", setup.prefix);
+    assert_eq!(setup.kafka.consume_all(&topic, bookings.len(), MAX_WAIT).len(), bookings.len());
 }
 
 fn error_of(failed: &Value) -> &str {
@@ -302,23 +303,23 @@ fn error_of(failed: &Value) -> &str {
 
 #[test]
 fn with_more_records_than_allowed_nothing_is_published() {
-    let office = Office::open();
+    let setup = Setup::new();
     for _ in 0..4 {
-        office.put("Booking", HERE, SINCE, SINCE);
+        setup.put("Booking", HERE, SINCE, SINCE);
     }
     for _ in 0..3 {
-        office.put("Team", HERE, SINCE, SINCE);
+        setup.put("Team", HERE, SINCE, SINCE);
     }
-    let output = office.run(&["--since", SINCE, "--max-records", "6"]);
+    let output = setup.run(&["--since", SINCE, "--max-records", "6"]);
     assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""));
-    let told = "nothing was published: Team has 3 records that may have changed since then, which makes more than --max-records 6 in all";
-    assert!(err(&output).contains(told), "{}", err(&output));
-    assert!(office.messages().is_empty());
-    let journal = office.tenant.asked();
+    let expected = "nothing was published: Team has 3 records that may have changed since then, which makes more than --max-records 6 in all";
+    assert!(err(&output).contains(expected), "{}", err(&output));
+    assert!(setup.messages().is_empty());
+    let journal = setup.tenant.asked();
     assert!(
         !journal.entries().any(|entry| entry.path.starts_with("/api/spaces/bookings/")),
         "nothing is read"
     );
-    office.json(&["--max-records", "7"], 0);
-    assert_eq!(office.messages().len(), 7);
+    setup.json(&["--max-records", "7"], 0);
+    assert_eq!(setup.messages().len(), 7);
 }

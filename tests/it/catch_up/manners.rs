@@ -1,4 +1,4 @@
-//! Right under every reading of what Nexudus's documentation leaves open.
+//! `catch-up` is right under every behaviour that Nexudus's documentation leaves open.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,23 +7,23 @@ use jiff::SignedDuration;
 use nexudus_double::{Effect, Fault, Limits, Manners, Matching, Options, RetryAfter, demo};
 use serde_json::json;
 
-use super::{BEFORE, HERE, NORTH, Office, SINCE, SOURCES, TOPICS, sorted};
+use super::{BEFORE, HERE, NORTH, SINCE, SOURCES, Setup, TOPICS, sorted};
 use crate::support::kafka::plain;
 use crate::support::program::{err, out};
 
 #[test]
-fn a_filter_that_is_ignored_in_another_zone_or_without_fractions_loses_and_adds_nothing() {
-    let office = Office::open();
+fn no_behaviour_of_the_time_filter_loses_or_adds_a_record() {
+    let setup = Setup::new();
     let within = [
-        office.put("Booking", HERE, SINCE, SINCE),
-        office.put("Booking", HERE, BEFORE, "2025-03-02T10:00:00.7Z"),
-        office.put("Booking", HERE, BEFORE, "2025-03-09T23:00:00"),
-        office.put("Booking", HERE, BEFORE, "2025-03-10T10:00:00Z"),
+        setup.put("Booking", HERE, SINCE, SINCE),
+        setup.put("Booking", HERE, BEFORE, "2025-03-02T10:00:00.7Z"),
+        setup.put("Booking", HERE, BEFORE, "2025-03-09T23:00:00"),
+        setup.put("Booking", HERE, BEFORE, "2025-03-10T10:00:00Z"),
     ];
     for outside in
         ["2025-03-02T09:59:59.9Z", "2025-03-01T11:00:00Z", "2025-03-10T10:00:01Z", "2025-03-12T00:00:00Z"]
     {
-        office.put("Booking", HERE, "2025-01-01T00:00:00Z", outside);
+        setup.put("Booking", HERE, "2025-01-01T00:00:00Z", outside);
     }
     let manners: [fn(&mut Manners); 6] = [
         |_| {},
@@ -34,18 +34,18 @@ fn a_filter_that_is_ignored_in_another_zone_or_without_fractions_loses_and_adds_
         |manners| manners.partial_listings = false,
     ];
     for change in manners {
-        office.tenant.nexudus.adjust(|manners| {
+        setup.tenant.nexudus.adjust(|manners| {
             *manners = Manners::default();
             change(manners);
         });
-        office.tenant.nexudus.clear_journal();
-        // Where Nexudus writes whole seconds, 10:00:00.7 reads 10:00:00.
+        setup.tenant.nexudus.clear_journal();
+        // If Nexudus writes whole seconds, it returns 10:00:00.7 as 10:00:00.
         let arguments = ["catch-up", "--since", "2025-03-02T10:00:00.5Z", "--until", "2025-03-10T10:00:00Z"];
-        let summary = office.tenant.json(&[&arguments[..], &["--dry-run"]].concat(), 0);
+        let summary = setup.tenant.json(&[&arguments[..], &["--dry-run"]].concat(), 0);
         let events =
             |action: &str, events: usize| json!({"source": "default", "action": action, "events": events});
         assert_eq!(summary["published"], json!([events("BookingCreate", 1), events("BookingUpdate", 3)]));
-        let read: BTreeSet<i64> = office
+        let read: BTreeSet<i64> = setup
             .tenant
             .asked()
             .entries()
@@ -57,92 +57,92 @@ fn a_filter_that_is_ignored_in_another_zone_or_without_fractions_loses_and_adds_
 }
 
 #[test]
-fn records_that_are_deleted_and_added_while_pages_are_read_hide_no_other() {
+fn deletions_and_additions_between_pages_hide_no_record() {
     for is_added in [false, true] {
-        let office = Office::open();
-        office.tenant.nexudus.adjust(|manners| manners.largest_page = 100);
-        let bookings: Vec<i64> = (0..150).map(|_| office.put("Booking", HERE, SINCE, SINCE)).collect();
+        let setup = Setup::new();
+        setup.tenant.nexudus.adjust(|manners| manners.largest_page = 100);
+        let bookings: Vec<i64> = (0..150).map(|_| setup.put("Booking", HERE, SINCE, SINCE)).collect();
         let first = bookings[0];
-        // The 101st record moves to the first page after that was read. An addition keeps the total.
+        // After the first page was read, the 101st record moves onto it. An addition keeps the total.
         let page = Matching::get("/api/spaces/bookings").containing("page=1").after(1);
-        office.tenant.nexudus.meanwhile(page, move |world| {
+        setup.tenant.nexudus.meanwhile(page, move |world| {
             world.remove("Booking", first).expect("there");
             if is_added {
                 let record = world.example("Booking", HERE).expect("known");
                 world.add("Booking", HERE, record).expect("known");
             }
         });
-        let summary = office.json(&["--until", "2025-03-03"], 0);
+        let summary = setup.json(&["--until", "2025-03-03"], 0);
         assert_eq!((&summary["published"][0]["events"], &summary["gone"]), (&json!(149), &json!(0)));
-        assert_eq!(office.published(), sorted(bookings[1..].iter().map(|id| format!("BookingCreate {id}"))));
+        assert_eq!(setup.published(), sorted(bookings[1..].iter().map(|id| format!("BookingCreate {id}"))));
     }
 }
 
 #[test]
-fn a_refused_deep_page_is_no_missing_role_and_the_message_says_what_to_do() {
-    let office = Office::open();
+fn a_refused_deep_page_is_no_missing_role_and_the_message_has_the_remedy() {
+    let setup = Setup::new();
     // The locations fit on one page.
-    office.tenant.nexudus.adjust(|manners| (manners.largest_page, manners.last_page) = (3, 1));
+    setup.tenant.nexudus.adjust(|manners| (manners.largest_page, manners.last_page) = (3, 1));
     for _ in 0..4 {
-        office.put("Booking", HERE, SINCE, SINCE);
+        setup.put("Booking", HERE, SINCE, SINCE);
     }
-    let output = office.run(&["--since", SINCE]);
+    let output = setup.run(&["--since", SINCE]);
     assert_eq!(output.status.code(), Some(1), "{}", out(&output));
-    let told = format!(
+    let expected = format!(
         "nothing was published: Booking: {} answers 403 to page 2 of the list of Booking, but returned the pages before it: \
          Nexudus, or a proxy before it, refuses deep pages: We will be back soon; choose a later --since, or read one kind at a \
          time with --entity\n",
-        office.tenant.named()
+        setup.tenant.named()
     );
-    assert!(err(&output).contains(&told), "{}", err(&output));
+    assert!(err(&output).contains(&expected), "{}", err(&output));
     assert!(!err(&output).contains("role"), "{}", err(&output));
-    // The first page is refused where the role is missing.
-    office.tenant.nexudus.adjust(|manners| manners.last_page = 0);
-    let told = "needs API access and the role Booking-List: We will be back soon\n";
-    let output = office.run(&["--since", SINCE]);
-    assert!(err(&output).contains(told), "{}", err(&output));
+    // Without the role, the first page is refused.
+    setup.tenant.nexudus.adjust(|manners| manners.last_page = 0);
+    let expected = "needs API access and the role Booking-List: We will be back soon\n";
+    let output = setup.run(&["--since", SINCE]);
+    assert!(err(&output).contains(expected), "{}", err(&output));
 }
 
 #[test]
-fn a_record_that_is_deleted_between_list_and_read_is_counted_whatever_nexudus_answers_for_it() {
+fn a_record_deleted_between_list_and_read_is_counted_whatever_nexudus_answers() {
     for status in [404, 500] {
-        let office = Office::open();
-        office.tenant.nexudus.adjust(|manners| manners.missing_status = status);
-        let [gone, stays] = [0, 1].map(|_| office.put("Booking", HERE, SINCE, SINCE));
+        let setup = Setup::new();
+        setup.tenant.nexudus.adjust(|manners| manners.missing_status = status);
+        let [gone, stays] = [0, 1].map(|_| setup.put("Booking", HERE, SINCE, SINCE));
         let deleted = Matching::get(&format!("/api/spaces/bookings/{stays}"));
-        office.tenant.nexudus.meanwhile(Matching::get("/api/spaces/bookings").after(1), move |world| {
+        setup.tenant.nexudus.meanwhile(Matching::get("/api/spaces/bookings").after(1), move |world| {
             drop(world.remove("Booking", gone));
         });
-        office.tenant.nexudus.fault(deleted, Fault::Throttled(409, RetryAfter::Seconds(0)));
-        let summary = office.json(&[], 0);
+        setup.tenant.nexudus.fault(deleted, Fault::Throttled(409, RetryAfter::Seconds(0)));
+        let summary = setup.json(&[], 0);
         assert_eq!((&summary["gone"], &summary["failed"]), (&json!(1), &json!([])), "{status}");
-        assert_eq!(office.published(), [format!("BookingCreate {stays}")]);
+        assert_eq!(setup.published(), [format!("BookingCreate {stays}")]);
     }
 }
 
 #[test]
-fn a_record_that_nexudus_has_and_does_not_give_fails_alone() {
-    let office = Office::open();
-    let [broken, whole] = [0, 1].map(|_| office.put("Booking", HERE, BEFORE, SINCE));
+fn a_record_that_nexudus_does_not_return_fails_alone() {
+    let setup = Setup::new();
+    let [broken, whole] = [0, 1].map(|_| setup.put("Booking", HERE, BEFORE, SINCE));
     let always = Matching::get(&format!("/api/spaces/bookings/{broken}")).always();
-    office
+    setup
         .tenant
         .nexudus
         .fault(always, Fault::Status(500, r#"{"Message":"An error has occurred."}"#.to_owned()));
-    let summary = office.json(&[], 1);
+    let summary = setup.json(&[], 1);
     let failed = json!([{
         "entity": "Booking", "id": broken, "event": null,
-        "error": format!("{} is not available: it answers 500", office.tenant.named()),
+        "error": format!("{} is not available: it answers 500", setup.tenant.named()),
     }]);
     assert_eq!((&summary["failed"], &summary["error"]), (&failed, &json!(null)));
     assert_eq!(summary["go_on_since"], json!([SINCE]));
-    assert_eq!(office.published(), [format!("BookingUpdate {whole}")]);
+    assert_eq!(setup.published(), [format!("BookingUpdate {whole}")]);
 }
 
 #[test]
-fn answers_that_fail_for_a_moment_lose_nothing() {
-    let office = Office::open();
-    let bookings: Vec<i64> = (0..6).map(|_| office.put("Booking", HERE, SINCE, SINCE)).collect();
+fn temporary_failures_lose_nothing() {
+    let setup = Setup::new();
+    let bookings: Vec<i64> = (0..6).map(|_| setup.put("Booking", HERE, SINCE, SINCE)).collect();
     let faults = [
         Fault::Throttled(409, RetryAfter::Seconds(1)),
         Fault::Throttled(429, RetryAfter::DateIn(1)),
@@ -152,55 +152,58 @@ fn answers_that_fail_for_a_moment_lose_nothing() {
         Fault::Status(401, String::new()),
     ];
     for (id, fault) in bookings.iter().zip(faults) {
-        office.tenant.nexudus.fault(Matching::get(&format!("/api/spaces/bookings/{id}")), fault);
+        setup.tenant.nexudus.fault(Matching::get(&format!("/api/spaces/bookings/{id}")), fault);
     }
-    office.json(&[], 0);
-    assert_eq!(office.published(), sorted(bookings.iter().map(|id| format!("BookingCreate {id}"))));
+    setup.json(&[], 0);
+    assert_eq!(setup.published(), sorted(bookings.iter().map(|id| format!("BookingCreate {id}"))));
 }
 
 #[test]
-fn the_pace_is_kept() {
+fn the_rate_limits_are_kept() {
     let spacing = Duration::from_millis(50);
     let limits = Limits { spacing, ..Limits::NONE };
     let options = Options { limits, ..Options::default() };
-    let office = Office::on(plain().bootstrap(), plain().client(), SOURCES, &TOPICS, options);
+    let setup = Setup::on(plain().bootstrap(), plain().client(), SOURCES, &TOPICS, options);
     for _ in 0..10 {
-        office.put("Booking", HERE, SINCE, SINCE);
+        setup.put("Booking", HERE, SINCE, SINCE);
     }
-    let file = std::fs::read_to_string(office.tenant.file()).expect("ours");
+    let file = std::fs::read_to_string(setup.tenant.file()).expect("ours");
     let spaced = file.replace("request_spacing = \"0s\"", "request_spacing = \"50ms\"");
-    office.tenant.configure(&spaced);
+    setup.tenant.configure(&spaced);
     let begun = Instant::now();
-    office.json(&[], 0);
-    let journal = office.tenant.asked();
+    setup.json(&[], 0);
+    let journal = setup.tenant.asked();
     assert!(journal.len() > 12 && begun.elapsed() >= spacing * 12, "{}", journal.len());
     assert!(journal.answered(409).is_empty());
     assert!(journal.shortest_gap().is_some_and(|gap| gap >= spacing), "{:?}", journal.shortest_gap());
 }
 
 #[test]
-fn no_secret_comes_into_any_output() {
-    let office = Office::open();
-    let ids = [HERE, NORTH].map(|location| office.put("Booking", location, SINCE, SINCE));
+fn no_output_holds_a_secret() {
+    let setup = Setup::new();
+    let ids = [HERE, NORTH].map(|location| setup.put("Booking", location, SINCE, SINCE));
     let words = format!("no {} for\u{1b}[31m you", demo::PASSWORD);
-    office.tenant.nexudus.fault(
+    setup.tenant.nexudus.fault(
         Matching::get(&format!("/api/spaces/bookings/{}", ids[0])).always(),
         Fault::Refused(words.clone()),
     );
     for arguments in [&["--since", SINCE][..], &["--since", SINCE, "--json"]] {
-        let output = office.run(arguments);
+        let output = setup.run(arguments);
         assert_eq!(output.status.code(), Some(1), "{}", err(&output));
-        let said = format!("{}{}", out(&output), err(&output));
-        assert!(said.contains("no *** for [31m you") || said.contains("no *** for  [31m you"), "{said}");
+        let printed = format!("{}{}", out(&output), err(&output));
         assert!(
-            ![demo::PASSWORD, "test-secret", "\u{1b}"].iter().any(|secret| said.contains(secret)),
-            "{said}"
+            printed.contains("no *** for [31m you") || printed.contains("no *** for  [31m you"),
+            "{printed}"
         );
-        let person = office.record("Booking", ids[1]).get::<String>("CoworkerFullName").expect("a name");
-        assert!(!said.contains(&person), "{said}");
+        assert!(
+            ![demo::PASSWORD, "test-secret", "\u{1b}"].iter().any(|secret| printed.contains(secret)),
+            "{printed}"
+        );
+        let person = setup.record("Booking", ids[1]).get::<String>("CoworkerFullName").expect("a name");
+        assert!(!printed.contains(&person), "{printed}");
     }
-    office.tenant.nexudus.fault(Matching::get("/api/spaces/bookings").always(), Fault::Refused(words));
-    let output = office.run(&["--since", SINCE]);
+    setup.tenant.nexudus.fault(Matching::get("/api/spaces/bookings").always(), Fault::Refused(words));
+    let output = setup.run(&["--since", SINCE]);
     assert!(
         err(&output).contains("nothing was published: Booking: ") && !err(&output).contains(demo::PASSWORD)
     );

@@ -66,7 +66,8 @@ async fn prometheus(stage: &Stage) -> Prometheus {
         let entry = entry.expect("an entry");
         all.push_str(&fs::read_to_string(entry.path()).expect("readable"));
         let text = fs::read_to_string(entry.path()).expect("readable");
-        let sooner = RULES_SOONER.iter().fold(text, |text, (said, sooner)| text.replace(said, sooner));
+        let sooner =
+            RULES_SOONER.iter().fold(text, |text, (original, sooner)| text.replace(original, sooner));
         fs::write(folder.join("rules").join(entry.file_name()), sooner).expect("written");
     }
     replaced(&all, &RULES_SOONER);
@@ -75,9 +76,9 @@ async fn prometheus(stage: &Stage) -> Prometheus {
 
 /// Replaces each, which has to be there.
 fn replaced(text: &str, replacements: &[(&str, &str)]) -> String {
-    replacements.iter().fold(text.to_owned(), |text, (said, instead)| {
-        assert!(text.contains(said), "no {said} any more");
-        text.replace(said, instead)
+    replacements.iter().fold(text.to_owned(), |text, (original, instead)| {
+        assert!(text.contains(original), "the file has no {original}");
+        text.replace(original, instead)
     })
 }
 

@@ -12,7 +12,7 @@ use nexudus_double::{Limits, Nexudus, Options, demo};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::SCRAPED_EVERY;
-use crate::support::bridge::{PATIENCE, SECRET, http_client, sign};
+use crate::support::bridge::{MAX_WAIT, SECRET, http_client, sign};
 use crate::support::kafka::{OwnBroker, free_port};
 use crate::support::nexudus::PUBLIC;
 use crate::support::program::Running;
@@ -86,7 +86,7 @@ impl Stage {
         self.nexudus.change_webhook(self.webhook, &off).expect("there");
         let begun = Instant::now();
         while !self.nexudus.webhook(self.webhook).expect("there").active {
-            assert!(begun.elapsed() < PATIENCE, "the guardian does not switch it on");
+            assert!(begun.elapsed() < MAX_WAIT, "the guardian does not switch it on");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -112,7 +112,7 @@ impl Stage {
             if status == 200 {
                 return;
             }
-            assert!(status == 503 && begun.elapsed() < PATIENCE, "the retry: {status}");
+            assert!(status == 503 && begun.elapsed() < MAX_WAIT, "the retry: {status}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -175,11 +175,11 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn start(stage: &Stage) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
-        let (client, port, told) = (stage.client.clone(), stage.ingress, Arc::clone(&ended));
+        let (client, port, is_ended) = (stage.client.clone(), stage.ingress, Arc::clone(&ended));
         let sending = tokio::spawn(async move {
             let mut deliveries = JoinSet::new();
             for number in 0_usize.. {
-                if told.load(Ordering::Acquire) {
+                if is_ended.load(Ordering::Acquire) {
                     break;
                 }
                 let request = KINDS[number % KINDS.len()](&client, port, number);

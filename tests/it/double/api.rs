@@ -41,11 +41,11 @@ async fn missing_fields_are_400_with_the_documented_document_and_a_strange_locat
     let nexudus = nexudus();
     let api = Asker::of(&nexudus);
     let answer = api.post(&webhook("").replace(r#""Action":6"#, r#""Action":null"#)).await;
-    let said = answer.json();
-    assert_eq!((answer.status, &said["WasSuccessful"], &said["Value"]), (400, &false.into(), &().into()));
-    assert_eq!(said["Message"], "Name: is a required field, Action: is a required field");
-    assert_eq!(said["Errors"][0]["PropertyName"], "Name");
-    assert_eq!(said["Errors"][0]["Message"], "is a required field");
+    let result = answer.json();
+    assert_eq!((answer.status, &result["WasSuccessful"], &result["Value"]), (400, &false.into(), &().into()));
+    assert_eq!(result["Message"], "Name: is a required field, Action: is a required field");
+    assert_eq!(result["Errors"][0]["PropertyName"], "Name");
+    assert_eq!(result["Errors"][0]["Message"], "is a required field");
     assert_eq!(api.post(&webhook("x").replace(r#""Action":6"#, r#""Action":91"#)).await.status, 400);
     assert_eq!(
         api.post(&webhook("x").replace(r#""Action":6"#, r#""Action":"BookingCreate""#)).await.status,

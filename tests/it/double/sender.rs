@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::{Asker, PATIENCE, sent, started, until};
+use super::{Asker, MAX_WAIT, sent, started, until};
 
 const HERE: i64 = demo::LOCATIONS[0];
 const ELSEWHERE: i64 = demo::LOCATIONS[1];
@@ -95,7 +95,7 @@ fn field(webhook: &Webhook, name: &str) -> Value {
 async fn until_stopped(api: &Asker) {
     let begun = Instant::now();
     while sent(api.request(Method::GET, "/api/sys/webhooks")).await.is_ok() {
-        assert!(begun.elapsed() < PATIENCE, "it still answers");
+        assert!(begun.elapsed() < MAX_WAIT, "it still answers");
     }
 }
 

@@ -10,7 +10,7 @@ use nexudus_bridge::webhooks::guardian::Guardian;
 use nexudus_double::{Account, Effect, Fault, Matching, RetryAfter, demo};
 
 use super::{WEBHOOKS, settings, stays_off, switch_off, tenant, wait_for, wait_for_looks};
-use crate::support::bridge::{PATIENCE, config};
+use crate::support::bridge::{MAX_WAIT, config};
 use crate::support::nexudus::Tenant;
 
 struct Alone {
@@ -48,7 +48,7 @@ fn both_off(tenant: &Tenant) -> [i64; 2] {
 async fn wait_until(what: &str, is: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
+        assert!(begun.elapsed() < MAX_WAIT, "{what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

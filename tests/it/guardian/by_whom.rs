@@ -50,7 +50,7 @@ async fn a_webhook_counts_as_reenabled_once_a_look_shows_it() {
     let writes = || tenant.nexudus.journal().of("PUT", super::WEBHOOKS).len();
     let begun = std::time::Instant::now();
     while writes() < 3 {
-        assert!(begun.elapsed() < crate::support::bridge::PATIENCE, "{} writes", writes());
+        assert!(begun.elapsed() < crate::support::bridge::MAX_WAIT, "{} writes", writes());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let metrics = String::from_utf8(bridge.admin("/metrics").await.body).expect("text");

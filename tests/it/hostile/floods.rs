@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{RECORD, delivery, signed_head, until_closed};
-use crate::support::bridge::{PATIENCE, SECRET, http_client};
+use crate::support::bridge::{MAX_WAIT, SECRET, http_client};
 use crate::support::program::{PROGRAM, Running, field, isolated};
 use crate::support::say;
 
@@ -18,8 +18,8 @@ struct Served {
     ingress: SocketAddr,
     admin: String,
     http: reqwest::Client,
-    /// What it has said so far.
-    said: Vec<String>,
+    /// Its log lines up to the start.
+    lines: Vec<String>,
     running: Running,
     _broker: EmbeddedBroker,
     _folder: tempfile::TempDir,
@@ -41,11 +41,11 @@ impl Served {
         let mut shell = isolated("sh");
         shell.args(["-c", &format!("{ulimit}; exec \"$0\" serve --config \"$1\"")]).arg(PROGRAM).arg(&file);
         let running = Running::start(&mut shell);
-        let said = running.lines_until("the bridge is listening");
-        let line = said.last().expect("it ends with the line");
+        let lines = running.lines_until("the bridge is listening");
+        let line = lines.last().expect("it ends with the line");
         let ingress = field(line, "ingress").parse().expect("an address");
         let admin = format!("http://{}/metrics", field(line, "admin"));
-        Self { ingress, admin, http: http_client(), said, running, _broker: broker, _folder: folder }
+        Self { ingress, admin, http: http_client(), lines, running, _broker: broker, _folder: folder }
     }
 
     /// The series of `/metrics` with their values.
@@ -66,7 +66,7 @@ impl Served {
 
     /// Waits until there is a series that begins like this.
     async fn wait_until_there(&self, series: &str) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + MAX_WAIT;
         while !self.metrics().await.iter().any(|(there, _)| there.starts_with(series)) {
             assert!(tokio::time::Instant::now() < deadline, "there is no {series}");
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -75,7 +75,7 @@ impl Served {
 
     /// Waits until a metric is as wanted.
     async fn wait_for(&self, series: &str, wanted: impl Fn(f64) -> bool) {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + MAX_WAIT;
         loop {
             let value = self.metric(series).await;
             if wanted(value) {
@@ -252,7 +252,7 @@ async fn two_thousand_connections_are_held_while_a_good_client_is_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn at_the_limit_of_open_files_connections_wait_and_the_bridge_says_beforehand() {
     let served = Served::start("ulimit -n 200");
-    assert!(served.said.iter().any(|line| line.contains("fewer files may be open")), "{:?}", served.said);
+    assert!(served.lines.iter().any(|line| line.contains("fewer files may be open")), "{:?}", served.lines);
     let before = served.metric("process_open_fds").await;
     let connect = (0..400).map(|_| TcpStream::connect(served.ingress));
     let connections: Vec<TcpStream> =

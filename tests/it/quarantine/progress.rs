@@ -4,7 +4,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{command, ends};
-use crate::support::bridge::{PATIENCE, TestBridge};
+use crate::support::bridge::{MAX_WAIT, TestBridge};
 use crate::support::kafka::{plain, unique};
 use crate::support::program::{Running, err, out};
 
@@ -23,7 +23,7 @@ async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
     let killed = Running::start(&mut replay(&[]));
     killed.line_with("replayed  0@1");
     killed.signal("KILL");
-    killed.ended(PATIENCE);
+    killed.ended(MAX_WAIT);
     let second = ends(&replay(&[]).output().expect("it runs"), 1);
     assert!(
         second.contains("2 replayed (2 events), 0 skipped, 1 failed, 2 replayed by earlier runs"),
@@ -38,11 +38,11 @@ async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
     let interrupted = Running::start(&mut replay(&["--again"]));
     interrupted.line_with("replayed  0@1");
     interrupted.signal("INT");
-    let (status, said) = interrupted.ended(PATIENCE);
-    assert_eq!(status.code(), Some(1), "{said}");
+    let (status, printed) = interrupted.ended(MAX_WAIT);
+    assert_eq!(status.code(), Some(1), "{printed}");
     assert!(
-        said.contains("interrupted") && said.contains("2 replayed (2 events), 0 skipped, 1 failed"),
-        "{said}"
+        printed.contains("interrupted") && printed.contains("2 replayed (2 events), 0 skipped, 1 failed"),
+        "{printed}"
     );
     assert_eq!(values(6)[4..], [r#"{"Id":0}"#, r#"{"Id":1}"#]);
     assert!(!bridge.kafka().topics().contains(&format!("{prefix}Stuck")));
@@ -82,17 +82,20 @@ async fn a_replay_warns_before_kafka_can_remember_no_more_gaps_and_says_what_it_
     assert_eq!(replay("0@1"), "", "there is room");
     // 8 bytes a gap: over 90 % of the 4,000 bytes.
     commit_progress(&format!("{prefix}quarantine"), &gaps(460));
-    let said = replay("0@1");
+    let printed = replay("0@1");
     assert!(
-        said.contains("warning: partition 0 has 461 gaps between replayed messages, nearly as many as"),
-        "{said}"
+        printed.contains("warning: partition 0 has 461 gaps between replayed messages, nearly as many as"),
+        "{printed}"
     );
-    assert!(!said.contains("cannot be remembered"), "{said}");
+    assert!(!printed.contains("cannot be remembered"), "{printed}");
     commit_progress(&format!("{prefix}quarantine"), &gaps(500));
-    let said = replay("0@2");
+    let printed = replay("0@2");
     assert!(
-        said.contains("note: 1 replayed message cannot be remembered, as there are too many gaps"),
-        "{said}"
+        printed.contains("note: 1 replayed message cannot be remembered, as there are too many gaps"),
+        "{printed}"
     );
-    assert!(said.contains("the next run replays what it chooses of them again, with the same ids"), "{said}");
+    assert!(
+        printed.contains("the next run replays what it chooses of them again, with the same ids"),
+        "{printed}"
+    );
 }

@@ -24,7 +24,7 @@ use super::kafka::{Client, Consumed, plain, unique};
 pub(crate) const SECRET: &str = "test-secret";
 
 /// Time-out of every wait of a test; long, since the machine can be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A running bridge.
 pub(crate) struct TestBridge {
@@ -41,18 +41,18 @@ pub(crate) struct TestBridge {
 /// Stops a bridge as signals do. The second signal ends it at once.
 #[derive(Clone)]
 pub(crate) struct Stopper {
-    told: Arc<Semaphore>,
+    signals: Arc<Semaphore>,
 }
 
 impl Stopper {
     /// Sends the next signal.
     pub(crate) fn stop(&self) {
-        self.told.add_permits(1);
+        self.signals.add_permits(1);
     }
 
     fn next(&self) -> impl Future<Output = ()> + Send + 'static {
-        let told = Arc::clone(&self.told);
-        async move { told.acquire_owned().await.expect("never closed").forget() }
+        let signals = Arc::clone(&self.signals);
+        async move { signals.acquire_owned().await.expect("never closed").forget() }
     }
 }
 
@@ -131,7 +131,7 @@ impl TestBridge {
     ) -> Self {
         let app = App::build(config(bootstrap, &prefix, settings)).expect("the bridge can be built");
         let (ingress, admin) = (app.ingress_address(), app.admin_address());
-        let stopper = Stopper { told: Arc::new(Semaphore::new(0)) };
+        let stopper = Stopper { signals: Arc::new(Semaphore::new(0)) };
         let run = tokio::spawn(app.run(stopper.next(), stopper.next()));
         Self { ingress, admin, prefix, kafka, http: http_client(), embedded: None, stopper, run: Some(run) }
     }
@@ -154,7 +154,7 @@ impl TestBridge {
     /// Returns all messages of an action's topic, once there are `expected`; more are a failure.
     #[track_caller]
     pub(crate) fn topic(&self, action: &str, expected: usize) -> Vec<Consumed> {
-        self.kafka.consume_all(&self.name_of(action), expected, PATIENCE)
+        self.kafka.consume_all(&self.name_of(action), expected, MAX_WAIT)
     }
 
     /// Posts a body with a right signature to `/webhooks/{path}`.
@@ -175,7 +175,7 @@ impl TestBridge {
             }
             let json = reply.json();
             assert!(matches!(json["cause"].as_str(), Some("broker" | "timeout")), "{json}");
-            assert!(begun.elapsed() < 2 * PATIENCE, "nothing is confirmed: {json}");
+            assert!(begun.elapsed() < 2 * MAX_WAIT, "nothing is confirmed: {json}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -206,7 +206,7 @@ impl TestBridge {
 
     /// Waits until `wanted` is true for the answer of the admin listener.
     pub(crate) async fn wait_until_admin(&self, path: &str, wanted: impl Fn(&Reply) -> bool) -> Reply {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + MAX_WAIT;
         loop {
             let reply = self.admin(path).await;
             if wanted(&reply) {
@@ -232,7 +232,7 @@ impl TestBridge {
     /// Waits for the end of a bridge that was stopped.
     pub(crate) async fn ended(&mut self) -> Ended {
         let run = self.run.take().expect("waited for once");
-        tokio::time::timeout(PATIENCE, run).await.expect("it ends in time").expect("it does not panic")
+        tokio::time::timeout(MAX_WAIT, run).await.expect("it ends in time").expect("it does not panic")
     }
 }
 
@@ -244,7 +244,7 @@ pub(crate) fn sign(body: &[u8]) -> String {
 /// Returns a client for the tests' own requests: no proxy, with keep-alive.
 pub(crate) fn http_client() -> reqwest::Client {
     use_ring();
-    let client = reqwest::Client::builder().no_proxy().timeout(2 * PATIENCE).tls_certs_only([]);
+    let client = reqwest::Client::builder().no_proxy().timeout(2 * MAX_WAIT).tls_certs_only([]);
     client.build().expect("a client can be made")
 }
 

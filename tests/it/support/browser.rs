@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::bridge::{PATIENCE, http_client};
+use super::bridge::{MAX_WAIT, http_client};
 
 const INSTALL: &str =
     "install Chromium and its driver (Debian: apt-get install chromium chromium-driver; or run tests/run)";
@@ -32,7 +32,7 @@ const FLAGS: [&str; 12] = [
 /// A browser with one page.
 pub(crate) struct Browser {
     driver: Child,
-    _said: BufReader<ChildStdout>,
+    _output: BufReader<ChildStdout>,
     http: reqwest::Client,
     session: String,
     _profile: tempfile::TempDir,
@@ -50,10 +50,10 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("chromedriver cannot be run ({error}); {INSTALL}"));
-        let mut said = BufReader::new(driver.stdout.take().expect("piped"));
+        let mut output = BufReader::new(driver.stdout.take().expect("piped"));
         let port = loop {
             let mut line = String::new();
-            let read = said.read_line(&mut line).expect("chromedriver speaks UTF-8");
+            let read = output.read_line(&mut line).expect("chromedriver speaks UTF-8");
             assert!(read > 0, "chromedriver ended before it listened; {INSTALL}");
             if let Some((_, port)) = line.split_once("started successfully on port ") {
                 break port.trim_end_matches(['.', '\n']).to_owned();
@@ -63,7 +63,7 @@ impl Browser {
         let flags: Vec<&str> = FLAGS.into_iter().chain([folder.as_str()]).collect();
         let http = http_client();
         let session = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Self { driver, _said: said, http, session, _profile: profile };
+        let mut browser = Self { driver, _output: output, http, session, _profile: profile };
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"args": flags},
             "goog:loggingPrefs": {"browser": "ALL"},
@@ -107,7 +107,7 @@ impl Browser {
 
     /// Waits until `wanted` is true for the text of the element with this id, and returns the text.
     pub(crate) async fn wait_for(&self, id: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+        let deadline = tokio::time::Instant::now() + 2 * MAX_WAIT;
         loop {
             let text = self.text(id).await;
             if wanted(&text) {

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::bridge::PATIENCE;
+use super::bridge::MAX_WAIT;
 
 /// A running collector. Dropping it ends it.
 pub(crate) struct Collector {
@@ -67,7 +67,7 @@ impl Collector {
 
     /// Waits for this number of spans; more are a failure. Returns them in the order of their start.
     pub(crate) async fn spans(&self, expected: usize) -> Vec<Span> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         loop {
             let mut spans = self.got().spans;
             if spans.len() >= expected {

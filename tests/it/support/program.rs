@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::bridge::PATIENCE;
+use super::bridge::MAX_WAIT;
 
 /// The path of the program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_nexudus-bridge");
@@ -100,7 +100,7 @@ impl Running {
 
     /// Waits for a line that contains `text`. Returns it with all lines since the last call.
     pub(crate) fn lines_until(&self, text: &str) -> Vec<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + MAX_WAIT;
         let mut seen = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             let found = line.contains(text);

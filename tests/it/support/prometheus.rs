@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::bridge::{PATIENCE, http_client};
+use super::bridge::{MAX_WAIT, http_client};
 use super::guarded::Guarded;
 use super::kafka::free_port;
 
@@ -48,7 +48,7 @@ impl Prometheus {
         let ready = format!("{}/-/ready", this.url);
         while !this.http.get(&ready).send().await.is_ok_and(|reply| reply.status().is_success()) {
             this.program.is_still_running();
-            assert!(begun.elapsed() < PATIENCE, "Prometheus is not ready:\n{}", this.program.output());
+            assert!(begun.elapsed() < MAX_WAIT, "Prometheus is not ready:\n{}", this.program.output());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         this
@@ -79,7 +79,7 @@ impl Prometheus {
     pub(crate) async fn wait_for(&self, expression: &str) {
         let begun = Instant::now();
         while self.query(expression, None).await.expect("a right query").is_empty() {
-            assert!(begun.elapsed() < PATIENCE, "{expression} gives nothing");
+            assert!(begun.elapsed() < MAX_WAIT, "{expression} gives nothing");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }

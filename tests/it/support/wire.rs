@@ -8,7 +8,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::bridge::{PATIENCE, Reply, sign};
+use super::bridge::{MAX_WAIT, Reply, sign};
 
 /// The client's side of one connection.
 pub(crate) struct Wire<S = TcpStream> {
@@ -84,7 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             let begun = Instant::now();
             let reading =
                 async { while self.stream.read_buf(&mut self.unread).await.is_ok_and(|read| read > 0) {} };
-            let in_time = tokio::time::timeout(4 * PATIENCE, reading).await;
+            let in_time = tokio::time::timeout(4 * MAX_WAIT, reading).await;
             assert!(in_time.is_ok(), "{caller}: the connection stays open");
             begun.elapsed()
         }

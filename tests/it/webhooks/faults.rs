@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nexudus_double::{Effect, Fault, Limits, Matching, Options, RetryAfter, demo};
 use serde_json::Value;
 
-use crate::support::bridge::PATIENCE;
+use crate::support::bridge::MAX_WAIT;
 use crate::support::kafka::pause;
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
 use crate::support::program::{err, program};
@@ -54,10 +54,10 @@ fn an_unavailable_nexudus_is_reported_and_the_rest_is_not_tried() {
     tenant.nexudus.fault(Matching::post(WEBHOOKS).after(2).always(), Fault::Cut(Effect::NotDone));
     let output = tenant.run(&["webhooks", "apply"]);
     assert_eq!(output.status.code(), Some(1));
-    let told = err(&output);
-    assert_eq!(told.matches("failed:").count(), 3, "{told}");
+    let printed = err(&output);
+    assert_eq!(printed.matches("failed:").count(), 3, "{printed}");
     let not_tried = format!("not tried, since {} is not available", tenant.named());
-    assert_eq!(told.matches(&not_tried).count(), 2, "{told}");
+    assert_eq!(printed.matches(&not_tried).count(), 2, "{printed}");
     assert_eq!(tenant.asked().writes().len(), 2 + 5, "five attempts for one record");
     tenant.nexudus.heal();
     tenant.prints(&["webhooks", "apply"], 0);
@@ -95,9 +95,9 @@ fn a_record_that_somebody_changes_meanwhile_keeps_their_change() {
     tenant.nexudus.meanwhile(Matching::get(WEBHOOKS), move |_| {
         world.change_webhook(id, &[("URL", "\"https://elsewhere.example.com\"")]).expect("there");
     });
-    let told = tenant.json(&["webhooks", "enable"], 1);
+    let result = tenant.json(&["webhooks", "enable"], 1);
     assert_eq!(
-        told["failed"][0]["error"],
+        result["failed"][0]["error"],
         "the record has changed since it was listed, run the command again"
     );
     assert!(!tenant.nexudus.webhook(id).expect("there").active);
@@ -141,7 +141,7 @@ fn a_create_that_is_done_after_its_time_out_is_not_made_twice() {
         scope.spawn(|| {
             let begun = Instant::now();
             while tenant.nexudus.journal().writes().is_empty() {
-                assert!(begun.elapsed() < PATIENCE, "nothing is written");
+                assert!(begun.elapsed() < MAX_WAIT, "nothing is written");
                 pause(Duration::from_millis(20));
             }
             pause(TIMEOUT + Duration::from_secs(2));

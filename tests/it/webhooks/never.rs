@@ -126,11 +126,15 @@ async fn one(seed: u64) -> String {
     tokio::time::timeout(within, work).await.expect_err("it goes on for ever");
 
     let journal = nexudus.journal();
-    let told = || journal.entries().map(Request::line).collect::<Vec<_>>().join("\n");
-    assert!(journal.writes().iter().all(|request| request.method != "DELETE"), "seed {seed}: {}", told());
-    assert!(journal.most_in(Duration::from_secs(60)) <= REQUESTS_PER_MINUTE, "seed {seed}: {}", told());
-    assert!(journal.most_writes_in(Duration::from_secs(60)) <= WRITES_PER_MINUTE, "seed {seed}: {}", told());
-    assert!(journal.shortest_gap().is_none_or(|gap| gap >= SPACING), "seed {seed}: {}", told());
+    let requests = || journal.entries().map(Request::line).collect::<Vec<_>>().join("\n");
+    assert!(journal.writes().iter().all(|request| request.method != "DELETE"), "seed {seed}: {}", requests());
+    assert!(journal.most_in(Duration::from_secs(60)) <= REQUESTS_PER_MINUTE, "seed {seed}: {}", requests());
+    assert!(
+        journal.most_writes_in(Duration::from_secs(60)) <= WRITES_PER_MINUTE,
+        "seed {seed}: {}",
+        requests()
+    );
+    assert!(journal.shortest_gap().is_none_or(|gap| gap >= SPACING), "seed {seed}: {}", requests());
     for write in journal.writes() {
         let body: Value = serde_json::from_str(&write.body).expect("JSON");
         assert!(ours(body["URL"].as_str().expect("a URL")), "seed {seed}: {}", write.body);
@@ -144,7 +148,11 @@ async fn one(seed: u64) -> String {
     };
     let after = nexudus.webhooks();
     for action in ["/BookingUpdate", "/BookingDelete", "/TeamUpdated", "/north/BookingCreate"] {
-        assert!(count(&after, action) <= count(&before, action).max(1), "seed {seed} {action}: {}", told());
+        assert!(
+            count(&after, action) <= count(&before, action).max(1),
+            "seed {seed} {action}: {}",
+            requests()
+        );
     }
     format!("seed {seed}: {} requests, {} writes", journal.len(), journal.writes().len())
 }

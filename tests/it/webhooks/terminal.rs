@@ -74,18 +74,18 @@ fn apply(tenant: &Tenant, more: &str, answer: &str) -> (Option<i32>, String) {
 fn an_apply_asks_before_it_writes() {
     let tenant = Tenant::with(SOURCES);
     let apply = |more, answer| apply(&tenant, more, answer);
-    let (code, told) = apply("", "n\n");
+    let (code, printed) = apply("", "n\n");
     assert!(
-        told.contains("Write 5 webhooks in Nexudus? [y/N]") && told.contains("Nothing was written."),
-        "{told}"
+        printed.contains("Write 5 webhooks in Nexudus? [y/N]") && printed.contains("Nothing was written."),
+        "{printed}"
     );
-    assert_eq!(told.matches("Plan: 5 to create").count(), 1, "{told}");
+    assert_eq!(printed.matches("Plan: 5 to create").count(), 1, "{printed}");
     assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(1), 0));
-    let (code, told) = apply("--source north", "y\n");
-    assert!(told.contains("Write 1 webhook in Nexudus?"), "{told}");
+    let (code, printed) = apply("--source north", "y\n");
+    assert!(printed.contains("Write 1 webhook in Nexudus?"), "{printed}");
     assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 1));
-    let (code, told) = apply("--yes", "");
-    assert!(!told.contains("[y/N]"), "{told}");
+    let (code, printed) = apply("--yes", "");
+    assert!(!printed.contains("[y/N]"), "{printed}");
     assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5));
 }
 
@@ -99,11 +99,14 @@ fn who_is_asked_sees_the_plan_wherever_standard_output_goes() {
     let elsewhere = [to_file.clone(), log.clone(), format!("{to_file} {log}")];
     let with_json = elsewhere.clone().map(|elsewhere| format!("--json {elsewhere}"));
     for more in elsewhere.into_iter().chain(with_json).chain(["--json".to_owned()]) {
-        let (code, told) = apply(&tenant, &more, "n\n");
+        let (code, printed) = apply(&tenant, &more, "n\n");
         let (before, _) =
-            told.split_once("Write 5 webhooks in Nexudus? [y/N]").unwrap_or_else(|| panic!("{told}"));
-        assert!(before.contains("+ default TeamUpdated") && before.contains("Plan: 5 to create"), "{told}");
-        assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(1), 0), "{told}");
+            printed.split_once("Write 5 webhooks in Nexudus? [y/N]").unwrap_or_else(|| panic!("{printed}"));
+        assert!(
+            before.contains("+ default TeamUpdated") && before.contains("Plan: 5 to create"),
+            "{printed}"
+        );
+        assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(1), 0), "{printed}");
     }
     // The object stays alone on standard output.
     let (code, _) = apply(&tenant, &format!("--json {to_file}"), "y\n");
@@ -112,8 +115,11 @@ fn who_is_asked_sees_the_plan_wherever_standard_output_goes() {
     let document: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(document["created"].as_array().map(Vec::len), Some(5));
     // Nobody is asked: nothing but the object.
-    let (code, told) = apply(&tenant, "--json", "");
-    assert!(code == Some(0) && told.starts_with('{') && told.trim_end().lines().count() == 1, "{told}");
+    let (code, printed) = apply(&tenant, "--json", "");
+    assert!(
+        code == Some(0) && printed.starts_with('{') && printed.trim_end().lines().count() == 1,
+        "{printed}"
+    );
 }
 
 #[test]
@@ -193,10 +199,13 @@ fn what_nexudus_keeps_does_nothing_to_a_terminal() {
         run.args(["webhooks", command, "--config"]).arg(tenant.file());
         run.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1");
         let output = run.output().expect("the program can be run");
-        let told = out(&output);
-        assert!(output.status.success() && told.contains("TeamCreated"), "{told:?}");
-        assert!(!told.contains("\u{1b}[2J") && !told.contains('\u{7}'), "{told:?}");
-        assert!(!told.contains("\n+ default Forged") && !told.contains("\n? default Forged"), "{told:?}");
+        let printed = out(&output);
+        assert!(output.status.success() && printed.contains("TeamCreated"), "{printed:?}");
+        assert!(!printed.contains("\u{1b}[2J") && !printed.contains('\u{7}'), "{printed:?}");
+        assert!(
+            !printed.contains("\n+ default Forged") && !printed.contains("\n? default Forged"),
+            "{printed:?}"
+        );
     }
 }
 
@@ -215,17 +224,17 @@ fn a_wait_shows_its_reason_and_its_length_on_a_terminal_and_elsewhere() {
                         Matching::get("/api/sys/businesses"),
                         Fault::Throttled(409, RetryAfter::Seconds(4)),
                     );
-                    let (code, told) = if terminal {
+                    let (code, printed) = if terminal {
                         OnTerminal::command(&tenant, command).end()
                     } else {
                         let output = tenant.run(&command.split(' ').collect::<Vec<_>>());
                         assert!(!out(&output).contains("waiting"), "{command}: {}", out(&output));
                         (output.status.code(), err(&output))
                     };
-                    assert_eq!(code, Some(0), "{command}: {told}");
-                    let line = told.lines().find(|line| line.contains("waiting")).unwrap_or_default();
+                    assert_eq!(code, Some(0), "{command}: {printed}");
+                    let line = printed.lines().find(|line| line.contains("waiting")).unwrap_or_default();
                     let has_length = line.contains(" 4.00 s ") || line.contains(" 3.9");
-                    assert!(has_length && line.contains(REASON), "{command}: {told:?}");
+                    assert!(has_length && line.contains(REASON), "{command}: {printed:?}");
                 });
             }
         }

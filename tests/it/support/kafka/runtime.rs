@@ -173,8 +173,8 @@ fn succeeds(command: &mut Command) -> Result<Output, String> {
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Ok(output),
         Ok(output) => {
-            let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-            Err(format!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&said).trim()))
+            let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+            Err(format!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&printed).trim()))
         }
         Err(error) => Err(format!("{program}: {error}")),
     }
