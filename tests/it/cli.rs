@@ -1,4 +1,4 @@
-//! The command line: what goes where, and with which exit code.
+//! The command line: standard output, standard error and exit codes.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use crate::support::kafka::free_port;
 use crate::support::program::{Running, err, header, out, program, run};
 
 #[test]
-fn the_demo_sends_every_action_and_finds_each_byte_again() {
+fn the_demo_sends_every_action_and_reads_the_same_bytes_back() {
     let output = run(&["demo"]);
     let text = out(&output);
     assert_eq!(output.status.code(), Some(0), "{text}{}", err(&output));
@@ -19,7 +19,7 @@ fn the_demo_sends_every_action_and_finds_each_byte_again() {
 }
 
 #[test]
-fn dev_prints_a_curl_line_that_works_as_it_stands_and_ends_in_order() {
+fn dev_prints_a_curl_line_that_works_and_stops_in_order() {
     let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
     let [port, kafka, admin] = ports.each_ref().map(String::as_str);
     let dev =
@@ -173,7 +173,7 @@ fn addresses_of_brokers_are_checked_on_the_command_line_too() {
 }
 
 #[test]
-fn health_is_1_when_nobody_answers_and_send_is_1_when_nothing_is_confirmed() {
+fn health_exits_with_1_without_an_answer_and_send_without_a_confirmation() {
     let nobody = format!("http://127.0.0.1:{}", free_port());
     assert_eq!(run(&["health", "--url", &nobody]).status.code(), Some(1));
     let health = run(&["health", "--json", "--url", &nobody]);
@@ -233,7 +233,7 @@ fn topics_are_planned_and_applied_with_exit_codes_for_scripts() {
 }
 
 #[test]
-fn an_address_that_nobody_listens_on_is_named_within_seconds_with_what_to_do() {
+fn an_address_without_a_listener_is_named_within_seconds_with_the_remedy() {
     let port = free_port();
     let (nobody, url) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"));
     let kafka = format!("cannot connect to Kafka at {nobody}: connection refused; is it running there?");

@@ -1,4 +1,4 @@
-//! The completion scripts, in the shells that they are for.
+//! The completion scripts, in real shells.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -9,7 +9,7 @@ use crate::support::bridge::MAX_WAIT;
 use crate::support::kafka::pause;
 use crate::support::program::{err, out, run};
 
-/// What is typed, with the Tab key, and the arguments that the program then gets.
+/// Typed keys with the Tab key, and the arguments that the program gets after the completion.
 const TYPED: [(&str, &str); 6] = [
     ("ser\t", "serve"),
     ("topics pl\t--det\t", "topics plan --detailed-exitcode"),
@@ -29,7 +29,7 @@ struct Shell {
 }
 
 impl Shell {
-    /// Starts it, with the prompt `ready>` and nothing of the user's.
+    /// Starts a shell with the prompt `ready>` and without the settings of the user.
     fn start(command: &str) -> Self {
         let mut script = Command::new("script");
         script.args(["--quiet", "--return", "--command", command, "/dev/null"]);
@@ -55,14 +55,14 @@ impl Shell {
         Self { script, keys, seen }
     }
 
-    fn types(&mut self, keys: &str) {
+    fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).expect("it reads");
         self.keys.flush().expect("it reads");
     }
 
-    /// Waits for a text on the screen, and forgets all up to its end.
+    /// Waits for a text on the screen, and drops everything up to its end.
     #[track_caller]
-    fn shows(&self, text: &str) {
+    fn wait_for(&self, text: &str) {
         let deadline = Instant::now() + MAX_WAIT;
         loop {
             let mut seen = self.seen.lock().expect("nobody panics with it");
@@ -82,47 +82,47 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        self.script.kill().ok(); // its shell gets a hang-up
+        self.script.kill().ok(); // its shell gets SIGHUP
         self.script.wait().ok();
     }
 }
 
-/// Types each of [`TYPED`] into a shell that loads its script by `load`; a function stands for the program.
-fn completes(command: &str, shell: &str, load: &str) {
+/// Types each of [`TYPED`] into a shell that loads its script with `load`. A shell function replaces the program.
+fn assert_completions(command: &str, shell: &str, load: &str) {
     let script = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(script.path(), out(&run(&["completions", shell]))).expect("written");
     let mut terminal = Shell::start(command);
-    terminal.shows("ready>");
-    terminal.types(&format!("{load} {}\n", script.path().display()));
-    terminal.shows("ready>");
-    // The quotes keep the line itself from looking like its result.
-    terminal.types("nexudus-bridge() { echo \"got\"\" [$*]\"; }\n");
-    terminal.shows("ready>");
+    terminal.wait_for("ready>");
+    terminal.press(&format!("{load} {}\n", script.path().display()));
+    terminal.wait_for("ready>");
+    // The quotes make the typed line differ from its output.
+    terminal.press("nexudus-bridge() { echo \"got\"\" [$*]\"; }\n");
+    terminal.wait_for("ready>");
     for (keys, arguments) in TYPED {
-        terminal.types(&format!("nexudus-bridge {keys}\n"));
-        terminal.shows(&format!("got [{arguments}]"));
-        terminal.shows("ready>");
+        terminal.press(&format!("nexudus-bridge {keys}\n"));
+        terminal.wait_for(&format!("got [{arguments}]"));
+        terminal.wait_for("ready>");
     }
 }
 
 #[test]
-fn bash_completes_commands_their_commands_and_options() {
-    completes("bash --norc --noprofile -i", "bash", "source");
+fn bash_completes_commands_subcommands_and_options() {
+    assert_completions("bash --norc --noprofile -i", "bash", "source");
 }
 
 #[test]
-fn zsh_completes_commands_their_commands_and_options() {
-    completes("zsh -f -i", "zsh", "autoload -U compinit && compinit -D -u && source");
+fn zsh_completes_commands_subcommands_and_options() {
+    assert_completions("zsh -f -i", "zsh", "autoload -U compinit && compinit -D -u && source");
 }
 
 #[test]
-fn fish_completes_commands_their_commands_and_options() {
+fn fish_completes_commands_subcommands_and_options() {
     let script = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(script.path(), out(&run(&["completions", "fish"]))).expect("written");
     let home = tempfile::tempdir().expect("a folder");
     for (keys, arguments) in TYPED {
         let Some((typed, "")) = keys.rsplit_once('\t') else { continue };
-        // An earlier Tab has done its work.
+        // Earlier words are complete already.
         let words: Vec<&str> = arguments.split(' ').collect();
         let last = typed.rsplit(['\t', ' ']).next().expect("a word");
         let line = [&["nexudus-bridge"], &words[..words.len() - 1], &[last]].concat().join(" ");

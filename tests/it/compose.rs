@@ -1,5 +1,5 @@
-//! `docker-compose.yml` leaves nothing to chance: versions, health, rights, ports, mounts, variables. Whether its services
-//! work is the matter of `stack.rs`.
+//! `docker-compose.yml` sets versions, health checks, rights, ports, mounts and variables explicitly. `stack.rs` tests that its
+//! services work.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::compose::{self, Compose, repository, variables};
 use crate::support::kafka::VERSION;
 
 #[test]
-fn every_image_has_its_full_version_and_kafka_that_of_the_tests() {
+fn every_image_has_its_full_version_and_kafka_has_that_of_the_tests() {
     let compose = Compose::read();
     let built: BTreeSet<&str> =
         compose.services.values().filter(|one| one.build.is_some()).map(|one| one.image.as_str()).collect();
@@ -54,8 +54,8 @@ fn services_have_a_health_check_or_a_reason_no_more_rights_than_they_need_and_po
     assert_eq!(ports, 5);
 }
 
-/// The volumes that the image of Kafka declares. Docker makes an anonymous volume for each that has no mount, and `down --volumes`
-/// leaves it behind after a container was recreated.
+/// The volumes that the image of Kafka declares. Docker creates an anonymous volume for each one without a mount. After a container
+/// was recreated, `down --volumes` does not remove that volume.
 const KAFKA_VOLUMES: [&str; 3] = ["/etc/kafka/secrets", "/mnt/shared/config", "/var/lib/kafka/data"];
 
 #[test]
@@ -105,7 +105,7 @@ fn services_that_mount_files_of_the_checkout_wait_for_the_check_that_other_users
 }
 
 #[test]
-fn the_image_asks_no_registry_for_its_syntax_and_its_allocator_takes_every_page_size_of_arm64() {
+fn the_dockerfile_fetches_no_frontend_and_the_allocator_supports_every_page_size_of_arm64() {
     let dockerfile = fs::read_to_string(repository().join("Dockerfile")).expect("readable");
     assert!(!dockerfile.contains("syntax="), "the first line makes Docker fetch a frontend");
     let text = fs::read_to_string(repository().join(".cargo/config.toml")).expect("readable");
@@ -120,7 +120,7 @@ fn the_image_asks_no_registry_for_its_syntax_and_its_allocator_takes_every_page_
 }
 
 #[test]
-fn what_is_mounted_is_there_and_every_volume_is_used() {
+fn every_mounted_file_exists_and_every_volume_is_used() {
     let compose = Compose::read();
     let mut named = BTreeSet::new();
     for (name, service) in &compose.services {
@@ -135,7 +135,7 @@ fn what_is_mounted_is_there_and_every_volume_is_used() {
 }
 
 #[test]
-fn the_consumers_have_settings_that_they_know_topics_that_exist_and_a_group_and_a_database_of_their_own() {
+fn each_consumer_has_valid_settings_existing_topics_and_its_own_group_and_database() {
     let compose = Compose::read();
     let manual = fs::read_to_string(repository().join("examples/consumers/README.md")).expect("readable");
     let actions = Actions::default();
@@ -183,7 +183,7 @@ fn the_example_of_env_has_every_variable_with_its_default_and_no_other() {
 }
 
 #[test]
-fn grafana_is_provisioned_with_what_the_compose_file_has() {
+fn grafana_is_provisioned_with_the_services_of_the_compose_file() {
     let compose = Compose::read();
     let yaml = |path: &str| -> Value {
         let text = fs::read_to_string(repository().join("deploy").join(path)).expect("readable");

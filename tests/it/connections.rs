@@ -1,4 +1,4 @@
-//! Connections: whatever a client does or leaves undone, its connection and its permit are taken back in bounded time.
+//! Connections: whatever a client does, its connection and its permit are free again in bounded time.
 
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,19 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const LONGEST_IDLE: Duration = Duration::from_secs(80);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The server's clock ticks every half second, and machines are busy.
+/// Tolerance: the server's clock has steps of half a second, and the machine can be busy.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Longer than any client here may stay.
+/// Longer than any limit of a connection.
 const EVER: Duration = Duration::from_secs(120);
 
 fn within(took: Duration, least: Duration, most: Duration, what: &str) {
     say(&format!("{what}: {took:?}"));
-    // What is measured may have begun long before this process came to look at the clock.
+    // The measured time may have begun long before this process read its clock.
     assert!(took >= least / 2 && took <= most + SLACK, "{what}: {took:?}");
 }
 
-/// Asserts that the bridge has everything back and works.
+/// Asserts that all permits are free, and that the bridge works.
 async fn all_is_free(bridge: &TestBridge) {
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
     bridge.wait_for_metric("nexudus_bridge_in_flight_bytes", 0.0).await;
@@ -69,10 +69,10 @@ async fn a_dribbled_body_is_408_at_body_timeout_and_its_permit_is_free() {
     assert_eq!(bridge.metric(series).await, 2.0);
 }
 
-/// How long the broker takes for an answer in tests that must see a delivery wait for it.
+/// Round trip of the broker in tests in which a delivery has to wait.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// A delivery whose client closes its side while Kafka is slow.
+/// Posts a delivery, and closes the client's side while Kafka is slow.
 async fn sends_no_more<S: AsyncRead + AsyncWrite + Unpin>(bridge: &TestBridge, wire: &mut Wire<S>) {
     let begun = Instant::now();
     wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
@@ -80,13 +80,13 @@ async fn sends_no_more<S: AsyncRead + AsyncWrite + Unpin>(bridge: &TestBridge, w
     wire.shut().await.expect("shut");
     wire.ended().await;
     assert!(begun.elapsed() < SLOW, "it waits for the confirmation: {:?}", begun.elapsed());
-    bridge.broker().clear_faults(); // what is on its way takes its time all the same
+    bridge.broker().clear_faults(); // the delivery in flight keeps its delay
     let series = r#"nexudus_bridge_events_confirmed_total{action="BookingCreate",source="default"}"#;
     bridge.wait_for_metric(series, 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_no_more_is_hung_up_on_and_its_delivery_is_confirmed() {
+async fn a_half_closed_connection_is_closed_and_its_delivery_is_confirmed() {
     let settings = [("kafka.confirm_timeout", "30s")];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
@@ -96,7 +96,7 @@ async fn a_client_that_sends_no_more_is_hung_up_on_and_its_delivery_is_confirmed
     all_is_free(&bridge).await;
 }
 
-/// A head that never ends, on a new connection.
+/// Sends a head that never ends, on a new connection.
 async fn dribbles_its_head(bridge: &TestBridge) {
     let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     let begun = Instant::now();
@@ -106,7 +106,7 @@ async fn dribbles_its_head(bridge: &TestBridge) {
     within(begun.elapsed(), HEAD_TIMEOUT, HEAD_TIMEOUT, "a dribbled head");
 }
 
-/// The same after a delivery, so that the connection is an old one.
+/// Sends a head that never ends, after a delivery on the same connection.
 async fn dribbles_its_second_head(bridge: &TestBridge) {
     let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
@@ -118,7 +118,7 @@ async fn dribbles_its_second_head(bridge: &TestBridge) {
     within(begun.elapsed(), Duration::ZERO, LONGEST_IDLE, "a dribbled second head");
 }
 
-/// Nothing more after a delivery.
+/// Sends nothing after a delivery.
 async fn idles(bridge: &TestBridge) {
     let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
@@ -126,7 +126,7 @@ async fn idles(bridge: &TestBridge) {
     within(wire.ended().await, KEEP_ALIVE, KEEP_ALIVE, "an idle connection");
 }
 
-/// A refused request whose chunked body never ends.
+/// Sends a refused request whose chunked body never ends.
 async fn leaves_its_body_open(bridge: &TestBridge) {
     let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     let request =
@@ -136,7 +136,7 @@ async fn leaves_its_body_open(bridge: &TestBridge) {
     within(wire.ended().await, Duration::ZERO, LONGEST_IDLE, "a body left open");
 }
 
-/// Requests one behind the other, and no look at the answers.
+/// Sends requests without pause, and never reads the answers.
 async fn never_reads(bridge: &TestBridge) {
     let wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     let requests = delivery("BookingCreate", RECORD.as_bytes()).repeat(100);
@@ -155,13 +155,13 @@ async fn never_reads(bridge: &TestBridge) {
         }
     };
     say(&format!("never reads: {error} after {written} bytes and {:?}", begun.elapsed()));
-    // What it had sent by then was still at work for a while.
+    // The requests that were sent before are processed for a while.
     within(stuck.elapsed(), Duration::ZERO, LONGEST_IDLE + SLACK, "a client that never reads");
 }
 
-/// Viewers of the console that never read, as many as there may be, while events come.
+/// Opens the maximum of viewers of the console, which never read, while events are confirmed.
 #[tokio::test(flavor = "multi_thread")]
-async fn viewers_that_do_not_read_give_their_places_back() {
+async fn viewers_that_do_not_read_are_disconnected() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let mut suspended = Vec::new();
     for _ in 0..MOST_VIEWERS {
@@ -172,12 +172,12 @@ async fn viewers_that_do_not_read_give_their_places_back() {
     let viewers = async || bridge.admin("/console/state").await.json()["viewers"].as_u64().expect("a number");
     let begun = Instant::now();
     while viewers().await < MOST_VIEWERS as u64 {
-        assert!(begun.elapsed() < LONGEST_IDLE, "not all of them watch");
+        assert!(begun.elapsed() < LONGEST_IDLE, "not all viewers are connected");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let begun = Instant::now();
     while viewers().await > 0 {
-        assert!(begun.elapsed() < LONGEST_IDLE + SLACK, "{} places are still held", viewers().await);
+        assert!(begun.elapsed() < LONGEST_IDLE + SLACK, "{} viewers are still connected", viewers().await);
         bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -185,7 +185,7 @@ async fn viewers_that_do_not_read_give_their_places_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_holds_a_connection_by_what_it_leaves_undone() {
+async fn no_client_keeps_a_connection_without_progress() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let early = join(dribbles_its_head(&bridge), dribbles_its_second_head(&bridge));
     let late = join(idles(&bridge), leaves_its_body_open(&bridge));
@@ -193,25 +193,25 @@ async fn no_client_holds_a_connection_by_what_it_leaves_undone() {
     all_is_free(&bridge).await;
 }
 
-/// A handshake that is not begun.
+/// Connects without a TLS handshake.
 async fn never_shakes_hands(bridge: &TestBridge) {
     let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     within(wire.ended().await, HANDSHAKE_TIMEOUT, HANDSHAKE_TIMEOUT, "no handshake");
 }
 
-/// A body that does not come, over TLS.
+/// Sends a head without its body, over TLS.
 async fn never_sends_its_body(bridge: &TestBridge, certificate: &str) {
     let mut wire =
         Wire::over(connect(bridge.ingress, certificate, &["http/1.1"]).await.expect("a handshake"));
     let begun = Instant::now();
     wire.send(&head("Content-Length: 100")).await.expect("written");
     wire.reply().await.expect("an answer").problem(408, "too_slow");
-    within(begun.elapsed(), BODY_TIMEOUT, BODY_TIMEOUT, "a body that does not come");
+    within(begun.elapsed(), BODY_TIMEOUT, BODY_TIMEOUT, "a body that is not sent");
     wire.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_client_holds_a_connection_of_tls_by_what_it_leaves_undone() {
+async fn no_client_keeps_a_tls_connection_without_progress() {
     let folder = tempfile::tempdir().expect("a folder");
     let (chain, key) = certificate(2100);
     let [chain_file, key_file] = [("tls.crt", &chain), ("tls.key", &key)].map(|(name, text)| {
@@ -227,7 +227,7 @@ async fn no_client_holds_a_connection_of_tls_by_what_it_leaves_undone() {
     ];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     join(never_shakes_hands(&bridge), never_sends_its_body(&bridge, &chain)).await;
-    // The end of a client is noticed over TLS, too, while its delivery waits for Kafka.
+    // Over TLS too, the bridge detects that a client has disconnected while its delivery waits for Kafka.
     let mut wire = Wire::over(connect(bridge.ingress, &chain, &["http/1.1"]).await.expect("a handshake"));
     wire.send(&delivery("BookingCreate", RECORD.as_bytes())).await.expect("written");
     wire.reply().await.expect("an answer").events("confirmed"); // the leader is connected

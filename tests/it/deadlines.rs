@@ -1,4 +1,4 @@
-//! Deadlines: whatever the brokers do, each answer comes in time and says why.
+//! Deadlines: whatever the brokers do, each answer arrives in time and names the cause.
 
 use std::time::{Duration, Instant};
 
@@ -13,22 +13,22 @@ use crate::support::say;
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTING: (&str, &str) = ("kafka.confirm_timeout", "2s");
 
-/// The promise is 3 s; the rest is what a busy machine may add to both sides. The chaos test holds the bridge to the promise
-/// itself, as it measures its own delays.
+/// The documented bound is 3 s; the rest is a tolerance for a busy machine. The chaos test checks the documented bound, since it
+/// measures its own delays.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
 
-/// Deliveries of each kind at once.
+/// Number of deliveries of each kind at the same time.
 const CLIENTS: usize = 4;
 
-/// How often all of them send while a fault lasts: the client passes from waiting to knowing that all brokers are down.
+/// Number of rounds of deliveries during a fault: the client first waits for the broker, and later reports that all brokers are down.
 const ROUNDS: usize = 3;
 
 const ACTIONS: [&str; 4] = ["BookingCreate", "BookingUpdate", "CoworkerCreate", "quarantine"];
 
-/// What happens to the network, and how it is made to.
+/// A fault of the network: its name, and the function that causes it.
 type Fault = (&'static str, fn(&Proxy));
 
-/// One delivery of each kind: a record, several, what belongs on the quarantine topic for two reasons.
+/// Returns one delivery of each kind: one record, several records, and two that belong on the quarantine topic.
 fn kinds(id: &str) -> [(&'static str, String); 4] {
     let records: Vec<String> = (0..7).map(|n| format!(r#"{{"Id":"{id}-{n}"}}"#)).collect();
     [
@@ -39,7 +39,7 @@ fn kinds(id: &str) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Asserts a 503 for Kafka's sake; gives its cause, which depends on whether the client is connected just then, and its detail.
+/// Asserts a 503 because of Kafka. Returns its cause, which depends on the client's connections at that time, and its detail.
 #[track_caller]
 fn refused_for_kafka(reply: &Reply) -> (String, String) {
     let cause = reply.json()["cause"].as_str().unwrap_or("none").to_owned();
@@ -48,7 +48,7 @@ fn refused_for_kafka(reply: &Reply) -> (String, String) {
     (cause, detail)
 }
 
-/// Sends deliveries of each kind at once; each has to be refused for Kafka's sake, in time.
+/// Sends deliveries of each kind at the same time, and asserts that each is refused because of Kafka, in time.
 async fn refused_in_time(bridge: &TestBridge, fault: &str) {
     let deliveries = (0..CLIENTS).flat_map(|_| kinds(&unique(fault))).map(|(path, body)| async move {
         let begun = Instant::now();
@@ -64,7 +64,7 @@ async fn refused_in_time(bridge: &TestBridge, fault: &str) {
     say(&format!("{fault}: {} answers, {timeouts} of them timeout, longest {longest:?}", answers.len()));
 }
 
-/// Waits until a delivery of each kind is answered 200 again; everything before that has to be a 503 in time.
+/// Waits until a delivery of each kind is answered 200 again. Every answer before that must be a 503 in time.
 async fn confirmed_again(bridge: &TestBridge, fault: &str) {
     let begun = Instant::now();
     for (path, body) in kinds(&unique("again")) {
@@ -91,33 +91,34 @@ async fn on(broker: &OwnBroker, bootstrap: &str, settings: &[(&str, &str)]) -> T
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_answer_comes_in_time_while_the_only_broker_is_stopped_and_after_it_goes_on_all_is_confirmed() {
+async fn each_answer_arrives_in_time_while_the_only_broker_is_stopped_and_all_is_confirmed_after_it_continues()
+ {
     let broker = OwnBroker::start();
     let bridge = on(&broker, &broker.bootstrap(), &[SETTING]).await;
-    let patient = on(&broker, &broker.bootstrap(), &[]).await; // a broker that has just gone on makes no topics yet
+    let with_default_time_out = on(&broker, &broker.bootstrap(), &[]).await; // a broker that has just continued creates no topics yet
     confirmed_again(&bridge, "start").await;
     broker.stop_process();
     for _ in 0..ROUNDS {
         refused_in_time(&bridge, "SIGSTOP").await;
     }
-    // A topic that the client has never asked about.
+    // A topic whose metadata the client has never requested.
     let begun = Instant::now();
     refused_for_kafka(&bridge.deliver("CoworkerCreate", r#"{"Id":1}"#).await);
     assert!(begun.elapsed() <= ANSWERED_WITHIN, "{:?}", begun.elapsed());
     broker.continue_process();
     confirmed_again(&bridge, "SIGSTOP").await;
-    // Once more in the middle of traffic, for shorter than the time-out.
-    patient.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await; // the leader is connected
+    // Again during a delivery, for less than the time-out.
+    with_default_time_out.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await; // the leader is connected
     broker.stop_process();
-    let (reply, ()) = tokio::join!(patient.deliver("BookingCreate", r#"{"Id":2}"#), async {
-        patient.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
+    let (reply, ()) = tokio::join!(with_default_time_out.deliver("BookingCreate", r#"{"Id":2}"#), async {
+        with_default_time_out.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
         broker.continue_process();
     });
     reply.events("confirmed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_answer_comes_in_time_whatever_the_network_to_the_broker_does() {
+async fn each_answer_arrives_in_time_whatever_the_network_to_the_broker_does() {
     let proxy = Proxy::start(([127, 0, 0, 1], 9).into());
     let broker = OwnBroker::start_behind(proxy.address(), &[]);
     proxy.retarget(broker.behind_proxy());
@@ -136,7 +137,7 @@ async fn each_answer_comes_in_time_whatever_the_network_to_the_broker_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_answer_comes_in_time_from_a_broker_that_takes_connections_and_has_never_answered() {
+async fn each_answer_arrives_in_time_if_the_broker_accepts_connections_and_never_answers() {
     let proxy = Proxy::start(([127, 0, 0, 1], 9).into());
     proxy.stall();
     let bootstrap = proxy.address().to_string();
@@ -148,7 +149,7 @@ async fn each_answer_comes_in_time_from_a_broker_that_takes_connections_and_has_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_deadline_includes_what_is_tried_alone_and_the_quarantine_after_it() {
+async fn the_deadline_includes_single_retries_and_the_quarantine() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SETTING]).await;
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
     bridge.broker().round_trip(CONFIRM_TIMEOUT * 2 / 3);
@@ -156,7 +157,7 @@ async fn the_deadline_includes_what_is_tried_alone_and_the_quarantine_after_it()
     let begun = Instant::now();
     let reply = bridge.deliver("BookingCreate", r#"{"Id":2}"#).await;
     assert!(begun.elapsed() <= ANSWERED_WITHIN, "{:?}", begun.elapsed());
-    // A busy client may have hung up on so slow a broker: then none is connected.
+    // A busy client may have closed the connection to such a slow broker.
     let (_, detail) = refused_for_kafka(&reply);
     assert!(detail.contains("no broker confirmed in time") || detail.contains("no Kafka broker"), "{detail}");
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;

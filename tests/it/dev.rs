@@ -8,7 +8,7 @@ use crate::support::nexudus::Tenant;
 use crate::support::program::{Running, err, out, program, run};
 
 #[test]
-fn commands_for_nexudus_without_a_configuration_name_the_tour() {
+fn commands_for_nexudus_without_a_configuration_name_the_tour_in_their_error() {
     let folder = tempfile::tempdir().expect("a folder");
     for arguments in [&["catch-up", "--since", "1h"][..], &["webhooks", "plan"], &["webhooks", "apply"]] {
         let output = program().args(arguments).current_dir(folder.path()).output().expect("it runs");
@@ -18,7 +18,7 @@ fn commands_for_nexudus_without_a_configuration_name_the_tour() {
 }
 
 #[test]
-fn dev_and_demo_leave_the_account_of_a_configuration_alone() {
+fn dev_and_demo_do_not_use_the_account_of_a_configuration() {
     let tenant = Tenant::with("");
     tenant.configure(&format!(
         "{}[ingress]\nlisten = \"127.0.0.1:0\"\n[sources.default]\nsecrets = [\"x\"]\nbusiness_id = 1999000001\n",
@@ -40,5 +40,5 @@ fn dev_and_demo_leave_the_account_of_a_configuration_alone() {
     dev.signal("TERM");
     let (status, log) = dev.ended(MAX_WAIT);
     assert!(status.success(), "{log}");
-    assert!(tenant.asked().is_empty(), "nobody has asked Nexudus anything");
+    assert!(tenant.asked().is_empty(), "no request was sent to Nexudus");
 }

@@ -121,9 +121,9 @@ fn a_dry_run_that_ends_early_is_repeated_from_its_beginning() {
          --until 2025-03-09T00:00:00Z --max-records 99 --config {} --dry-run\n",
         setup.tenant.file().display()
     );
-    assert!(expected.ends_with(&again), "{expected}");
+    assert!(printed.ends_with(&again), "{printed}");
     setup.tenant.nexudus.heal();
-    let output = paste(&expected);
+    let output = paste(&printed);
     assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
     assert!(out(&output).contains("Would publish 9 events"), "{}", out(&output));
 }

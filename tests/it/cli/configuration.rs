@@ -1,4 +1,4 @@
-//! `config`: a configuration is checked, shown, and read from wherever it comes.
+//! `config`: a configuration is checked and shown, and is read from files, pipes and variables.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -60,7 +60,7 @@ fn a_configuration_is_checked_and_shown_with_origins_and_without_secrets() {
 }
 
 #[test]
-fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
+fn all_mistakes_are_on_standard_error_with_exit_code_2() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("bridge.toml");
     std::fs::write(
@@ -105,7 +105,7 @@ fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
         .env_remove("SSL_CERT_DIR")
         .output()
         .expect("the program can be run");
-    assert_eq!(output.status.code(), Some(2), "nobody is trusted: {}", err(&output));
+    assert_eq!(output.status.code(), Some(2), "no certificate authority is trusted: {}", err(&output));
     assert!(err(&output).contains("[kafka.oauth] cannot be used"), "{}", err(&output));
     assert_eq!(run(&["serve", "--config", "/no/such/file"]).status.code(), Some(2));
     assert_eq!(run(&["no-such-command"]).status.code(), Some(2));
@@ -113,7 +113,7 @@ fn mistakes_are_all_told_on_standard_error_with_exit_code_2() {
 }
 
 #[test]
-fn a_configuration_comes_from_standard_input_or_a_process_substitution_too() {
+fn a_configuration_can_be_read_from_standard_input_or_a_process_substitution() {
     let text = format!("[sources.default]\nsecrets = [{SECRET:?}]\n[ingress]\nmax_in_flight = 5\n");
     let mut shell = std::process::Command::new("bash");
     shell.args([
@@ -139,7 +139,7 @@ fn a_configuration_comes_from_standard_input_or_a_process_substitution_too() {
 }
 
 #[test]
-fn a_secret_file_with_a_blank_line_is_warned_of() {
+fn a_secret_file_with_a_blank_line_is_a_warning() {
     let folder = tempfile::tempdir().expect("a folder");
     let (file, secret) = (folder.path().join("bridge.toml"), folder.path().join("secret"));
     std::fs::write(&secret, format!("{SECRET}\n\n")).expect("written");

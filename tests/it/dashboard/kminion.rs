@@ -1,10 +1,10 @@
-//! Stands for `KMinion`, of which the rules and the dashboard read the lag of consumer groups.
+//! A stand-in for `KMinion`, whose metrics of consumer lag the rules and the dashboard read.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
-/// Answers each request with one group, which reads an event between two scrapes. Returns its address; it ends with the test.
+/// Starts a server that answers with one consumer group, which reads an event between two scrapes. Returns its address.
 pub(super) fn start() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -20,7 +20,7 @@ pub(super) fn start() -> SocketAddr {
                 "kminion_kafka_consumer_group_topic_lag{labels} 12\n\
                  kminion_kafka_consumer_group_topic_offset_sum{labels} {scrape}\n"
             );
-            // A client that has gone needs no answer.
+            // The client may have disconnected.
             write!(stream, "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\r\n{body}").ok();
         }
     });

@@ -1,9 +1,9 @@
-//! The dashboard and the rules show something: each query finds what a bridge under load and faults has said of itself.
+//! Each query of the dashboard and the rules finds data of a bridge under load and faults.
 //!
-//! A real Prometheus scrapes the real bridge on a real broker, every second and not every 15, for less than a minute. Then
-//! every query of the dashboard is asked, its variables replaced as Grafana would, and every expression of the rules, as it
-//! is but for times that would take too long ([`RULES_SOONER`]). A query that is refused, an empty panel, a metric or a
-//! label's value that nobody has: each is named at the end.
+//! For less than a minute, a real Prometheus scrapes the real bridge on a real broker, every second and not every 15. Then the test
+//! sends each query of the dashboard, with variables replaced as by Grafana, and each expression of the rules. Only times that
+//! would take too long are changed ([`RULES_SOONER`]). The test fails with a list of refused queries, empty panels, and selectors
+//! without a series.
 
 mod kminion;
 mod stage;
@@ -20,21 +20,21 @@ use crate::support::compose::repository;
 use crate::support::prometheus::{Prometheus, Seconds};
 use crate::support::promql::{Selector, selectors};
 use crate::support::say;
-use stage::{Load, Stage, life};
+use stage::{Load, Stage, cause_faults};
 use variables::Variables;
 
-/// How often the test's Prometheus scrapes and evaluates; `prometheus.yml` says 15 s.
+/// Interval at which the test's Prometheus scrapes and evaluates; in `prometheus.yml` it is 15 s.
 const SCRAPED_EVERY: Duration = Duration::from_secs(1);
 
-/// The distance of a graph's points. Grafana takes it from the graph's width.
+/// The step of a graph's points. Grafana derives it from the graph's width.
 const STEP: Duration = Duration::from_secs(2);
 
-/// What the copies of the rules say instead, so that they have something to say within a minute.
+/// Replacements in the copies of the rules, so that each rule has a result within a minute.
 const RULES_SOONER: [(&str, &str); 3] =
     [("interval: 1m", "interval: 1s"), ("interval: 5m", "interval: 1s"), ("offset 1m", "offset 5s")];
 
-/// Panels that may show 0 all the time. Nothing here removes a topic, uses up a quota or blocks the log, and a producer is not
-/// replaced in every run. The client reports the size of the producer's queue every 5 seconds only.
+/// Panels that may show only 0. The test removes no topic, exceeds no quota and does not block the log. It does not replace a
+/// producer in every run, and the client reports the size of the producer's queue only every 5 seconds.
 const ZERO: [&str; 5] = [
     "Topics missing",
     "Producers replaced",
@@ -43,7 +43,7 @@ const ZERO: [&str; 5] = [
     "Dropped log lines",
 ];
 
-/// Our Prometheus, with what `deploy/prometheus` says but for the address and the times.
+/// Starts Prometheus with the files of `deploy/prometheus`, in which only the address and times are changed.
 async fn prometheus(stage: &Stage) -> Prometheus {
     let ours = repository().join("deploy/prometheus");
     let folder = stage.folder.path().join("prometheus");
@@ -74,7 +74,7 @@ async fn prometheus(stage: &Stage) -> Prometheus {
     Prometheus::start(&folder.join("prometheus.yml")).await
 }
 
-/// Replaces each, which has to be there.
+/// Replaces each original, which must exist.
 fn replaced(text: &str, replacements: &[(&str, &str)]) -> String {
     replacements.iter().fold(text.to_owned(), |text, (original, instead)| {
         assert!(text.contains(original), "the file has no {original}");
@@ -95,7 +95,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("expected a text: {value}"))
 }
 
-/// The numbers of all series; what is no number a panel does not draw.
+/// Returns the numbers of all series. A panel draws no other values.
 fn numbers(series: &[Value]) -> impl Iterator<Item = f64> {
     let points = series.iter().flat_map(|series| {
         let point = std::iter::once(&series["value"]).filter(|value| value.is_array());
@@ -104,7 +104,7 @@ fn numbers(series: &[Value]) -> impl Iterator<Item = f64> {
     points.map(|point| text(&point[1]).parse::<f64>().expect("a number")).filter(|number| number.is_finite())
 }
 
-/// What is wrong, and how much was asked.
+/// The failures, and the numbers of queries and selectors.
 #[derive(Default)]
 struct Findings {
     wrong: Vec<String>,
@@ -113,11 +113,11 @@ struct Findings {
 }
 
 impl Findings {
-    /// Each selector of an expression has found a series, each name in a list of names too.
-    async fn reads(&mut self, place: &str, expression: &str, prometheus: &Prometheus) {
+    /// Checks that each selector of an expression finds a series, also for each name in a list of names.
+    async fn check_selectors(&mut self, origin: &str, expression: &str, prometheus: &Prometheus) {
         let read = selectors(expression);
         if read.is_empty() {
-            self.wrong.push(format!("{place}: reads no metric: {expression}"));
+            self.wrong.push(format!("{origin}: has no selector: {expression}"));
         }
         for selector in read.iter().flat_map(Selector::alternatives) {
             let written = selector.written();
@@ -126,13 +126,13 @@ impl Findings {
             }
             let found = prometheus.series(&written).await.is_ok_and(|series| !series.is_empty());
             if !found {
-                self.wrong.push(format!("{place}: nobody has {written}"));
+                self.wrong.push(format!("{origin}: no series matches {written}"));
             }
             self.selectors.insert(written, found);
         }
     }
 
-    /// The dashboard's queries; a line for each panel.
+    /// Sends the dashboard's queries. Returns a line for each panel.
     async fn panels(
         &mut self,
         dashboard: &Value,
@@ -161,7 +161,7 @@ impl Findings {
                         series.push(found.len().to_string());
                     }
                 }
-                self.reads(title, &expression, prometheus).await;
+                self.check_selectors(title, &expression, prometheus).await;
             }
             if largest <= 0.0 && !ZERO.contains(&title) {
                 self.wrong.push(format!("{title} shows nothing but 0"));
@@ -172,7 +172,7 @@ impl Findings {
         lines
     }
 
-    /// The rules as Prometheus has them; a line for each file.
+    /// Checks the rules that Prometheus has loaded. Returns a line for each file.
     async fn rules(&mut self, prometheus: &Prometheus) -> Vec<String> {
         let mut files = BTreeMap::<String, [usize; 3]>::new();
         for rule in prometheus.rules().await {
@@ -189,7 +189,7 @@ impl Findings {
                 }
                 Ok(_) => {}
             }
-            self.reads(name, expression, prometheus).await;
+            self.check_selectors(name, expression, prometheus).await;
             let file =
                 Path::new(text(&rule["file"])).file_name().expect("a name").to_string_lossy().into_owned();
             let [rules, series, firing] = files.entry(file).or_default();
@@ -205,20 +205,20 @@ impl Findings {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_panel_of_the_dashboard_shows_something_and_every_rule_reads_what_is_there() {
+async fn every_panel_of_the_dashboard_shows_data_and_every_rule_reads_existing_series() {
     let mut stage = Stage::start();
     let prometheus = prometheus(&stage).await;
-    // It begins to scrape some seconds after its start.
+    // Prometheus begins to scrape some seconds after its start.
     prometheus.wait_for("nexudus_bridge_ready == 1").await;
     let load = Load::start(&stage);
     let from = now();
-    life(&mut stage).await;
-    // The last point of a graph lies at its end.
+    cause_faults(&mut stage).await;
+    // The range must end at the last point of a graph.
     let (to, step) = (now(), STEP.as_secs_f64());
     let range = (to - ((to - from) / step).ceil() * step, to);
     let answers = load.end().await;
     for status in [200, 401, 404, 415, 503] {
-        assert!(answers.contains_key(&status), "nothing was answered {status}: {answers:?}");
+        assert!(answers.contains_key(&status), "no answer has status {status}: {answers:?}");
     }
 
     let dashboard =

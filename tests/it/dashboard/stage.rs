@@ -1,5 +1,4 @@
-//! The bridge that the dashboard looks at: the real program with TLS on a broker behind a proxy, what is sent to it, and what
-//! happens to it.
+//! The bridge of the dashboard's test: the real program with TLS on a broker behind a proxy, its load and its faults.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,10 +18,10 @@ use crate::support::program::Running;
 use crate::support::proxy::Proxy;
 use crate::tls::{certificate, client};
 
-/// Deliveries at once, so that an outage fills them.
+/// Maximum number of deliveries in flight; small, so that an outage reaches it.
 const MAX_IN_FLIGHT: usize = 8;
 
-/// A delivery of the load begins this long after the last one.
+/// Interval between two deliveries of the load.
 const PACE: Duration = Duration::from_millis(40);
 
 /// The real bridge, with TLS, on a broker behind a proxy.
@@ -30,7 +29,7 @@ pub(super) struct Stage {
     _broker: OwnBroker,
     network: Proxy,
     pub(super) folder: tempfile::TempDir,
-    /// None while it is started again.
+    /// `None` during a restart.
     bridge: Option<Running>,
     ingress: u16,
     pub(super) admin: u16,
@@ -57,7 +56,7 @@ impl Stage {
         let webhook = nexudus.add_webhook(demo::LOCATIONS[0], "BookingCreate", &url, true).expect("known");
         let triggered = [("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
         nexudus.change_webhook(webhook, &triggered).expect("there");
-        // This one is off by hand, and that for BookingDelete is missing.
+        // A person has disabled this webhook, and the webhook for BookingDelete is missing.
         let url = format!("{PUBLIC}/webhooks/BookingUpdate");
         nexudus.add_webhook(demo::LOCATIONS[0], "BookingUpdate", &url, false).expect("known");
         let file = folder.path().join("bridge.toml");
@@ -65,7 +64,7 @@ impl Stage {
         fs::write(&file, format!("{sources}{}", watched(&nexudus))).expect("written");
         let bridge = Running::serve(&file);
         bridge.line_with("topics were created");
-        // Not kept alive: what is sent while the bridge starts again must not wait for a connection that is gone.
+        // No keep-alive: after a restart of the bridge, no request may use a closed connection.
         let client = client(&chain).http1_only().pool_max_idle_per_host(0).build().expect("a client");
         Self {
             _broker: broker,
@@ -80,13 +79,13 @@ impl Stage {
         }
     }
 
-    /// Nexudus switches the webhook off, and the bridge switches it on again.
-    async fn switch_off(&self) {
+    /// Nexudus disables the webhook; waits until the bridge has re-enabled it.
+    async fn disable_webhook(&self) {
         let off = [("Active", "false"), ("ErrorCount", "10")];
         self.nexudus.change_webhook(self.webhook, &off).expect("there");
         let begun = Instant::now();
         while !self.nexudus.webhook(self.webhook).expect("there").active {
-            assert!(begun.elapsed() < MAX_WAIT, "the guardian does not switch it on");
+            assert!(begun.elapsed() < MAX_WAIT, "the guardian does not re-enable the webhook");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -95,11 +94,11 @@ impl Stage {
         self.folder.path().join("bridge.toml")
     }
 
-    /// Posts a record and hangs up before the answer.
-    async fn hang_up(&self, body: &str) {
+    /// Posts a record, and disconnects before the answer.
+    async fn disconnect(&self, body: &str) {
         let url = format!("https://localhost:{}/webhooks/BookingCreate", self.ingress);
         let request = self.client.post(url).header("X-Nexudus-Hook-Signature", sign(body.as_bytes()));
-        // Answered after all: then it was overloaded.
+        // An answer within this time is a refusal because of overload.
         request.body(body.to_owned()).timeout(Duration::from_millis(300)).send().await.ok();
     }
 
@@ -117,7 +116,7 @@ impl Stage {
         }
     }
 
-    /// How many retries were answered with an earlier attempt's confirmation.
+    /// Returns the number of retries that were answered with the confirmation of an earlier attempt.
     async fn suppressed(&self) -> f64 {
         let metrics = http_client().get(format!("http://127.0.0.1:{}/metrics", self.admin)).send().await;
         let metrics = metrics.expect("answered").text().await.expect("text");
@@ -155,7 +154,7 @@ fn settings(folder: &Path, ingress: u16, admin: u16, network: &Proxy) -> String 
     )
 }
 
-/// `[nexudus]`: a guardian that looks as often as Prometheus does.
+/// Returns `[nexudus]` with the interval of the scrapes for the guardian.
 fn watched(nexudus: &Nexudus) -> String {
     format!(
         "[nexudus]\nbase_url = {:?}\nusername = {:?}\npassword = {:?}\npublic_url = {PUBLIC:?}\n\
@@ -166,7 +165,7 @@ fn watched(nexudus: &Nexudus) -> String {
     )
 }
 
-/// Deliveries of every kind in turn, at a steady pace, until told to end.
+/// Sends deliveries of each kind in turn, at a constant rate, until it is stopped.
 pub(super) struct Load {
     ended: Arc<AtomicBool>,
     sending: JoinHandle<BTreeMap<u16, usize>>,
@@ -183,7 +182,7 @@ impl Load {
                     break;
                 }
                 let request = KINDS[number % KINDS.len()](&client, port, number);
-                // None: the bridge is away. That is for Nexudus to try again.
+                // `None` during a restart of the bridge; the load does not retry.
                 deliveries.spawn(async { request.send().await.ok().map(|reply| reply.status().as_u16()) });
                 tokio::time::sleep(PACE).await;
             }
@@ -196,7 +195,7 @@ impl Load {
         Self { ended, sending }
     }
 
-    /// How often each status was answered.
+    /// Stops the load, and returns the number of answers by status.
     pub(super) async fn end(self) -> BTreeMap<u16, usize> {
         self.ended.store(true, Ordering::Release);
         self.sending.await.expect("it does not panic")
@@ -205,7 +204,7 @@ impl Load {
 
 type Kind = fn(&reqwest::Client, u16, usize) -> reqwest::RequestBuilder;
 
-/// What is sent in turn.
+/// The kinds of deliveries of the load.
 const KINDS: [Kind; 10] = [
     |client, port, number| signed(client, port, "BookingCreate", record(number)),
     |client, port, number| signed(client, port, "north/CoworkerUpdate", record(number)),
@@ -238,28 +237,29 @@ fn wrong(client: &reqwest::Client, port: u16, path: &str, body: String) -> reqwe
     unsigned(client, port, path, body).header("X-Nexudus-Hook-Signature", sign(b"another body"))
 }
 
-/// Everything that a panel is about happens to the bridge.
-pub(super) async fn life(stage: &mut Stage) {
+/// Causes every event and fault that a panel shows.
+pub(super) async fn cause_faults(stage: &mut Stage) {
     let calm = || tokio::time::sleep(4 * SCRAPED_EVERY);
     calm().await;
     stage.restart();
     calm().await;
-    stage.switch_off().await;
-    // Nobody answers; then nobody is there.
+    stage.disable_webhook().await;
+    // First the broker does not answer, then it refuses connections.
     stage.network.stall();
     tokio::time::sleep(3 * SCRAPED_EVERY).await;
     stage.network.cut();
     tokio::time::sleep(3 * SCRAPED_EVERY).await;
     stage.network.restore();
     calm().await;
-    // Confirmed, and nobody there to be answered: the retry is. On a busy machine the client may hang up too early or late.
+    // A delivery is confirmed after its client has disconnected, and the retry gets the answer. On a busy machine the client may
+    // disconnect too early or too late.
     let mut attempts = 0;
     while stage.suppressed().await == 0.0 {
         attempts += 1;
         assert!(attempts < 10, "no retry was recognised");
         let body = format!(r#"{{"Id":{}}}"#, 1_000_000 + attempts);
         stage.network.hold_answers();
-        stage.hang_up(&body).await;
+        stage.disconnect(&body).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         stage.network.restore();
         tokio::time::sleep(2 * SCRAPED_EVERY).await;

@@ -7,21 +7,21 @@ use serde_json::Value;
 use super::{SCRAPED_EVERY, STEP, list, text};
 use crate::support::prometheus::{Prometheus, Seconds};
 
-/// What Grafana puts in the place of variables.
+/// The values that Grafana inserts for variables.
 pub(super) struct Variables {
     pub(super) range: (Seconds, Seconds),
     values: Vec<(String, String)>,
 }
 
 impl Variables {
-    /// With "All" chosen wherever there is a choice.
+    /// Returns the values if "All" is chosen in each list.
     pub(super) fn all(range: (Seconds, Seconds)) -> Self {
         let names = ["namespace", "job", "instance", "source", "action"];
         let values = names.map(|name| (name.to_owned(), ".*".to_owned()));
         Self { range, values: values.to_vec() }
     }
 
-    /// With every value chosen that is offered: `(a|b)`, its signs escaped for a regular expression within a string.
+    /// Returns the values if each offered value is chosen: `(a|b)`, escaped for a regular expression within a string.
     pub(super) async fn each(dashboard: &Value, prometheus: &Prometheus, range: (Seconds, Seconds)) -> Self {
         let mut these = Self::all(range);
         for variable in list(&dashboard["templating"]["list"]).iter().filter(|one| one["type"] == "query") {
@@ -41,7 +41,7 @@ impl Variables {
                 found.iter().map(|series| escaped(text(&series[label.trim()]))).collect();
             values.sort();
             values.dedup();
-            assert!(!values.is_empty(), "nothing to choose for {name}: {query}");
+            assert!(!values.is_empty(), "no value is offered for {name}: {query}");
             let chosen = format!("({})", values.join("|"));
             these.values.iter_mut().find(|(known, _)| known == name).expect("known").1 = chosen;
         }
@@ -56,7 +56,7 @@ impl Variables {
         for (name, value) in &self.values {
             text = text.replace(&format!("${name}"), value);
         }
-        assert!(!text.contains('$'), "a variable that nobody fills in: {text}");
+        assert!(!text.contains('$'), "a variable without a value: {text}");
         text
     }
 }
