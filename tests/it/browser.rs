@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use nexudus_double::{Fault, Matching};
 use serde_json::{Value, json};
 
-use crate::guardian::{guarded, switch_off, tenant};
+use crate::guardian::{disable, guarded, tenant};
 use crate::support::bridge::TestBridge;
 use crate::support::browser::Browser;
 
@@ -164,7 +164,7 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
     let none = browser.wait_for("webhooks-box", |text| text.contains("Nexudus has not answered yet")).await;
     assert!(none.contains("not read since the bridge started"), "{none}");
 
-    switch_off(&tenant, team, "0"); // by hand, so it stays off
+    disable(&tenant, team, "0"); // by hand, so it stays off
     let failing = [("ErrorCount", "6"), ("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
     tenant.nexudus.change_webhook(booking, &failing).expect("there");
     tenant.nexudus.heal();
@@ -176,7 +176,7 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
     assert!(off < on && table[off..on].contains("disabled") && table[on..].contains("6"), "{table}");
     assert!(table[off..on].contains("never") && table[on..].contains("2026"), "{table}");
     assert!(browser.text("webhooks-read").await.starts_with("last read"));
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, booking, "10");
     let command = "nexudus-bridge catch-up --since default/BookingCreate=2026-01-01T03:04:05Z";
     browser
         .wait_for("webhooks-outages", |text| text.contains("Events are missing") && text.contains(command))

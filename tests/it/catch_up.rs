@@ -5,8 +5,8 @@ mod arguments;
 mod breaks;
 mod last_outage;
 mod last_trigger;
+mod locations;
 mod manners;
-mod places;
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -1,4 +1,4 @@
-//! The double of Nexudus keeps every documented manner, asked over HTTP: other tests rely on it.
+//! The double of Nexudus behaves as documented, over HTTP. Other tests rely on this.
 
 mod api;
 mod faults;
@@ -14,12 +14,12 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 
-/// Generous: the machine may be busy.
+/// Time-out of every wait; long, since the machine can be busy.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
-/// A double without limits, with the demo's network.
+/// Starts a double without limits, with the demo's network.
 fn nexudus() -> Nexudus {
     started(Options { limits: Limits::NONE, ..Options::default() })
 }
@@ -30,14 +30,14 @@ fn started(options: Options) -> Nexudus {
     nexudus
 }
 
-/// Asks the API as the demo's administrator.
-struct Asker {
+/// A client of the API, as the demo's administrator.
+struct ApiUser {
     client: Client,
     base: String,
     authorization: String,
 }
 
-/// What came back.
+/// An answer of the API.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -45,7 +45,7 @@ struct Answer {
     body: String,
 }
 
-impl Asker {
+impl ApiUser {
     fn of(nexudus: &Nexudus) -> Self {
         Self::with(nexudus, &basic(demo::EMAIL, demo::PASSWORD))
     }
@@ -86,7 +86,7 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().expect("ASCII"))
     }
 
-    /// The ids of a list's records.
+    /// Returns the ids of a list's records.
     fn ids(&self) -> Vec<i64> {
         let records = self.json()["Records"].clone();
         records
@@ -98,28 +98,28 @@ impl Answer {
     }
 }
 
-/// Sends a request; an error is that of a connection or of a body that broke off.
+/// Sends a request. It fails if the connection fails or the body breaks off.
 async fn sent(request: RequestBuilder) -> reqwest::Result<Answer> {
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Ok(Answer { status, headers, body: response.text().await? })
 }
 
-/// Waits until something is so.
-async fn until(so: impl Fn() -> bool) {
+/// Waits until a condition holds.
+async fn until(holds: impl Fn() -> bool) {
     let waiting = async {
-        while !so() {
+        while !holds() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(MAX_WAIT, waiting).await.expect("it becomes so in time");
+    tokio::time::timeout(MAX_WAIT, waiting).await.expect("the condition holds in time");
 }
 
 fn basic(email: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{email}:{password}")))
 }
 
-/// A create of a webhook, complete.
+/// Returns a webhook with all required fields.
 fn webhook(name: &str) -> String {
     let business_id = demo::LOCATIONS[0];
     format!(

@@ -1,4 +1,4 @@
-//! Events: what lies on a topic, byte for byte, and what its headers, key and partition are.
+//! Events: the bytes on the topic, and their headers, keys and partitions.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn fingerprint(action: &str, record: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn records_arrive_byte_for_byte_whatever_they_hold() {
+async fn records_are_published_byte_for_byte_whatever_they_contain() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
     let digits = "1234567890".repeat(30);
     let records = [
@@ -40,7 +40,7 @@ async fn records_arrive_byte_for_byte_whatever_they_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_event_has_the_headers_of_a_binary_cloudevent_and_an_id_made_of_its_bytes() {
+async fn a_change_event_has_the_headers_of_a_binary_cloudevent_and_an_id_derived_from_its_bytes() {
     let bridge = TestBridge::on_apache(&["BookingUpdate"], &[]).await;
     let record = r#"{"Id":1999000001,"UpdatedOn":"2026-01-02T03:04:05.1234567Z"}"#;
     let first = bridge.deliver("bookingupdate", format!("[{record}]")).await.events("confirmed");
@@ -128,7 +128,7 @@ async fn signals_are_the_actions_whose_record_can_repeat_and_all_others_are_chan
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn key_and_time_fall_back_and_the_trace_context_is_passed_on() {
+async fn key_and_time_have_fallbacks_and_the_trace_context_is_passed_on() {
     let settings = [("topics.key", "CoworkerId"), ("sources.default.signature", "off")];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     let trace = [

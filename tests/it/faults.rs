@@ -1,4 +1,4 @@
-//! Faults between the bridge and Kafka: what is answered, and that what was answered 200 is on the topic.
+//! Faults between the bridge and Kafka: the answers, and that every delivery answered 200 is on its topic.
 
 use std::time::{Duration, Instant};
 
@@ -12,21 +12,20 @@ use crate::support::kafka::{Client, OwnBroker, free_port, plain, unique};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
-/// The deadline of these tests' bridges, and the bound on every answer of theirs: one second more, and what a busy
-/// machine may add.
+/// The deadline of these bridges, and the bound on their answers: one second more, and a tolerance for a busy machine.
 const SHORT: (&str, &str) = ("kafka.confirm_timeout", "1s");
 const ANSWERED_WITHIN: Duration = Duration::from_secs(7);
 
-/// Where the broker has to confirm before it falls silent: no cold start and no stall takes as long as this, nor as long as
-/// the client's patience on its connection, so that it does not hang up first: then none would be connected.
-const PATIENT: [(&str, &str); 2] =
+/// Settings for tests in which the broker confirms once before it is silent. The deadline is longer than a cold start or a stall.
+/// The socket time-out is longer still, so that the client stays connected to the silent broker.
+const LONG: [(&str, &str); 2] =
     [("kafka.confirm_timeout", "4s"), ("kafka.properties.socket_timeout_ms", "20000")];
 
-/// The round trip to a broker that is silent for those.
+/// Round trip to a broker that counts as silent with [`LONG`].
 const SILENT: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_about_this_one_message_keeps_it_whole_on_the_quarantine_topic() {
+async fn an_error_about_one_message_puts_it_whole_on_the_quarantine_topic() {
     use Error::{
         RD_KAFKA_RESP_ERR_INVALID_RECORD as INVALID_RECORD,
         RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as TOO_LARGE,
@@ -50,7 +49,7 @@ async fn an_error_about_this_one_message_keeps_it_whole_on_the_quarantine_topic(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_error_that_a_batch_mate_caused_costs_the_others_nothing() {
+async fn an_error_of_a_batch_does_not_affect_the_other_messages() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]); // the batch, but not the message alone
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
@@ -59,7 +58,7 @@ async fn an_error_that_a_batch_mate_caused_costs_the_others_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_quarantine_refuses_too_the_answer_is_503() {
+async fn if_the_quarantine_topic_refuses_too_the_answer_is_503() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_INVALID_RECORD; 4]);
     bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
@@ -69,14 +68,14 @@ async fn where_the_quarantine_refuses_too_the_answer_is_503() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_broker_refuses_for_now_is_503_with_cause_broker_and_not_quarantined() {
+async fn a_temporary_refusal_is_503_with_cause_broker_and_not_quarantined() {
     use Error::{
         RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP as INVALID_TIMESTAMP,
         RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR as STORAGE,
         RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as UNAUTHORIZED,
     };
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
-    bridge.broker().fail_produce(&[STORAGE]); // a full disk: the client tries again by itself
+    bridge.broker().fail_produce(&[STORAGE]); // a full disk, which the client retries
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
     for error in [INVALID_TIMESTAMP, UNAUTHORIZED] {
         bridge.broker().fail_produce(&[error]);
@@ -89,7 +88,7 @@ async fn what_the_broker_refuses_for_now_is_503_with_cause_broker_and_not_quaran
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn passing_errors_are_tried_again_within_the_time_and_then_confirmed() {
+async fn temporary_errors_are_retried_within_the_deadline_and_then_confirmed() {
     use Error::{
         RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS as FEW_REPLICAS,
         RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION as NOT_LEADER,
@@ -118,7 +117,7 @@ async fn a_message_that_kafka_already_has_is_confirmed_without_an_offset() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_broker_is_503_with_cause_broker_and_the_bridge_comes_back_by_itself() {
+async fn without_a_broker_the_answer_is_503_with_cause_broker_until_the_broker_returns() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[SHORT]).await;
     bridge.deliver_until_confirmed("BookingCreate", RECORD).await;
     bridge.broker().down();
@@ -140,8 +139,8 @@ async fn no_broker_is_503_with_cause_broker_and_the_bridge_comes_back_by_itself(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connected_and_silent_broker_is_503_with_cause_timeout() {
-    let bridge = TestBridge::on_embedded(&["BookingCreate"], &PATIENT).await;
+async fn a_connected_but_silent_broker_is_503_with_cause_timeout() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &LONG).await;
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
     bridge.broker().round_trip(SILENT);
     let begun = Instant::now();
@@ -161,7 +160,7 @@ async fn a_full_queue_is_answered_503_with_cause_queue_full() {
     let (first, second) = tokio::join!(bridge.deliver("BookingCreate", RECORD), async {
         bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
         let second = bridge.deliver("BookingCreate", RECORD).await;
-        bridge.broker().clear_faults(); // the first takes its time all the same
+        bridge.broker().clear_faults(); // the first delivery keeps its delay
         second
     });
     second.problem(503, "queue_full");
@@ -170,7 +169,7 @@ async fn a_full_queue_is_answered_503_with_cause_queue_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_hangs_up_cancels_nothing() {
+async fn a_client_that_disconnects_cancels_nothing() {
     let settings = [("kafka.confirm_timeout", "30s")];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
@@ -183,7 +182,7 @@ async fn a_client_that_hangs_up_cancels_nothing() {
     stream.write_all(request.as_bytes()).await.expect("written");
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
     drop(stream);
-    bridge.broker().clear_faults(); // what is on its way takes its time all the same
+    bridge.broker().clear_faults(); // the delivery in flight keeps its delay
     let series = r#"nexudus_bridge_events_confirmed_total{action="BookingCreate",source="default"}"#;
     bridge.wait_for_metric(series, 2.0).await;
     bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 0.0).await;
@@ -194,8 +193,8 @@ async fn a_client_that_hangs_up_cancels_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_time_out_the_room_is_given_back_and_the_event_may_be_there_all_the_same() {
-    let bridge = TestBridge::on_embedded(&["BookingCreate"], &PATIENT).await;
+async fn after_a_time_out_the_permit_is_free_and_the_event_may_be_on_the_topic() {
+    let bridge = TestBridge::on_embedded(&["BookingCreate"], &LONG).await;
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed"); // the leader is connected
     bridge.broker().round_trip(SILENT);
     bridge.deliver("BookingCreate", RECORD).await.problem(503, "timeout");
@@ -207,11 +206,11 @@ async fn after_a_time_out_the_room_is_given_back_and_the_event_may_be_there_all_
         r#"nexudus_bridge_deliveries_total{action="BookingCreate",outcome="confirmed",source="default"}"#;
     assert_eq!(bridge.metric(series).await, 1.0, "the first delivery");
     bridge.broker().clear_faults(); // reading takes many round trips
-    bridge.topic("BookingCreate", 2); // unknown is not failed: this broker wrote it and only its word was late
+    bridge.topic("BookingCreate", 2); // a time-out is no failure: the broker wrote the event, and only its acknowledgement was late
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_too_large_for_its_topic_is_quarantined_and_its_batch_mates_are_confirmed() {
+async fn a_record_too_large_for_its_topic_is_quarantined_and_the_rest_of_the_batch_is_confirmed() {
     let prefix = format!("{}.", unique("it"));
     let client = plain().client();
     client.create_topic(&format!("{prefix}BookingCreate"), 1, &[("max.message.bytes", "2000")]);
@@ -239,10 +238,10 @@ async fn a_record_too_large_for_its_topic_is_quarantined_and_its_batch_mates_are
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_the_topic_finds_invalid_is_quarantined() {
+async fn an_invalid_record_for_its_topic_is_quarantined() {
     let prefix = format!("{}.", unique("it"));
     let client = plain().client();
-    client.create_topic(&format!("{prefix}BookingCreate"), 1, &[("cleanup.policy", "compact")]); // wants keys
+    client.create_topic(&format!("{prefix}BookingCreate"), 1, &[("cleanup.policy", "compact")]); // requires keys
     client.create_topic(&format!("{prefix}quarantine"), 1, &[]);
     let bridge = TestBridge::on(plain().bootstrap(), client, prefix, &[]).await;
     bridge.deliver("BookingCreate", r#"[{"Id":1},{"NoKey":true}]"#).await.events("quarantined");
@@ -251,7 +250,7 @@ async fn a_record_that_the_topic_finds_invalid_is_quarantined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_topic_is_503_until_it_is_there() {
+async fn a_missing_topic_is_503_until_it_exists() {
     let bridge = TestBridge::on_apache(&[], &[]).await;
     bridge.wait_until_ready_is(200).await;
     let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
@@ -280,7 +279,7 @@ async fn a_real_broker_that_is_stopped_then_killed_then_restarted_is_reported_an
     for action in ["BookingCreate", "quarantine"] {
         broker.client().create_topic(&format!("{prefix}{action}"), 1, &[]);
     }
-    let settings = [SHORT, ("kafka.properties.socket_timeout_ms", "10000")]; // so stopped, it is connected
+    let settings = [SHORT, ("kafka.properties.socket_timeout_ms", "10000")]; // a stopped broker stays connected
     let bridge = TestBridge::on(&broker.bootstrap(), broker.client(), prefix, &settings).await;
     bridge.wait_until_ready_is(200).await;
     let mut confirmed = Vec::new();

@@ -1,7 +1,8 @@
-//! The guardian of a running bridge shows how webhooks do, and switches on what Nexudus switched off: nothing else.
+//! The guardian of a running bridge exports the state of the webhooks, and re-enables those that Nexudus disabled. It changes
+//! nothing else.
 
 mod alone;
-mod by_whom;
+mod disabled_by;
 mod outages;
 
 use std::time::Duration;
@@ -18,7 +19,7 @@ const WEBHOOKS: &str = "/api/sys/webhooks";
 const SOURCE: &str = "[sources.default]\nsecrets = [\"test-secret\"]\nbusiness_id = 1999000001\n\
                       actions = [\"BookingCreate\", \"TeamUpdated\"]\n";
 
-/// What a guardian of this tenant is configured with, and more.
+/// Returns the settings of a guardian for this tenant, and `more`.
 fn settings<'a>(tenant: &Tenant, more: &[(&'a str, &str)]) -> Vec<(&'a str, String)> {
     let mut all: Vec<(&str, String)> = [
         ("nexudus.username", demo::EMAIL),
@@ -39,14 +40,14 @@ fn settings<'a>(tenant: &Tenant, more: &[(&'a str, &str)]) -> Vec<(&'a str, Stri
     all
 }
 
-/// A bridge on an embedded broker that watches over a tenant's webhooks.
+/// Starts a bridge on an embedded broker, with a guardian of a tenant's webhooks.
 pub(crate) async fn guarded(tenant: &Tenant, more: &[(&str, &str)]) -> TestBridge {
     let settings = settings(tenant, more);
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     TestBridge::on_embedded(&["BookingCreate", "TeamUpdated"], &settings).await
 }
 
-/// A tenant with both webhooks.
+/// Starts a tenant with both webhooks.
 pub(crate) fn tenant() -> Tenant {
     let tenant = Tenant::with(SOURCE);
     tenant.apply();
@@ -57,23 +58,23 @@ fn series(name: &str, action: &str, id: i64) -> String {
     format!("nexudus_bridge_{name}{{action=\"{action}\",source=\"default\",webhook_id=\"{id}\"}}")
 }
 
-/// Switches a webhook off, with so many failures.
-pub(crate) fn switch_off(tenant: &Tenant, id: i64, errors: &str) {
+/// Disables a webhook, with this number of failures.
+pub(crate) fn disable(tenant: &Tenant, id: i64, errors: &str) {
     let off =
         [("Active", "false"), ("ErrorCount", errors), ("LastError", "\"503 from https://h/x?token=hush\"")];
     tenant.nexudus.change_webhook(id, &off).expect("there");
 }
 
-/// Switches a webhook off, with ten failures, and again before each write.
-fn stays_off(tenant: &Tenant, id: i64) {
-    switch_off(tenant, id, "10");
+/// Disables a webhook with ten failures, and keeps it disabled after each write.
+fn keep_disabled(tenant: &Tenant, id: i64) {
+    disable(tenant, id, "10");
     let world = tenant.nexudus.world();
     tenant.nexudus.meanwhile(Matching::put(WEBHOOKS).always(), move |_| {
         world.change_webhook(id, &[("Active", "false")]).expect("there");
     });
 }
 
-/// Waits until a webhook is as wanted.
+/// Waits until `wanted` is true for a webhook.
 async fn wait_for(tenant: &Tenant, id: i64, wanted: impl Fn(&Webhook) -> bool) {
     let begun = std::time::Instant::now();
     while !tenant.nexudus.webhook(id).is_some_and(|webhook| wanted(&webhook)) {
@@ -82,7 +83,7 @@ async fn wait_for(tenant: &Tenant, id: i64, wanted: impl Fn(&Webhook) -> bool) {
     }
 }
 
-/// Waits until the guardian has looked so many times from now on.
+/// Waits for this number of looks of the guardian.
 async fn wait_for_looks(tenant: &Tenant, looks: usize) {
     let count = || tenant.nexudus.journal().of("GET", WEBHOOKS).len();
     let (begun, before) = (std::time::Instant::now(), count());
@@ -93,7 +94,7 @@ async fn wait_for_looks(tenant: &Tenant, looks: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gauges_show_each_webhook_and_the_series_of_a_vanished_one_go() {
+async fn gauges_show_each_webhook_and_the_series_of_a_deleted_one_are_removed() {
     let tenant = tenant();
     let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
     let more = [("ErrorCount", "4"), ("LastTrigger", "\"2026-01-02T03:04:05.5Z\"")];
@@ -124,18 +125,18 @@ async fn gauges_show_each_webhook_and_the_series_of_a_vanished_one_go() {
     assert!(!text.contains(&format!("webhook_id=\"{booking}\"")), "{text}");
     assert!(text.contains(&series("webhook_active", "TeamUpdated", team)));
     for other in others {
-        assert!(!text.contains(&other.to_string()), "nobody asked for {other}: {text}");
+        assert!(!text.contains(&other.to_string()), "{other} is not wanted: {text}");
     }
     wait_for_looks(&tenant, 3).await;
     assert!(tenant.nexudus.journal().writes().is_empty(), "it creates nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nexudus_switched_off_is_switched_on_and_what_was_switched_off_by_hand_is_not() {
+async fn webhooks_that_nexudus_disabled_are_reenabled_and_those_that_a_person_disabled_are_not() {
     let tenant = tenant();
     let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
-    switch_off(&tenant, team, "0");
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, team, "0");
+    disable(&tenant, booking, "10");
     tenant.nexudus.change_webhook(booking, &[("Action", "7"), ("Name", "\"mine\"")]).expect("there");
     let mut bridge = guarded(&tenant, &[("ingress.shutdown_delay", "0s")]).await;
     wait_for(&tenant, booking, |webhook| webhook.active).await;
@@ -146,16 +147,16 @@ async fn what_nexudus_switched_off_is_switched_on_and_what_was_switched_off_by_h
     wait_for_looks(&tenant, 3).await;
     assert!(!tenant.nexudus.webhook(team).expect("there").active);
 
-    // A delivery that succeeds late ends the count of failures of a webhook that Nexudus has switched off meanwhile.
+    // A delivery that succeeds after Nexudus has disabled the webhook resets the count of failures.
     tenant.nexudus.change_webhook(booking, &[("ErrorCount", "9")]).expect("there");
     wait_for_looks(&tenant, 2).await;
-    switch_off(&tenant, booking, "0");
+    disable(&tenant, booking, "0");
     wait_for(&tenant, booking, |webhook| webhook.active).await;
 
     bridge.stopper().stop();
     assert_eq!(bridge.ended().await, Ended::Drained);
     let only_looks = guarded(&tenant, &[("nexudus.guardian.reenable", "false")]).await;
-    switch_off(&tenant, booking, "11");
+    disable(&tenant, booking, "11");
     only_looks.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 0.0).await;
     tenant.asked();
     wait_for_looks(&tenant, 3).await;
@@ -163,18 +164,18 @@ async fn what_nexudus_switched_off_is_switched_on_and_what_was_switched_off_by_h
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridge_that_is_not_ready_switches_nothing_on_and_one_that_becomes_ready_does_at_once() {
+async fn a_bridge_reenables_nothing_while_it_is_not_ready_and_at_once_when_it_becomes_ready() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
-    // Looks seldom: what happens soon happens because the bridge became ready.
+    // With a long interval, an early write shows that the guardian acts when the bridge becomes ready.
     let bridge = guarded(&tenant, &[("nexudus.guardian.interval", "1h")]).await;
     bridge.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 1.0).await;
     assert_eq!(bridge.metric("nexudus_bridge_guardian_interval_seconds").await, 3600.0);
     bridge.broker().down();
     bridge.wait_until_ready_is(503).await;
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, booking, "10");
     tenant.asked();
-    tokio::time::sleep(Duration::from_secs(1)).await; // longer than it takes the guardian to see that, too
+    tokio::time::sleep(Duration::from_secs(1)).await; // longer than the guardian's check of readiness
     bridge.broker().up();
     bridge.wait_until_ready_is(200).await;
     wait_for(&tenant, booking, |webhook| webhook.active).await;
@@ -184,20 +185,23 @@ async fn a_bridge_that_is_not_ready_switches_nothing_on_and_one_that_becomes_rea
     watchful.wait_until_ready_is(503).await;
     bridge.broker().down();
     bridge.wait_until_ready_is(503).await;
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, booking, "10");
     tenant.asked();
     wait_for_looks(&tenant, 5).await;
-    assert!(tenant.nexudus.journal().writes().is_empty(), "not ready, nothing switched on");
+    assert!(
+        tenant.nexudus.journal().writes().is_empty(),
+        "the bridge is not ready, so nothing is re-enabled"
+    );
     watchful.wait_for_metric(&series("webhook_active", "BookingCreate", booking), 0.0).await;
     watchful.broker().up();
     wait_for(&tenant, booking, |webhook| webhook.active).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_that_fails_again_without_a_success_is_switched_on_at_growing_distances() {
+async fn a_webhook_without_a_success_is_reenabled_with_back_off() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
-    stays_off(&tenant, booking);
+    keep_disabled(&tenant, booking);
     let _bridge = guarded(&tenant, &[]).await;
     let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
     let begun = std::time::Instant::now();
@@ -211,15 +215,15 @@ async fn a_webhook_that_fails_again_without_a_success_is_switched_on_at_growing_
         let least = Duration::from_millis(200) * 2_u32.pow(u32::try_from(number).expect("few"));
         assert!(pair[1] - pair[0] >= least, "distance {number}: {:?}", pair[1] - pair[0]);
     }
-    // A success ends it: the next failure is met at once, and not after the sixteen looks that would be due.
+    // A success ends the back-off: the next attempt follows at once, and not after sixteen looks.
     let before = puts();
     tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("there");
     wait_for_looks(&tenant, 3).await;
-    assert!(puts() > before, "as if there had been no success");
+    assert!(puts() > before, "the success did not end the back-off");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nexudus_being_away_touches_neither_readiness_nor_ingress() {
+async fn an_outage_of_nexudus_affects_neither_readiness_nor_ingress() {
     let tenant = tenant();
     let bridge = guarded(&tenant, &[("nexudus.request_timeout", "1s")]).await;
     bridge.wait_until_ready_is(200).await;
@@ -231,12 +235,12 @@ async fn nexudus_being_away_touches_neither_readiness_nor_ingress() {
     assert_eq!(bridge.admin("/readyz").await.status, 200);
     tenant.nexudus.heal();
     let booking = tenant.webhook("/BookingCreate");
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, booking, "10");
     wait_for(&tenant, booking, |webhook| webhook.active).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_an_interval_of_zero_nobody_looks_and_the_ingress_takes_what_no_webhook_is_asked_for() {
+async fn with_an_interval_of_zero_no_webhook_is_read_and_the_ingress_accepts_every_action() {
     let tenant = tenant();
     let settings = [("nexudus.guardian.interval", "0s"), ("sources.default.actions", "[\"BookingCreate\"]")];
     let bridge = guarded(&tenant, &settings).await;
@@ -248,11 +252,11 @@ async fn with_an_interval_of_zero_nobody_looks_and_the_ingress_takes_what_no_web
 }
 
 #[test]
-fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_nexudus_over() {
+fn the_log_names_changes_and_new_actions_once_and_a_reload_takes_over_the_section() {
     let tenant = tenant();
     tenant.nexudus.adjust(|manners| manners.extra_actions = vec![(91, "DeskBooked".to_owned())]);
     let booking = tenant.webhook("/BookingCreate");
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, booking, "10");
     let broker =
         nexudus_bridge::kafka::embedded::EmbeddedBroker::start(nexudus_bridge::kafka::embedded::Options {
             port: None,
@@ -272,7 +276,7 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     let line = running.line_with("the webhooks in Nexudus cannot be read: ");
     let refused = format!("{} refuses the credentials", tenant.named());
     assert!(line.contains("WARN") && line.contains(&refused), "{line}");
-    std::fs::write(&password, demo::PASSWORD).expect("written"); // seen without a signal
+    std::fs::write(&password, demo::PASSWORD).expect("written"); // a change of the file needs no signal
     let line = running.line_with("Nexudus has an action that is not in the catalogue");
     assert_eq!((field(&line, "action_id"), field(&line, "action")), ("91", "\"DeskBooked\""), "{line}");
     let line = running.line_with(
@@ -285,7 +289,7 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     assert_eq!(
         time(field(&line, "last_trigger")),
         time(created.as_str().expect("text")),
-        "without a success: the creation: {line}"
+        "without a success, the outage begins at the creation: {line}"
     );
     assert!(line.contains("command=nexudus-bridge catch-up --since default/BookingCreate=20"), "{line}");
     assert!(line.contains("last_error=\"503 from https://h/x?token=***\""), "{line}");
@@ -299,7 +303,7 @@ fn the_log_says_once_what_was_done_and_which_actions_are_new_and_a_reload_takes_
     let words = "URL: https://h/x?token=hush is not valid".to_owned();
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Refused(words));
     tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("there");
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, booking, "10");
     let line = running.line_with("a webhook cannot be re-enabled");
     assert!(line.contains("https://h/x?token=*** is not valid"), "{line}");
     running.signal("TERM");

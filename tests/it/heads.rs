@@ -1,4 +1,4 @@
-//! Heads of requests: which of the ways to write the same delivery are taken, and what is refused before a body is sent.
+//! Heads of requests: the accepted forms of the same delivery, and refusals before a body is sent.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -7,30 +7,30 @@ use crate::support::bridge::{MAX_WAIT, TestBridge, sign};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
-/// A request without its body.
+/// Returns a request without its body.
 fn head(line: &str, headers: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
 }
 
-/// A signed delivery of the record to this target, with more header lines.
+/// Returns a signed delivery of the record to this target, with more header lines.
 fn delivery(target: &str, headers: &str) -> String {
     let (signature, length) = (sign(RECORD.as_bytes()), RECORD.len());
     let framing = format!("X-Nexudus-Hook-Signature: {signature}\r\nContent-Length: {length}\r\n{headers}");
     format!("{}{RECORD}", head(&format!("POST {target}"), &framing))
 }
 
-/// Writes a request and returns everything that comes back until the bridge closes the connection.
+/// Writes a request, and returns everything that is received until the bridge closes the connection.
 async fn until_closed(bridge: &TestBridge, request: &str) -> String {
     let mut stream = TcpStream::connect(bridge.ingress).await.expect("the bridge listens");
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut answer = Vec::new();
-    // A reset is an end, too.
+    // A reset also ends the connection.
     let reading = async { drop(stream.read_to_end(&mut answer).await) };
     tokio::time::timeout(MAX_WAIT, reading).await.expect("the connection is closed in time");
     String::from_utf8(answer).expect("text")
 }
 
-/// How many deliveries of `BookingCreate` had this outcome.
+/// Returns the series that counts deliveries of `BookingCreate` with this outcome.
 fn series(outcome: &str) -> String {
     format!(
         r#"nexudus_bridge_deliveries_total{{action="BookingCreate",outcome="{outcome}",source="default"}}"#
@@ -57,7 +57,7 @@ async fn a_request_that_expects_100_continue_is_refused_without_it() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {headers}: {answer}");
         assert!(answer.contains("application/problem+json"), "{line} {headers}: {answer}");
     }
-    // A good one is told to go on, and is counted once.
+    // An acceptable request gets the answer 100, and is counted once.
     let request = delivery("/webhooks/BookingCreate", "Expect: 100-continue\r\nConnection: close\r\n");
     let answer = until_closed(&bridge, &request).await;
     assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "), "{answer}");
@@ -90,7 +90,7 @@ async fn a_full_bridge_refuses_a_request_that_expects_100_continue_without_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn encodings_that_encode_nothing_are_taken() {
+async fn encodings_without_an_effect_are_accepted() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let taken = ["", " ", "identity", "Identity", "utf-8", "UTF-8", "identity, utf-8", ", identity"];
     for encoding in taken {
@@ -113,7 +113,7 @@ async fn encodings_that_encode_nothing_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_signature_twice_is_taken_and_different_ones_are_refused_as_that() {
+async fn repeated_equal_signatures_are_accepted_and_different_ones_are_refused() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let right = sign(RECORD.as_bytes());
     let (lower, wrong) = (right.to_lowercase(), "0".repeat(64));
@@ -143,7 +143,7 @@ async fn the_same_signature_twice_is_taken_and_different_ones_are_refused_as_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_does_not_matter_anywhere_in_the_path() {
+async fn the_path_is_case_insensitive() {
     let settings = [("sources.north.secrets", r#"["test-secret"]"#)];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     let paths = [
@@ -161,7 +161,7 @@ async fn case_does_not_matter_anywhere_in_the_path() {
     let from =
         |source: &str| messages.iter().filter(|message| message.header("ce_source") == Some(source)).count();
     assert_eq!((from("/nexudus/default"), from("/nexudus/north")), (3, 2));
-    // Other methods are told so, and are counted for the same source.
+    // Other methods are refused, and counted for the same source.
     let answer = until_closed(&bridge, &head("GET /WebHooks/NORTH/6", "Connection: close\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
     let refused = series("method").replace("default", "north");
@@ -169,7 +169,7 @@ async fn case_does_not_matter_anywhere_in_the_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_right_as_it_is_and_in_every_encoding_of_it() {
+async fn a_token_is_accepted_plain_and_in_every_encoding() {
     let tokens = [("sources.default.url_tokens", r#"["a+b/c=", "new one", "100%25", "ä"]"#)];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &tokens).await;
     let right = [
@@ -207,7 +207,7 @@ async fn a_token_is_right_as_it_is_and_in_every_encoding_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_canonical_number_of_an_action_is_one() {
+async fn only_the_canonical_form_of_an_action_number_is_accepted() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.deliver("6", RECORD).await.events("confirmed");
     for path in ["+6", "06", "0006", "6.0", "%2B6", "-6", "6%20", "6_", "\u{0666}"] {
@@ -222,7 +222,7 @@ async fn a_body_that_breaks_off_and_a_request_to_upgrade_are_counted_once_each()
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     let signed = format!("X-Nexudus-Hook-Signature: {}\r\n", sign(RECORD.as_bytes()));
     let begun = |framing: &str| head("POST /webhooks/BookingCreate", &format!("{signed}{framing}\r\n"));
-    // Closed, reset, and chunks that are none.
+    // A closed connection, a reset connection, and invalid chunks.
     for (number, reset) in [false, true].into_iter().enumerate() {
         let mut stream = TcpStream::connect(bridge.ingress).await.expect("the bridge listens");
         let request = format!("{}[", begun("Content-Length: 100"));
@@ -248,7 +248,7 @@ async fn a_body_that_breaks_off_and_a_request_to_upgrade_are_counted_once_each()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn head_is_answered_as_get_without_a_body() {
+async fn head_is_answered_like_get_without_a_body() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.wait_until_ready_is(200).await;
     for path in ["/readyz", "/healthz", "/metrics", "/", "/console/state"] {

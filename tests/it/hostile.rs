@@ -1,4 +1,4 @@
-//! Hostile clients: floods, two thousand connections, requests that could be read in two ways, names that mean harm.
+//! Hostile clients: floods, two thousand connections, ambiguous requests, malicious names.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use crate::support::bridge::{MAX_WAIT, TestBridge, sign};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
-/// An answer, as far as these tests look at it.
+/// An answer, with the parts that these tests check.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -30,16 +30,16 @@ impl Answer {
     }
 }
 
-/// Writes all and reads until the bridge closes the connection.
+/// Writes all bytes, and reads until the bridge closes the connection.
 async fn until_closed(address: SocketAddr, bytes: &[u8]) -> Vec<Answer> {
     let mut stream = TcpStream::connect(address).await.expect("the bridge listens");
     let (mut reader, mut writer) = stream.split();
     let mut read = Vec::new();
     let write = async {
-        writer.write_all(bytes).await.ok(); // it may be closed before the last byte
+        writer.write_all(bytes).await.ok(); // the bridge may close the connection before the last byte
     };
     let reading = async {
-        reader.read_to_end(&mut read).await.ok(); // a reset is an end, too
+        reader.read_to_end(&mut read).await.ok(); // a reset also ends the connection
     };
     let both = async { tokio::join!(write, reading) };
     tokio::time::timeout(MAX_WAIT, both).await.expect("the connection is closed in time");
@@ -66,19 +66,19 @@ fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     answers
 }
 
-/// A right delivery of a record to `BookingCreate`, with more header lines.
+/// Returns a valid delivery of a record to `BookingCreate`, with more header lines.
 fn delivery(record: &str, headers: &str) -> String {
     let length = record.len();
     format!("{}Content-Length: {length}\r\n{headers}\r\n{record}", signed_head(record))
 }
 
-/// The head of a signed delivery up to where it tells its length.
+/// Returns the head of a signed delivery without its framing headers.
 fn signed_head(record: &str) -> String {
     let signature = sign(record.as_bytes());
     format!("POST /webhooks/BookingCreate HTTP/1.1\r\nHost: x\r\nX-Nexudus-Hook-Signature: {signature}\r\n")
 }
 
-/// Requests whose end can be read in two ways, with a name each.
+/// Returns requests with an ambiguous end, each with a name.
 fn ambiguous_framings() -> Vec<(String, String)> {
     let (head, length) = (signed_head(RECORD), RECORD.len());
     let chunked = format!("{length:x}\r\n{RECORD}\r\n0\r\n\r\n");
@@ -141,9 +141,9 @@ fn ambiguous_framings() -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read() {
+async fn ambiguous_requests_are_refused_and_nothing_after_them_is_read() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
-    // Were it taken for a request, it would be a right one.
+    // If the bridge read this as a request, it would be valid.
     let smuggled = delivery(r#"{"Id":"smuggled"}"#, "");
     let mut cases = ambiguous_framings();
     cases.push(("chunks in HTTP/1.0".to_owned(), {
@@ -165,7 +165,7 @@ async fn what_could_be_read_in_two_ways_is_refused_and_nothing_after_it_is_read(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_odd_and_yet_clear_is_read_in_one_way() {
+async fn unusual_but_unambiguous_requests_are_accepted() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let (head, length) = (signed_head(RECORD), RECORD.len());
     let last = delivery(r#"{"Id":"last"}"#, "Connection: close\r\n");
@@ -193,7 +193,7 @@ async fn what_is_odd_and_yet_clear_is_read_in_one_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_body_of_a_refused_request_is_no_request() {
+async fn the_body_of_a_refused_request_is_not_read_as_a_request() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let inner = delivery(r#"{"Id":"inner"}"#, "");
     let framed = format!("Host: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{inner}", inner.len());
@@ -218,7 +218,7 @@ async fn the_body_of_a_refused_request_is_no_request() {
 mod floods;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_with_nulls_dots_and_slashes_lead_nowhere() {
+async fn names_with_nulls_dots_and_slashes_reach_no_other_topic() {
     let settings =
         [("sources.north.secrets", r#"["test-secret"]"#), ("sources.north.url_tokens", r#"["t"]"#)];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
@@ -263,7 +263,7 @@ async fn names_with_nulls_dots_and_slashes_lead_nowhere() {
         let answers = until_closed(bridge.ingress, format!("POST {target} {framing}").as_bytes()).await;
         assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [400], "{target:?}");
     }
-    // Signed, such names are kept as they are, and the topic is the quarantine's.
+    // With a valid signature, such names are kept unchanged on the quarantine topic.
     for name in ["..", "a%00b", "..%2f..%2fquarantine", "%0d%0aX:%20y"] {
         let request =
             delivery(RECORD, "Connection: close\r\n").replace("/BookingCreate", &format!("/{name}"));

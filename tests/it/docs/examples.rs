@@ -1,6 +1,6 @@
 //! Examples of the documentation. A `toml` block passes `config check`. A `sh` block of the README and of the getting-started
-//! page runs as written, against a `dev` of its own, and the block below it has the shape of its output. A block that needs
-//! Docker, sudo, the network or more than a minute is `console` or `text`, which no test runs.
+//! page runs as written, against its own `dev`. The block below has the shape of the output. No test runs `console` and `text`,
+//! which are for commands that need Docker, sudo, the network or more than a minute.
 
 use std::fs;
 use std::process::Output;
@@ -10,11 +10,11 @@ use crate::support::kafka::certificates::Authority;
 use crate::support::kafka::free_port;
 use crate::support::program::{PROGRAM, Running, err, isolated, out, program};
 
-/// A secret that every kind of secret file takes: text, and base32 for one-time passwords.
+/// A secret for every kind of secret file: it is text, and base32 for one-time passwords.
 const SECRET: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
-/// Checks a block as a configuration file. Files that it names exist during the check, and a source or credentials that it
-/// leaves out come from the environment.
+/// Checks a block as a configuration file. Files that it names exist during the check. A missing source and missing credentials
+/// are set in the environment.
 fn check_configuration(toml: &str) -> Output {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Authority::new("an authority").server();
@@ -172,7 +172,7 @@ fn every_sh_block_runs_as_written_and_its_output_has_the_shape_shown() {
 }
 
 #[test]
-fn a_failing_block_and_another_output_are_found() {
+fn a_failing_block_and_a_different_output_are_detected() {
     let reader = Reader::start();
     assert!(!reader.run("cargo run -- send NoSuchAction\n").status.success());
     assert!(!reader.run("false\ntrue\n").status.success());

@@ -79,7 +79,7 @@ fn every_generated_part_has_a_generator() {
 }
 
 #[test]
-fn a_stale_part_and_a_missing_marker_are_found() {
+fn a_stale_part_and_a_missing_marker_are_detected() {
     let page = "before\n<!-- generated: x -->\n\nold\n\n<!-- end -->\nafter\n";
     assert_eq!(replaced(page, "x", "old\n").as_deref(), Some(page));
     assert_ne!(replaced(page, "x", "new\n").as_deref(), Some(page));

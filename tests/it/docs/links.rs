@@ -1,10 +1,10 @@
-//! Every relative link leads to a file of the repository, and every anchor to a heading.
+//! The target of every relative link is a file of the repository, and of every anchor a heading.
 
 use std::path::Path;
 
 use super::page::{Page, pages, repository};
 
-/// Returns the links of a page that lead nowhere.
+/// Returns the links of a page without a target.
 fn broken(page: &Page) -> Vec<String> {
     let leads_somewhere = |link: &String| {
         if ["https://", "http://", "mailto:"].iter().any(|scheme| link.starts_with(scheme)) {
@@ -34,12 +34,12 @@ fn every_relative_link_and_anchor_of_the_documentation_exists() {
         checked += page.links().len();
         found.extend(broken(&page).into_iter().map(|link| format!("{}: {link}", page.name())));
     }
-    assert!(found.is_empty(), "links that lead nowhere:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "links without a target:\n{}", found.join("\n"));
     assert!(checked > 100, "found {checked} links");
 }
 
 #[test]
-fn a_link_to_a_missing_file_or_heading_is_found() {
+fn a_link_to_a_missing_file_or_heading_is_detected() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("other.md"), "# `a.key` and more\n## Twice\n## Twice\n")
         .expect("written");

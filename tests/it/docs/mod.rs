@@ -1,4 +1,4 @@
-//! The documentation: generated parts match the code, links lead somewhere, and examples work as written.
+//! The documentation: generated parts match the code, links have targets, and examples work as written.
 
 mod examples;
 mod generated;
@@ -24,7 +24,7 @@ const CONSUMERS: [[&str; 2]; 5] = [
     ["rust/src/main.rs", "rust"],
 ];
 
-/// Each example is complete by itself, so each has a copy of the SQL that does the same work for all.
+/// Each example is complete on its own, so each has a copy of the same SQL.
 #[test]
 fn the_example_consumers_have_the_same_tables_and_at_most_150_lines() {
     let consumers = page::repository().join("examples/consumers");

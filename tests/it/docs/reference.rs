@@ -99,7 +99,7 @@ fn every_property_that_the_table_calls_refused_is_refused() {
     assert!(!is_refused("compression.type", "lz4"), "a property that is not in the table");
 }
 
-/// Whether the configuration refuses a property, with the tokens of `[kafka.oauth]` where these are needed for it.
+/// Returns true if the configuration refuses a property. `[kafka.oauth]` is set if the property requires it.
 fn is_refused(property: &str, value: &str) -> bool {
     let mut variables = vec![("SOURCES__DEFAULT__SECRETS", "[\"secret\"]".to_owned())];
     if property == "security.protocol" {
@@ -115,7 +115,7 @@ fn is_refused(property: &str, value: &str) -> bool {
     std::fs::write(file.path(), format!("[kafka.properties]\n{property:?} = {value:?}\n")).expect("written");
     match load::load(Some(file.path()), &environment, check_property) {
         Ok(_) => false,
-        // A value that librdkafka itself cannot read says nothing of the bridge.
+        // A mistake that librdkafka reports is not a refusal by the bridge.
         Err(Mistakes(mistakes)) => mistakes.iter().any(|mistake| {
             mistake.contains(property.trim_end_matches('x')) && !mistake.contains("by librdkafka")
         }),

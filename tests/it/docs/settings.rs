@@ -15,13 +15,13 @@ use super::page::{Page, repository};
 const TABLES: [&str; 5] =
     ["kafka.properties", "kafka.property_files", "topics.config", "topics.quarantine_config", LAYOUT];
 
-/// A table whose keys are globs, which names of variables cannot hold.
+/// A table whose keys are globs. The name of a variable cannot contain a glob.
 const LAYOUT: &str = "topics.layout";
 
-/// A section below which the user names sections by globs, with the name of the one in the example.
+/// A section whose subsections are named by globs, and the name of its subsection in the example.
 const OVERRIDES: (&str, &str) = ("topics.overrides", "topics.overrides.GLOB");
 
-/// Returns the section that is read for a section of the example: its glob has to match a topic.
+/// Returns the section that is read for a section of the example; its glob must match a topic.
 fn real(section: &str) -> &str {
     if section == OVERRIDES.1 { "topics.overrides.BookingCreate" } else { section }
 }
@@ -35,7 +35,7 @@ struct Section {
     keys: Vec<(String, String)>,
 }
 
-/// Reads the sections of the example, settings that are commented out included. The source `default` stands for all.
+/// Reads the sections of the example, including settings that are commented out. The source `default` represents all sources.
 fn sections(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     let mut comment = String::new();
@@ -67,7 +67,7 @@ fn example() -> Vec<Section> {
     sections(&Page::read(&repository().join("deploy/nexudus-bridge.example.toml")).text)
 }
 
-/// The least environment with which a configuration is valid.
+/// Returns the smallest environment with which a configuration is valid.
 fn environment() -> Environment {
     let variables = [
         ("SOURCES__DEFAULT__SECRETS", "[\"secret\"]"),
@@ -78,7 +78,7 @@ fn environment() -> Environment {
     variables.map(|(name, value)| (format!("NEXUDUS_BRIDGE__{name}"), value.to_owned())).into()
 }
 
-/// Reads a file with this text over the least environment.
+/// Reads a file with this text, and the smallest environment.
 fn read(text: &str, without: &str) -> Result<Vec<Setting>, Vec<String>> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), text).expect("written");
@@ -92,9 +92,9 @@ fn variable(path: &str) -> String {
     format!("NEXUDUS_BRIDGE__{}", path.replace('.', "__").to_uppercase())
 }
 
-/// Returns the program's objection to a value of a setting, if it has one.
+/// Returns the mistake that the program reports for a value of a setting, if any.
 fn objection(section: &str, key: &str, value: &str) -> Option<String> {
-    // A source of its own, since variables for the source `default` win over the file.
+    // Another source, since variables for the source `default` take precedence over the file.
     let section = if section == "sources.default" { "sources.probe" } else { real(section) };
     let path = format!("{section}.{key}");
     let mistakes = read(&format!("[{section}]\n{key} = {value}\n"), &variable(&path)).err()?;
@@ -105,7 +105,7 @@ fn objection(section: &str, key: &str, value: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// Returns the allowed values of a setting, as the objections to wrong values name them.
+/// Returns the allowed values of a setting, from the mistakes that the program reports for wrong values.
 fn allowed(section: &str, key: &str) -> String {
     let path = format!("{section}.{key}");
     let wrong = ["{}", "\"\\u0001\"", "\"99999999h\"", "[\"\"]", "\"1ms\""];
@@ -146,7 +146,7 @@ fn grouped(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the keys that the program knows in a section, from its objection to an unknown one.
+/// Returns the keys of a section, from the mistake that the program reports for an unknown key.
 fn known(section: &str) -> BTreeSet<String> {
     let objection = read(&format!("[{section}]\nzzzzzzzzzzzzzzzz = 1\n"), "").expect_err("an unknown key");
     let (_, names) = objection
@@ -157,7 +157,7 @@ fn known(section: &str) -> BTreeSet<String> {
     names.split(", ").map(str::to_owned).collect()
 }
 
-/// The table of each section.
+/// Returns the table of each section.
 pub(super) fn table() -> String {
     let defaults = read("", "").expect("valid");
     let default = |path: &str| {
@@ -219,11 +219,7 @@ fn the_example_has_every_setting_with_a_comment_and_its_default() {
         };
         let mut in_the_example: BTreeSet<String> = keys.iter().map(|(key, _)| key.clone()).collect();
         in_the_example.extend(sections.iter().filter_map(below));
-        assert_eq!(
-            in_the_example,
-            known(real(name)),
-            "keys of [{name}]: in the example, and known to the program"
-        );
+        assert_eq!(in_the_example, known(real(name)), "keys of [{name}]: in the example, and in the program");
     }
     let path = repository().join("deploy/nexudus-bridge.example.toml");
     let text = Page::read(&path).text;

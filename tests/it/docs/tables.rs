@@ -18,7 +18,7 @@ use nexudus_bridge::sender::payloads::payload;
 
 use super::page::repository;
 
-/// Every command with its usage, arguments, options and examples.
+/// Returns every command with its usage, arguments, options and examples.
 pub(super) fn commands() -> String {
     let mut command = cli::command();
     command.build();
@@ -36,7 +36,7 @@ pub(super) fn commands() -> String {
     text + &sections
 }
 
-/// Returns the commands without commands of their own, by their path.
+/// Returns the commands without subcommands, by their path.
 fn leaves(command: &Command, path: &str) -> Vec<(String, Command)> {
     let mut found = Vec::new();
     for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
@@ -115,7 +115,7 @@ fn meaning(argument: &Arg) -> String {
     text
 }
 
-/// Every outcome of a delivery, with its answer.
+/// Returns every outcome of a delivery, with its answer.
 pub(super) fn outcomes() -> String {
     let mut outcomes = Outcome::ALL;
     outcomes.sort_by_key(|outcome| outcome.status());
@@ -168,7 +168,7 @@ fn condition(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Every reason for which a delivery is kept on the quarantine topic.
+/// Returns every reason for which a delivery is kept on the quarantine topic.
 pub(super) fn quarantine_reasons() -> String {
     let mut text = String::from("| reason | meaning |\n| --- | --- |\n");
     for reason in QuarantineReason::ALL {
@@ -187,7 +187,7 @@ fn kind(entry: &Entry) -> &'static str {
     }
 }
 
-/// Entity and kind of each action by `ce_type`, as JSON with a line for each.
+/// Returns the entity and kind of each action by `ce_type`, as JSON with a line for each action.
 pub(super) fn consumer_actions() -> String {
     let lines: BTreeSet<String> = ENTRIES
         .iter()
@@ -199,7 +199,7 @@ pub(super) fn consumer_actions() -> String {
     format!("{{\n{}\n}}\n", Vec::from_iter(lines).join(",\n"))
 }
 
-/// Every action of the catalogue, by entity.
+/// Returns every action of the catalogue, by entity.
 pub(super) fn actions() -> String {
     let mut entities: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for entry in &ENTRIES {
@@ -228,7 +228,7 @@ pub(super) fn actions() -> String {
     text
 }
 
-/// Every metric of the bridge: name, type, labels and help.
+/// Returns every metric of the bridge: name, type, labels and help.
 pub(super) fn metrics() -> String {
     let mut text = String::from(
         "| name (prefix `nexudus_bridge_`) | type | labels | meaning |\n| --- | --- | --- | --- |\n",
@@ -247,7 +247,7 @@ struct Metric {
     help: String,
 }
 
-/// Reads the metrics of a bridge in which everything has occurred, by name.
+/// Returns the metrics of [`scrape`], by name.
 fn exported() -> BTreeMap<String, Metric> {
     let scrape = scrape();
     let mut found: BTreeMap<String, Metric> = BTreeMap::new();
@@ -272,7 +272,7 @@ fn exported() -> BTreeMap<String, Metric> {
     found
 }
 
-/// Returns a scrape of metrics in which each one has a series.
+/// Returns a scrape in which each metric has a series.
 fn scrape() -> String {
     let metrics = Metrics::new("0");
     let source = metrics.source("north", &Actions::default());
@@ -300,7 +300,7 @@ fn scrape() -> String {
     metrics.render()
 }
 
-/// The alerts with their severity and summary.
+/// Returns the alerts with their severity and summary.
 pub(super) fn alerts() -> String {
     let mut text = String::from("| alert | severity | summary |\n| --- | --- | --- |\n");
     let folder = repository().join("deploy/prometheus/rules");

@@ -8,14 +8,14 @@ use nexudus_double::{Limits, Matching, Options, RawRecord, Webhook, demo};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{Asker, WEBHOOKS, nexudus, sent, started, webhook};
+use super::{ApiUser, WEBHOOKS, nexudus, sent, started, webhook};
 
 const BOOKINGS: &str = "/api/spaces/bookings";
 
 #[tokio::test]
 async fn a_webhook_is_created_listed_without_its_description_and_read_with_it() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let answer = api.post(&webhook("mine")).await;
     let done = answer.json();
     assert_eq!((answer.status, &done["WasSuccessful"], &done["Errors"]), (200, &true.into(), &().into()));
@@ -37,9 +37,9 @@ async fn a_webhook_is_created_listed_without_its_description_and_read_with_it() 
 }
 
 #[tokio::test]
-async fn missing_fields_are_400_with_the_documented_document_and_a_strange_location_is_200_and_refused() {
+async fn missing_fields_are_400_and_an_unknown_location_is_a_refusal_with_200() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let answer = api.post(&webhook("").replace(r#""Action":6"#, r#""Action":null"#)).await;
     let result = answer.json();
     assert_eq!((answer.status, &result["WasSuccessful"], &result["Value"]), (400, &false.into(), &().into()));
@@ -57,9 +57,9 @@ async fn missing_fields_are_400_with_the_documented_document_and_a_strange_locat
 }
 
 #[tokio::test]
-async fn an_update_clears_what_it_leaves_out_and_keeps_strange_fields_that_are_sent() {
+async fn an_update_clears_missing_fields_and_keeps_unknown_fields() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let business_id = demo::LOCATIONS[0];
     let id = nexudus.add_webhook(business_id, "BookingCreate", "http://127.0.0.1:9/a", true).unwrap();
     nexudus
@@ -100,9 +100,9 @@ async fn an_update_clears_what_it_leaves_out_and_keeps_strange_fields_that_are_s
 }
 
 #[tokio::test]
-async fn switching_on_again_resets_the_errors_or_not() {
+async fn enabling_a_webhook_resets_the_errors_or_not() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     for (resets, errors) in [(false, 10), (true, 0)] {
         nexudus.adjust(|manners| manners.reenabling_resets_errors = resets);
         let id = nexudus.add_webhook(demo::LOCATIONS[0], "7", "http://127.0.0.1:9/", false).unwrap();
@@ -115,9 +115,9 @@ async fn switching_on_again_resets_the_errors_or_not() {
 }
 
 #[tokio::test]
-async fn a_delete_works_and_stands_in_the_journal() {
+async fn a_delete_works_and_is_in_the_journal() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let id = nexudus.add_webhook(demo::LOCATIONS[0], "7", "http://127.0.0.1:9/", true).unwrap();
     let answer = sent(api.request(Method::DELETE, &format!("{WEBHOOKS}/{id}"))).await.unwrap().json();
     assert_eq!((&answer["WasSuccessful"], &answer["Value"]), (&true.into(), &().into()));
@@ -130,7 +130,7 @@ async fn a_delete_works_and_stands_in_the_journal() {
 #[tokio::test]
 async fn webhooks_are_paged_and_filtered() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let add = |entry: usize, location: usize| {
         let url = format!("http://127.0.0.1:9/{}", ENTRIES[entry].name);
         nexudus
@@ -157,7 +157,7 @@ async fn webhooks_are_paged_and_filtered() {
 #[tokio::test]
 async fn locations_show_their_network() {
     let nexudus = nexudus();
-    let list = Asker::of(&nexudus).get("/api/sys/businesses").await;
+    let list = ApiUser::of(&nexudus).get("/api/sys/businesses").await;
     assert_eq!(list.ids(), [demo::NETWORK, demo::LOCATIONS[0], demo::LOCATIONS[1]]);
     let records = &list.json()["Records"];
     assert_eq!(
@@ -170,8 +170,8 @@ async fn locations_show_their_network() {
 #[tokio::test]
 async fn the_enum_lists_ninety_values_or_sixty_two_and_extras() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
-    let values = async |api: &Asker| api.get("/api/utils/enums?name=eWebhookAction").await.json();
+    let api = ApiUser::of(&nexudus);
+    let values = async |api: &ApiUser| api.get("/api/utils/enums?name=eWebhookAction").await.json();
     let all = values(&api).await;
     assert_eq!(
         (all.as_array().unwrap().len(), &all[0]["Name"], &all[5]["Id"]),
@@ -186,9 +186,9 @@ async fn the_enum_lists_ninety_values_or_sixty_two_and_extras() {
 }
 
 #[tokio::test]
-async fn a_single_record_has_its_bytes_and_a_listing_only_part_of_them() {
+async fn a_single_record_has_all_its_bytes_and_a_listing_has_a_part() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     for entry in &ENTRIES {
         let record = nexudus.example(entry.entity, demo::LOCATIONS[1]).unwrap();
         let id = nexudus.add(entry.entity, demo::LOCATIONS[1], record.clone()).unwrap();
@@ -204,13 +204,13 @@ async fn a_single_record_has_its_bytes_and_a_listing_only_part_of_them() {
 }
 
 #[tokio::test]
-async fn numbers_and_escapes_stay_as_they_are_when_a_record_changes() {
+async fn a_change_of_a_record_keeps_its_numbers_and_escapes() {
     let nexudus = nexudus();
     let bytes =
         r#"{"Rate":0.09000,"Text":"a\u2028b/é","Zero":0.0,"UpdatedOn":"2026-01-01T00:00:00Z","Id":77}"#;
     nexudus.add("Tariff", demo::LOCATIONS[0], serde_json::from_str(bytes).unwrap()).unwrap();
     let changed = nexudus.change("Tariff", 77, &[("Zero", "1.50")]).unwrap();
-    let single = Asker::of(&nexudus).get("/api/billing/tariffs/77").await.body;
+    let single = ApiUser::of(&nexudus).get("/api/billing/tariffs/77").await.body;
     assert!(
         single.starts_with(r#"{"Rate":0.09000,"Text":"a\u2028b/é","Zero":1.50,"UpdatedOn":"2"#),
         "{single}"
@@ -218,14 +218,14 @@ async fn numbers_and_escapes_stay_as_they_are_when_a_record_changes() {
     assert_eq!(single.as_bytes(), changed.to_json());
     assert!(!single.contains("2026-01-01"), "UpdatedOn has moved: {single}");
     nexudus.adjust(|manners| manners.times_to_the_second = true);
-    let second = Asker::of(&nexudus).get("/api/billing/tariffs/77").await.json();
+    let second = ApiUser::of(&nexudus).get("/api/billing/tariffs/77").await.json();
     assert_eq!(second["UpdatedOn"].as_str().unwrap().len(), "2026-01-01T00:00:00Z".len());
 }
 
 #[tokio::test]
-async fn entities_are_found_by_when_they_changed_unless_that_filter_is_ignored() {
+async fn entities_are_filtered_by_their_last_change_unless_the_filter_is_ignored() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let [old, new] = nexudus.ids("Booking")[..] else { panic!("one at each location") };
     nexudus.shift_clock(SignedDuration::from_hours(2));
     let since = nexudus.now();
@@ -238,9 +238,9 @@ async fn entities_are_found_by_when_they_changed_unless_that_filter_is_ignored()
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_or_500() {
+async fn a_missing_record_is_404_or_500() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     for path in ["/api/sys/webhooks/5", "/api/spaces/bookings/5"] {
         let answer = api.get(path).await;
         assert_eq!((answer.status, answer.body.as_str()), (404, "Not found"));
@@ -255,10 +255,10 @@ async fn what_is_not_there_is_404_or_500() {
 
 #[tokio::test]
 async fn too_many_requests_are_409_with_retry_after_and_an_empty_body() {
-    let window = Duration::from_secs(600); // longer than the test takes on any machine
+    let window = Duration::from_secs(600); // longer than the test on any machine
     let limits = Limits { spacing: Duration::ZERO, window, requests: 6, writes: 2 };
     let nexudus = started(Options { limits, ..Options::default() });
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     assert_eq!(api.post(&webhook("a")).await.status, 200);
     assert_eq!(api.post(&webhook("b")).await.status, 200);
     let third = api.post(&webhook("c")).await;
@@ -275,7 +275,7 @@ async fn too_many_requests_are_409_with_retry_after_and_an_empty_body() {
 
     let limits = Limits { spacing: window, ..Limits::DOCUMENTED };
     let nexudus = started(Options { limits, ..Options::default() });
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     assert_eq!(api.get(WEBHOOKS).await.status, 200);
     assert_eq!(api.get(WEBHOOKS).await.status, 409, "too close");
 }
@@ -283,7 +283,7 @@ async fn too_many_requests_are_409_with_retry_after_and_an_empty_body() {
 #[tokio::test]
 async fn records_can_shift_between_pages_and_change_between_get_and_put() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let ids: Vec<i64> = (0..4)
         .map(|_| nexudus.add_webhook(demo::LOCATIONS[0], "6", "http://127.0.0.1:9/", true).unwrap())
         .collect();
@@ -293,7 +293,7 @@ async fn records_can_shift_between_pages_and_change_between_get_and_put() {
     });
     let mut seen = api.get(&format!("{WEBHOOKS}?page=1&size=2")).await.ids();
     seen.extend(api.get(&format!("{WEBHOOKS}?page=2&size=2")).await.ids());
-    assert_eq!(seen, [ids[0], ids[1], ids[3]], "one has slipped past");
+    assert_eq!(seen, [ids[0], ids[1], ids[3]], "one record was missed");
 
     nexudus.meanwhile(Matching::get(&format!("{WEBHOOKS}/*")), move |world| {
         world.change_webhook(last, &[("Name", "\"somebody else's\"")]).unwrap();

@@ -1,16 +1,16 @@
-//! What goes wrong on purpose goes wrong in just that way.
+//! Faults of the double: each request fails exactly as the test requires.
 
 use std::time::{Duration, Instant};
 
 use nexudus_double::{Effect, Fault, Matching, RetryAfter};
 use reqwest::Method;
 
-use super::{Asker, WEBHOOKS, nexudus, sent, until, webhook};
+use super::{ApiUser, WEBHOOKS, nexudus, sent, until, webhook};
 
 #[tokio::test]
-async fn a_cut_connection_gives_no_answer_whether_the_create_has_happened_or_not() {
+async fn a_cut_connection_gives_no_answer_with_or_without_the_effect() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     for (effect, webhooks) in [(Effect::NotDone, 0), (Effect::Done, 1)] {
         nexudus.fault(Matching::post(WEBHOOKS), Fault::Cut(effect));
         let cut = sent(api.request(Method::POST, WEBHOOKS).body(webhook("x"))).await;
@@ -26,7 +26,7 @@ async fn a_cut_connection_gives_no_answer_whether_the_create_has_happened_or_not
 #[tokio::test]
 async fn half_a_body_ends_in_the_middle() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     nexudus.fault(Matching::get(WEBHOOKS), Fault::HalfBody);
     let mut response = api.request(Method::GET, WEBHOOKS).send().await.expect("a head");
     assert_eq!(response.status(), 200);
@@ -44,36 +44,36 @@ async fn half_a_body_ends_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_late_answer_can_come_after_its_effect_or_lose_it_with_its_client() {
+async fn a_late_answer_can_follow_its_effect_or_lose_it_with_its_client() {
     const LATE: Duration = Duration::from_secs(3600);
     let nexudus = nexudus();
     let hasty = Duration::from_secs(2);
     for (effect, webhooks) in [(Effect::NotDone, 0), (Effect::Done, 1)] {
-        let api = Asker::of(&nexudus);
+        let api = ApiUser::of(&nexudus);
         nexudus.fault(Matching::post(WEBHOOKS), Fault::Late(LATE, effect));
         let late = sent(api.request(Method::POST, WEBHOOKS).body(webhook("x")).timeout(hasty)).await;
         assert!(late.expect_err("too late").is_timeout());
         let come = || nexudus.journal().of("POST", WEBHOOKS).len() == webhooks + 1;
         until(|| come() && nexudus.webhooks().len() == webhooks).await;
     }
-    // The client goes before the effect: it never comes.
+    // The client disconnects before the effect, so the effect never occurs.
     let wait = hasty * 4;
     nexudus.fault(Matching::post(WEBHOOKS), Fault::Late(wait, Effect::NotDone));
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     sent(api.request(Method::POST, WEBHOOKS).body(webhook("y")).timeout(hasty)).await.unwrap_err();
-    tokio::time::sleep(wait + hasty).await; // nothing to wait for, so time it is
+    tokio::time::sleep(wait + hasty).await; // nothing changes, so the test waits for a time
     assert_eq!(nexudus.webhooks().len(), 1);
 
     nexudus.fault(Matching::any(), Fault::Late(hasty, Effect::Done));
     let begun = Instant::now();
-    assert_eq!(Asker::of(&nexudus).get(WEBHOOKS).await.status, 200);
+    assert_eq!(ApiUser::of(&nexudus).get(WEBHOOKS).await.status, 200);
     assert!(begun.elapsed() >= hasty);
 }
 
 #[tokio::test]
-async fn an_answer_of_a_gateway_and_a_cut_can_come_long_before_their_effect() {
+async fn the_answer_of_a_gateway_and_a_cut_can_be_long_before_their_effect() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let later = Effect::Later(Duration::from_secs(2));
     for (number, fault) in [Fault::Gateway(504, later), Fault::Cut(later)].into_iter().enumerate() {
         nexudus.fault(Matching::post(WEBHOOKS), fault.clone());
@@ -89,9 +89,9 @@ async fn an_answer_of_a_gateway_and_a_cut_can_come_long_before_their_effect() {
 }
 
 #[tokio::test]
-async fn answers_can_be_errors_throttled_refused_or_html_for_as_many_requests_as_wanted() {
+async fn answers_can_be_errors_throttled_refused_or_html_for_a_number_of_requests() {
     let nexudus = nexudus();
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     nexudus.fault(Matching::any().times(2), Fault::Status(503, "{}".to_owned()));
     nexudus.fault(Matching::any(), Fault::Throttled(409, RetryAfter::Seconds(7)));
     nexudus.fault(Matching::any(), Fault::Throttled(429, RetryAfter::Absent));

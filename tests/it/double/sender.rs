@@ -1,4 +1,4 @@
-//! The sender: who gets what, signed how, how often, and what is lost.
+//! The sender of the double: receivers, signatures, retries, and lost deliveries.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::{Asker, MAX_WAIT, sent, started, until};
+use super::{ApiUser, MAX_WAIT, sent, started, until};
 
 const HERE: i64 = demo::LOCATIONS[0];
 const ELSEWHERE: i64 = demo::LOCATIONS[1];
 
-/// Stands for the bridge: notes what it gets and refuses as many as it is to.
+/// A stand-in for the bridge, which keeps all deliveries and refuses the first ones.
 #[derive(Clone)]
 struct Receiver {
     url: String,
@@ -29,17 +29,17 @@ type Got = (String, Option<String>, Vec<u8>);
 
 struct Inside {
     status: u16,
-    /// How many are answered with that; all after them with 204.
+    /// Number of deliveries that are answered with `status`; all later ones are answered with 204.
     refuses: usize,
     got: Mutex<Vec<Got>>,
-    /// What each delivery takes one of before it is answered, in the order in which they came.
-    leave: Semaphore,
+    /// Each delivery takes one permit before its answer, in the order of arrival.
+    answers: Semaphore,
 }
 
 impl Receiver {
     fn start(status: u16, refuses: usize) -> Self {
-        let (got, leave) = (Mutex::default(), Semaphore::new(Semaphore::MAX_PERMITS));
-        let inside = Arc::new(Inside { status, refuses, got, leave });
+        let (got, answers) = (Mutex::default(), Semaphore::new(Semaphore::MAX_PERMITS));
+        let inside = Arc::new(Inside { status, refuses, got, answers });
         let data = web::Data::from(inside.clone());
         let server =
             HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(receive)));
@@ -50,14 +50,14 @@ impl Receiver {
         Self { url, inside }
     }
 
-    /// Answers nothing more of its own accord.
+    /// Holds all answers until [`Receiver::answer_one`].
     fn hold(&self) {
-        self.inside.leave.forget_permits(usize::MAX);
+        self.inside.answers.forget_permits(usize::MAX);
     }
 
-    /// Answers what has waited longest.
+    /// Answers the oldest delivery.
     fn answer_one(&self) {
-        self.inside.leave.add_permits(1);
+        self.inside.answers.add_permits(1);
     }
 
     fn got(&self) -> Vec<Got> {
@@ -73,7 +73,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, inside: web::Data<Insid
         got.push((request.uri().to_string(), signature, body.to_vec()));
         got.len()
     };
-    inside.leave.acquire().await.expect("never closed").forget();
+    inside.answers.acquire().await.expect("never closed").forget();
     let status = if number <= inside.refuses { inside.status } else { 204 };
     let status = StatusCode::from_u16(status).expect("the test's");
     HttpResponse::build(status).finish()
@@ -92,7 +92,7 @@ fn field(webhook: &Webhook, name: &str) -> Value {
     serde_json::from_str::<Value>(&webhook.json).expect("JSON")[name].clone()
 }
 
-async fn until_stopped(api: &Asker) {
+async fn until_stopped(api: &ApiUser) {
     let begun = Instant::now();
     while sent(api.request(Method::GET, "/api/sys/webhooks")).await.is_ok() {
         assert!(begun.elapsed() < MAX_WAIT, "it still answers");
@@ -104,7 +104,7 @@ async fn settled(nexudus: &Nexudus) {
 }
 
 #[tokio::test]
-async fn a_change_is_posted_to_the_webhooks_of_its_business_and_action_signed_over_the_folded_text() {
+async fn a_change_is_posted_to_the_webhooks_of_its_location_and_action_with_a_signature_of_the_folded_text() {
     let receiver = Receiver::start(200, 0);
     let nexudus = nexudus(quick(10));
     let url = format!("{}/webhooks/BookingCreate?token=t%2F1&x", receiver.url);
@@ -145,7 +145,7 @@ async fn without_a_secret_there_is_no_signature() {
 }
 
 #[tokio::test]
-async fn failures_are_counted_retried_with_the_same_bytes_and_forgotten_at_the_first_success() {
+async fn failures_are_retried_with_the_same_bytes_and_their_count_is_reset_by_a_success() {
     let receiver = Receiver::start(503, 3);
     let nexudus = nexudus(quick(10));
     let id = nexudus.add_webhook(HERE, "CoworkerUpdate", &receiver.url, true).unwrap();
@@ -162,7 +162,7 @@ async fn failures_are_counted_retried_with_the_same_bytes_and_forgotten_at_the_f
 }
 
 #[tokio::test]
-async fn ten_failures_in_a_row_switch_a_webhook_off_and_what_waits_is_lost_in_silence() {
+async fn ten_failures_in_a_row_disable_a_webhook_and_pending_deliveries_are_lost() {
     let receiver = Receiver::start(302, usize::MAX); // not followed, and not 2xx
     let nexudus = nexudus(quick(10));
     let id = nexudus.add_webhook(HERE, "BookingUpdate", &receiver.url, true).unwrap();
@@ -170,12 +170,12 @@ async fn ten_failures_in_a_row_switch_a_webhook_off_and_what_waits_is_lost_in_si
         nexudus.happened("BookingUpdate", HERE, format!(r#"{{"Id":{number}}}"#)).unwrap();
     }
     settled(&nexudus).await;
-    let api = Asker::of(&nexudus);
+    let api = ApiUser::of(&nexudus);
     let record = api.get(&format!("/api/sys/webhooks/{id}")).await.json();
     assert_eq!((&record["Active"], &record["LastTrigger"]), (&false.into(), &().into()));
     assert!(
         (10..13).contains(&record["ErrorCount"].as_i64().unwrap()),
-        "those on their way count too: {record}"
+        "deliveries in flight count too: {record}"
     );
     assert_eq!(nexudus.missed(), 3);
 
@@ -183,7 +183,7 @@ async fn ten_failures_in_a_row_switch_a_webhook_off_and_what_waits_is_lost_in_si
     nexudus.happened("BookingDelete", HERE, "{}").unwrap();
     assert_eq!((nexudus.missed(), nexudus.pending()), (5, 0), "disabled, and no webhook");
 
-    // On again, with ErrorCount as it was: what was lost is not sent, and the next failure switches it off.
+    // Enabled again with the same ErrorCount: lost events are not sent, and the next failure disables the webhook.
     let attempts = receiver.got().len();
     let put = api.request(Method::PUT, "/api/sys/webhooks");
     let record = nexudus.webhook(id).unwrap().json;
@@ -196,9 +196,9 @@ async fn ten_failures_in_a_row_switch_a_webhook_off_and_what_waits_is_lost_in_si
 }
 
 #[tokio::test]
-async fn an_event_is_given_up_once_its_retries_are_exhausted_and_the_tenth_failure_in_a_row_disables() {
+async fn an_event_is_lost_after_its_retries_and_the_tenth_failure_in_a_row_disables() {
     let nexudus = nexudus(quick(3));
-    let nobody = "http://127.0.0.1:9/"; // refused: not a port that the system gives to anybody
+    let nobody = "http://127.0.0.1:9/"; // refused: the system never assigns this port
     let id = nexudus.add_webhook(HERE, "TeamCreated", nobody, true).unwrap();
     for (errors, active, missed) in [(4, true, 1), (8, true, 2), (10, false, 3)] {
         nexudus.happened("TeamCreated", HERE, "{}").unwrap();
@@ -210,7 +210,7 @@ async fn an_event_is_given_up_once_its_retries_are_exhausted_and_the_tenth_failu
 }
 
 #[tokio::test]
-async fn a_success_that_comes_after_its_webhook_was_switched_off_may_set_its_errors_to_0_or_not() {
+async fn a_late_success_of_a_disabled_webhook_may_reset_its_errors_or_not() {
     for (resets, errors) in [(true, 0), (false, 10)] {
         let receiver = Receiver::start(503, 1);
         receiver.hold();
@@ -233,7 +233,7 @@ async fn a_success_that_comes_after_its_webhook_was_switched_off_may_set_its_err
 }
 
 #[tokio::test]
-async fn what_waits_for_its_next_attempt_is_lost_when_somebody_switches_the_webhook_off_or_deletes_it() {
+async fn pending_retries_are_lost_when_the_webhook_is_disabled_or_deleted() {
     let receiver = Receiver::start(503, usize::MAX);
     let slow = Retry { limit: 10, shortest: Duration::from_secs(5), longest: Duration::from_secs(5) };
     let nexudus = nexudus(slow);
@@ -260,7 +260,7 @@ async fn a_stopped_double_answers_and_sends_no_more() {
     nexudus.change_webhook(id, &[("ErrorCount", "-1000000")]).unwrap(); // it stays enabled
     nexudus.happened("6", HERE, "{}").unwrap();
     until(|| !receiver.got().is_empty()).await;
-    let (api, world) = (Asker::of(&nexudus), nexudus.world());
+    let (api, world) = (ApiUser::of(&nexudus), nexudus.world());
     drop(nexudus);
     until_stopped(&api).await;
     until(|| Arc::strong_count(&world) == 1).await; // server and sender have ended

@@ -5,7 +5,7 @@ use nexudus_double::{Account, Nexudus, demo};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{Answer, Asker, WEBHOOKS, basic, nexudus, sent};
+use super::{Answer, ApiUser, WEBHOOKS, basic, nexudus, sent};
 
 const TOTP_SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
@@ -21,7 +21,7 @@ fn by_refresh(token: &Value) -> String {
 }
 
 async fn token(nexudus: &Nexudus, form: &str, client_id: Option<&str>) -> Answer {
-    let mut request = Asker::with(nexudus, "")
+    let mut request = ApiUser::with(nexudus, "")
         .request(Method::POST, "/api/token")
         .header("content-type", "application/x-www-form-urlencoded")
         .body(form.to_owned());
@@ -33,7 +33,7 @@ async fn token(nexudus: &Nexudus, form: &str, client_id: Option<&str>) -> Answer
 
 async fn works(nexudus: &Nexudus, token: &Value) -> bool {
     let bearer = format!("Bearer {}", token["access_token"].as_str().expect("one was given"));
-    match Asker::with(nexudus, &bearer).get(WEBHOOKS).await.status {
+    match ApiUser::with(nexudus, &bearer).get(WEBHOOKS).await.status {
         200 => true,
         401 => false,
         other => panic!("{other}"),
@@ -41,7 +41,7 @@ async fn works(nexudus: &Nexudus, token: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_password_gives_an_opaque_token_that_works_until_it_ends() {
+async fn a_password_gives_an_opaque_token_that_works_until_it_expires() {
     let nexudus = nexudus();
     let answer = token(&nexudus, &by_password(), None).await;
     let given = answer.json();
@@ -60,7 +60,7 @@ async fn a_password_gives_an_opaque_token_that_works_until_it_ends() {
 }
 
 #[tokio::test]
-async fn each_refresh_and_each_new_token_voids_the_older_refresh_tokens_of_its_client_id_only() {
+async fn each_new_token_invalidates_the_older_refresh_tokens_of_its_client_id_only() {
     let nexudus = nexudus();
     let first = token(&nexudus, &by_password(), Some("a")).await.json();
     let other = token(&nexudus, &by_password(), Some("b")).await.json();
@@ -82,7 +82,7 @@ async fn each_refresh_and_each_new_token_voids_the_older_refresh_tokens_of_its_c
 }
 
 #[tokio::test]
-async fn the_default_client_id_is_the_email_address_and_refresh_tokens_live_fifteen_days() {
+async fn the_default_client_id_is_the_email_address_and_refresh_tokens_last_fifteen_days() {
     let nexudus = nexudus();
     let first = token(&nexudus, &by_password(), None).await.json();
     let second = token(&nexudus, &by_refresh(&first), Some(demo::EMAIL)).await;
@@ -92,14 +92,14 @@ async fn the_default_client_id_is_the_email_address_and_refresh_tokens_live_fift
 }
 
 #[tokio::test]
-async fn bad_credentials_are_an_invalid_grant_and_json_an_unsupported_grant_type() {
+async fn wrong_credentials_are_an_invalid_grant_and_json_is_an_unsupported_grant_type() {
     let nexudus = nexudus();
     let wrong = by_password().replace(demo::PASSWORD, "wrong");
     let answer = token(&nexudus, &wrong, None).await;
     assert_eq!((answer.status, &answer.json()["error"]), (400, &"invalid_grant".into()));
     nexudus.adjust(|manners| manners.invalid_grant_status = 401);
     assert_eq!(token(&nexudus, &wrong, None).await.status, 401);
-    let json = Asker::with(&nexudus, "").request(Method::POST, "/api/token");
+    let json = ApiUser::with(&nexudus, "").request(Method::POST, "/api/token");
     let json = json.header("content-type", "application/json").body(r#"{"grant_type":"password"}"#);
     let answer = sent(json).await.unwrap();
     assert_eq!((answer.status, &answer.json()["error"]), (400, &"unsupported_grant_type".into()));
@@ -108,7 +108,7 @@ async fn bad_credentials_are_an_invalid_grant_and_json_an_unsupported_grant_type
 }
 
 #[tokio::test]
-async fn a_user_with_two_factor_needs_the_password_of_the_moment() {
+async fn a_user_with_two_factor_authentication_needs_a_current_one_time_password() {
     let nexudus = nexudus();
     nexudus.set_account(demo::administrator().with_totp(TOTP_SECRET));
     let code = || {
@@ -123,7 +123,7 @@ async fn a_user_with_two_factor_needs_the_password_of_the_moment() {
 }
 
 #[tokio::test]
-async fn basic_authentication_and_fixed_tokens_work_and_all_else_is_401() {
+async fn only_basic_authentication_and_valid_tokens_are_accepted() {
     let nexudus = nexudus();
     nexudus.set_account(Account::administrator("t@example.com", "x").with_token("fixed"));
     for (authorization, status) in [
@@ -137,7 +137,7 @@ async fn basic_authentication_and_fixed_tokens_work_and_all_else_is_401() {
         (String::new(), 401),
     ] {
         assert_eq!(
-            Asker::with(&nexudus, &authorization).get(WEBHOOKS).await.status,
+            ApiUser::with(&nexudus, &authorization).get(WEBHOOKS).await.status,
             status,
             "{authorization}"
         );
@@ -161,7 +161,7 @@ async fn a_missing_role_is_401() {
     ] {
         let ask = async |roles: &[&str]| {
             nexudus.set_account(Account::administrator("r@example.com", "x").with_roles(roles));
-            let asker = Asker::with(&nexudus, &basic("r@example.com", "x"));
+            let asker = ApiUser::with(&nexudus, &basic("r@example.com", "x"));
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             sent(asker.request(method, path).body("{}")).await.unwrap().status
         };
@@ -182,7 +182,7 @@ async fn a_missing_role_is_401() {
 }
 
 #[tokio::test]
-async fn a_lifetime_can_be_written_in_other_forms_and_a_byte_order_mark_can_come_before_json() {
+async fn lifetimes_can_have_other_forms_and_json_can_begin_with_a_byte_order_mark() {
     let nexudus = nexudus();
     for expires_in in ["\"604799\"", "604799.0", "-5"] {
         nexudus.adjust(|manners| manners.expires_in = Some(expires_in.to_owned()));
@@ -192,5 +192,5 @@ async fn a_lifetime_can_be_written_in_other_forms_and_a_byte_order_mark_can_come
     }
     nexudus.adjust(|manners| manners.byte_order_mark = true);
     assert!(token(&nexudus, &by_password(), None).await.body.starts_with("\u{feff}{\"access_token\""));
-    assert!(Asker::of(&nexudus).get(WEBHOOKS).await.body.starts_with("\u{feff}{\"Records\""));
+    assert!(ApiUser::of(&nexudus).get(WEBHOOKS).await.body.starts_with("\u{feff}{\"Records\""));
 }

@@ -1,4 +1,4 @@
-//! The guardian without a bridge around it: whether that is ready, and what its configuration is, the test says.
+//! The guardian without a bridge: the test sets readiness and configuration.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use nexudus_bridge::metrics::Metrics;
 use nexudus_bridge::webhooks::guardian::Guardian;
 use nexudus_double::{Account, Effect, Fault, Matching, RetryAfter, demo};
 
-use super::{WEBHOOKS, settings, stays_off, switch_off, tenant, wait_for, wait_for_looks};
+use super::{WEBHOOKS, disable, keep_disabled, settings, tenant, wait_for, wait_for_looks};
 use crate::support::bridge::{MAX_WAIT, config};
 use crate::support::nexudus::Tenant;
 
@@ -18,7 +18,7 @@ struct Alone {
     ready: Arc<AtomicBool>,
 }
 
-/// A configuration that points at the tenant.
+/// Returns a configuration for the tenant.
 fn configured(tenant: &Tenant, more: &[(&str, &str)]) -> Config {
     let settings = settings(tenant, more);
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
@@ -36,11 +36,11 @@ fn both(tenant: &Tenant) -> [i64; 2] {
     ["/BookingCreate", "/TeamUpdated"].map(|path| tenant.webhook(path))
 }
 
-/// Both webhooks, which Nexudus has switched off.
-fn both_off(tenant: &Tenant) -> [i64; 2] {
+/// Returns both webhooks, which Nexudus has disabled.
+fn both_disabled(tenant: &Tenant) -> [i64; 2] {
     let ids = both(tenant);
     for id in ids {
-        switch_off(tenant, id, "10");
+        disable(tenant, id, "10");
     }
     ids
 }
@@ -54,27 +54,27 @@ async fn wait_until(what: &str, is: impl Fn() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridge_that_stops_being_ready_while_a_write_waits_for_its_turn_has_nothing_written() {
+async fn a_bridge_that_becomes_unready_while_a_write_waits_writes_nothing() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
-    switch_off(&tenant, booking, "10");
-    // Each request waits, so the webhook is seen to be off some time before it can be written.
+    disable(&tenant, booking, "10");
+    // Each request waits, so the guardian lists the disabled webhook some time before it can write.
     let alone = start(&configured(&tenant, &[("nexudus.request_spacing", "200ms")]), true);
     let ready = Arc::clone(&alone.ready);
     tenant.nexudus.meanwhile(Matching::get(WEBHOOKS), move |_| ready.store(false, Ordering::SeqCst));
     wait_for_looks(&tenant, 4).await;
-    assert!(tenant.nexudus.journal().writes().is_empty(), "it is written to while the bridge is not ready");
+    assert!(tenant.nexudus.journal().writes().is_empty(), "a write while the bridge is not ready");
     alone.ready.store(true, Ordering::SeqCst);
     wait_for(&tenant, booking, |webhook| webhook.active).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_that_have_both_read_a_record_write_the_same() {
+async fn two_guardians_that_have_read_a_record_write_the_same() {
     let tenant = tenant();
     let ids = both(&tenant);
     let before: Vec<_> = ids.iter().map(|id| tenant.nexudus.webhook(*id).expect("there")).collect();
-    both_off(&tenant);
-    // The first write is done late, long after the other guardian has read and written the same record.
+    both_disabled(&tenant);
+    // The first write takes effect long after the other guardian has read and written the same record.
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Late(Duration::from_secs(4), Effect::NotDone));
     let config = configured(&tenant, &[]);
     let both = [start(&config, true), start(&config, true)];
@@ -103,30 +103,30 @@ async fn two_that_have_both_read_a_record_write_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_that_leaves_nexudus_as_it_is_forgets_nothing() {
+async fn a_reload_without_a_change_of_nexudus_keeps_all_state() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
-    stays_off(&tenant, booking);
+    keep_disabled(&tenant, booking);
     let alone = start(&configured(&tenant, &[]), true);
     let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
     let requests = |path: &str| tenant.nexudus.journal().entries().filter(|entry| entry.path == path).count();
-    wait_until("it is switched on in vain", || puts() >= 4).await;
+    wait_until("the guardian writes four times", || puts() >= 4).await;
     let before = puts();
     let other = [("sources.south.secrets", "[\"s\"]"), ("kafka.confirm_timeout", "5s")];
     alone.guardian.adopt(&configured(&tenant, &other));
-    // The next time is due after eight intervals or more; after a few looks nothing may have been written.
+    // The next attempt is due after at least eight intervals, so a few looks may not write anything.
     wait_for_looks(&tenant, 3).await;
-    assert_eq!(puts(), before, "as if it had been the first time");
+    assert_eq!(puts(), before, "the back-off was reset");
     assert_eq!((requests("/api/token"), requests("/api/utils/enums")), (1, 1));
 
-    // Another account is another matter.
+    // With another account, the back-off begins anew.
     alone.guardian.adopt(&configured(&tenant, &[("nexudus.client_id", "another")]));
-    wait_until("it is switched on at once", || puts() > before).await;
+    wait_until("it is re-enabled at once", || puts() > before).await;
     assert_eq!((requests("/api/token"), requests("/api/utils/enums")), (2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_a_firewall_before_the_token_endpoint_do_not_end_it() {
+async fn pages_of_a_firewall_before_the_token_endpoint_do_not_end_the_guardian() {
     let tenant = tenant();
     tenant.nexudus.fault(Matching::post("/api/token").times(6), Fault::Html(403));
     let _alone = start(&configured(&tenant, &[]), true);
@@ -134,7 +134,7 @@ async fn pages_of_a_firewall_before_the_token_endpoint_do_not_end_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_ends_the_wait_that_nexudus_has_asked_for() {
+async fn a_reload_ends_the_wait_of_a_retry_after() {
     let tenant = tenant();
     let year = Fault::Throttled(409, RetryAfter::Seconds(31_536_000));
     tenant.nexudus.fault(Matching::get(WEBHOOKS), year);
@@ -149,9 +149,9 @@ async fn a_reload_ends_the_wait_that_nexudus_has_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_waits_for_a_write_under_way_and_stops_the_next() {
+async fn a_reload_waits_for_a_write_in_progress_and_prevents_the_next() {
     let tenant = tenant();
-    let ids = both_off(&tenant);
+    let ids = both_disabled(&tenant);
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Late(Duration::from_secs(1), Effect::NotDone));
     let alone = start(&configured(&tenant, &[]), true);
     let puts = || tenant.nexudus.journal().of("PUT", WEBHOOKS).len();
@@ -159,14 +159,14 @@ async fn a_reload_waits_for_a_write_under_way_and_stops_the_next() {
     alone.guardian.adopt(&configured(&tenant, &[("nexudus.guardian.reenable", "false")]));
     wait_for_looks(&tenant, 3).await;
     let active = ids.iter().filter(|id| tenant.nexudus.webhook(**id).is_some_and(|webhook| webhook.active));
-    assert_eq!((active.count(), puts()), (1, 1), "what was under way was done, and no more");
+    assert_eq!((active.count(), puts()), (1, 1), "only the write in progress is completed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn actions_that_cannot_be_read_are_not_asked_for_at_each_look() {
+async fn an_unreadable_list_of_actions_is_not_requested_at_each_look() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
-    switch_off(&tenant, booking, "10");
+    disable(&tenant, booking, "10");
     tenant.nexudus.fault(Matching::get("/api/utils/enums").always(), Fault::Status(404, String::new()));
     let _alone = start(&configured(&tenant, &[]), true);
     wait_for(&tenant, booking, |webhook| webhook.active).await;
@@ -175,9 +175,9 @@ async fn actions_that_cannot_be_read_are_not_asked_for_at_each_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_right_to_write_it_goes_on_looking_and_tries_seldom() {
+async fn without_the_right_to_write_it_continues_to_read_and_retries_with_back_off() {
     let tenant = tenant();
-    let ids = both_off(&tenant);
+    let ids = both_disabled(&tenant);
     let may = ["WebHook-List", "WebHook-Read"];
     tenant.nexudus.set_account(Account::administrator(demo::EMAIL, demo::PASSWORD).with_roles(&may));
     let _alone = start(&configured(&tenant, &[]), true);
@@ -187,7 +187,7 @@ async fn without_the_right_to_write_it_goes_on_looking_and_tries_seldom() {
     .await;
     wait_for_looks(&tenant, 9).await;
     let writes = tenant.nexudus.journal().writes().len();
-    assert!((2..=10).contains(&writes), "{writes} writes"); // two an attempt, for the second token
+    assert!((2..=10).contains(&writes), "{writes} writes"); // two for each attempt: the second with a new token
     tenant.nexudus.set_account(Account::administrator(demo::EMAIL, demo::PASSWORD));
     for id in ids {
         wait_for(&tenant, id, |webhook| webhook.active).await;

@@ -1,9 +1,9 @@
-//! Since when events are missing: noted before a webhook is re-enabled, kept until a catch-up has covered it.
+//! The beginning of an outage: recorded before a webhook is re-enabled, and kept until a catch-up has covered the outage.
 
 use nexudus_bridge::app::Ended;
 use serde_json::{Value, json};
 
-use super::{guarded, switch_off, tenant, wait_for, wait_for_looks};
+use super::{disable, guarded, tenant, wait_for, wait_for_looks};
 use crate::support::bridge::{Reply, TestBridge, http_client};
 use crate::support::nexudus::Tenant;
 
@@ -13,7 +13,7 @@ const STARTED: &str =
 /// Disables a webhook as Nexudus does, long after its last success.
 fn fails(tenant: &Tenant, id: i64, last_success: &str) {
     tenant.nexudus.change_webhook(id, &[("LastTrigger", &format!("{last_success:?}"))]).expect("there");
-    switch_off(tenant, id, "10");
+    disable(tenant, id, "10");
 }
 
 async fn outages(bridge: &TestBridge) -> Value {
@@ -35,7 +35,7 @@ async fn text(reply: Reply) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_is_kept_from_its_last_success_until_a_catch_up_has_covered_it() {
+async fn an_outage_is_kept_from_the_last_success_until_a_catch_up_has_covered_it() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
     let bridge = guarded(&tenant, &[]).await;
@@ -45,7 +45,7 @@ async fn an_outage_is_kept_from_its_last_success_until_a_catch_up_has_covered_it
     wait_for(&tenant, booking, |webhook| webhook.active).await;
     bridge.wait_for_metric(STARTED, 1_767_323_045.5).await;
 
-    // The first success moves LastTrigger on, and the next outage begins before anybody has caught up.
+    // The first success overwrites LastTrigger, and the next outage begins before a catch-up.
     fails(&tenant, booking, "2026-01-05T00:00:00Z");
     wait_for(&tenant, booking, |webhook| webhook.active).await;
     wait_for_looks(&tenant, 3).await;
@@ -80,7 +80,7 @@ async fn an_outage_is_kept_from_its_last_success_until_a_catch_up_has_covered_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridge_that_restarts_during_an_outage_still_knows_when_it_began() {
+async fn a_restart_during_an_outage_keeps_its_beginning() {
     let tenant = tenant();
     let booking = tenant.webhook("/BookingCreate");
     let mut first = guarded(&tenant, &[("ingress.shutdown_delay", "0s")]).await;
@@ -102,7 +102,7 @@ async fn an_action_that_cannot_be_read_back_is_kept_without_a_command() {
     tenant.apply();
     let (never, booking) = (tenant.webhook("/BookingDelete"), tenant.webhook("/BookingCreate"));
     tenant.nexudus.change_webhook(never, &[("CreatedOn", "\"2026-01-01T00:00:00Z\"")]).expect("there");
-    switch_off(&tenant, never, "10");
+    disable(&tenant, never, "10");
     let actions = ("sources.default.actions", "[\"BookingCreate\", \"BookingDelete\"]");
     let bridge = guarded(&tenant, &[actions]).await;
     wait_for(&tenant, never, |webhook| webhook.active).await;
@@ -114,8 +114,8 @@ async fn an_action_that_cannot_be_read_back_is_kept_without_a_command() {
         (&json!("BookingDelete"), &json!("2026-01-01T00:00:00Z"), &json!(false), &Value::Null),
         "without a success it began when the webhook was created"
     );
-    // A person who disables a webhook means it: that is no outage.
-    switch_off(&tenant, booking, "3");
+    // A webhook that a person disables has no outage.
+    disable(&tenant, booking, "3");
     wait_for_looks(&tenant, 3).await;
     assert_eq!(outages(&bridge).await["outages"].as_array().map(Vec::len), Some(1));
 }

@@ -1,4 +1,4 @@
-//! Floods of headers, connections and bytes, at a process of its own: what they cost, and what they leave behind.
+//! Floods of headers, connections and bytes on a separate process: their cost, and that they leave nothing behind.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::support::bridge::{MAX_WAIT, SECRET, http_client};
 use crate::support::program::{PROGRAM, Running, field, isolated};
 use crate::support::say;
 
-/// The real program on an embedded broker, in a process of its own so that its memory and files are its alone.
+/// The real program on an embedded broker. It is a separate process, so that its memory and files can be measured.
 struct Served {
     ingress: SocketAddr,
     admin: String,
@@ -26,7 +26,7 @@ struct Served {
 }
 
 impl Served {
-    /// Starts it through `sh`, which sets the limits of a process before it begins.
+    /// Starts the program through `sh`, which sets the limits of the process.
     fn start(ulimit: &str) -> Self {
         let topics = ["BookingCreate", "quarantine"].map(|action| (format!("nexudus.{action}"), 1)).to_vec();
         let broker = EmbeddedBroker::start(Options { port: None, topics }).expect("a broker");
@@ -48,7 +48,7 @@ impl Served {
         Self { ingress, admin, http: http_client(), lines, running, _broker: broker, _folder: folder }
     }
 
-    /// The series of `/metrics` with their values.
+    /// Returns the series of `/metrics` with their values.
     async fn metrics(&self) -> Vec<(String, f64)> {
         let answer = self.http.get(&self.admin).send().await.expect("the admin listener answers");
         let text = answer.text().await.expect("text");
@@ -64,16 +64,16 @@ impl Served {
         metrics.iter().find(|(series, _)| series == wanted).unwrap_or_else(|| panic!("no {wanted}")).1
     }
 
-    /// Waits until there is a series that begins like this.
-    async fn wait_until_there(&self, series: &str) {
+    /// Waits until a series with this beginning exists.
+    async fn wait_for_series(&self, series: &str) {
         let deadline = tokio::time::Instant::now() + MAX_WAIT;
         while !self.metrics().await.iter().any(|(there, _)| there.starts_with(series)) {
-            assert!(tokio::time::Instant::now() < deadline, "there is no {series}");
+            assert!(tokio::time::Instant::now() < deadline, "no series {series}");
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
 
-    /// Waits until a metric is as wanted.
+    /// Waits until `wanted` is true for a metric.
     async fn wait_for(&self, series: &str, wanted: impl Fn(f64) -> bool) {
         let deadline = tokio::time::Instant::now() + MAX_WAIT;
         loop {
@@ -86,7 +86,7 @@ impl Served {
         }
     }
 
-    /// A right delivery on a connection of its own.
+    /// Sends a valid delivery on a new connection.
     async fn deliver(&self) {
         let answers = until_closed(self.ingress, delivery(RECORD, "Connection: close\r\n").as_bytes()).await;
         assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200], "{answers:?}");
@@ -94,7 +94,7 @@ impl Served {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_headers_and_names_are_refused_and_leave_nothing_behind() {
+async fn floods_of_headers_and_names_are_refused_and_use_no_lasting_memory() {
     let served = Served::start("ulimit -n 1024");
     served.deliver().await;
     let flood = |round: usize| {
@@ -117,7 +117,7 @@ async fn floods_of_headers_and_names_are_refused_and_leave_nothing_behind() {
         }
         requests
     };
-    served.wait_until_there("nexudus_bridge_broker_up{").await; // comes with the client's first statistics
+    served.wait_for_series("nexudus_bridge_broker_up{").await; // appears with the client's first statistics
     let mut seen: Vec<(usize, f64)> = Vec::new();
     for round in 0..4 {
         for requests in flood(round).chunks(16) {
@@ -132,7 +132,7 @@ async fn floods_of_headers_and_names_are_refused_and_leave_nothing_behind() {
         assert!(metrics.iter().all(|(series, _)| !series.contains("made")), "{metrics:?}");
         seen.push((metrics.len(), served.metric("process_resident_memory_bytes").await));
     }
-    // The first round makes what every kind of refusal needs; from then on nothing grows.
+    // The first round creates the series and buffers of every kind of refusal. After that nothing grows.
     let (first, last) = (seen[0], seen[3]);
     assert_eq!(first.0, last.0, "series: {seen:?}");
     assert!(last.1 < first.1 + 16e6, "memory: {seen:?}");
@@ -156,7 +156,7 @@ async fn nothing_that_a_client_sends_is_an_error_in_the_log() {
             "{request:.100}: {answers:?}"
         );
     }
-    // The next line that every configuration shows.
+    // This refusal logs a line, which marks the end of the lines to check.
     let unsigned = "POST /webhooks/6 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     until_closed(served.ingress, unsigned.as_bytes()).await;
     let lines = served.running.lines_until("missing_signature");
@@ -210,12 +210,12 @@ async fn no_signed_body_or_head_multiplies_its_size_in_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_connections_are_held_while_a_good_client_is_served() {
+async fn two_thousand_idle_connections_do_not_prevent_deliveries() {
     const CONNECTIONS: usize = 2_000;
-    // This process opens them all and is given leave as the bridge gives it to itself.
+    // The test opens all connections, so it raises its own limit as the bridge does.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the hard limit");
-    // What most systems start a program with.
+    // The limit with which most systems start a program.
     let served = Served::start("ulimit -Sn 1024");
     assert_eq!(
         served.metric("process_max_fds").await,
@@ -230,7 +230,7 @@ async fn two_thousand_connections_are_held_while_a_good_client_is_served() {
         stream.write_all(begun.as_bytes()).await.expect("written");
         connections.push(stream);
         if number % 500 == 0 {
-            // Some say nothing, some half a head. Those end by themselves after a while.
+            // Some clients send nothing, and some half a head. The bridge closes both after a while.
             let (silent, mut half) =
                 tokio::join!(TcpStream::connect(served.ingress), TcpStream::connect(served.ingress));
             half.as_mut().expect("it listens").write_all(&begun.as_bytes()[..50]).await.expect("written");
@@ -250,7 +250,7 @@ async fn two_thousand_connections_are_held_while_a_good_client_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_the_limit_of_open_files_connections_wait_and_the_bridge_says_beforehand() {
+async fn at_the_limit_of_open_files_connections_wait_and_the_log_has_warned_of_it() {
     let served = Served::start("ulimit -n 200");
     assert!(served.lines.iter().any(|line| line.contains("fewer files may be open")), "{:?}", served.lines);
     let before = served.metric("process_open_fds").await;
