@@ -1,4 +1,4 @@
-//! The ingress: what is taken, what is refused, and with which answer.
+//! The ingress: accepted and refused requests, and their answers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const BOOKING: &str = r#"[{"Id":1,"CoworkerFullName":"José 😀","UpdatedOn":"2
 const RECORD: &str = r#"{"Id":1,"CoworkerFullName":"José 😀","UpdatedOn":"2026-01-02T03:04:05.6Z"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_url_shapes_any_case_and_numbers_lead_to_the_same_action() {
+async fn both_url_forms_in_any_case_and_with_numbers_have_the_same_action() {
     let settings = [("sources.north.secrets", r#"["test-secret"]"#)];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     for path in
@@ -31,7 +31,7 @@ async fn both_url_shapes_any_case_and_numbers_lead_to_the_same_action() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_89_actions_and_the_extra_ones_are_taken() {
+async fn all_89_actions_and_the_extra_ones_are_accepted() {
     let mut names: Vec<&str> = ENTRIES.iter().map(|entry| entry.name).collect();
     names.push("SomethingNew");
     let settings = [("sources.default.extra_actions", r#"["SomethingNew"]"#)];
@@ -47,12 +47,12 @@ async fn all_89_actions_and_the_extra_ones_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_golden_signature_vector_is_accepted_over_http_and_kept_byte_for_byte() {
+async fn every_golden_signature_vector_is_accepted_and_published_byte_for_byte() {
     let vectors: serde_json::Value =
         serde_json::from_str(include_str!("../data/signature-vectors.json")).expect("the vectors are JSON");
     let vectors = vectors.as_array().expect("a list");
     let text = |vector: &serde_json::Value, field: &str| vector[field].as_str().expect("a text").to_owned();
-    // A source a vector, since each has a secret of its own.
+    // One source for each vector, since each vector has its own secret.
     let sources: Vec<(String, String)> = (0..vectors.len())
         .map(|place| {
             let secret =
@@ -78,7 +78,7 @@ async fn every_golden_signature_vector_is_accepted_over_http_and_kept_byte_for_b
             Some("empty") => assert_eq!(body, b"[]", "{name}"),
             other => panic!("{name}: {} {other:?}", reply.status),
         }
-        // One bit off, and it is nobody's.
+        // A signature with one wrong bit is invalid.
         let wrong = flipped(&text(vector, "signature"));
         let body = BASE64_STANDARD.decode(text(vector, "body_utf8_base64")).expect("base64");
         bridge
@@ -99,7 +99,7 @@ async fn every_golden_signature_vector_is_accepted_over_http_and_kept_byte_for_b
     assert_eq!(values("quarantine", kept.len()), kept);
 }
 
-/// The elements of a JSON array of objects, as they are written: by a way that is not the bridge's.
+/// Returns the elements of a JSON array of objects as text, by another parser than the bridge's.
 fn elements(body: &[u8]) -> Vec<Vec<u8>> {
     let elements: Vec<&serde_json::value::RawValue> = serde_json::from_slice(body).expect("an array");
     elements.into_iter().map(|element| element.get().as_bytes().to_vec()).collect()
@@ -111,7 +111,7 @@ fn flipped(signature: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_signed_is_refused_and_reaches_no_topic() {
+async fn unsigned_deliveries_are_refused_and_reach_no_topic() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let right = sign(BOOKING.as_bytes());
     bridge.post("BookingCreate", &[], BOOKING).await.problem(401, "missing_signature");
@@ -156,7 +156,7 @@ async fn unknown_sources_and_actions_are_404_and_only_actions_get_a_hint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_signed_but_cannot_be_events_is_kept_whole_on_the_quarantine_topic() {
+async fn signed_bodies_without_records_are_kept_whole_on_the_quarantine_topic() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
     let cases: [(&str, &[u8], &str); 6] = [
         ("BokingCreate", BOOKING.as_bytes(), "unknown_action"),
@@ -192,7 +192,7 @@ async fn a_body_of_more_than_1000_records_is_kept_whole_on_the_quarantine_topic(
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let body = |count: usize| format!("[{}{{}}]", "{},".repeat(count - 1));
     assert_eq!(bridge.deliver("BookingCreate", body(1000)).await.events("confirmed").len(), 1000);
-    // The last one is as large as a body may be.
+    // The last body has the maximum size.
     let too_many = [1001, 4 * 1024 * 1024 / 3].map(body);
     for body in &too_many {
         assert_eq!(bridge.deliver("BookingCreate", body.as_str()).await.events("quarantined").len(), 1);
@@ -205,7 +205,7 @@ async fn a_body_of_more_than_1000_records_is_kept_whole_on_the_quarantine_topic(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_array_is_200_and_publishes_nothing_and_a_bare_object_is_one_record() {
+async fn an_empty_array_is_200_without_an_event_and_a_bare_object_is_one_record() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     assert!(bridge.deliver("BookingCreate", "[ ]\n").await.events("empty").is_empty());
     assert!(bridge.topic("BookingCreate", 0).is_empty());
@@ -214,7 +214,7 @@ async fn an_empty_array_is_200_and_publishes_nothing_and_a_bare_object_is_one_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_warns_lets_through_marks_and_counts_and_one_that_is_off_does_not_look() {
+async fn signature_warn_accepts_marks_and_counts_and_signature_off_does_not_check() {
     let settings = [
         ("sources.warns.secrets", r#"["test-secret"]"#),
         ("sources.warns.signature", "warn"),
@@ -247,7 +247,7 @@ async fn a_source_that_warns_lets_through_marks_and_counts_and_one_that_is_off_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_of_several_secrets_is_right_during_a_rotation() {
+async fn each_of_several_secrets_is_valid_during_a_rotation() {
     let bridge = TestBridge::on_embedded(
         &["BookingCreate"],
         &[("sources.default.secrets", r#"["new", "test-secret"]"#)],
@@ -263,7 +263,7 @@ async fn each_of_several_secrets_is_right_during_a_rotation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_url_token_is_asked_for_where_it_is_configured() {
+async fn a_url_token_is_required_if_it_is_configured() {
     let settings = [("sources.default.url_tokens", r#"["old", "new one"]"#)];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     for path in [
@@ -369,7 +369,7 @@ async fn more_deliveries_or_bytes_than_allowed_are_refused_at_once_as_overloaded
         ("ingress.max_in_flight", "2"),
         ("ingress.max_body_bytes", "4000"),
         ("ingress.max_in_flight_bytes", "5000"),
-        ("kafka.confirm_timeout", "30s"), // one waits for the other's round trip too
+        ("kafka.confirm_timeout", "30s"), // the second delivery also waits for the first's round trip
     ];
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.deliver("6", BOOKING).await.events("confirmed");
@@ -378,7 +378,7 @@ async fn more_deliveries_or_bytes_than_allowed_are_refused_at_once_as_overloaded
     let (first, (overloaded, second)) = tokio::join!(bridge.deliver("6", large.clone()), async {
         bridge.wait_for_metric("nexudus_bridge_in_flight_bytes", large.len() as f64).await;
         let overloaded = bridge.deliver("6", large.clone()).await;
-        bridge.broker().clear_faults(); // what is on its way takes its time all the same
+        bridge.broker().clear_faults(); // the delivery in flight keeps its delay
         (overloaded, bridge.deliver("6", BOOKING).await)
     });
     overloaded.problem(503, "overloaded");
@@ -402,7 +402,7 @@ async fn more_deliveries_or_bytes_than_allowed_are_refused_at_once_as_overloaded
     bridge.wait_for_metric("nexudus_bridge_in_flight_bytes", 0.0).await;
 }
 
-/// Sends bytes and gives the answer up to the end of the connection or of its body.
+/// Sends bytes, and returns the answer up to the end of the connection or of its body.
 async fn raw(bridge: &TestBridge, request: &str) -> String {
     let mut stream = TcpStream::connect(bridge.ingress).await.expect("the bridge listens");
     stream.write_all(request.as_bytes()).await.expect("written");

@@ -1,4 +1,4 @@
-//! A producer that lasts: topics made again, brokers that moved, long silence, and a client that is of no use any more.
+//! The producer over time: topics created again, brokers at new addresses, long idle times, and a client that stops working.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::support::bridge::{MAX_WAIT, TestBridge};
 use crate::support::kafka::{OwnBroker, plain, unique};
 use crate::support::proxy::Proxy;
 
-/// The deadline of these tests' bridges.
+/// The deadline of these bridges.
 const SHORT: (&str, &str) = ("kafka.confirm_timeout", "1s");
 
 const REBUILDS: &str = "nexudus_bridge_producer_rebuilds_total";
 
-/// A broker of the test's own with the two topics that a bridge needs; gives their prefix.
+/// Creates the two topics that a bridge needs, and returns their prefix.
 fn topics_on(broker: &OwnBroker) -> String {
     let prefix = format!("{}.", unique("it"));
     for action in ["BookingCreate", "quarantine"] {
@@ -24,7 +24,7 @@ fn topics_on(broker: &OwnBroker) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_deleted_and_made_again_is_used_again_by_the_same_producer() {
+async fn a_topic_that_is_deleted_and_created_again_is_used_by_the_same_producer() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
     let topic = bridge.name_of("BookingCreate");
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
@@ -53,14 +53,14 @@ async fn brokers_at_new_addresses_are_found_through_the_bootstrap_address() {
         bootstrap.retarget(broker.address());
         bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":2}"#).await;
         bridge.wait_until_ready_is(200).await;
-        // A client that may not ask again by itself is of no use any more, and a new one takes over.
+        // Without rebootstrap the client never connects again, and a new producer replaces it.
         assert!(strategy == "rebootstrap" || bridge.metric(REBUILDS).await == 1.0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_long_silence_the_first_delivery_is_confirmed() {
-    // What days of idling do: connections closed by the broker, the producer's id forgotten.
+async fn after_a_long_idle_time_the_first_delivery_is_confirmed() {
+    // The effects of days without deliveries: the broker closes connections and drops the producer's id.
     let broker = OwnBroker::start_with(&[
         ("connections.max.idle.ms", "1000"),
         ("producer.id.expiration.ms", "500"),
@@ -79,11 +79,11 @@ async fn after_a_long_silence_the_first_delivery_is_confirmed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_producer_whose_messages_only_time_out_is_replaced_and_its_deliveries_get_their_answers() {
-    let settings = [SHORT, ("kafka.properties.socket_timeout_ms", "10000")]; // so the broker is connected
+async fn a_producer_whose_messages_all_time_out_is_replaced_and_its_deliveries_are_answered() {
+    let settings = [SHORT, ("kafka.properties.socket_timeout_ms", "10000")]; // the client stays connected
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":1}"#).await;
-    // Passing errors, which the client tries again until the message's time is over; metadata is answered.
+    // Temporary errors, which the client retries until the message times out. Metadata requests are answered.
     bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 10_000]);
     let begun = Instant::now();
     while bridge.metric(REBUILDS).await == 0.0 {
@@ -92,7 +92,7 @@ async fn a_producer_whose_messages_only_time_out_is_replaced_and_its_deliveries_
         for reply in join_all(delivering).await {
             reply.problem(503, "timeout");
         }
-        assert!(begun.elapsed() < MAX_WAIT, "it is not replaced");
+        assert!(begun.elapsed() < MAX_WAIT, "the producer is not replaced");
     }
     bridge.broker().clear_faults();
     bridge.deliver_until_confirmed("BookingCreate", r#"{"Id":5}"#).await;

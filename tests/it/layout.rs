@@ -1,4 +1,4 @@
-//! The topic layout: several actions on one topic, as `[topics.layout]` routes them.
+//! The topic layout: `[topics.layout]` routes several actions to one topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::support::program::{Running, err, header, out, program};
 
 const BY_ENTITY: &str = r#"{"*": "{entity}"}"#;
 
-/// The action of an event by its `ce_type`.
+/// Returns the action of an event, from its `ce_type`.
 fn action(message: &Consumed) -> &str {
     message.header("ce_type").and_then(|kind| kind.strip_prefix("com.nexudus.")).expect("a ce_type")
 }
@@ -69,7 +69,7 @@ async fn topics_of_the_layout_are_created_with_the_settings_of_their_overrides()
     let client = plain().client();
     let name = |topic: &str| format!("{prefix}{topic}");
     for (topic, partitions) in [("Booking", 1), ("Coworker", 4), ("CoworkerInvoice", 1), ("quarantine", 2)] {
-        client.consume_all(&name(topic), 0, crate::support::bridge::MAX_WAIT); // by then the client knows it
+        client.consume_all(&name(topic), 0, crate::support::bridge::MAX_WAIT); // until the client has the metadata of the topic
         assert_eq!(client.partitions(&name(topic)).len(), partitions, "{topic}");
     }
     assert_eq!(client.topic_configs(&name("CoworkerInvoice"))["retention.ms"], "5000");
@@ -124,7 +124,7 @@ impl Dev {
         succeed(&mut with_layout(&["send", action, "--url", &self.url]));
     }
 
-    /// The actions of the events that `tail` prints, and their topics.
+    /// Returns the actions and topics of the events that `tail` prints.
     fn tail(&self, arguments: &[&str]) -> Vec<(String, String)> {
         let all = ["tail", "--bootstrap", &self.kafka, "--from", "beginning", "--json"];
         let text = succeed(&mut with_layout(&[&all, arguments].concat()));
@@ -147,7 +147,7 @@ fn succeed(command: &mut Command) -> String {
 }
 
 #[test]
-fn tail_chooses_events_of_a_shared_topic_by_their_action() {
+fn tail_selects_events_of_a_shared_topic_by_their_action() {
     let dev = Dev::start();
     for action in ["BookingCreate", "BookingUpdate", "CoworkerCheckin", "BookingDelete"] {
         dev.send(action);

@@ -1,4 +1,4 @@
-//! The log: its JSON form as `docs/observability.md` documents it, and its amount, which no flood decides.
+//! The log: its JSON form as documented in `docs/observability.md`, and the number of its lines, which no flood increases much.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::support::program::Running;
 use crate::support::say;
 use crate::support::wire::Wire;
 
-/// More than `ten` and less than thousands: what a flood may leave in the log. Each kind of line comes once in ten seconds.
+/// Maximum number of lines that a flood may cause. Each kind of line is logged once in ten seconds.
 const TENS: usize = 60;
 
 /// Returns the fields of log lines that `docs/observability.md` documents.
@@ -28,14 +28,14 @@ fn documented() -> BTreeSet<String> {
     names.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
-/// A line of the log as the one object that it must be, with documented fields only.
+/// Returns a line of the log as one object, and asserts that all its fields are documented.
 #[track_caller]
 fn object(line: &str) -> Map<String, Value> {
     let object: Map<String, Value> =
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     let documented = documented();
     for field in object.keys() {
-        assert!(documented.contains(field), "docs/observability.md does not know {field}: {line}");
+        assert!(documented.contains(field), "docs/observability.md has no {field}: {line}");
         assert_eq!(line.matches(&format!("{field:?}:")).count(), 1, "{field} is there twice: {line}");
     }
     for always in ["timestamp", "level", "target", "message"] {
@@ -69,23 +69,23 @@ impl Bridge {
         let line = object(seen.last().expect("the line"));
         let ingress = line["ingress"].as_str().expect("an address").to_owned();
         let mut bridge = Self { program, ingress, file, folder, seen };
-        bridge.wait_for("are missing on the cluster"); // so it has answered
+        bridge.wait_for("are missing on the cluster"); // the cluster has answered
         bridge
     }
 
-    /// Waits for a line, and keeps it with those before it.
+    /// Waits for a line, and keeps it with the lines before it.
     fn wait_for(&mut self, text: &str) {
         self.seen.extend(self.program.lines_until(text));
     }
 
-    /// Posts a body; gives the status.
+    /// Posts a body, and returns the status.
     async fn post(&self, http: &reqwest::Client, path: &str, signature: &str, body: &str) -> u16 {
         let url = format!("http://{}/webhooks/{path}", self.ingress);
         let request = http.post(url).header("X-Nexudus-Hook-Signature", signature).body(body.to_owned());
         request.send().await.expect("an answer").status().as_u16()
     }
 
-    /// Stops it; gives all that it has written.
+    /// Stops the program, and returns all its lines.
     fn stop(mut self) -> Vec<String> {
         self.program.signal("TERM");
         let (_, rest) = self.program.ended(MAX_WAIT);
@@ -155,7 +155,7 @@ fn every_field_that_the_code_writes_is_documented() {
         for call in text.split("tracing::").skip(1) {
             let levels = ["error!(", "warn!(", "info!(", "debug!("];
             let Some(arguments) = levels.iter().find_map(|level| call.strip_prefix(level)) else { continue };
-            // Up to the message; what a value holds in quotes or brackets is no field.
+            // Fields are before the message. Text in quotes or brackets belongs to a value.
             let before = arguments.split(['"']).next().expect("a part");
             for argument in before.split(',').map(str::trim).filter(|argument| !argument.is_empty()) {
                 let name = argument.split('=').next().expect("a part").trim().trim_start_matches(['%', '?']);
@@ -186,7 +186,7 @@ async fn an_outage_under_load_writes_tens_of_lines() {
     drop(broker);
     bridge.wait_for("kafka client: ");
     let begun = Instant::now();
-    // Long enough for the lines that say how many others were left out, which come after ten seconds.
+    // Long enough for the lines with the number of suppressed lines, which are logged after ten seconds.
     let enough = move |answered| answered > 1000 && begun.elapsed() > Duration::from_secs(12);
     let refused = flood(&bridge, 200, enough, "BookingCreate", sign(b"[{}]"), "[{}]", 503).await;
     let lines = bridge.stop();
@@ -197,7 +197,7 @@ async fn an_outage_under_load_writes_tens_of_lines() {
     ));
     assert!(lines.len() <= TENS, "{} lines:\n{}", lines.len(), lines.join("\n"));
     let left_out = lines.iter().filter_map(|line| object(line).get("left_out")?.as_u64()).sum::<u64>();
-    assert!(left_out > 0, "nothing was left out");
+    assert!(left_out > 0, "no line was suppressed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +216,7 @@ async fn floods_of_quarantined_deliveries_and_wrong_signatures_write_tens_of_lin
     assert!(lines.len() <= TENS, "{} lines:\n{}", lines.len(), lines.join("\n"));
 }
 
-/// Posts the same delivery again and again, until so many answers are enough; gives how many were answered, all with this status.
+/// Posts the same delivery until `enough` is true for the number of answers. Returns that number; all have this status.
 async fn flood(
     bridge: &Bridge,
     senders: usize,
@@ -248,14 +248,14 @@ async fn flood(
     answered.load(Ordering::Relaxed)
 }
 
-/// Connects and sends what is no HTTP, or heads without end; gives how many connections it had.
+/// Connects, and sends invalid HTTP or heads without end. Returns the number of connections.
 async fn scan(ingress: &str, connections: usize) -> usize {
     let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 300 * 1024]].concat();
     for number in 0..connections {
         let mut wire: Wire<TcpStream> =
             Wire::connect(ingress.parse().expect("an address")).await.expect("connected");
         let bytes: &[u8] = if number % 2 == 0 { &endless } else { b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc" };
-        wire.send(bytes).await.ok(); // the bridge may hang up in the middle
+        wire.send(bytes).await.ok(); // the bridge may close the connection before the end
         wire.reply().await.ok();
     }
     connections

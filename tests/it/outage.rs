@@ -1,5 +1,5 @@
-//! The whole story: Kafka dies, Nexudus disables webhooks, Kafka returns 30 hours later by Nexudus's clock, the guardian
-//! enables them again, and `catch-up` publishes the events that were lost.
+//! A whole outage: Kafka fails, Nexudus disables webhooks, and Kafka returns 30 hours later by Nexudus's clock. Then the guardian
+//! re-enables the webhooks, and `catch-up` publishes the lost events.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,22 +15,22 @@ use crate::support::kafka::{Client, OwnBroker, free_port, pause};
 use crate::support::program::{Running, err, field, out, program};
 use crate::support::say;
 
-/// A record as it was when something happened to it.
+/// A record after a change: its kind, its id and its JSON.
 type Version = (&'static str, i64, bytes::Bytes);
 
 const LOCATION: i64 = demo::LOCATIONS[0];
 
-/// What happens at the location.
-struct Life<'a> {
+/// The changes at the location.
+struct Changes<'a> {
     nexudus: &'a Nexudus,
-    /// What every topic must hold in the end, by action.
-    happened: BTreeMap<&'static str, Vec<Version>>,
+    /// The events that each topic must have in the end, by action.
+    expected: BTreeMap<&'static str, Vec<Version>>,
 }
 
-impl Life<'_> {
+impl Changes<'_> {
     fn note(&mut self, action: &'static str, entity: &'static str, id: i64) {
         let record = self.nexudus.record(entity, id).expect("there").to_json();
-        self.happened.entry(action).or_default().push((entity, id, record));
+        self.expected.entry(action).or_default().push((entity, id, record));
     }
 
     fn create(&mut self, action: &'static str, entity: &'static str) -> i64 {
@@ -55,7 +55,7 @@ fn wait_until(what: &str, within: Duration, condition: impl Fn() -> bool) {
     }
 }
 
-/// Nexudus two days ago, so that 30 hours later is not in the future. Its records are old.
+/// Starts Nexudus with a clock two days ago, so that 30 hours later is not in the future. Its records are older.
 fn start_nexudus() -> Nexudus {
     let retry = Retry { limit: 10, shortest: Duration::from_millis(50), longest: Duration::from_millis(200) };
     let nexudus =
@@ -91,7 +91,7 @@ fn write_settings(file: &Path, broker: &OwnBroker, nexudus: &Nexudus) {
 /// Runs a command of the program and returns its output.
 fn command(file: &Path, arguments: &[&str]) -> String {
     let mut program = program();
-    // The bridge is to refuse soon; a command on a busy machine may take its time.
+    // The bridge has a short deadline; a command on a busy machine needs a longer one.
     program.env("NEXUDUS_BRIDGE__KAFKA__CONFIRM_TIMEOUT", "30s");
     let output = program.args(arguments).arg("--config").arg(file).output().expect("it runs");
     assert!(output.status.success(), "{arguments:?}: {}{}", out(&output), err(&output));
@@ -99,7 +99,7 @@ fn command(file: &Path, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its_topic() {
+fn after_an_outage_of_kafka_and_disabled_webhooks_every_record_is_on_its_topic() {
     let broker = OwnBroker::start();
     let nexudus = start_nexudus();
     let folder = tempfile::tempdir().expect("a folder");
@@ -111,36 +111,36 @@ fn kafka_dies_webhooks_are_switched_off_kafka_returns_and_every_record_is_on_its
     assert!(applied.contains("Applied: 89 created, 0 changed, 0 failed."), "{applied}");
 
     // An ordinary day.
-    let mut life = Life { nexudus: &nexudus, happened: BTreeMap::new() };
-    let booking = life.create("BookingCreate", "Booking");
-    life.update("BookingUpdate", "Booking", booking, "moved");
-    let delivered = life.create("BookingCreate", "Booking");
+    let mut changes = Changes { nexudus: &nexudus, expected: BTreeMap::new() };
+    let booking = changes.create("BookingCreate", "Booking");
+    changes.update("BookingUpdate", "Booking", booking, "moved");
+    let delivered = changes.create("BookingCreate", "Booking");
     wait_until("the day's events are delivered", MAX_WAIT, || nexudus.pending() == 0);
     assert_eq!(nexudus.missed(), 0);
 
-    // Kafka dies. Ten failures later Nexudus has disabled the webhooks of these events.
+    // Kafka fails. After ten failures Nexudus has disabled the webhooks of these events.
     nexudus.shift_clock(SignedDuration::from_hours(1));
     broker.kill();
     let outage = nexudus.now();
-    let Lost { booking: lost, silent } = live_through_outage(&mut life, booking, delivered);
+    let Lost { booking: lost, silent } = change_during_outage(&mut changes, booking, delivered);
     let status = command(&file, &["webhooks", "status"]);
     assert!(status.contains("83 ok, 6 disabled; 0 of others."), "{status}");
 
-    // Kafka returns, and so does everything else by itself.
+    // Kafka returns, and everything else recovers without a person.
     broker.restart();
     let returned = Instant::now();
-    wait_until("the guardian switches them on", Duration::from_secs(90), || {
+    wait_until("the guardian re-enables the webhooks", Duration::from_secs(90), || {
         nexudus.webhooks().iter().all(|webhook| webhook.active)
     });
-    say(&format!("{:?} after Kafka's return all webhooks are on again", returned.elapsed()));
+    say(&format!("{:?} after Kafka's return all webhooks are active again", returned.elapsed()));
     let line = bridge.line_with("a webhook that Nexudus had disabled is active again");
     assert!(field(&line, "failures").parse::<u32>().is_ok_and(|failures| failures >= 10), "{line}");
-    life.update("BookingUpdate", "Booking", lost, "after the outage");
+    changes.update("BookingUpdate", "Booking", lost, "after the outage");
     wait_until("new events are delivered", MAX_WAIT, || nexudus.pending() == 0);
 
     read_back(&file, &outage.to_string());
     let topics = broker.client();
-    every_record_is_on_its_topic(&life, &topics);
+    every_record_is_on_its_topic(&changes, &topics);
     let marked = |action: &str, id: i64| {
         let messages = topics.read_to_end(&format!("nexudus.{action}"));
         let of_record =
@@ -164,26 +164,26 @@ struct Lost {
 }
 
 /// Changes records until Nexudus has disabled six webhooks. `booking` is deleted, `delivered` updated.
-fn live_through_outage(life: &mut Life<'_>, booking: i64, delivered: i64) -> Lost {
-    let (nexudus, died) = (life.nexudus, Instant::now());
+fn change_during_outage(changes: &mut Changes<'_>, booking: i64, delivered: i64) -> Lost {
+    let (nexudus, begun) = (changes.nexudus, Instant::now());
     let within = Duration::from_secs(120);
     let off =
         |action: i64| nexudus.webhooks().iter().any(|webhook| webhook.action == action && !webhook.active);
-    life.update("BookingUpdate", "Booking", delivered, "updated in the outage");
-    let lost = life.create("BookingCreate", "Booking");
-    life.update("TeamUpdated", "Team", nexudus.ids("Team")[0], "renamed");
-    let visitor = life.create("VisitorRegistered", "Visitor");
-    wait_until("webhooks are switched off", within, || [6, 7, 58, 42].into_iter().all(off));
-    say(&format!("{:?} after Kafka's end Nexudus has disabled four webhooks", died.elapsed()));
+    changes.update("BookingUpdate", "Booking", delivered, "updated in the outage");
+    let lost = changes.create("BookingCreate", "Booking");
+    changes.update("TeamUpdated", "Team", nexudus.ids("Team")[0], "renamed");
+    let visitor = changes.create("VisitorRegistered", "Visitor");
+    wait_until("Nexudus disables webhooks", within, || [6, 7, 58, 42].into_iter().all(off));
+    say(&format!("{:?} after Kafka's end Nexudus has disabled four webhooks", begun.elapsed()));
     nexudus.shift_clock(SignedDuration::from_hours(30));
     say("30 hours pass by Nexudus's clock");
     // Nexudus does not try to deliver these.
-    let silent = life.create("BookingCreate", "Booking");
+    let silent = changes.create("BookingCreate", "Booking");
     nexudus.delete("Booking", booking).expect("there");
-    wait_until("the deletion is given up", within, || off(8));
+    wait_until("Nexudus disables the webhook of the deletion", within, || off(8));
     let checkin = nexudus.record("Visitor", visitor).expect("there").to_json();
     nexudus.happened("VisitorNotification", LOCATION, checkin).expect("known");
-    wait_until("so is the signal", within, || off(38) && nexudus.pending() == 0);
+    wait_until("Nexudus disables the webhook of the signal", within, || off(38) && nexudus.pending() == 0);
     Lost { booking: lost, silent }
 }
 
@@ -208,12 +208,12 @@ fn read_back(file: &Path, since: &str) {
     }
 }
 
-fn every_record_is_on_its_topic(life: &Life<'_>, topics: &Client) {
-    for (action, versions) in &life.happened {
+fn every_record_is_on_its_topic(changes: &Changes<'_>, topics: &Client) {
+    for (action, versions) in &changes.expected {
         let messages = topics.read_to_end(&format!("nexudus.{action}"));
         for (entity, id, record) in versions {
-            // A record that was changed again since is read back as it is now.
-            let now = life.nexudus.record(entity, *id).map(|record| record.to_json());
+            // A record that has changed again is read back in its present state.
+            let now = changes.nexudus.record(entity, *id).map(|record| record.to_json());
             let whole = |value: &[u8]| value == record || now.as_deref() == Some(value);
             assert!(messages.iter().any(|message| whole(&message.value)), "{action} {id} is on its topic");
         }

@@ -1,4 +1,4 @@
-//! What commands print: nothing that happens to it changes what they do, and nothing in it drives a terminal.
+//! The output of commands: failures of the output do not change what a command does, and its text cannot control a terminal.
 
 use std::fs::File;
 use std::io::{BufRead as _, Read as _, Write as _};
@@ -12,10 +12,10 @@ use crate::support::kafka::{Client, free_port, plain, unique};
 use crate::support::nexudus::{SOURCES, Tenant};
 use crate::support::program::{err, out, program};
 
-/// What a command's standard output and standard error are.
+/// A standard output or standard error that fails.
 #[derive(Debug, Clone, Copy)]
 enum Sink {
-    /// A pipe whose reader is gone, as behind `| head -1`.
+    /// A pipe whose reader has closed it, as with `| head -1`.
     ClosedPipe,
     /// A full disk.
     Full,
@@ -30,8 +30,8 @@ impl Sink {
     }
 }
 
-/// Both outputs in every way that they fail, with the exit code of a command that succeeds: a full disk behind standard
-/// output is a failure, everything else is not.
+/// Standard output and standard error, each failing, and the exit code of an otherwise successful command. Only a standard output
+/// on a full disk is a failure.
 const SINKS: [(Sink, Sink, i32); 3] = [
     (Sink::ClosedPipe, Sink::ClosedPipe, 0),
     (Sink::ClosedPipe, Sink::Full, 0),
@@ -45,7 +45,7 @@ fn ends(mut command: Command, (out, err, code): (Sink, Sink, i32)) {
     assert_eq!(status.code(), Some(code), "{command:?} with {out:?} and {err:?}");
 }
 
-/// The program for a cluster and topics of a test.
+/// Returns the program with the cluster and topics of a test.
 fn on(bootstrap: &str, prefix: &str, arguments: &[&str]) -> Command {
     let mut command = program();
     command
@@ -57,7 +57,7 @@ fn on(bootstrap: &str, prefix: &str, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn topics_are_created_whatever_happens_to_the_output() {
+fn topics_are_created_although_the_output_fails() {
     let kafka: Client = plain().client();
     for sink in SINKS {
         let prefix = format!("{}.", unique("output"));
@@ -72,7 +72,7 @@ fn topics_are_created_whatever_happens_to_the_output() {
 }
 
 #[test]
-fn webhooks_are_written_whatever_happens_to_the_output() {
+fn webhooks_are_written_although_the_output_fails() {
     for sink in SINKS {
         let tenant = Tenant::with(SOURCES);
         let webhooks = |arguments: &[&str]| {
@@ -93,7 +93,7 @@ fn webhooks_are_written_whatever_happens_to_the_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_published_whatever_happens_to_the_output() {
+async fn events_are_published_although_the_output_fails() {
     let bridge = TestBridge::on_apache(&["BookingCreate", "TeamUpdated"], &[]).await;
     let prefix = bridge.name_of("");
     let url = format!("http://{}", bridge.ingress);
@@ -132,14 +132,14 @@ async fn events_are_published_whatever_happens_to_the_output() {
 }
 
 #[test]
-fn dev_runs_though_nobody_reads_its_banner() {
+fn dev_runs_although_its_banner_cannot_be_written() {
     for sink in [Sink::ClosedPipe, Sink::Full] {
         let ports = [free_port(), free_port(), free_port()].map(|port| port.to_string());
         let [port, kafka, admin] = ports.each_ref().map(String::as_str);
         let mut command = program();
         command.args(["dev", "--port", port, "--kafka-port", kafka, "--admin-port", admin]);
         let mut dev = command.stdout(sink.stdio()).stderr(Stdio::piped()).spawn().expect("it can be run");
-        // The log stays open until the end: the subject is standard output.
+        // Only standard output fails in this test; the log is read to its end.
         let mut log = std::io::BufReader::new(dev.stderr.take().expect("piped")).lines();
         let lines = log.by_ref().map_while(Result::ok);
         let seen: Vec<String> = lines.take_while(|line| !line.contains("the bridge is listening")).collect();
@@ -153,7 +153,7 @@ fn dev_runs_though_nobody_reads_its_banner() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_with_a_reason() {
+fn a_full_disk_is_an_error_with_its_reason() {
     for arguments in [&["actions"][..], &["actions", "--json"], &["completions", "bash"], &["demo"]] {
         let mut command = program();
         command.args(arguments).stdout(Sink::Full.stdio());
@@ -167,7 +167,7 @@ fn a_full_disk_is_an_error_with_a_reason() {
     }
 }
 
-/// Text that would clear a terminal, colour it, ring its bell, and forge lines; the second is a C1 control.
+/// Text that would clear a terminal, colour it, ring its bell, and forge lines. The second character is a C1 control.
 const HOSTILE: &str = "\u{1b}[2J\u{9b}31m\u{7}\r\nconfirmed in 1 ms\n";
 
 #[track_caller]
@@ -176,23 +176,23 @@ fn is_harmless(text: &str) {
     assert!(!text.lines().any(|line| line.starts_with("confirmed in 1 ms")), "{text:?}");
 }
 
-/// Runs the program as on a terminal: nothing is stripped on the way.
+/// Runs the program as on a terminal, so that no style is removed.
 fn as_on_a_terminal(arguments: &[&str]) -> std::process::Output {
     let mut command = program();
     command.args(arguments).env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1");
     command.output().expect("the program can be run")
 }
 
-/// A server that gives each of `answers` to one request, then ends.
+/// Starts a server that sends each of `answers` to one request, and then ends.
 fn serve(answers: Vec<(&'static str, String)>) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {
         for (status, body) in answers {
-            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let (mut stream, _) = listener.accept().expect("a client connects");
             let mut request = Vec::new();
             let mut part = [0; 1024];
-            // The head and, of a delivery, the body, which ends with the bracket of its array.
+            // Reads the head and, of a delivery, the body, which ends with the bracket of its array.
             while !(request.ends_with(b"]") || request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n"))
             {
                 let read = stream.read(&mut part).expect("a request");
@@ -208,7 +208,7 @@ fn serve(answers: Vec<(&'static str, String)>) -> String {
 }
 
 #[test]
-fn answers_of_servers_do_nothing_to_a_terminal() {
+fn answers_of_servers_cannot_control_a_terminal() {
     let problem = serde_json::json!({"title": HOSTILE, "detail": HOSTILE, "cause": HOSTILE}).to_string();
     let receipt = serde_json::json!({"status": HOSTILE, "events": [{"id": HOSTILE, "topic": HOSTILE, "partition": 0, "offset": 0}]});
     let answers = [("400 Bad Request", problem), ("200 OK", receipt.to_string())];
@@ -229,7 +229,7 @@ fn answers_of_servers_do_nothing_to_a_terminal() {
 }
 
 #[test]
-fn names_of_locations_do_nothing_to_a_terminal() {
+fn names_of_locations_cannot_control_a_terminal() {
     let tenant =
         Tenant::with("[sources.default]\nsecrets = [\"x\"]\nbusiness_id = 42\nactions = [\"TeamUpdated\"]\n");
     tenant.nexudus.add_location(77, HOSTILE);
@@ -240,7 +240,7 @@ fn names_of_locations_do_nothing_to_a_terminal() {
 }
 
 #[test]
-fn json_on_a_terminal_has_escapes_for_what_drives_it_and_means_the_same() {
+fn json_on_a_terminal_escapes_control_characters_and_has_the_same_value() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let team = tenant.webhook("/TeamUpdated");
@@ -262,7 +262,7 @@ fn json_on_a_terminal_has_escapes_for_what_drives_it_and_means_the_same() {
 }
 
 #[test]
-fn in_a_pipe_nothing_is_cut() {
+fn in_a_pipe_no_text_is_shortened() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let team = tenant.webhook("/TeamUpdated");

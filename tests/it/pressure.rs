@@ -1,5 +1,5 @@
-//! Back-pressure: far more deliveries than may be in flight, while Kafka stands still. Memory stays bounded, refusals
-//! come at once and say why, and everything is confirmed again once Kafka goes on.
+//! Back-pressure: far more deliveries than may be in flight, while Kafka does not answer. Memory is bounded, refusals are immediate
+//! and name the cause, and deliveries are confirmed again when Kafka continues.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,29 +13,29 @@ use crate::support::program::{Running, field};
 use crate::support::say;
 use crate::support::wire::{Wire, delivery};
 
-/// The promise for the process with a storm of ordinary deliveries.
+/// Maximum resident memory during a flood of ordinary deliveries.
 const MOST_RESIDENT_BYTES: u64 = 150_000_000;
 
-/// With bodies near the limit: `max_in_flight_bytes` (32 MiB) for the bodies, for the Kafka client's copies and for what
-/// buffers leave behind as they grow, and what 20 connections and the process need anyway.
+/// Maximum resident memory with bodies near the limit. `max_in_flight_bytes` (32 MiB) counts three times: for the bodies, for the
+/// Kafka client's copies, and for memory that growing buffers leave unused. The rest is for the process and 20 connections.
 const MOST_WITH_LARGE_BODIES: u64 = 200_000_000;
 
-/// The promise for the median is 50 ms, which is measured, not tested: an unoptimized program shares its cores with this
-/// test and others. This tells a refusal from one that waited for Kafka.
+/// Bound on the median of refusals, which distinguishes an immediate refusal from one that waited for Kafka. The documented 50 ms are
+/// measured elsewhere, since here an unoptimized program shares its cores with tests.
 const MEDIAN_REFUSAL: Duration = Duration::from_secs(1);
 
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A large body may wait in the system's buffers for so long before the bridge has it, as on its way.
+/// Maximum time for which a large body may wait in the system's buffers.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the storm itself may add to the promised second, since its senders keep both cores busy.
+/// Tolerance beside the documented second, since the senders of the flood keep both cores busy.
 const LATENESS: Duration = Duration::from_secs(6);
 
-/// Storms measure times: one after the other.
+/// Floods measure times, so only one runs at a time.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// The program before a broker of its own.
+/// The program with its own broker.
 struct Scene {
     broker: OwnBroker,
     program: Running,
@@ -45,12 +45,12 @@ struct Scene {
     _folder: tempfile::TempDir,
 }
 
-/// One answer, with what the sender saw.
+/// One answer, with the times that the sender measured.
 struct Answered {
     reply: Reply,
-    /// From the decision to send, so that a new connection counts.
+    /// Time from before the connection, so that a new connection counts.
     took: Duration,
-    /// From the last byte sent, as deadlines are counted.
+    /// Time from the last byte sent, from which deadlines count.
     waited: Duration,
 }
 
@@ -74,11 +74,11 @@ impl Scene {
         let admin = field(&line, "admin").to_owned();
         program.line_with("topics were created");
         let scene = Self { broker, program, ingress, admin, http: http_client(), _folder: folder };
-        scene.confirmed().await; // just created topics are not there at once
+        scene.confirmed().await; // the broker needs some time for new topics
         scene
     }
 
-    /// The values of `/metrics`, by series without our prefix.
+    /// Returns the values of `/metrics`, by series without the prefix.
     async fn metrics(&self) -> BTreeMap<String, f64> {
         let url = format!("http://{}/metrics", self.admin);
         let text = self.http.get(url).send().await.expect("answered").text().await.expect("text");
@@ -89,7 +89,7 @@ impl Scene {
         text.lines().filter_map(series).collect()
     }
 
-    /// How many deliveries had this outcome.
+    /// Returns the number of deliveries with this outcome.
     async fn outcome(&self, outcome: &str) -> usize {
         let wanted = format!("outcome=\"{outcome}\"");
         let metrics = self.metrics().await;
@@ -97,7 +97,7 @@ impl Scene {
         metrics.iter().filter(|(name, _)| ours(name)).map(|(_, value)| *value as usize).sum()
     }
 
-    /// Sends so many deliveries over so many connections, which are kept while the bridge keeps them.
+    /// Sends this number of deliveries over this number of connections, which stay open until the bridge closes them.
     async fn throw(&self, deliveries: usize, connections: usize, text_bytes: usize) -> Vec<Answered> {
         let next = Arc::new(AtomicUsize::new(0));
         let requests: Arc<[Vec<u8>]> = requests(deliveries, text_bytes).into();
@@ -115,7 +115,7 @@ impl Scene {
                         Some(wire) => wire,
                         None => Wire::connect(address).await.expect("the bridge takes connections"),
                     };
-                    // A refusal may come before the whole body is sent; what counts is that it can be read.
+                    // The bridge may refuse before the whole body is sent. The client must still be able to read the answer.
                     wire.send(&requests[id % requests.len()]).await.ok();
                     let sent = Instant::now();
                     let reply = wire.reply().await.expect("each delivery is answered");
@@ -133,7 +133,7 @@ impl Scene {
         answers
     }
 
-    /// Waits for the first delivery that is confirmed; gives the time until then.
+    /// Waits for the first confirmed delivery, and returns the time until then.
     async fn confirmed(&self) -> Duration {
         let begun = Instant::now();
         loop {
@@ -160,8 +160,7 @@ impl Scene {
     }
 }
 
-/// Deliveries made before they are sent: signing is slow in a test, and would be measured. Some of them come
-/// several times.
+/// Makes deliveries before they are sent, since signing is slow in a test and would be measured. Some are sent several times.
 fn requests(deliveries: usize, text_bytes: usize) -> Vec<Vec<u8>> {
     const MOST_BYTES: usize = 20_000_000;
     let text = "x".repeat(text_bytes);
@@ -169,13 +168,13 @@ fn requests(deliveries: usize, text_bytes: usize) -> Vec<Vec<u8>> {
     (0..deliveries.min(MOST_BYTES / text_bytes)).map(request).collect()
 }
 
-/// Asserts that each answer is a refusal with its cause and `Retry-After`, in time; gives how many were of this cause,
-/// and the median time of those.
+/// Asserts that each answer is a refusal with its cause and `Retry-After`, in time. Returns the number of answers with this cause,
+/// and their median time.
 fn refused(answers: &[Answered], cause: &str, within: Duration) -> (usize, Duration) {
     let (mut times, mut longest) = (Vec::new(), Duration::ZERO);
     for Answered { reply, took, waited } in answers {
         let why = reply.json()["cause"].as_str().unwrap_or("none").to_owned();
-        reply.problem(503, &why); // that there is Retry-After, too
+        reply.problem(503, &why); // also checks Retry-After
         assert!(["overloaded", "timeout", "broker"].contains(&why.as_str()), "{}", reply.json());
         assert!(*waited <= within, "{waited:?} until {why}");
         longest = longest.max(*waited);
@@ -189,7 +188,7 @@ fn refused(answers: &[Answered], cause: &str, within: Duration) -> (usize, Durat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_thousand_deliveries_while_kafka_stands_still_are_refused_at_once_in_bounded_memory() {
+async fn twenty_thousand_deliveries_without_kafka_are_refused_at_once_in_bounded_memory() {
     const DELIVERIES: usize = 20_000;
     let _alone = ALONE.lock().await;
     let scene = Scene::start("max_in_flight = 128").await;
@@ -219,7 +218,7 @@ async fn twenty_thousand_deliveries_while_kafka_stands_still_are_refused_at_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_near_the_limit_are_bounded_by_their_bytes() {
+async fn bodies_near_the_maximum_size_are_bounded_by_their_bytes() {
     let _alone = ALONE.lock().await;
     let scene = Scene::start("").await;
     assert_eq!(scene.throw(16, 2, 4_100_000).await.iter().filter(|one| one.reply.status != 200).count(), 0);

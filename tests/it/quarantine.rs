@@ -1,4 +1,4 @@
-//! The way back from the quarantine topic: what was answered 200 and kept there is listed, shown and replayed, and stays.
+//! `quarantine`: messages of the quarantine topic are listed, shown and replayed, and stay on the topic.
 
 use std::process::{Command, Output};
 
@@ -8,11 +8,11 @@ use crate::support::bridge::{TestBridge, sign};
 use crate::support::kafka::{Client, Consumed, Pattern, Resource, free_port, plain, secured, unique};
 use crate::support::program::{err, out, program};
 
-/// Two bookings: escapes, spaces, zeros and non-ASCII text that must stay as they are.
+/// Two bookings, with escapes, spaces, zeros and non-ASCII text that must stay unchanged.
 const BODY: &str =
     r#"[{"Id": 7, "Name":"Jos\u00e9 é😀","Price":0.09000,"UpdatedOn":"2026-01-02T03:04:05"} , {"Id":8}]"#;
 
-/// `quarantine` on the cluster and with the topics of a test.
+/// Returns the command `quarantine` with the cluster and topics of a test.
 fn command(bootstrap: &str, prefix: &str, arguments: &[&str]) -> Command {
     let mut command = program();
     command
@@ -25,7 +25,7 @@ fn command(bootstrap: &str, prefix: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The same, run to its end against the shared broker with the topics of `bridge`.
+/// Runs `quarantine` on the shared broker with the topics of `bridge`.
 fn quarantine(bridge: &TestBridge, arguments: &[&str]) -> Output {
     let mut command = command(plain().bootstrap(), &bridge.name_of(""), arguments);
     command.output().expect("it runs")
@@ -37,13 +37,13 @@ fn ends(output: &Output, code: i32) -> String {
     out(output)
 }
 
-/// The headers but those that tell one delivery of the same body from another.
+/// Returns the headers that are equal for all deliveries of the same body.
 fn lasting_headers(message: &Consumed) -> Vec<(String, Vec<u8>)> {
     let of_the_delivery = ["ce_nexudusreceived", "traceparent"];
     let lasting = message.headers.iter().filter(|(name, _)| !of_the_delivery.contains(&name.as_str()));
     let mut lasting: Vec<_> = lasting.cloned().collect();
     if message.key.as_deref() == Some(b"8") {
-        lasting.retain(|(name, _)| name != "ce_time"); // the record says no time: it is that of receipt
+        lasting.retain(|(name, _)| name != "ce_time"); // the record has no time, so this is the time of receipt
     }
     lasting
 }
@@ -104,7 +104,7 @@ fn refuses_a_wrong_replay(bridge: &TestBridge) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_byte_for_byte() {
+async fn a_misspelt_action_is_listed_shown_and_replayed_under_the_right_action_byte_for_byte() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let headers = [("X-Nexudus-Hook-Signature", sign(BODY.as_bytes())), ("traceparent", trace.to_owned())];
@@ -172,7 +172,7 @@ async fn a_slip_in_the_url_is_listed_shown_and_replayed_under_the_right_action_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_replayed_yet_is_left_for_a_later_run_and_the_rest_is_not_repeated() {
+async fn messages_that_cannot_be_replayed_are_left_for_a_later_run_and_others_are_not_repeated() {
     let bridge = TestBridge::on_apache(&["NewThing"], &[]).await;
     for action in ["NewThing", "OtherThing", "NewThing", "OtherThing", "NewThing"] {
         bridge.deliver(action, r#"{"Id":1}"#).await.events("quarantined");
@@ -229,7 +229,7 @@ async fn a_topic_that_refuses_three_events_in_a_row_is_not_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_topic_refused_for_good_is_replayed_once_it_takes_it() {
+async fn an_event_refused_by_its_topic_is_replayed_after_the_topic_accepts_it() {
     let bridge = TestBridge::on_apache(&[], &[]).await;
     let topic = bridge.name_of("BookingCreate");
     bridge.kafka().create_topic(&topic, 1, &[("max.message.bytes", "2000")]);
@@ -246,7 +246,7 @@ async fn what_a_topic_refused_for_good_is_replayed_once_it_takes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_warn_let_through_keeps_its_mark_also_on_the_embedded_broker() {
+async fn a_delivery_accepted_by_signature_warn_keeps_its_mark_also_on_the_embedded_broker() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[("sources.default.signature", "warn")]).await;
     bridge.post("BokingCreate", &[], r#"{"Id":1}"#).await.events("quarantined");
     let bootstrap = bridge.broker().bootstrap_servers().to_owned();
@@ -262,7 +262,7 @@ async fn a_delivery_that_warn_let_through_keeps_its_mark_also_on_the_embedded_br
 }
 
 #[test]
-fn no_broker_no_topic_and_an_empty_topic_are_said_plainly() {
+fn a_missing_broker_a_missing_topic_and_an_empty_topic_are_named() {
     let nobody = format!("127.0.0.1:{}", free_port());
     let attempts = [&["list"][..], &["show", "0@0"], &["replay"]].map(|arguments| {
         let mut command =
@@ -298,7 +298,7 @@ fn no_broker_no_topic_and_an_empty_topic_are_said_plainly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_confirms_nothing_ends_the_replay_early_and_all_is_left_for_the_next() {
+async fn without_confirmations_a_replay_ends_early_and_the_next_replays_everything() {
     let bridge = TestBridge::on_embedded(&["NewThing", "OtherThing", "Stuck"], &[]).await;
     for action in ["NewThing", "NewThing", "OtherThing", "Stuck"] {
         bridge.deliver(action, r#"{"Id":1}"#).await.events("quarantined");
@@ -323,7 +323,7 @@ async fn a_cluster_that_confirms_nothing_ends_the_replay_early_and_all_is_left_f
 mod progress;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_right_on_the_group_is_named_before_anything_is_published() {
+async fn a_missing_right_on_the_consumer_group_is_named_before_anything_is_published() {
     const GROUP: &str = "nexudus-bridge-quarantine-replay";
     let (broker, admin) = (secured(), secured().client("admin"));
     let prefix = broker.topics(&["Read", "Write", "Describe"]);

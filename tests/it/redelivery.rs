@@ -1,4 +1,4 @@
-//! The redelivery memory: a retry of what was confirmed without being answered is answered, and not published again.
+//! The redelivery memory: the retry of a delivery that was confirmed but not answered is answered, and not published again.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ const CONFIRMED: &str = r#"nexudus_bridge_events_confirmed_total{action="Booking
 const SUPPRESSED: &str =
     r#"nexudus_bridge_redeliveries_suppressed_total{action="BookingCreate",source="default"}"#;
 
-/// Another state of it.
+/// The same record after a change.
 const OTHER: &str = r#"{"Id":1,"UpdatedOn":"2026-01-02T03:04:06Z"}"#;
 
-/// How long the embedded broker takes for an answer, so that a client can hang up before it.
+/// Round trip of the embedded broker, so that a client can disconnect before the confirmation.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// A bridge on a broker that is connected already and slow from now on. One event is on the action's topic.
+/// Starts a bridge on a broker that is connected, and slow from now on. One event is on the action's topic.
 async fn on_a_slow_broker(action: &str, settings: &[(&str, &str)]) -> TestBridge {
     // A delivery may have to wait for the round trip of another request too.
     let settings = [settings, &[("kafka.confirm_timeout", "30s")]].concat();
@@ -29,9 +29,9 @@ async fn on_a_slow_broker(action: &str, settings: &[(&str, &str)]) -> TestBridge
     bridge
 }
 
-/// Posts a signed record and hangs up as soon as the bridge has all of it; over once the bridge has seen that, as any
-/// sender's wait between two attempts lets it.
-async fn hang_up(bridge: &TestBridge, action: &str) {
+/// Posts a signed record, and disconnects when the bridge has read all of it. Returns when the bridge has detected this, as it does
+/// during a sender's wait between two attempts.
+async fn disconnect(bridge: &TestBridge, action: &str) {
     let mut wire = Wire::connect(bridge.ingress).await.expect("the bridge listens");
     wire.send(&delivery(action, RECORD.as_bytes())).await.expect("written");
     bridge.wait_for_metric("nexudus_bridge_in_flight_bytes", RECORD.len() as f64).await;
@@ -40,9 +40,9 @@ async fn hang_up(bridge: &TestBridge, action: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_waits_for_the_first_attempt_and_a_later_one_recalls_it() {
+async fn a_retry_waits_for_the_first_attempt_and_a_later_one_gets_its_confirmation() {
     let bridge = on_a_slow_broker("BookingCreate", &[]).await;
-    hang_up(&bridge, "BookingCreate").await;
+    disconnect(&bridge, "BookingCreate").await;
     let joined = bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
     bridge.broker().clear_faults();
     let recalled = bridge.deliver("default/BookingCreate", RECORD).await.events("confirmed");
@@ -56,11 +56,11 @@ async fn a_retry_waits_for_the_first_attempt_and_a_later_one_recalls_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_answered_and_what_differs_is_published_again() {
+async fn answered_and_different_deliveries_are_published_again() {
     let bridge = on_a_slow_broker("BookingCreate", &[]).await;
-    hang_up(&bridge, "BookingCreate").await;
+    disconnect(&bridge, "BookingCreate").await;
     bridge.broker().clear_faults();
-    // Answered before, another action: nothing of it is in the memory.
+    // An answered delivery and another action are not in the memory.
     bridge.deliver("BookingCreate", OTHER).await.events("confirmed");
     bridge.deliver("BookingUpdate", RECORD).await.events("confirmed");
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
@@ -74,8 +74,8 @@ async fn what_was_answered_and_what_differs_is_published_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_are_always_published_again() {
     let bridge = on_a_slow_broker("CoworkerCheckin", &[]).await;
-    hang_up(&bridge, "CoworkerCheckin").await;
-    bridge.broker().clear_faults(); // the first takes its time all the same
+    disconnect(&bridge, "CoworkerCheckin").await;
+    bridge.broker().clear_faults(); // the first delivery keeps its delay
     bridge.deliver("CoworkerCheckin", RECORD).await.events("confirmed");
     let messages = bridge.topic("CoworkerCheckin", 3);
     assert_ne!(messages[1].header("ce_id"), messages[2].header("ce_id"));
@@ -83,18 +83,18 @@ async fn signals_are_always_published_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_memory_without_entries_is_none() {
+async fn a_memory_with_zero_entries_is_disabled() {
     let bridge = on_a_slow_broker("BookingCreate", &[("redelivery.max_entries", "0")]).await;
-    hang_up(&bridge, "BookingCreate").await;
+    disconnect(&bridge, "BookingCreate").await;
     bridge.broker().clear_faults();
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
     bridge.topic("BookingCreate", 3);
 }
 
-/// The broker has the event and its answer is held back: neither the bridge nor the sender knows. When the network is
-/// whole again, the retry finds the word on the first attempt.
+/// The broker has the event, but the network holds its acknowledgement. When the network works again, the retry gets the confirmation
+/// of the first attempt.
 #[tokio::test(flavor = "multi_thread")]
-async fn on_a_real_broker_an_answer_held_by_the_network_makes_no_duplicate() {
+async fn on_a_real_broker_a_held_acknowledgement_causes_no_duplicate() {
     let proxy = Proxy::start(([127, 0, 0, 1], 9).into());
     let broker = OwnBroker::start_behind(proxy.address(), &[]);
     proxy.retarget(broker.behind_proxy());
@@ -103,13 +103,13 @@ async fn on_a_real_broker_an_answer_held_by_the_network_makes_no_duplicate() {
         broker.client().create_topic(&format!("{prefix}{action}"), 1, &[]);
     }
     let bootstrap = proxy.address().to_string();
-    // More than one request in flight: else an answer to a look at the cluster, held too, would keep the event back.
+    // With one request in flight, the held answer to a metadata request would delay the event.
     let settings = [("kafka.confirm_timeout", "30s"), ("kafka.properties.max_in_flight", "5")];
     let bridge = TestBridge::on(&bootstrap, broker.client(), prefix, &settings).await;
     bridge.deliver("BookingCreate", OTHER).await.events("confirmed"); // the leader is connected
     proxy.hold_answers();
-    hang_up(&bridge, "BookingCreate").await;
-    bridge.topic("BookingCreate", 2); // the event is there, and nobody has been told
+    disconnect(&bridge, "BookingCreate").await;
+    bridge.topic("BookingCreate", 2); // the event is on the topic, and the confirmation is held
     assert_eq!(bridge.metric(CONFIRMED).await, 1.0);
     proxy.restore();
     let events = bridge.deliver("BookingCreate", RECORD).await.events("confirmed");

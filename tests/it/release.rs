@@ -1,4 +1,4 @@
-//! The placeholders in the files of the repository, which a release replaces.
+//! The placeholder of the repository's address, which a release replaces.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn a_release_replaces_the_placeholder_of_the_repository_address_wherever_it_stands() {
+fn a_release_replaces_every_placeholder_of_the_repository_address() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let copy = tempfile::tempdir().expect("a folder");
     let rules = "deploy/prometheus/rules/bridge.yml";

@@ -1,4 +1,4 @@
-//! Reload: secrets rotated and sources added under load, and nothing that is broken taken over.
+//! Reload: secrets are rotated and sources are added under load, and an invalid configuration changes nothing.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ impl Rotated {
         Self::start_in(tempfile::tempdir().expect("a folder"), "")
     }
 
-    /// The same with more settings, and with files for them in the folder.
+    /// Starts it with more settings, whose files are in the folder.
     fn start_in(folder: tempfile::TempDir, more: &str) -> Self {
         let prefix = format!("{}.", unique("it"));
         let rotated = |file: &str, text: &str| fs::write(folder.path().join(file), text).expect("written");
@@ -41,7 +41,7 @@ impl Rotated {
     }
 
     fn write(&self, file: &str, text: &str) {
-        // In one step, as container platforms do: nobody sees half of it.
+        // A rename replaces the file in one step, as container platforms do.
         let new = self.folder.path().join("new");
         fs::write(&new, text).expect("written");
         fs::rename(new, self.folder.path().join(file)).expect("put in its place");
@@ -51,7 +51,7 @@ impl Rotated {
         self.write("bridge.toml", &settings(self.folder.path(), &self.prefix, more));
     }
 
-    /// The status of a delivery, which is sent again while Kafka does not know a topic that was just created.
+    /// Returns the status of a delivery, which is sent again while the broker does not have a new topic yet.
     async fn status(&self, path: &str, secret: &str, record: &str) -> u16 {
         let begun = std::time::Instant::now();
         loop {
@@ -90,13 +90,12 @@ async fn post(http: &reqwest::Client, ingress: &str, path: &str, secret: &str, r
     request.body(record.to_owned()).send().await.expect("the bridge answers").status().as_u16()
 }
 
-/// Both secrets are right from the time when both files are read until the old one is gone from them; a sender that uses
-/// the old one until then, and the new one from when it was announced, is never refused.
+/// While the files hold both secrets, both are valid. A sender that changes to the new secret during this time is never refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_of_the_secret_under_load_refuses_nothing() {
     let bridge = Rotated::start();
     assert_eq!(bridge.status("BookingCreate", "new secret", r#"{"Id":1}"#).await, 401);
-    // Kafka knows the topic once a delivery is confirmed.
+    // After the first confirmation, the topic exists on all brokers.
     assert_eq!(bridge.status("BookingCreate", "old secret", r#"{"Id":3}"#).await, 200);
     let topic = format!("{}BookingCreate", bridge.prefix);
     let before = plain().client().read_to_end(&topic).len();
@@ -115,7 +114,7 @@ async fn a_rotation_of_the_secret_under_load_refuses_nothing() {
                     let record = format!(r#"{{"Id":{}}}"#, numbers.fetch_add(1, Ordering::Relaxed));
                     match post(&http, &ingress, "BookingCreate", secret, &record).await {
                         200 => sent += 1,
-                        503 => put_off += 1, // for Kafka's sake, on a busy machine; it may be on the topic
+                        503 => put_off += 1, // because of Kafka, on a busy machine; the event may be on the topic
                         status => panic!("{status} for the {secret}"),
                     }
                     if turns && !has_turned {
@@ -127,11 +126,11 @@ async fn a_rotation_of_the_secret_under_load_refuses_nothing() {
             })
         })
         .collect();
-    // The file alone, without a signal: it is looked at every ten seconds.
+    // A changed file needs no signal: the bridge reads it every ten seconds.
     bridge.write("second", "new secret\n");
     bridge.program.line_with("sources and secrets were taken over");
     renewed.store(true, Ordering::Release);
-    // No delivery with the old secret is on its way any more once each sender has an answer to one with the new.
+    // When each sender has an answer to a delivery with the new secret, no delivery with the old one is in flight.
     let begun = std::time::Instant::now();
     while turned.load(Ordering::Acquire) < senders.len() {
         assert!(begun.elapsed() < MAX_WAIT, "the senders have stopped");
@@ -154,7 +153,7 @@ async fn a_rotation_of_the_secret_under_load_refuses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_configuration_changes_nothing_and_says_what_is_wrong() {
+async fn an_invalid_configuration_changes_nothing_and_its_mistakes_are_logged() {
     let bridge = Rotated::start();
     bridge.write("second", "");
     bridge.write_settings("signatur = \"off\"");
@@ -166,7 +165,7 @@ async fn a_broken_configuration_changes_nothing_and_says_what_is_wrong() {
     assert_eq!(bridge.status("BookingCreate", "new secret", r#"{"Id":1}"#).await, 401);
     assert_eq!(bridge.reloads("ok").await, 0);
     assert!(bridge.reloads("failed").await >= 1, "a failed reload is tried again");
-    // Mended, it is taken over without another signal.
+    // A corrected configuration is taken over without another signal.
     bridge.write("second", "new secret");
     bridge.write_settings("");
     bridge.program.line_with("sources and secrets were taken over");
@@ -200,7 +199,7 @@ async fn a_changed_secret_of_kafka_that_needs_a_restart_is_named_and_its_file_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_from_a_pipe_is_in_force_and_a_reload_says_that_it_cannot_be_read_again() {
+async fn a_configuration_from_a_pipe_stays_in_force_and_a_reload_reports_that_it_cannot_be_read_again() {
     let folder = tempfile::tempdir().expect("a folder");
     for file in ["first", "second"] {
         fs::write(folder.path().join(file), "old secret").expect("written");
@@ -223,7 +222,7 @@ async fn a_configuration_from_a_pipe_is_in_force_and_a_reload_says_that_it_canno
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_sources_and_actions_get_their_topics_and_what_needs_a_restart_is_named() {
+async fn new_sources_and_actions_get_their_topics_and_settings_that_need_a_restart_are_named() {
     let bridge = Rotated::start();
     assert_eq!(bridge.status("north/BookingCreate", "of the north", r#"{"Id":1}"#).await, 404);
     bridge.write_settings(

@@ -1,5 +1,5 @@
-//! The rules for Prometheus and the dashboard for Grafana: each alert has tests and a paragraph of the runbook, and
-//! what is asked for is what the bridge says.
+//! The rules for Prometheus and the dashboard for Grafana: each alert has tests and a section of the runbook, and every metric in
+//! a query exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use nexudus_bridge::action::Actions;
 use nexudus_bridge::metrics::{Metrics, UNKNOWN};
 use nexudus_bridge::outcome::Outcome;
 
-/// What a histogram's name ends with in a query.
+/// Suffixes of a histogram's name in a query.
 const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_count", "_sum"];
 
 /// Address of the runbook in the rules; the chart and the release replace it.
@@ -25,7 +25,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The files of a folder, in order, and what is in them.
+/// Returns the files of a folder, in order, with their contents.
 fn files(folder: &str, extension: &str) -> Vec<(PathBuf, String)> {
     let mut paths: Vec<PathBuf> = fs::read_dir(repository().join(folder))
         .unwrap_or_else(|error| panic!("{folder}: {error}"))
@@ -47,14 +47,14 @@ fn rules() -> Vec<(PathBuf, String)> {
     files("deploy/prometheus/rules", "yml")
 }
 
-/// What follows `key` on its line, in every line that begins with it (an item's dash aside).
+/// Returns the text after `key` in every line that begins with `key`, or with a dash and `key`.
 fn values<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
     text.lines()
         .filter_map(move |line| line.trim_start().trim_start_matches("- ").strip_prefix(key))
         .map(str::trim)
 }
 
-/// The names of all alerts.
+/// Returns the names of all alerts.
 fn alerts() -> BTreeSet<String> {
     let names: BTreeSet<String> = rules()
         .iter()
@@ -64,7 +64,7 @@ fn alerts() -> BTreeSet<String> {
     names
 }
 
-/// Every name that begins with `prefix`, with it.
+/// Returns every name that begins with `prefix`.
 fn names(text: &str, prefix: &str) -> BTreeSet<String> {
     text.match_indices(prefix)
         .map(|(at, _)| {
@@ -119,7 +119,7 @@ fn each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_must_not() {
 }
 
 #[test]
-fn each_alert_has_a_severity_its_words_and_its_paragraph_in_the_runbook() {
+fn each_alert_has_a_severity_texts_and_a_section_in_the_runbook() {
     let runbook = read("docs/runbook.md");
     let headings: BTreeSet<String> = values(&runbook, "### ").map(str::to_owned).collect();
     assert_eq!(headings, alerts(), "headings of docs/runbook.md and alerts");
@@ -143,7 +143,7 @@ fn each_alert_has_a_severity_its_words_and_its_paragraph_in_the_runbook() {
 }
 
 #[test]
-fn every_metric_that_rules_and_dashboard_ask_for_is_one_of_the_bridge() {
+fn every_metric_in_the_rules_and_the_dashboard_exists() {
     let declared: String = files("src/metrics", "rs").into_iter().map(|(_, text)| text).collect();
     let is_declared = |name: &str| declared.contains(&format!("\"{name}\""));
     let mut recorded = BTreeSet::new();
@@ -199,7 +199,7 @@ fn each_outcome_that_an_alert_reads_is_listed_before_it_occurs() {
 }
 
 #[test]
-fn each_panel_of_the_dashboard_says_what_it_shows() {
+fn each_panel_of_the_dashboard_has_a_description_and_a_unit() {
     let dashboard: serde_json::Value =
         serde_json::from_str(&read("deploy/grafana/dashboards/nexudus-bridge.json")).expect("JSON");
     assert_eq!(dashboard["uid"], "nexudus-bridge");
@@ -207,7 +207,7 @@ fn each_panel_of_the_dashboard_says_what_it_shows() {
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().expect("a list") {
         let title = panel["title"].as_str().expect("a title");
-        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: its id is another's");
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}: another panel has the same id");
         if panel["type"] == "row" {
             continue;
         }
@@ -226,7 +226,7 @@ fn each_panel_of_the_dashboard_says_what_it_shows() {
     assert!(ids.len() > 20, "found {} panels", ids.len());
 }
 
-/// The alert must come before the kernel ends the process.
+/// The alert must fire before the kernel ends the process.
 #[test]
 fn the_memory_alert_is_below_the_chart_s_limit() {
     let mebibytes = |text: &str, before: &str, after: &str| -> u64 {

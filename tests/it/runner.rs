@@ -1,4 +1,4 @@
-//! `tests/run` checks the tool chain before anything is compiled, and stops where it may not install.
+//! `tests/run` checks the tool chain before it compiles anything, and stops if it cannot install.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use crate::support::program::err;
 
-/// What `tests/run` itself is made of.
+/// The programs that `tests/run` itself uses.
 const BASICS: [&str; 12] =
     ["bash", "dirname", "env", "grep", "head", "mkdir", "mktemp", "printf", "rm", "sed", "sort", "tr"];
 
@@ -16,7 +16,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// With this Rust, and everything else that the tests need.
+    /// Returns a machine with this version of Rust, and with everything else that the tests need.
     fn with_rust(version: &str) -> Self {
         let machine = Self { folder: tempfile::tempdir().expect("a folder") };
         for name in BASICS {
@@ -59,7 +59,7 @@ impl Machine {
 }
 
 #[test]
-fn nothing_is_called_where_nothing_is_missing() {
+fn without_missing_packages_no_installer_is_called() {
     let machine = Machine::with_rust("1.999.0");
     machine.has("apt-get", "");
     machine.has("sudo", "");
@@ -82,7 +82,7 @@ fn a_rust_that_is_too_old_is_refused_before_anything_is_installed() {
 }
 
 #[test]
-fn a_refusal_by_sudo_ends_it_with_the_one_command_for_root() {
+fn a_refusal_by_sudo_ends_the_run_with_the_command_for_root() {
     for missing in ["c++", "cc", "make", "java", "zsh"] {
         let machine = Machine::with_rust("1.999.0");
         machine.lacks(missing);
@@ -107,7 +107,7 @@ fn a_refusal_by_sudo_ends_it_with_the_one_command_for_root() {
 }
 
 #[test]
-fn elsewhere_everything_that_is_missing_is_named_at_once() {
+fn on_other_systems_all_missing_packages_are_named() {
     let machine = Machine::with_rust("1.999.0");
     for name in ["c++", "mvn", "fish"] {
         machine.lacks(name);

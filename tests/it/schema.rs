@@ -1,4 +1,4 @@
-//! Schemas: every sample matches the schema of its action; a sample in which a field has another type does not.
+//! Schemas: every sample matches the schema of its action, and a sample with a wrong type does not.
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::program::{err, out, run};
 use crate::support::validator;
 
-/// Runs a command that prints one JSON document a line.
+/// Runs a command that prints one JSON document on each line.
 fn lines(arguments: &[&str]) -> Vec<Value> {
     let output = run(arguments);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
@@ -27,7 +27,7 @@ fn schemas_and_records() -> Vec<(Value, Validator, Value)> {
     schemas.into_iter().zip(samples).map(pair).collect()
 }
 
-/// A value of every JSON type. The string has no format.
+/// Returns a value of every JSON type. The string has no format.
 fn values() -> [(&'static str, Value); 7] {
     [
         ("null", Value::Null),
@@ -73,7 +73,7 @@ fn a_field_of_another_type_than_documented_does_not_match() {
             let types: Vec<&str> = match &facts["type"] {
                 Value::String(only) => vec![only],
                 Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-                _ => continue, // inferred, and the name suggests no type
+                _ => continue, // the type is inferred from the name, which suggests none
             };
             let allowed = |kind| types.contains(&kind) || kind == "integer" && types.contains(&"number");
             for (_, value) in values().into_iter().filter(|(kind, _)| !allowed(*kind)) {

@@ -1,4 +1,4 @@
-//! A cluster behind TLS, passwords and access rights: what works, and what is said when it does not.
+//! A cluster with TLS, passwords and access rights: successes, and the messages about failures.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::kafka::{Acl, Pattern, Resource, secured, unique};
 
 const RECORD: &str = r#"{"Id":1,"FullName":"José"}"#;
 
-/// The settings of a bridge that signs in as `user` with `password`, trusting the authority at `ca`.
+/// Returns the settings of a bridge that signs in as `user` with `password`, and trusts the authority at `ca`.
 fn signing_in<'a>(user: &'a str, password: &'a str, ca: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
         ("kafka.confirm_timeout", "3s"),
@@ -59,7 +59,7 @@ async fn a_wrong_password_is_named_in_the_answer_and_in_readiness_without_being_
     let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
     assert!(
         begun.elapsed() < Duration::from_secs(9),
-        "sooner than it confirms at the latest: {:?}",
+        "the refusal waits for the deadline: {:?}",
         begun.elapsed()
     );
     assert!(detail.contains("Authentication") && !detail.contains("127.0.0.1"), "{detail}");
@@ -68,7 +68,7 @@ async fn a_wrong_password_is_named_in_the_answer_and_in_readiness_without_being_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_another_authority_is_named_too() {
+async fn a_certificate_of_another_authority_is_named() {
     let broker = secured();
     let stranger = broker.stranger_ca_pem_path().display().to_string();
     let settings = signing_in("bridge", broker.password("bridge"), &stranger);
@@ -85,7 +85,7 @@ async fn missing_write_rights_are_503_until_they_are_granted_and_nothing_is_quar
     for action in ["BookingCreate", "quarantine"] {
         admin.create_topic(&format!("{prefix}{action}"), 1, &[]);
     }
-    // Some right to write somewhere is what makes a producer that may be idempotent.
+    // An idempotent producer needs the right to write to at least one topic.
     broker.grant_all(&writes(&unique("elsewhere")));
     let ca = broker.ca_pem_path().display().to_string();
     let settings = signing_in("bridge", broker.password("bridge"), &ca);
@@ -100,7 +100,7 @@ async fn missing_write_rights_are_503_until_they_are_granted_and_nothing_is_quar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_producer_that_died_for_want_of_rights_is_replaced_and_works_once_they_are_granted() {
+async fn a_producer_that_failed_without_rights_is_replaced_and_works_after_they_are_granted() {
     let broker = secured();
     let prefix = format!("{}.", unique("it"));
     let admin = broker.client("admin");
@@ -120,7 +120,7 @@ async fn a_producer_that_died_for_want_of_rights_is_replaced_and_works_once_they
     broker.grant_all(&rights);
     bridge.deliver_until_confirmed("BookingCreate", RECORD).await;
     assert!(!bridge.kafka().read_to_end(&bridge.name_of("BookingCreate")).is_empty());
-    broker.revoke_all(&rights); // other tests count on this user's having none
+    broker.revoke_all(&rights); // other tests expect that this user has no rights
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The real program before a real Apache Kafka: what a platform team does with it.
+//! The real program with a real Apache Kafka, used as a platform team does.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use crate::support::bridge::{MAX_WAIT, SECRET, http_client, sign};
 use crate::support::kafka::{plain, unique};
 use crate::support::program::{Running, err, field, out, run};
 
-/// A configuration of ten lines, and the prefix of its topics.
+/// Writes a configuration of ten lines, and returns it with the prefix of its topics.
 fn ten_lines() -> (tempfile::TempDir, PathBuf, String) {
     let prefix = format!("{}.", unique("it"));
     let folder = tempfile::tempdir().expect("a folder");
@@ -66,7 +66,7 @@ async fn ten_thousand_deliveries_are_confirmed_and_read_back_byte_for_byte() {
         .into_iter()
         .map(|message| message.value)
         .collect();
-    assert!(values == expected, "the values on the topic are not those that were sent");
+    assert!(values == expected, "the values on the topic differ from the sent ones");
 
     bridge.signal("TERM");
     let (status, log) = bridge.ended(MAX_WAIT);
@@ -102,7 +102,7 @@ async fn sigterm_under_load_loses_nothing_that_was_answered_200() {
                             assert_eq!(reply.status(), 503, "{}", reply.text().await.unwrap_or_default());
                             return acknowledged;
                         }
-                        Err(_) => return acknowledged, // nobody listens any more
+                        Err(_) => return acknowledged, // the listener is closed
                     }
                 }
                 acknowledged
@@ -138,14 +138,14 @@ async fn a_second_signal_ends_the_program_at_once() {
     let (_folder, file, _) = ten_lines();
     let text = std::fs::read_to_string(&file).expect("readable");
     std::fs::write(&file, text.replace("[admin]", "shutdown_delay = \"60s\"\n[admin]")).expect("written");
-    // One echo that is heard as such is enough: on a busy machine it may come too late.
+    // One repetition that is ignored is enough: on a busy machine it may arrive too late.
     let mut attempts = 0..5;
     loop {
         let bridge = Running::serve(&file);
         let admin = field(&bridge.line_with("the bridge is listening"), "admin").to_owned();
         bridge.signal("INT");
         bridge.line_with("stopping");
-        bridge.signal("TERM"); // an echo of the first: some supervisors signal a process and its group
+        bridge.signal("TERM"); // a repetition of the first: some supervisors signal a process and its group
         tokio::time::sleep(Duration::from_millis(500)).await;
         let runs_on = http_client().get(format!("http://{admin}/healthz")).send().await.is_ok();
         bridge.signal("TERM");
@@ -154,12 +154,12 @@ async fn a_second_signal_ends_the_program_at_once() {
         if runs_on {
             break;
         }
-        assert!(attempts.next().is_some(), "it ends by an echo");
+        assert!(attempts.next().is_some(), "each repetition ended the program");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_secrets_nor_bodies_nor_signatures_are_in_the_log_or_the_metrics() {
+async fn no_secret_body_or_signature_is_in_the_log_or_the_metrics() {
     let (_folder, file, _) = ten_lines();
     let text = std::fs::read_to_string(&file).expect("readable");
     std::fs::write(&file, format!("{text}url_tokens = [\"hush-token\"]\n[log]\nlevel = \"debug\"\n"))

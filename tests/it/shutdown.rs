@@ -1,4 +1,4 @@
-//! Stopping: nothing that was taken is dropped, and nobody waits for ever.
+//! Graceful shutdown: accepted deliveries are confirmed and answered, and no wait is unbounded.
 
 use std::time::{Duration, Instant};
 
@@ -19,22 +19,22 @@ async fn deliveries_in_flight_are_confirmed_and_answered_before_the_end() {
     let (reply, ()) = tokio::join!(bridge.deliver("BookingCreate", RECORD), async {
         bridge.wait_for_metric("nexudus_bridge_in_flight_deliveries", 1.0).await;
         bridge.stopper().stop();
-        bridge.broker().clear_faults(); // what is on its way takes its time all the same
+        bridge.broker().clear_faults(); // the delivery in flight keeps its delay
     });
     reply.events("confirmed");
     let begun = Instant::now();
     assert_eq!(bridge.ended().await, Ended::Drained);
     assert!(
         begun.elapsed() < Duration::from_secs(10),
-        "idle connections must not hold it: {:?}",
+        "idle connections delay the shutdown: {:?}",
         begun.elapsed()
     );
     assert_eq!(bridge.topic("BookingCreate", 2).len(), 2);
-    assert!(TcpStream::connect(bridge.ingress).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(bridge.ingress).await.is_err(), "the listener is closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn during_the_shutdown_delay_it_is_not_ready_and_still_takes_deliveries() {
+async fn during_the_shutdown_delay_the_bridge_is_not_ready_and_accepts_deliveries() {
     let mut bridge = TestBridge::on_embedded(&["BookingCreate"], &[("ingress.shutdown_delay", "8s")]).await;
     bridge.wait_until_ready_is(200).await;
     bridge.stopper().stop();
@@ -46,7 +46,7 @@ async fn during_the_shutdown_delay_it_is_not_ready_and_still_takes_deliveries() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_grace_period_ends_what_cannot_be_confirmed_and_says_so() {
+async fn after_the_grace_period_unconfirmed_deliveries_are_left_and_logged() {
     let settings = [("ingress.shutdown_grace", "1s"), ("kafka.confirm_timeout", "20s")];
     let mut bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.wait_until_ready_is(200).await;
@@ -64,11 +64,11 @@ async fn the_grace_period_ends_what_cannot_be_confirmed_and_says_so() {
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer).await;
-    assert!(read.is_err() || !answer.starts_with(b"HTTP/1.1 200"), "a 200 would be a lie");
+    assert!(read.is_err() || !answer.starts_with(b"HTTP/1.1 200"), "a 200 without a confirmation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_stops_the_bridge_at_once() {
     let settings = [("ingress.shutdown_delay", "60s")];
     let mut bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     bridge.wait_until_ready_is(200).await;

@@ -1,4 +1,4 @@
-//! Every way to sign in to Kafka, on a real broker: what works, and what is said when it does not.
+//! Every way to sign in to Kafka, on a real broker: successes, and the messages about failures.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::support::tokens::{CLIENT, CLIENT_SECRET, TokenServer};
 
 const RECORD: &str = r#"{"Id":1,"FullName":"José"}"#;
 
-/// Settings of a bridge, as `TestBridge` takes them.
+/// Settings of a bridge, for `TestBridge`.
 type Settings = Vec<(&'static str, String)>;
 
-/// Topics of one's own on the secured broker, with all rights of the user `bridge` on them; gives their prefix.
+/// Creates topics on the secured broker, on which the user `bridge` has all rights. Returns their prefix.
 fn topics() -> String {
     secured().topics(&["Write", "Describe", "Read", "Create", "DescribeConfigs"])
 }
@@ -54,7 +54,7 @@ async fn bridge(bootstrap: &str, prefix: &str, settings: &Settings) -> TestBridg
     TestBridge::on(bootstrap, secured().client("admin"), prefix.to_owned(), &borrowed(settings)).await
 }
 
-/// Asserts that deliveries are refused and readiness says why, both with these words and neither with a secret.
+/// Asserts that refusals and readiness have this text, and that neither has the secret.
 async fn assert_named(bridge: &TestBridge, words: &str, secret: &str) {
     let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
     let reasons = bridge.wait_until_ready_is(503).await.json().to_string();
@@ -84,7 +84,7 @@ async fn passwords_sign_in_by_plain_and_both_scrams_and_a_wrong_one_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_authenticates_and_a_missing_or_foreign_one_is_named() {
+async fn a_client_certificate_authenticates_and_a_missing_or_foreign_one_is_named() {
     let prefix = topics();
     let broker = secured();
     let with = |[certificate, key]: [std::path::PathBuf; 2]| {
@@ -104,7 +104,7 @@ async fn a_certificate_authenticates_and_a_missing_or_foreign_one_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_and_sessions_are_renewed_while_deliveries_go_on() {
+async fn tokens_and_sessions_are_renewed_while_deliveries_continue() {
     let prefix = topics();
     let narrow = format!("{prefix}BookingUpdate");
     secured().client("admin").create_topic(&narrow, 1, &[("max.message.bytes", "600")]);
@@ -114,7 +114,7 @@ async fn tokens_and_sessions_are_renewed_while_deliveries_go_on() {
     bridge.wait_until_ready_is(200).await;
     let begun = Instant::now();
     let mut delivered = 0;
-    // Three lives of a token, and four of the sessions that the broker allows.
+    // Three lifetimes of a token, and four of a session on the broker.
     while begun.elapsed() < Duration::from_secs(13) {
         bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
         bridge.wait_until_ready_is(200).await;
@@ -124,20 +124,23 @@ async fn tokens_and_sessions_are_renewed_while_deliveries_go_on() {
     assert!(server.given() >= 4, "{} tokens", server.given());
     assert_eq!(server.refused(), 0);
     bridge.topic("BookingCreate", delivered);
-    // The producer that tries a refused message alone is made now, and has the token at once.
+    // The producer for single messages is created now, and has the token at once.
     let large = format!(r#"{{"Id":1,"Notes":"{}"}}"#, "x".repeat(2_000));
     bridge.deliver("BookingUpdate", large.clone()).await.events("quarantined");
     assert_eq!(bridge.topic("quarantine", 1)[0].value, large.as_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_producer_that_is_replaced_gets_the_token_that_is_there() {
+async fn a_replaced_producer_gets_the_current_token() {
     let prefix = topics();
     let user = unique("user");
     let server = TokenServer::start_for(&user, Duration::from_secs(600));
     let bridge = bridge(&secured().bootstrap(), &prefix, &tokens(server.endpoint(), CLIENT_SECRET)).await;
     let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
-    assert!(detail.contains("AuthorizationFailed"), "without any right a producer dies: {detail}");
+    assert!(
+        detail.contains("AuthorizationFailed"),
+        "without any right a producer has a fatal error: {detail}"
+    );
     let replaced = |reply: &crate::support::bridge::Reply| {
         !String::from_utf8_lossy(&reply.body).contains("nexudus_bridge_producer_rebuilds_total 0\n")
     };
@@ -155,7 +158,7 @@ async fn a_producer_that_is_replaced_gets_the_token_that_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_server_that_is_down_is_named_and_deliveries_go_on_once_it_is_up() {
+async fn a_failed_token_server_is_named_and_deliveries_continue_after_it_returns() {
     let prefix = topics();
     let port = free_port();
     let settings = tokens(format!("http://127.0.0.1:{port}/realms/test/token"), CLIENT_SECRET);
@@ -166,11 +169,11 @@ async fn a_token_server_that_is_down_is_named_and_deliveries_go_on_once_it_is_up
     bridge.wait_until_ready_is(200).await;
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
     assert_eq!(bridge.topic("BookingCreate", 1)[0].value, RECORD.as_bytes());
-    assert!((1..=2).contains(&server.given()), "one for deliveries, one for a look at the topics");
+    assert!((1..=2).contains(&server.given()), "one for deliveries, one for requests about topics");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_outlives_an_outage_of_its_server_but_not_its_own_end() {
+async fn a_token_is_used_during_an_outage_of_its_server_until_it_expires() {
     let prefix = topics();
     let port = free_port();
     let server = TokenServer::start(port, Duration::from_secs(15));
@@ -199,7 +202,7 @@ async fn a_wrong_client_secret_is_named_in_the_answer_and_in_readiness_without_b
         bridge(&secured().bootstrap(), &prefix, &tokens(server.endpoint(), "wrong-client-secret")).await;
     let words = "no token to sign in with: the token server refuses with 401 invalid_client";
     assert_named(&bridge, words, "wrong-client-secret").await;
-    // Twice each time, once by the header and once in the body; and with waits in between.
+    // Each attempt sends two requests, with the secret in the header and in the body. Attempts have a back-off.
     assert!((2..=30).contains(&server.refused()), "{} requests", server.refused());
     bridge.topic("BookingCreate", 0);
 }
@@ -215,21 +218,21 @@ async fn a_token_that_the_broker_does_not_accept_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_are_planned_and_made_and_events_are_read_with_tokens_too() {
+async fn topics_are_planned_and_created_and_events_are_read_with_tokens() {
     let prefix = topics();
     let server = TokenServer::start(0, Duration::from_secs(4));
     let settings = tokens(server.endpoint(), CLIENT_SECRET);
     let config = config(&secured().bootstrap(), &prefix, &borrowed(&settings));
     let topics = Topics::new(&config).expect("clients can be made");
     let plan = topics.plan().await.expect("the cluster answers");
-    assert_eq!(plan.create.len(), 88, "two are there");
+    assert_eq!(plan.create.len(), 88, "two topics exist");
     assert_eq!(topics.apply(&plan).await.expect("the cluster answers"), []);
     let topic = format!("{prefix}BookingCreate");
     let mut reader =
         Reader::open(&config.kafka, Selection::Named(vec![topic]), Start::End, Stop::Never).await.unwrap();
     let bridge = bridge(&secured().bootstrap(), &prefix, &settings).await;
     let begun = Instant::now();
-    // Longer than a token lives and a session lasts.
+    // Longer than the lifetimes of a token and a session.
     while begun.elapsed() < Duration::from_secs(9) {
         bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
         let read = tokio::time::timeout(MAX_WAIT, reader.next()).await.expect("in time").unwrap();
@@ -245,7 +248,7 @@ async fn topics_are_planned_and_made_and_events_are_read_with_tokens_too() {
     }
 }
 
-/// The configuration of a program that signs in with tokens, for which it reads the secret from a file.
+/// Writes a configuration with `[kafka.oauth]`, whose secret is in a file.
 fn settings_file(folder: &Path, prefix: &str, server: &TokenServer, secret: &Path) -> PathBuf {
     let file = folder.join("bridge.toml");
     let text = format!(
@@ -285,7 +288,7 @@ async fn a_client_secret_that_was_rotated_is_taken_over_without_a_restart() {
     assert!(!log.contains(CLIENT_SECRET) && !log.contains("only a restart"), "{log}");
 }
 
-/// What a producer needs that is made after the reload.
+/// A producer that is created after the reload needs the token.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_keeps_the_valid_token_while_the_token_server_is_down() {
     let prefix = topics();
@@ -302,7 +305,7 @@ async fn a_reload_keeps_the_valid_token_while_the_token_server_is_down() {
     drop(server);
     running.signal("HUP");
     running.line_with("no token for Kafka: the token server cannot be reached");
-    // The batch is refused, and a producer that sends the message alone is made now.
+    // The batch is refused, so the producer for single messages is created now.
     let large = format!(r#"{{"Id":1,"Notes":"{}"}}"#, "x".repeat(2_000));
     post_until_confirmed(&ingress, "BookingUpdate", &large).await;
     let kept = secured().client("admin").read_to_end(&format!("{prefix}quarantine"));
@@ -343,7 +346,7 @@ async fn a_password_that_was_rotated_is_taken_over_without_a_restart() {
     let running = Running::serve(&file);
     let ingress = field(&running.line_with("the bridge is listening"), "ingress").to_owned();
     running.line_with("cannot look at the topics");
-    // The file alone, without a signal; topics are created with the new password too.
+    // A changed file needs no signal. Topics are created with the new password too.
     std::fs::write(&password, secured().password("bridge")).expect("writable");
     let lines = running.lines_until("sources and secrets were taken over");
     assert!(!lines.iter().any(|line| line.contains("only a restart")), "{lines:?}");
@@ -376,14 +379,14 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
     assert!(out(&shown).contains("kafka.oauth.client_id"), "{}", out(&shown));
     let planned = trusting(&ca).args(["topics", "plan", "--config"]).arg(&file).output().expect("it runs");
     assert!(planned.status.success() && server.given() == 1, "{}", err(&planned));
-    let stranger = secured().stranger_ca_pem_path();
+    let other_authority = secured().stranger_ca_pem_path();
     let refused =
-        trusting(&stranger).args(["topics", "plan", "--config"]).arg(&file).output().expect("it runs");
+        trusting(&other_authority).args(["topics", "plan", "--config"]).arg(&file).output().expect("it runs");
     assert!(!refused.status.success() && server.given() == 1, "{}", out(&refused));
     assert!(err(&refused).contains("the token server cannot be reached"), "{}", err(&refused));
 
-    // Authorities of one's own beside others: a file and a folder, as the chart has it and as the kubelet lays it out.
-    for (given, [in_file, in_folder]) in (2..).zip([[&ca, &stranger], [&stranger, &ca]]) {
+    // A private authority beside others: a file and a folder, as in the chart, with the kubelet's links.
+    for (given, [in_file, in_folder]) in (2..).zip([[&ca, &other_authority], [&other_authority, &ca]]) {
         let authorities = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(authorities.path().join("..1")).expect("a folder");
         std::fs::copy(in_folder, authorities.path().join("..1/ca.crt")).expect("copied");
@@ -398,13 +401,13 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
         assert!(both.status.success() && server.given() == given, "{}", err(&both));
     }
 
-    let running = Running::start(trusting(&stranger).args(["serve", "--config"]).arg(&file));
+    let running = Running::start(trusting(&other_authority).args(["serve", "--config"]).arg(&file));
     let line = running.line_with("no token for Kafka: the token server cannot be reached");
     assert!(line.contains("certificate"), "{line}");
     running.signal("TERM");
     let (_, failing) = running.ended(MAX_WAIT);
     let (mut working, mut stopping) = (String::new(), String::new());
-    // More than once, and while the client is connecting: one end in thirty was a crash of OpenSSL.
+    // Many times, while the client is connecting: one end in thirty crashed in OpenSSL.
     for millis in 0..40 {
         let running = Running::start(trusting(&ca).args(["serve", "--config"]).arg(&file));
         working += &running.lines_until("a token was fetched").join("\n");

@@ -1,4 +1,4 @@
-//! The progress of replays: an interrupted one is continued, and Kafka remembers a bounded number of gaps.
+//! The progress of replays: the next run continues an interrupted one, and Kafka stores a bounded number of gaps.
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
@@ -9,10 +9,10 @@ use crate::support::kafka::{plain, unique};
 use crate::support::program::{Running, err, out};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
+async fn a_killed_or_interrupted_replay_is_continued_by_the_next() {
     let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
     for topic in ["quarantine", "NewThing"] {
-        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]); // none for Stuck: known as such after five seconds
+        kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]); // Stuck has no topic, which the client reports after five seconds
     }
     let bridge = TestBridge::on(plain().bootstrap(), kafka, prefix.clone(), &[]).await;
     for (number, action) in ["NewThing", "NewThing", "Stuck", "NewThing", "NewThing"].iter().enumerate() {
@@ -48,7 +48,7 @@ async fn a_replay_that_was_killed_or_interrupted_is_continued_by_the_next() {
     assert!(!bridge.kafka().topics().contains(&format!("{prefix}Stuck")));
 }
 
-/// Commits that everything in these ranges was replayed, as an earlier run would have.
+/// Commits that all messages in these ranges were replayed, as an earlier run does.
 fn commit_progress(topic: &str, metadata: &str) {
     let mut config = plain().client().config().clone();
     config.set("group.id", "nexudus-bridge-quarantine-replay");
@@ -60,7 +60,7 @@ fn commit_progress(topic: &str, metadata: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_warns_before_kafka_can_remember_no_more_gaps_and_says_what_it_forgot() {
+async fn a_replay_warns_before_the_limit_of_gaps_and_names_what_could_not_be_stored() {
     let (prefix, kafka) = (format!("{}.", unique("it")), plain().client());
     for topic in ["quarantine", "NewThing"] {
         kafka.create_topic(&format!("{prefix}{topic}"), 1, &[]);
@@ -79,8 +79,8 @@ async fn a_replay_warns_before_kafka_can_remember_no_more_gaps_and_says_what_it_
         let offsets: Vec<String> = (0..count).map(|n| (1_000_001 + 2 * n).to_string()).collect();
         offsets.join(",")
     };
-    assert_eq!(replay("0@1"), "", "there is room");
-    // 8 bytes a gap: over 90 % of the 4,000 bytes.
+    assert_eq!(replay("0@1"), "", "the metadata has space");
+    // 8 bytes for each gap are more than 90 % of the 4,000 bytes.
     commit_progress(&format!("{prefix}quarantine"), &gaps(460));
     let printed = replay("0@1");
     assert!(
