@@ -1,4 +1,4 @@
-//! The console page in a real browser: what people see, with whatever they use to look at it.
+//! The console page in a real browser, on screens of several sizes, with the keyboard and for screen readers.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ async fn opened(bridge: &TestBridge) -> Browser {
     browser
 }
 
-/// Deliveries of several actions, some refused, one quarantined.
+/// Sends deliveries of several actions, some refused, one quarantined.
 async fn traffic(bridge: &TestBridge) {
     let actions = ["BookingCreate", "CoworkerUpdate", "CoworkerCheckin"];
     for id in 0..24 {
@@ -107,7 +107,7 @@ async fn keys_from_outside_are_shown_as_text_and_the_stream_can_be_paused_and_fi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_for_small_screens_keyboards_readers_and_both_colour_schemes() {
+async fn it_works_with_small_screens_keyboards_screen_readers_and_both_colour_schemes() {
     let bridge = bridge().await;
     let browser = opened(&bridge).await;
     traffic(&bridge).await;
@@ -127,7 +127,7 @@ async fn it_is_for_small_screens_keyboards_readers_and_both_colour_schemes() {
     }
     assert_eq!(backs.len(), 2, "one background for each scheme: {backs:?}");
 
-    assert_eq!(browser.run(WRONGS).await, json!([]));
+    assert_eq!(browser.run(ACCESSIBILITY_MISTAKES).await, json!([]));
     let reachable: BTreeSet<String> = names(&browser.run(REACHABLE).await);
     let mut reached = BTreeSet::new();
     browser.run("document.activeElement.blur(); window.scrollTo(0, 0)").await;
@@ -137,13 +137,13 @@ async fn it_is_for_small_screens_keyboards_readers_and_both_colour_schemes() {
         assert!(outlined, "{name} does not show that it has the focus");
         reached.insert(name);
     }
-    assert_eq!(reached, reachable, "the Tab key leads everywhere");
+    assert_eq!(reached, reachable, "the Tab key reaches every element");
     assert_eq!(browser.errors().await, [""; 0], "no error in the browser's console");
     browser.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_when_the_bridge_does_not_answer_any_more() {
+async fn it_shows_that_the_bridge_does_not_answer() {
     let mut bridge = bridge().await;
     let browser = opened(&bridge).await;
     bridge.stopper().stop();
@@ -155,7 +155,7 @@ async fn it_says_when_the_bridge_does_not_answer_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
+async fn it_shows_the_webhooks_in_nexudus_the_worst_first() {
     let tenant = tenant();
     let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
     tenant.nexudus.fault(Matching::any().always(), Fault::Html(503));
@@ -164,7 +164,7 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
     let none = browser.wait_for("webhooks-box", |text| text.contains("Nexudus has not answered yet")).await;
     assert!(none.contains("not read since the bridge started"), "{none}");
 
-    disable(&tenant, team, "0"); // by hand, so it stays off
+    disable(&tenant, team, "0"); // by a person, so the guardian does not re-enable it
     let failing = [("ErrorCount", "6"), ("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
     tenant.nexudus.change_webhook(booking, &failing).expect("there");
     tenant.nexudus.heal();
@@ -188,7 +188,7 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
         assert_eq!(browser.run(FAINT_TEXTS).await, json!([]), "too little contrast in {scheme}");
         browser.picture(&format!("webhooks-{width}-{scheme}")).await;
     }
-    assert_eq!(browser.run(WRONGS).await, json!([]));
+    assert_eq!(browser.run(ACCESSIBILITY_MISTAKES).await, json!([]));
 
     browser.run("document.getElementById('filter').focus()").await;
     browser.press("booking").await;
@@ -202,7 +202,7 @@ async fn it_shows_the_webhooks_in_nexudus_those_in_trouble_first() {
     browser.close().await;
 }
 
-/// What has the focus, and whether that can be seen.
+/// Returns the element that has the focus, and true if the focus is visible.
 async fn focus(browser: &Browser) -> (String, bool) {
     let focus = browser
         .run("const e = document.activeElement, s = getComputedStyle(e); return [e.id || e.getAttribute('href') || e.tagName, s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2]")
@@ -214,13 +214,13 @@ fn names(list: &Value) -> BTreeSet<String> {
     list.as_array().expect("a list").iter().map(|name| name.as_str().expect("a text").to_owned()).collect()
 }
 
-/// The ids of all that can have the focus now.
+/// A script that returns the ids of all elements that can have the focus.
 const REACHABLE: &str = r"
     const all = document.querySelectorAll('a[href], button, input, summary, [tabindex=\'0\']');
     return [...all].filter(e => e.checkVisibility()).map(e => e.id || e.getAttribute('href') || e.tagName)";
 
-/// Basic checks of what a screen reader needs: what is wrong.
-const WRONGS: &str = r"
+/// A script with basic checks for screen readers. It returns the list of mistakes.
+const ACCESSIBILITY_MISTAKES: &str = r"
     const wrongs = [], all = selector => [...document.querySelectorAll(selector)];
     const expect = (holds, what) => { if (!holds) wrongs.push(what); };
     expect(document.documentElement.lang === 'en', 'language');
@@ -246,7 +246,7 @@ const WRONGS: &str = r"
     expect(document.getElementById('announcement').getAttribute('aria-live') === 'polite', 'a live region');
     return wrongs";
 
-/// Texts with less contrast than WCAG's AA asks for, 4.5 to 1.
+/// A script that returns texts with less contrast than WCAG's AA requires, 4.5 to 1.
 const FAINT_TEXTS: &str = r"
     const parts = colour => colour.match(/[\d.]+/g).map(Number);
     const light = colour => parts(colour).slice(0, 3).map(c => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)

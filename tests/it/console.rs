@@ -1,4 +1,4 @@
-//! The console: what it shows, to whom, and that watching it costs the bridge nothing that matters.
+//! The console: its content, who may open it, and that viewers do not disturb the bridge.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::bridge::{MAX_WAIT, Reply, TestBridge, http_client};
 
-/// A response with server-sent events, read as they come.
+/// A response with server-sent events, read as they arrive.
 struct Events {
     response: reqwest::Response,
     text: String,
@@ -23,7 +23,7 @@ impl Events {
         Self { response, text: String::new() }
     }
 
-    /// Reads until `wanted`, and gives all that was read so far.
+    /// Reads until `wanted` is true for the text read so far, and returns the text.
     async fn until(&mut self, wanted: impl Fn(&str) -> bool) -> &str {
         let reading = async {
             while !wanted(&self.text) {
@@ -37,9 +37,9 @@ impl Events {
     }
 }
 
-/// The events in a text of server-sent events.
-fn seen(text: &str) -> Vec<Value> {
-    let (whole, _) = text.rsplit_once("\n\n").unwrap_or_default(); // the last may still be on its way
+/// Returns the events in a text of server-sent events.
+fn events_in(text: &str) -> Vec<Value> {
+    let (whole, _) = text.rsplit_once("\n\n").unwrap_or_default(); // the last event may be incomplete
     let data = whole.lines().filter_map(|line| line.strip_prefix("data: {"));
     data.map(|rest| serde_json::from_str(&format!("{{{rest}")).expect("JSON")).collect()
 }
@@ -83,12 +83,12 @@ async fn the_page_is_one_file_that_may_run_its_own_script_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_off_beyond_loopback_unless_it_is_asked_for() {
-    let everywhere = ("admin.listen", "0.0.0.0:0");
+async fn it_is_off_beyond_loopback_unless_it_is_enabled() {
+    let all_interfaces = ("admin.listen", "0.0.0.0:0");
     for (settings, on) in [
-        (vec![everywhere], false),
+        (vec![all_interfaces], false),
         (vec![("admin.console", "false")], false),
-        (vec![everywhere, ("admin.console", "true")], true),
+        (vec![all_interfaces, ("admin.console", "true")], true),
         (vec![], true),
     ] {
         let mut bridge = TestBridge::on_embedded(&[], &settings).await;
@@ -107,7 +107,7 @@ async fn it_is_off_beyond_loopback_unless_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_anybody_could_make_lead_here_is_refused_unless_the_console_was_asked_for() {
+async fn a_host_name_that_dns_rebinding_can_forge_is_refused_unless_the_console_is_enabled() {
     let bridge = TestBridge::on_embedded(&[], &[]).await;
     for path in ["/", "/console/state", "/console/events"] {
         assert_eq!(with_host(&bridge, path, "evil.example:9464").await, 421, "{path}");
@@ -119,16 +119,16 @@ async fn a_name_that_anybody_could_make_lead_here_is_refused_unless_the_console_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn viewers_see_where_events_lie_and_nothing_of_their_bodies() {
+async fn viewers_get_the_positions_of_events_and_nothing_of_their_bodies() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
-    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed"); // before anybody watches
+    bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed"); // before a viewer is connected
     let mut events = Events::of(&bridge).await;
     let body = r#"[{"Id":42,"FullName":"Somebody Private"},{"FullName":"Without a key"}]"#;
     let receipt = bridge.deliver("BookingCreate", body).await.events("confirmed");
     bridge.deliver("BookingCreate", "nonsense of Somebody Private").await.events("quarantined");
-    let text = events.until(|text| seen(text).len() == 3).await;
+    let text = events.until(|text| events_in(text).len() == 3).await;
     assert!(!text.contains("Private") && !text.contains("Without"), "{text}");
-    let seen = seen(text);
+    let seen = events_in(text);
     assert_eq!((&seen[0]["key"], &seen[1]["key"]), (&"42".into(), &Value::Null));
     for (seen, confirmed) in seen.iter().zip(&receipt) {
         assert_eq!(
@@ -150,7 +150,7 @@ async fn viewers_see_where_events_lie_and_nothing_of_their_bodies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_many_may_watch_and_no_more_until_one_goes() {
+async fn the_number_of_viewers_is_limited() {
     let bridge = TestBridge::on_embedded(&[], &[]).await;
     let mut viewers = Vec::new();
     for _ in 0..MOST_VIEWERS {
@@ -160,7 +160,7 @@ async fn so_many_may_watch_and_no_more_until_one_goes() {
     assert_eq!((refused.status, refused.header("content-type")), (503, Some("application/problem+json")));
     assert_eq!(state(&bridge).await["viewers"], MOST_VIEWERS);
     viewers.pop();
-    // The bridge sees that a viewer has gone as soon as its connection ends.
+    // The bridge detects that a viewer has disconnected when its connection ends.
     let one_less = |reply: &Reply| reply.json()["viewers"] == MOST_VIEWERS - 1;
     bridge.wait_until_admin("/console/state", one_less).await;
     Events::of(&bridge).await;
@@ -177,12 +177,12 @@ async fn a_slow_viewer_gets_the_number_of_missed_events() {
         let numbers = whole.lines().filter_map(|line| line.strip_prefix("data: ")?.parse::<usize>().ok());
         numbers.sum()
     };
-    let text = events.until(|text| seen(text).len() + missed(text) == 1000).await;
-    assert!(missed(text) > 0 && text.contains("event: missed\n"), "{} seen", seen(text).len());
+    let text = events.until(|text| events_in(text).len() + missed(text) == 1000).await;
+    assert!(missed(text) > 0 && text.contains("event: missed\n"), "{} seen", events_in(text).len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_are_grouped_by_kind_with_what_to_do_about_them() {
+async fn refusals_are_grouped_by_kind_with_their_remedy() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     assert_eq!(state(&bridge).await["setbacks"], serde_json::json!([]));
     for _ in 0..3 {
@@ -219,7 +219,7 @@ async fn refusals_are_grouped_by_kind_with_what_to_do_about_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_whether_the_bridge_is_ready_and_why_not() {
+async fn it_shows_readiness_and_its_reasons() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.wait_until_admin("/console/state", |reply| reply.json()["ready"] == true).await;
     bridge.broker().down();
@@ -229,16 +229,16 @@ async fn it_says_whether_the_bridge_is_ready_and_why_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_viewer_is_sent_home_and_does_not_hold_up_the_end() {
+async fn an_open_viewer_is_disconnected_and_does_not_delay_the_stop() {
     let mut bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let mut events = Events::of(&bridge).await;
     bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed");
-    events.until(|text| seen(text).len() == 1).await;
+    events.until(|text| events_in(text).len() == 1).await;
     let begun = Instant::now();
     bridge.stopper().stop();
     assert_eq!(bridge.ended().await, Ended::Drained);
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    // Told, or cut off: either way it is not left waiting.
+    // The stream ends with an `end` event or with the connection.
     let rest =
         tokio::time::timeout(MAX_WAIT, async { while let Ok(Some(_)) = events.response.chunk().await {} });
     assert!(rest.await.is_ok(), "the stream has an end");

@@ -1,8 +1,8 @@
-//! `docker-compose.yml` works: what it and the files that it mounts say, said to the real programs.
+//! `docker-compose.yml` and the files that it mounts work with the real programs.
 //!
-//! No container is started. The broker, the bridge and Prometheus run on this machine, with every word of the files as it is but
-//! for addresses and folders: [`Here::new`] lists these. What holds for the file as it stands is in `compose.rs`;
-//! `deploy/compose/test` runs the consumers too.
+//! No container is started. The broker, the bridge and Prometheus run on this machine, with the files as they are. Only addresses and
+//! folders are replaced: [`Host::new`] lists these. `compose.rs` checks the file without running it; `deploy/compose/test` also runs
+//! the consumers.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,25 +20,25 @@ use crate::support::kafka::{free_port, java, pause};
 use crate::support::program::{Running, err, out, program};
 use crate::support::prometheus::Prometheus;
 
-/// How long a program may take until it is healthy.
+/// Maximum time until a program is healthy.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(60);
 
-/// What a container has and the compose file does not say: the ports on which images listen by themselves.
+/// The addresses that correspond to ports on which images listen without a setting in the compose file.
 struct Images {
     ingress: String,
     prometheus: String,
 }
 
-/// Where things are here that the files of the compose file name otherwise.
-struct Here {
-    /// What the files say, and what is true here; the first row that fits a place wins.
+/// This machine, with replacements for the addresses and folders in the files.
+struct Host {
+    /// Texts of the files, each with its replacement. Of several matching rows the first is used.
     table: Vec<(&'static str, String)>,
     used: RefCell<BTreeSet<&'static str>>,
     images: Images,
     folder: tempfile::TempDir,
 }
 
-impl Here {
+impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let inside = |name: &str| folder.path().join(name).display().to_string();
@@ -63,14 +63,14 @@ impl Here {
         Self { table, used: RefCell::default(), images: Images { ingress, prometheus }, folder }
     }
 
-    /// A text of the files as it is here.
+    /// Returns a text of the files with all replacements.
     fn text(&self, text: &str) -> String {
         let mut translated = String::new();
         let mut rest = text;
         while let Some(first) = rest.chars().next() {
             let row = self.table.iter().find(|(original, _)| rest.starts_with(original));
             let length = row.map_or(first.len_utf8(), |(original, _)| original.len());
-            translated.push_str(row.map_or(&rest[..length], |(_, here)| here));
+            translated.push_str(row.map_or(&rest[..length], |(_, replacement)| replacement));
             self.used.borrow_mut().extend(row.map(|(original, _)| original));
             rest = &rest[length..];
         }
@@ -85,7 +85,7 @@ impl Here {
         service.environment().into_iter().map(|(name, value)| (name, self.text(&value))).collect()
     }
 
-    /// A command of the compose file that is one of Kafka's scripts, as arguments of Java.
+    /// Returns a command of the compose file, one of Kafka's scripts, as arguments of Java.
     fn java(&self, service: &Service, command: &[String]) -> (&'static Path, Vec<String>) {
         let (java, class_path) = java().unwrap_or_else(|reason| panic!("{reason}"));
         let mut arguments =
@@ -103,29 +103,29 @@ impl Here {
         command
     }
 
-    /// Every row of the table is still in some file.
+    /// Asserts that every row of the table occurs in some file.
     fn all_used(&self) {
         let all: BTreeSet<&str> = self.table.iter().map(|(original, _)| *original).collect();
-        assert_eq!(*self.used.borrow(), all, "what the files say, and what is translated");
+        assert_eq!(*self.used.borrow(), all, "texts in the files, and rows of the table");
     }
 }
 
-/// The broker, as the image starts it: `KAFKA_A_B` is the property `a.b`, and the storage is made with `CLUSTER_ID`.
-fn start_kafka(here: &Here, service: &Service) -> Guarded {
+/// Starts the broker as the image does: `KAFKA_A_B` is the property `a.b`, and the storage is formatted with `CLUSTER_ID`.
+fn start_kafka(host: &Host, service: &Service) -> Guarded {
     let not_properties = ["CLUSTER_ID", "KAFKA_HEAP_OPTS"];
-    let environment = here.environment(service);
+    let environment = host.environment(service);
     let properties = environment.iter().filter(|(name, _)| !not_properties.contains(&name.as_str()));
     let lines = properties.map(|(name, value)| {
-        let property = name.strip_prefix("KAFKA_").expect("the image knows no others").to_lowercase();
+        let property = name.strip_prefix("KAFKA_").expect("the image uses no other variables").to_lowercase();
         assert!(!property.contains("__"), "{name}: the image makes other signs of these");
         format!("{}={value}\n", property.replace('_', "."))
     });
-    let file = here.folder.path().join("server.properties");
+    let file = host.folder.path().join("server.properties");
     fs::write(&file, lines.collect::<String>()).expect("written");
     let file = file.display().to_string();
     let translated = |arguments: &[&str]| {
         let command: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        here.java(service, &command)
+        host.java(service, &command)
     };
     let (java, format) =
         translated(&["kafka.tools.StorageTool", "format", "-t", &environment["CLUSTER_ID"], "-c", &file]);
@@ -150,21 +150,21 @@ fn wait_until_healthy(check: &mut Command, mut running: impl FnMut()) {
     }
 }
 
-/// A copy of the folder that Prometheus has mounted, with the names of here.
-fn copy_for_prometheus(here: &Here, service: &Service) {
+/// Copies the folder that Prometheus mounts, with all replacements.
+fn copy_for_prometheus(host: &Host, service: &Service) {
     let mounts = service.mounts();
     let [(folder, "/etc/prometheus")] = &mounts[..] else { panic!("{mounts:?}") };
     for below in ["", "rules"] {
-        let to = here.folder.path().join("prometheus").join(below);
+        let to = host.folder.path().join("prometheus").join(below);
         fs::create_dir_all(&to).expect("made");
         for file in files(&folder.join(below)) {
-            let text = here.text(&fs::read_to_string(&file).expect("readable"));
+            let text = host.text(&fs::read_to_string(&file).expect("readable"));
             fs::write(to.join(file.file_name().expect("it has a name")), text).expect("written");
         }
     }
 }
 
-/// The files of a folder.
+/// Returns the files of a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect()
@@ -172,41 +172,41 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_files_of_the_compose_file_work_with_the_real_programs() {
-    let (here, compose) = (Here::new(), Compose::read());
+    let (host, compose) = (Host::new(), Compose::read());
     let service = |name: &str| compose.service(name);
 
-    let mut kafka = start_kafka(&here, service("kafka"));
-    let check = here.texts(service("kafka").health_command());
+    let mut kafka = start_kafka(&host, service("kafka"));
+    let check = host.texts(service("kafka").health_command());
     wait_until_healthy(Command::new(&check[0]).args(&check[1..]), || kafka.is_still_running());
 
     let dockerfile = fs::read_to_string(repository().join("Dockerfile")).expect("readable");
     assert!(dockerfile.ends_with("CMD [\"serve\"]\n"), "the bridge's service has no command of its own");
-    let bridge = Running::start(here.bridge(service("bridge")).arg("serve"));
+    let bridge = Running::start(host.bridge(service("bridge")).arg("serve"));
     bridge.line_with("the bridge is listening");
     assert!(dockerfile.contains("CMD [\"/usr/local/bin/nexudus-bridge\", \"health\"]"), "the health check");
-    wait_until_healthy(here.bridge(service("bridge")).arg("health"), || {});
-    let admin = here.text("http://bridge:9464");
+    wait_until_healthy(host.bridge(service("bridge")).arg("health"), || {});
+    let admin = host.text("http://bridge:9464");
     let console = http_client().get(format!("{admin}/")).send().await.expect("answered");
     assert_eq!(console.status(), 200, "the console is on");
 
-    copy_for_prometheus(&here, service("prometheus"));
-    let mut arguments = here.texts(service("prometheus").command.as_ref().expect("it has one"));
-    arguments.push(format!("--web.listen-address={}", here.images.prometheus));
+    copy_for_prometheus(&host, service("prometheus"));
+    let mut arguments = host.texts(service("prometheus").command.as_ref().expect("it has one"));
+    arguments.push(format!("--web.listen-address={}", host.images.prometheus));
     let health = service("prometheus").health_command();
     assert_eq!(health[..3], ["promtool", "check", "ready"]);
-    let url = here.text(health[3].strip_prefix("--url=").expect("an address"));
+    let url = host.text(health[3].strip_prefix("--url=").expect("an address"));
     let prometheus = Prometheus::ready(Prometheus::program(|_| arguments), url).await;
 
-    let sent = here.texts(service("send").command.as_ref().expect("it says what to send"));
-    let summary = out(&succeeds(program().envs(here.environment(service("send"))).args(sent)));
+    let sent = host.texts(service("send").command.as_ref().expect("it says what to send"));
+    let summary = out(&succeeds(program().envs(host.environment(service("send"))).args(sent)));
     let posted = summary.split_whitespace().next().expect("a number").parse::<usize>().expect("how many");
     assert!(posted > 200 && summary.contains(&format!("; {posted} events confirmed")), "{summary}");
 
     prometheus_has_everything(&prometheus, posted).await;
-    here.all_used();
+    host.all_used();
 }
 
-/// The target is up and is this bridge, and every rule of every file is loaded and works.
+/// Asserts that the target is this bridge, and that every rule of every file is loaded and works.
 async fn prometheus_has_everything(prometheus: &Prometheus, posted: usize) {
     let counted = "sum(nexudus_bridge_events_confirmed_total and on (job, instance) up == 1)";
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! A producer quota: the broker throttles the bridge, which says so and stays ready.
+//! A producer quota: the broker throttles the bridge, which names the quota and stays ready.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use crate::support::bridge::TestBridge;
 use crate::support::kafka::{OwnBroker, unique};
 use crate::support::say;
 
-/// Longer than the silence after which a cluster counts as gone, so that a throttled broker is silent for long enough
-/// while one delivery waits.
+/// A deadline longer than the silence after which a cluster counts as unreachable. So a throttled broker is silent for that long while
+/// one delivery waits.
 const SETTINGS: [(&str, &str); 2] =
     [("kafka.confirm_timeout", "16s"), ("kafka.properties.socket_timeout_ms", "60000")];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_throttled_bridge_stays_ready_and_gives_the_quota_as_the_reason() {
+async fn a_throttled_bridge_stays_ready_and_names_the_quota_as_the_cause() {
     let broker = OwnBroker::start();
     let prefix = format!("{}.", unique("it"));
     for action in ["BookingCreate", "quarantine"] {
@@ -23,7 +23,7 @@ async fn a_throttled_bridge_stays_ready_and_gives_the_quota_as_the_reason() {
     bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed");
     broker.limit_producers("nexudus-bridge", 1_000);
 
-    // Far above the quota: confirmed, and from then on the broker reads nothing from this connection for a minute or more.
+    // Far above the quota. It is confirmed, and after it the broker reads nothing from this connection for at least a minute.
     let large = format!(r#"{{"Id":2,"Text":"{}"}}"#, "x".repeat(100_000));
     bridge.deliver("BookingCreate", large).await.events("confirmed");
     let throttled = bridge.deliver("BookingCreate", r#"{"Id":3}"#);

@@ -1,10 +1,10 @@
-//! The shape of the code: who may import whom, what is named where, how long a file may be.
+//! The structure of the code: allowed imports, the modules of libraries, the length of files and functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// For each module, the modules of ours that it may use, as `ARCHITECTURE.md` says.
+/// For each module, the modules of this crate that it may use, as in `ARCHITECTURE.md`.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("action", &[]),
     ("signature", &[]),
@@ -130,7 +130,7 @@ fn sources_in(folder: &Path) -> Vec<(PathBuf, String)> {
     files
 }
 
-/// The module of ours that a file belongs to: the first part of its path below `src`.
+/// Returns the module that a file belongs to: the first part of its path below `src`.
 fn module_of(path: &Path) -> String {
     let relative = path.strip_prefix(folder("src")).expect("below src");
     relative
@@ -143,7 +143,7 @@ fn module_of(path: &Path) -> String {
         .to_owned()
 }
 
-/// The code of a file without its tests, which may use what they like.
+/// Returns the code of a file without its tests, which may use every module.
 fn code(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap_or(text)
 }
@@ -153,7 +153,7 @@ fn is_test(path: &Path) -> bool {
 }
 
 #[test]
-fn modules_use_only_those_that_they_may() {
+fn modules_use_allowed_modules_only() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
         let module = module_of(&path);
         let (_, allowed) = MAY_USE
@@ -171,7 +171,7 @@ fn modules_use_only_those_that_they_may() {
 }
 
 #[test]
-fn libraries_are_named_in_their_rooms_only() {
+fn libraries_are_used_in_their_modules_only() {
     let rooms: [(&str, &[&str]); 6] = [
         ("rdkafka::", &["kafka"]),
         ("actix_web", &["http"]),
@@ -191,9 +191,9 @@ fn libraries_are_named_in_their_rooms_only() {
     }
 }
 
-/// Whatever holds for all clients (proxies, redirects, authorities) then holds for each.
+/// So all clients have the same proxies, redirects and certificate authorities.
 #[test]
-fn http_clients_are_made_in_one_place() {
+fn http_clients_are_made_in_one_module() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
         for call in ["Client::builder(", "ClientBuilder::new(", "Client::new()", "reqwest::get("] {
             let made = code(&text).contains(call) && module_of(&path) != "outgoing";
@@ -203,7 +203,7 @@ fn http_clients_are_made_in_one_place() {
 }
 
 #[test]
-fn the_environment_is_read_in_one_place_and_everything_is_printed_in_one_place() {
+fn only_one_module_reads_the_environment_and_only_one_prints() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
         let (module, code) = (module_of(&path), code(&text));
         assert!(
@@ -222,7 +222,7 @@ fn the_environment_is_read_in_one_place_and_everything_is_printed_in_one_place()
 }
 
 #[test]
-fn files_open_with_what_they_are_for_and_are_short() {
+fn files_begin_with_a_module_comment_and_are_short() {
     let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
     for (path, text) in sources() {
         assert!(is_test(&path) || text.starts_with("//!"), "{} does not say what it is for", path.display());
@@ -242,8 +242,8 @@ fn functions_are_short() {
     }
 }
 
-/// The name of each function with the number of its lines. Code is formatted, so a function ends at the first brace of
-/// its own indentation.
+/// Returns the name of each function with the number of its lines. Code is formatted, so a function ends at the first brace with the
+/// indentation of its beginning.
 fn functions(text: &str) -> Vec<(&str, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut functions = Vec::new();
@@ -288,7 +288,7 @@ fn expanded(tree: &str) -> Vec<String> {
     parts.map(|path| format!("{}{path}", prefix.trim())).collect()
 }
 
-/// The paths that a file names, in `use` declarations and elsewhere, that begin with a keyword or a module beside it.
+/// Returns all paths in a file, in `use` declarations and code, that begin with a keyword or a module beside the file.
 fn paths(code: &str) -> Vec<String> {
     let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default());
     let code = lines.collect::<Vec<_>>().join("\n");
@@ -309,7 +309,7 @@ fn paths(code: &str) -> Vec<String> {
     paths
 }
 
-/// The names of the modules from the crate to this file.
+/// Returns the names of the modules from the crate to this file.
 fn module_path(path: &Path, root: &Path) -> Vec<String> {
     let relative = path.strip_prefix(root).expect("below the folder");
     let parts = relative.with_extension("");
@@ -317,7 +317,7 @@ fn module_path(path: &Path, root: &Path) -> Vec<String> {
     parts.filter(|part| part != "mod" && part != "lib").collect()
 }
 
-/// The absolute form of a path that is named in `module`.
+/// Returns the absolute form of a path in the code of `module`.
 fn absolute(path: &str, module: &[String]) -> Vec<String> {
     let mut base = module.to_vec();
     let mut rest = path.split("::").peekable();
@@ -333,7 +333,7 @@ fn absolute(path: &str, module: &[String]) -> Vec<String> {
     base
 }
 
-/// For each module, the modules that its file imports. A module may use what those above it in the tree define.
+/// Returns for each module the modules that its file imports. A module may use the items of the modules above it in the tree.
 fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let files = sources_in(root).into_iter().filter(|(path, _)| !is_test(path) && !path.ends_with("main.rs"));
     let files: BTreeMap<Vec<String>, String> =
@@ -355,7 +355,7 @@ fn imports(root: &Path) -> BTreeMap<String, BTreeSet<String>> {
     imports
 }
 
-/// The imports of a circle, and of what lies between two; empty where there is none.
+/// Returns the imports of circles, and of the modules between two circles; empty without a circle.
 fn circular(mut imports: BTreeMap<String, BTreeSet<String>>) -> BTreeMap<String, BTreeSet<String>> {
     loop {
         let used: BTreeSet<String> = imports.values().flatten().cloned().collect();

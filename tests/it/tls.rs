@@ -1,4 +1,4 @@
-//! TLS on the ingress: HTTP/1.1 only, a certificate replaced while it serves, and no broken one taken over.
+//! TLS on the ingress: only HTTP/1.1, a certificate that is replaced while the bridge serves, and unusable certificates.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::support::program::{Running, err, field, run};
 
 const RECORD: &str = r#"{"Id":1}"#;
 
-/// A certificate for localhost that vouches for itself, valid until the first day of this year.
+/// Returns a self-signed certificate for localhost, valid until the first day of this year, and its key.
 pub(crate) fn certificate(year: i32) -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
@@ -29,14 +29,14 @@ pub(crate) fn certificate(year: i32) -> (String, String) {
     (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
 }
 
-/// A client that trusts this certificate and no other.
+/// Returns a client that trusts only this certificate.
 pub(crate) fn client(certificate: &str) -> reqwest::ClientBuilder {
     use_ring();
     let root = reqwest::Certificate::from_pem(certificate.as_bytes()).expect("a certificate");
     reqwest::Client::builder().no_proxy().timeout(2 * MAX_WAIT).tls_certs_only([root])
 }
 
-/// A TLS connection to `address` as localhost, for a client that trusts `certificate` and offers these protocols by ALPN.
+/// Connects to `address` as localhost by TLS. The client trusts `certificate`, and offers these protocols by ALPN.
 pub(crate) async fn connect(
     address: SocketAddr,
     certificate: &str,
@@ -84,8 +84,7 @@ impl Served {
         Self { folder, program, port: ingress.port(), admin, topic: format!("{prefix}BookingCreate") }
     }
 
-    /// Posts a record, and again while it is answered 503, as a sender would: Kafka may not know a topic that was just
-    /// created.
+    /// Posts a record until the answer is not 503, as a sender does: the broker may not have a new topic yet.
     async fn post(&self, client: reqwest::ClientBuilder) -> reqwest::Result<reqwest::Response> {
         let client = client.build()?;
         let url = format!("https://localhost:{}/webhooks/BookingCreate", self.port);
@@ -119,7 +118,7 @@ impl Served {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deliveries_come_over_http_1_1_and_neither_over_http_2_nor_without_tls() {
+async fn deliveries_are_accepted_over_http_1_1_but_neither_over_http_2_nor_without_tls() {
     let pair = certificate(2040);
     let bridge = Served::start(&pair);
     let reply = bridge.post(client(&pair.0)).await.expect("answered");
@@ -137,14 +136,14 @@ async fn deliveries_come_over_http_1_1_and_neither_over_http_2_nor_without_tls()
     let mut plaintext = TcpStream::connect(address).await.expect("it listens");
     plaintext.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
     let mut answer = Vec::new();
-    plaintext.read_to_end(&mut answer).await.ok(); // a reset is an answer too
+    plaintext.read_to_end(&mut answer).await.ok(); // a reset also ends the connection
     assert!(!answer.starts_with(b"HTTP/"), "{answer:?}");
     assert_eq!(bridge.expires().await, "2208988800");
     bridge.topic(1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_certificate_is_taken_over_and_a_broken_one_is_not() {
+async fn a_new_certificate_is_taken_over_and_an_unusable_one_is_not() {
     let (old, new) = (certificate(2040), certificate(2041));
     let bridge = Served::start(&old);
     bridge.post(client(&old.0)).await.expect("answered");
@@ -154,7 +153,7 @@ async fn a_new_certificate_is_taken_over_and_a_broken_one_is_not() {
     let line = bridge.program.line_with("not reloaded");
     assert!(line.contains("does not fit the certificate") && !line.contains("PRIVATE"), "{line}");
     assert_eq!(bridge.post(client(&old.0)).await.expect("answered").status(), 200);
-    // Mended, without a signal: the files are looked at every ten seconds.
+    // Corrected files need no signal: the bridge reads them every ten seconds.
     bridge.replace((&new.0, &new.1));
     bridge.program.line_with("a new certificate was taken over");
     assert_eq!(bridge.post(client(&new.0)).await.expect("answered").status(), 200);
@@ -164,7 +163,7 @@ async fn a_new_certificate_is_taken_over_and_a_broken_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_configuration_does_not_stop_the_renewal_and_is_taken_over_once_it_is_mended() {
+async fn an_invalid_configuration_does_not_stop_the_renewal_and_is_taken_over_after_its_correction() {
     let (old, new) = (certificate(2040), certificate(2041));
     let bridge = Served::start(&old);
     let file = bridge.folder.path().join("bridge.toml");
@@ -183,7 +182,7 @@ async fn a_broken_configuration_does_not_stop_the_renewal_and_is_taken_over_once
 }
 
 #[test]
-fn a_certificate_that_has_expired_or_soon_will_is_a_warning_of_config_check() {
+fn an_expired_or_soon_expiring_certificate_is_a_warning_of_config_check() {
     let folder = tempfile::tempdir().expect("a folder");
     let until = |date: jiff::Timestamp| {
         let key = KeyPair::generate().expect("a key");
@@ -220,7 +219,7 @@ fn a_certificate_that_has_expired_or_soon_will_is_a_warning_of_config_check() {
     }
 }
 
-/// Made by `openssl x509 -req` without extensions; valid until 2126.
+/// A certificate that `openssl x509 -req` made without extensions; valid until 2126.
 const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
 MIIBJDCBywIUGI0xQz5HJlXoT3bPajCWOyVjA0AwCgYIKoZIzj0EAwIwFDESMBAG
 A1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyODA0NDAxMFoYDzIxMjYxMTA0MDQ0MDEw
@@ -233,7 +232,7 @@ Q/2skHh/HXE=
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_cannot_be_used_ends_the_start_with_its_file_and_what_is_wrong() {
+async fn an_unusable_certificate_ends_the_start_and_its_file_and_mistake_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let (chain, key) = certificate(2040);
     let file = |name: &str, text: &str| -> PathBuf {

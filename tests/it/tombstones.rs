@@ -11,7 +11,7 @@ use crate::support::program::{err, out, program};
 const BY_ENTITY: (&str, &str) = ("topics.layout", r#"{"*": "{entity}"}"#);
 const TOMBSTONES: (&str, &str) = ("topics.tombstones", "true");
 
-/// The kind of a message for its consumers: the action, and whether it is a tombstone.
+/// Returns the action of a message, and true if it is a tombstone.
 fn meaning(message: &Consumed) -> (&str, bool) {
     let kind = message.header("ce_type").expect("a ce_type");
     let is_tombstone = message.header("nexudus-tombstone") == Some("true");
@@ -55,7 +55,7 @@ async fn a_delete_is_not_answered_200_before_its_tombstone_is_confirmed() {
         bridge.topic("Booking", 1).iter().map(meaning).collect::<Vec<_>>(),
         [("BookingDelete", false)]
     );
-    bridge.deliver_until_confirmed("BookingDelete", r#"[{"Id":1}]"#).await; // the client remembers the refusal for a while
+    bridge.deliver_until_confirmed("BookingDelete", r#"[{"Id":1}]"#).await; // the client keeps the refusal for a while
     let messages = bridge.kafka().read_to_end(&bridge.name_of("Booking"));
     let (tombstone, events) = messages.split_last().expect("messages");
     assert_eq!(meaning(tombstone), ("BookingDelete", true));

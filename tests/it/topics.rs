@@ -1,4 +1,4 @@
-//! Topics: created where the configuration says so, compared in words, never deleted.
+//! Topics: created if `topics.create` is true, compared with the configuration, never deleted.
 
 use nexudus_bridge::kafka::topics::{Difference, Topics};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::kafka::{OwnBroker, plain, unique};
 
 const CREATE: (&str, &str) = ("topics.create", "true");
 
-/// The refused topics that `/readyz` lists, each with its error.
+/// Returns the refused topics that `/readyz` lists, each with its error.
 fn refused(reply: &Reply) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let listed = reply.json()["refused_topics"].as_array().expect("a list").clone();
@@ -16,7 +16,7 @@ fn refused(reply: &Reply) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_topics_are_created_at_start_and_large_enough_for_the_body_limit() {
+async fn missing_topics_are_created_at_start_and_accept_the_maximum_body() {
     let prefix = format!("{}.", unique("it"));
     let settings = [
         ("topics.create", "true"),
@@ -48,7 +48,7 @@ async fn missing_topics_are_created_at_start_and_large_enough_for_the_body_limit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plan_shows_what_is_missing_and_what_differs_and_apply_creates_only_what_is_missing() {
+async fn a_plan_shows_missing_and_different_topics_and_apply_creates_the_missing_ones() {
     let prefix = format!("{}.", unique("it"));
     let client = plain().client();
     let name = |action: &str| format!("{prefix}{action}");
@@ -82,8 +82,8 @@ async fn a_plan_shows_what_is_missing_and_what_differs_and_apply_creates_only_wh
         plan.warnings
     );
     assert_eq!(topics.apply(&plan).await.expect("the cluster answers"), []);
-    assert_eq!(client.partitions(&name("BookingCreate")).len(), 5, "left as it is");
-    client.consume_all(&name("TeamCreated"), 0, MAX_WAIT); // by then the client knows it
+    assert_eq!(client.partitions(&name("BookingCreate")).len(), 5, "the existing topic is unchanged");
+    client.consume_all(&name("TeamCreated"), 0, MAX_WAIT); // until the client has the metadata of the topic
     assert_eq!(client.partitions(&name("TeamCreated")).len(), 2);
     assert_eq!(client.topic_configs(&name("quarantine"))["retention.ms"], "3000");
     let again = topics.plan().await.expect("the cluster answers");
@@ -91,7 +91,7 @@ async fn a_plan_shows_what_is_missing_and_what_differs_and_apply_creates_only_wh
     assert_eq!(
         topics.apply(&plan).await.expect("the cluster answers"),
         [],
-        "somebody else created them meanwhile"
+        "somebody else has created the topics"
     );
 }
 
@@ -104,7 +104,7 @@ async fn a_cluster_that_does_not_answer_is_an_error_with_its_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bridge_becomes_ready_only_once_every_topic_can_be_written_to() {
+async fn the_bridge_becomes_ready_when_every_topic_can_be_written_to() {
     let prefix = format!("{}.", unique("it"));
     let settings = [CREATE, ("topics.partitions", "1")];
     let client = plain().client();
@@ -133,7 +133,7 @@ async fn the_first_delivery_of_a_topic_times_out_while_the_broker_is_silent() {
         CREATE,
         ("topics.partitions", "1"),
         ("kafka.confirm_timeout", "4s"),
-        ("kafka.properties.socket_timeout_ms", "60000"), // so that the silent broker stays connected
+        ("kafka.properties.socket_timeout_ms", "60000"), // the silent broker stays connected
     ];
     let prefix = format!("{}.", unique("it"));
     let bridge = TestBridge::on(&broker.bootstrap(), broker.client(), prefix.clone(), &settings).await;
@@ -148,10 +148,10 @@ async fn the_first_delivery_of_a_topic_times_out_while_the_broker_is_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_topic_is_listed_with_kafka_s_message_and_created_once_the_cause_is_gone() {
+async fn a_refused_topic_is_listed_with_kafka_s_message_and_created_after_the_cause_is_removed() {
     let name = unique("it");
     let client = plain().client();
-    let other = format!("{name}_BookingCreate"); // Kafka's metrics take `.` and `_` for the same
+    let other = format!("{name}_BookingCreate"); // Kafka's metrics treat `.` and `_` as equal
     client.create_topic(&other, 1, &[]);
     let settings = [CREATE, ("topics.partitions", "1")];
     let prefix = format!("{name}.");
@@ -172,7 +172,7 @@ async fn a_refused_topic_is_listed_with_kafka_s_message_and_created_once_the_cau
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn topics_that_were_deleted_are_found_missing_by_a_delivery_and_created_again() {
+async fn a_delivery_detects_a_deleted_topic_and_the_topic_is_created_again() {
     let prefix = format!("{}.", unique("it"));
     let client = plain().client();
     let settings = [CREATE, ("topics.partitions", "1")];
@@ -189,7 +189,7 @@ async fn topics_that_were_deleted_are_found_missing_by_a_delivery_and_created_ag
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_bridge_creates_no_topics_a_deleted_one_is_listed_as_soon_as_a_delivery_misses_it() {
+async fn without_topics_create_a_delivery_detects_a_deleted_topic_and_the_topic_is_listed() {
     let bridge = TestBridge::on_apache(&["BookingCreate"], &[]).await;
     bridge.wait_until_ready_is(200).await;
     let topic = bridge.name_of("BookingCreate");
@@ -204,7 +204,7 @@ async fn where_the_bridge_creates_no_topics_a_deleted_one_is_listed_as_soon_as_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_few_brokers_are_named_by_kafka_s_own_message() {
+async fn too_few_brokers_are_reported_with_kafka_s_message() {
     let prefix = format!("{}.", unique("it"));
     let settings = [("topics.replication_factor", "3")];
     let topics = Topics::new(&config(plain().bootstrap(), &prefix, &settings)).expect("a client can be made");

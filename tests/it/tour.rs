@@ -1,5 +1,5 @@
-//! The five-minute tour of `docs/getting-started.md`, from the first plan through an outage to the recovery: the bridge, the
-//! embedded broker and the double as the tour runs them, the commands by the real program.
+//! The five-minute tour of `docs/getting-started.md`, from the first plan through an outage to the recovery. The bridge, the embedded
+//! broker and the double run as in the tour, and the commands are those of the real program.
 
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::support::program::{PROGRAM, err, header, isolated, out};
 
 use nexudus_bridge::app::Ended;
 
-/// A tour on ports of its own.
+/// A tour on free ports.
 struct Running {
     banner: String,
     nexudus_port: u16,
@@ -53,7 +53,7 @@ impl Running {
         serde_json::from_str(&self.prints(command, 0)).expect("JSON")
     }
 
-    /// Returns the events from the first on, once they are as wanted.
+    /// Waits until `wanted` is true for all events, and returns them.
     #[track_caller]
     fn events(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + 2 * MAX_WAIT;
@@ -66,14 +66,14 @@ impl Running {
             }
             assert!(
                 Instant::now() < deadline,
-                "not as wanted: {count} events, the last is {:?}",
+                "the condition does not hold: {count} events, the last is {:?}",
                 events.last()
             );
         }
         unreachable!("numbers have no end")
     }
 
-    /// Pulls a lever as the banner says.
+    /// Sends the request of a lever, as in the banner.
     async fn pull(&self, lever: &str) -> String {
         let url = format!("http://127.0.0.1:{}/double/{lever}", self.nexudus_port);
         let command = format!("curl -X POST {url} ");
@@ -83,7 +83,7 @@ impl Running {
         answer.text().await.expect("text")
     }
 
-    /// Returns the webhooks once they are as wanted.
+    /// Waits until `wanted` is true for the webhooks, and returns them.
     fn webhooks(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let deadline = Instant::now() + 2 * MAX_WAIT;
         loop {
@@ -114,7 +114,7 @@ fn is_marked(event: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_tour_applies_webhooks_loses_them_in_an_outage_gets_them_back_and_catches_up() {
+async fn the_tour_applies_webhooks_loses_and_recovers_them_in_an_outage_and_catches_up() {
     let tour = Running::start();
     assert!(tour.prints("webhooks plan --detailed-exitcode", 3).contains("Plan: 89 to create, 0 to change"));
     assert!(tour.prints("webhooks apply --yes", 0).contains("Applied: 89 created, 0 changed, 0 failed."));
@@ -123,7 +123,7 @@ async fn the_tour_applies_webhooks_loses_them_in_an_outage_gets_them_back_and_ca
     assert!(before.iter().all(|event| !is_marked(event)), "nothing is caught up yet");
 
     assert!(tour.pull("kafka/stop").await.contains("webhooks status"));
-    // Webhooks of frequent actions have failed ten times in a row by then.
+    // Webhooks of frequent actions have then failed ten times in a row.
     let off = tour.webhooks(|webhooks| count(webhooks, "disabled") >= 2);
     for webhook in off.iter().filter(|webhook| webhook["state"] == "disabled") {
         assert!(webhook["error_count"].as_i64().expect("a number") >= 10, "{webhook}");
@@ -135,7 +135,7 @@ async fn the_tour_applies_webhooks_loses_them_in_an_outage_gets_them_back_and_ca
     let busy = |webhook: &Value| webhook["action"] == "BookingUpdate" && webhook["state"] == "ok";
     tour.webhooks(|webhooks| webhooks.iter().any(busy));
 
-    // The outage lost no event that Kafka had.
+    // The outage has lost no event on the topics.
     tour.events(|after| before.iter().all(|event| after.contains(event)));
 
     let summary = tour.json("catch-up --since last-outage --json");

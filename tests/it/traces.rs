@@ -1,4 +1,4 @@
-//! Traces: what a collector gets of deliveries, what consumers can go on from, and that no collector can do harm.
+//! Traces: the spans of deliveries, the trace context for consumers, and the bridge without a working collector.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
@@ -50,14 +50,14 @@ fn status(span: &Span) -> i32 {
     span.status.as_ref().map_or(UNSET, |status| status.code)
 }
 
-/// What a message says of its trace, and what it should say where it goes on from this span.
-fn goes_on_from(message: &Consumed, span: &Span) -> (String, String) {
+/// Returns the `traceparent` of a message, and the expected one if this span is its parent.
+fn trace_parents(message: &Consumed, span: &Span) -> (String, String) {
     let expected = format!("00-{}-{}-01", hex::encode(&span.trace_id), hex::encode(&span.span_id));
     (message.header("traceparent").unwrap_or("none").to_owned(), expected)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_and_its_publication_are_spans_of_the_caller_s_trace_and_consumers_can_go_on_with_it() {
+async fn a_delivery_and_its_publication_are_spans_of_the_caller_s_trace_and_consumers_can_continue_it() {
     let collector = Collector::start().await;
     let settings = [("sources.default.url_tokens", r#"["hush-token"]"#)];
     let bridge = traced(&collector, &settings).await;
@@ -99,7 +99,7 @@ async fn a_delivery_and_its_publication_are_spans_of_the_caller_s_trace_and_cons
     assert!(server.end_time_unix_nano >= producer.end_time_unix_nano && producer.end_time_unix_nano > 0);
 
     let message = bridge.topic("BookingCreate", 1).remove(0);
-    let (found, expected) = goes_on_from(&message, producer);
+    let (found, expected) = trace_parents(&message, producer);
     assert_eq!(found, expected);
     assert_eq!(message.header("tracestate"), Some("congo=t61rcWkgMzE"));
     let resource = collector.got().resource;
@@ -112,7 +112,7 @@ async fn a_delivery_and_its_publication_are_spans_of_the_caller_s_trace_and_cons
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_trace_one_begins_and_all_records_of_an_array_go_on_from_one_span() {
+async fn without_a_trace_a_new_one_begins_and_all_records_of_an_array_have_one_parent() {
     let collector = Collector::start().await;
     let bridge = traced(&collector, &[]).await;
     let body = r#"[{"Id":1},{"Id":2},{"Id":3}]"#;
@@ -122,13 +122,13 @@ async fn without_a_trace_one_begins_and_all_records_of_an_array_go_on_from_one_s
     assert_eq!(of(&spans[1], "messaging.batch.message_count").as_deref(), Some("3"));
     assert_eq!(of(&spans[1], "messaging.kafka.offset"), None);
     for message in bridge.topic("BookingCreate", 3) {
-        let (found, expected) = goes_on_from(&message, &spans[1]);
+        let (found, expected) = trace_parents(&message, &spans[1]);
         assert_eq!((found, message.header("tracestate")), (expected, None));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trace_that_is_not_sampled_makes_no_span_and_goes_on() {
+async fn an_unsampled_trace_has_no_span_and_is_passed_on() {
     let collector = Collector::start().await;
     let bridge = traced(&collector, &[]).await;
     deliver(&bridge, "BookingCreate", BODY, "00").await.events("confirmed");
@@ -141,14 +141,14 @@ async fn a_trace_that_is_not_sampled_makes_no_span_and_goes_on() {
     let none = traced(&collector, &[("telemetry.sample_ratio", "0")]).await;
     none.deliver("BookingCreate", BODY).await.events("confirmed");
     let message = none.topic("BookingCreate", 1).remove(0);
-    let parent = message.header("traceparent").expect("consumers shall not sample it either");
+    let parent = message.header("traceparent").expect("the flag for consumers, too");
     assert!(parent.len() == 55 && parent.ends_with("-00"), "{parent}");
     deliver(&none, "BookingCreate", BODY, "01").await.events("confirmed");
-    collector.spans(4).await; // the caller's word counts
+    collector.spans(4).await; // the caller's flag takes precedence
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_in_the_span_and_only_what_is_not_the_client_s_fault_is_an_error() {
+async fn a_refusal_is_in_the_span_and_only_a_fault_of_the_server_is_an_error() {
     let collector = Collector::start().await;
     let bridge = traced(&collector, &[]).await;
     bridge
@@ -196,11 +196,11 @@ async fn an_outage_and_a_quarantine_are_in_the_spans() {
     assert_eq!((spans[2].name.as_str(), status(&spans[2])), ("send nexudus.quarantine", UNSET));
     assert_eq!(of(&spans[2], "nexudus.quarantine_reason").as_deref(), Some("refused"));
     let kept = bridge.topic("quarantine", 2);
-    let expected = goes_on_from(&kept[0], &spans[2]).1;
+    let expected = trace_parents(&kept[0], &spans[2]).1;
     assert!(kept.iter().any(|message| message.header("traceparent") == Some(&expected)), "{kept:?}");
 
     bridge.broker().down();
-    bridge.wait_until_ready_is(503).await; // else the client may not know yet that nobody is there, and says timeout
+    bridge.wait_until_ready_is(503).await; // until the client has detected that no broker is connected; before, the cause is `timeout`
     bridge.deliver("BookingCreate", BODY).await.problem(503, "broker");
     let spans = collector.spans(7).await.split_off(5);
     assert_eq!((status(&spans[0]), status(&spans[1])), (FAILED, FAILED), "{spans:#?}");
@@ -208,7 +208,7 @@ async fn an_outage_and_a_quarantine_are_in_the_spans() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_traces_are_off_headers_stay_as_they_came() {
+async fn without_traces_headers_are_passed_on_unchanged() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.deliver("BookingCreate", r#"{"Id":1}"#).await.events("confirmed");
     deliver(&bridge, "BookingCreate", r#"{"Id":2}"#, "01").await.events("confirmed");
@@ -222,8 +222,8 @@ async fn where_traces_are_off_headers_stay_as_they_came() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_gone_or_silent_holds_up_neither_deliveries_nor_the_end() {
-    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"); // nobody accepts
+async fn an_unreachable_or_silent_collector_delays_neither_deliveries_nor_the_stop() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"); // accepts no connection
     let gone = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port").local_addr().expect("bound");
     for (address, protocol) in [
         (silent.local_addr().expect("bound"), "grpc"),
@@ -239,7 +239,7 @@ async fn a_collector_that_is_gone_or_silent_holds_up_neither_deliveries_nor_the_
         ];
         let mut bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
         for _ in 0..600 {
-            bridge.deliver("BookingCreate", BODY).await.events("confirmed"); // so that a batch is under way
+            bridge.deliver("BookingCreate", BODY).await.events("confirmed"); // a batch of spans is in flight then
         }
         assert_eq!(bridge.wait_until_ready_is(200).await.status, 200);
         let begun = Instant::now();
@@ -283,7 +283,7 @@ async fn post(http: &reqwest::Client, ingress: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_standard_variables_count_and_the_last_spans_are_sent_before_the_end() {
+async fn the_standard_variables_are_used_and_the_last_spans_are_sent_before_the_end() {
     let broker = broker();
     for (protocol, suffix, path) in [
         ("grpc", "", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"),
@@ -294,11 +294,11 @@ async fn the_standard_variables_count_and_the_last_spans_are_sent_before_the_end
         let endpoint = format!("{}{suffix}", collector.endpoint());
         let telemetry = format!("otlp_endpoint = {endpoint:?}\notlp_protocol = {protocol:?}");
         let variables = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), // the file's key wins
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), // the file takes precedence
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=north"),
             ("OTEL_SERVICE_NAME", "bridge-of-the-north"),
             ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "600000"), // so nothing is sent before the end
+            ("OTEL_BSP_SCHEDULE_DELAY", "600000"), // no batch is sent before the end
         ];
         let (running, _folder) = serve(&broker, &telemetry, &variables);
         let ingress = field(&running.line_with("the bridge is listening"), "ingress").to_owned();
@@ -318,10 +318,10 @@ async fn the_standard_variables_count_and_the_last_spans_are_sent_before_the_end
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_collector_costs_bounded_memory_and_lines() {
+async fn a_silent_collector_causes_bounded_memory_and_few_lines() {
     const GROWTH_BYTES: u64 = 24 * 1024 * 1024;
     let broker = broker();
-    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"); // nobody accepts
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"); // accepts no connection
     let telemetry = format!("otlp_endpoint = \"http://{}\"", silent.local_addr().expect("bound"));
     let (running, _folder) = serve(&broker, &telemetry, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")]);
     let ingress = field(&running.line_with("the bridge is listening"), "ingress").to_owned();
@@ -373,7 +373,7 @@ async fn a_collector_with_tls_is_trusted_if_the_system_trusts_its_authority() {
 }
 
 #[test]
-fn an_endpoint_that_is_no_url_is_a_mistake_of_the_configuration() {
+fn an_endpoint_that_is_no_url_is_a_mistake_in_the_configuration() {
     for (key, value, expected) in [
         (
             "OTLP_ENDPOINT",

@@ -1,8 +1,8 @@
-//! What even one attempt, answered 200, can do: write an event twice. Consumers that remember `ce_id` never see it.
+//! Even one attempt that is answered 200 can write an event twice. Consumers that drop repeated `ce_id`s process it once.
 //!
-//! librdkafka is idempotent within an epoch of the producer. When any message times out, it begins a new epoch for all,
-//! and what waits is sent again under that, also what a broker had written without being able to say so. Here the one
-//! message waits for a broker that is cut off, the other for a second broker, whose answer is lost.
+//! librdkafka is idempotent within an epoch of the producer. When a message times out, librdkafka begins a new epoch for all
+//! partitions, and sends all waiting messages again, even those that a broker has written without an acknowledgement. In this test one
+//! message waits for a broker that is cut off, and the other for a second broker, whose acknowledgement is lost.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 const RECORD: &str = r#"{"Id":2}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_whose_confirmation_is_lost_lies_there_once_or_twice_with_one_id() {
+async fn an_event_whose_acknowledgement_is_lost_is_written_once_or_twice_with_one_id() {
     let proxies = [([127, 0, 0, 1], 9).into(); BROKERS].map(Proxy::start);
     let cluster = OwnCluster::start_behind(proxies.each_ref().map(Proxy::address));
     for (broker, proxy) in proxies.iter().enumerate() {
@@ -43,7 +43,7 @@ async fn an_event_whose_confirmation_is_lost_lies_there_once_or_twice_with_one_i
             }
         };
         let lost = async {
-            // The answer is lost just before the other message's time is over, and the broker back just after.
+            // The acknowledgement is lost just before the other message times out, and the broker returns just after.
             tokio::time::sleep(CONFIRM_TIMEOUT - Duration::from_millis(700)).await;
             lossy.hold_answers();
             let network = async {

@@ -1,4 +1,4 @@
-//! `webhooks plan|apply|status|enable` bring Nexudus to what the configuration asks for, and touch nothing else.
+//! `webhooks plan|apply|status|enable` make the webhooks in Nexudus match the configuration, and change nothing else.
 
 mod again;
 mod choice;
@@ -18,7 +18,7 @@ use crate::support::program::{err, out};
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
 #[test]
-fn a_plan_names_what_it_would_create_and_writes_nothing() {
+fn a_plan_lists_new_webhooks_and_writes_nothing() {
     let tenant = Tenant::with(SOURCES);
     let plan = tenant.prints(&["webhooks", "plan"], 0);
     let expected: Vec<String> = WANTED
@@ -62,7 +62,7 @@ fn an_apply_creates_active_webhooks_and_the_second_one_writes_nothing() {
     let again = out(&output);
     assert!(again.ends_with("No changes. 5 webhooks match the configuration.\n"), "{again}");
     assert!(tenant.asked().writes().is_empty());
-    // Without a new source there is no secret to type.
+    // Without a new source no secret has to be entered.
     assert_eq!(err(&output), "");
     tenant.nexudus.change_webhook(webhooks[0].id, &[("Active", "false")]).expect("there");
     let output = tenant.run(&["webhooks", "apply"]);
@@ -77,7 +77,7 @@ fn an_apply_creates_active_webhooks_and_the_second_one_writes_nothing() {
 }
 
 #[test]
-fn an_update_changes_the_fields_of_ours_and_every_other_one_stays_byte_for_byte() {
+fn an_update_changes_managed_fields_and_keeps_every_other_byte() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let (team, north) = (tenant.webhook("/TeamUpdated"), tenant.webhook("/north/BookingCreate"));
@@ -120,13 +120,13 @@ fn an_update_changes_the_fields_of_ours_and_every_other_one_stays_byte_for_byte(
     assert_eq!(
         writes,
         [format!("PUT {WEBHOOKS}"), format!("PUT {WEBHOOKS}")],
-        "to the path of the collection"
+        "the path is that of the collection"
     );
     assert!(tenant.nexudus.webhook(north).expect("there").url.ends_with("?token=t0ken"));
 }
 
 #[test]
-fn what_is_not_asked_for_is_named_and_neither_it_nor_others_are_ever_written_to() {
+fn unwanted_webhooks_are_listed_and_never_changed() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let location = demo::LOCATIONS[0];
@@ -158,7 +158,7 @@ fn what_is_not_asked_for_is_named_and_neither_it_nor_others_are_ever_written_to(
 }
 
 #[test]
-fn a_refusal_has_the_text_of_the_api_stops_no_other_and_the_next_run_continues() {
+fn a_refusal_has_the_text_of_the_api_and_affects_no_other_webhook() {
     let tenant = Tenant::with(SOURCES);
     let refusal = Fault::Refused("URL: token=t0ken is not \u{1b}[31mliked".to_owned());
     tenant.nexudus.fault(Matching::post(WEBHOOKS).containing("north"), refusal);
@@ -179,7 +179,7 @@ fn a_refusal_has_the_text_of_the_api_stops_no_other_and_the_next_run_continues()
 }
 
 #[test]
-fn what_nexudus_takes_and_does_not_keep_counts_as_failed() {
+fn a_create_that_nexudus_accepts_but_does_not_keep_counts_as_failed() {
     let tenant = Tenant::with(SOURCES);
     let world = tenant.nexudus.world();
     tenant.nexudus.meanwhile(Matching::post(WEBHOOKS).containing("north"), move |_| {
@@ -195,7 +195,7 @@ fn what_nexudus_takes_and_does_not_keep_counts_as_failed() {
 }
 
 #[test]
-fn the_status_tells_how_each_webhook_does_and_hides_tokens() {
+fn the_status_shows_the_state_of_each_webhook_and_hides_tokens() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     tenant.prints(&["webhooks", "status", "--detailed-exitcode"], 0);
@@ -259,7 +259,7 @@ fn the_status_tells_how_each_webhook_does_and_hides_tokens() {
 }
 
 #[test]
-fn the_note_on_the_shared_secret_comes_where_there_is_a_secret_to_type() {
+fn the_note_on_the_shared_secret_is_printed_for_new_sources_with_a_secret() {
     let [first, second] = demo::LOCATIONS;
     let source = |name: &str, location: i64, more: &str| {
         format!("[sources.{name}]\nbusiness_id = {location}\nactions = [\"Team*\"]\n{more}\n")
@@ -290,7 +290,7 @@ fn the_note_on_the_shared_secret_comes_where_there_is_a_secret_to_type() {
 }
 
 #[test]
-fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
+fn enable_enables_disabled_webhooks_and_changes_nothing_else() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let (create, team) = (tenant.webhook("/webhooks/BookingCreate"), tenant.webhook("/TeamUpdated"));
@@ -317,7 +317,7 @@ fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
             "BookngCreate",
             "no webhook of the action \"BookngCreate\" is configured; did you mean BookingCreate?",
         ),
-        // What it means has no webhook either.
+        // The nearest name has no webhook either.
         ("TeamCreatd", "is configured; `webhooks status` lists them"),
         ("TeamCreated", "is configured; `webhooks status` lists them"),
         ("Xyz", "is configured; `webhooks status` lists them"),
@@ -329,7 +329,7 @@ fn enabling_switches_on_what_is_off_and_changes_nothing_else() {
 }
 
 #[test]
-fn what_the_configuration_gets_wrong_is_exit_code_2_with_what_would_be_right() {
+fn mistakes_in_the_configuration_are_exit_code_2_with_the_remedy() {
     let tenant = Tenant::with(SOURCES);
     let section = tenant.section("");
     let source = "[sources.default]\nsecrets = [\"s\"]\n";
@@ -377,12 +377,12 @@ fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_numb
     tenant.apply();
     assert_eq!(tenant.nexudus.webhook(tenant.webhook("/DeskBooked")).expect("there").action, 91);
 
-    // The legacy documentation knows 62 actions only: that removes none.
+    // The legacy enum has only 62 actions. The missing ones are not removed.
     tenant.nexudus.adjust(|manners| manners.legacy_enum = true);
     let plan = tenant.json(&["webhooks", "plan"], 0);
     assert_eq!((&plan["changes"], &plan["unchanged"]), (&json!([]), &json!(5)));
 
-    // Without a list the catalogue's actions are planned all the same.
+    // If the enum cannot be read, the actions of the catalogue are planned.
     let enums = Matching::get("/api/utils/enums").always();
     tenant.nexudus.fault(enums, Fault::Status(404, "\"Not found\"".to_owned()));
     let output = tenant.run(&["webhooks", "plan"]);
@@ -397,7 +397,7 @@ fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_numb
 }
 
 #[test]
-fn without_the_role_to_list_locations_that_check_is_left_out() {
+fn without_the_role_to_list_locations_they_are_not_checked() {
     let tenant = Tenant::with(SOURCES);
     let roles = ["WebHook-List", "WebHook-Read", "WebHook-Create", "WebHook-Edit"];
     let account = nexudus_double::Account::administrator(demo::EMAIL, demo::PASSWORD).with_roles(&roles);
@@ -407,7 +407,7 @@ fn without_the_role_to_list_locations_that_check_is_left_out() {
 }
 
 #[test]
-fn a_create_whose_answer_was_lost_is_not_made_twice() {
+fn a_create_whose_answer_was_lost_is_not_repeated() {
     for fault in [
         Fault::Cut(Effect::Done),
         Fault::HalfBody,

@@ -1,5 +1,5 @@
-//! Many topics on brokers that are far away: more requests are in flight then, and the promises hold while their number
-//! changes, leaders die and partitions are added.
+//! Many topics on distant brokers. More requests are in flight then, and the guarantees hold while the number of requests changes,
+//! leaders fail and partitions are added.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ const ACTIONS: [&str; 12] = [
     "TariffUpdate",
 ];
 
-/// Partitions of each topic at first.
+/// Number of partitions of each topic at the start.
 const PARTITIONS: usize = 3;
 
 const SENDERS: usize = 96;
@@ -43,7 +43,7 @@ async fn cluster() -> ([Proxy; BROKERS], OwnCluster) {
     (proxies, cluster)
 }
 
-/// Starts a bridge with the topics of [`ACTIONS`], and then takes the brokers 5 ms away.
+/// Starts a bridge with the topics of [`ACTIONS`], and then delays the network to the brokers by 5 ms.
 async fn far_bridge(confirm_timeout: &str) -> ([Proxy; BROKERS], OwnCluster, TestBridge) {
     let (proxies, cluster) = cluster().await;
     let prefix = format!("{}.", unique("it"));
@@ -61,7 +61,7 @@ fn bootstrap(proxies: &[Proxy; BROKERS]) -> String {
     proxies.each_ref().map(|proxy| proxy.address().to_string()).join(",")
 }
 
-/// The largest number of requests that may be in flight for a broker.
+/// Returns the maximum number of requests in flight for a broker.
 fn limit(metrics: &Reply) -> f64 {
     let text = String::from_utf8_lossy(&metrics.body);
     let series = text.lines().filter(|line| line.starts_with("nexudus_bridge_in_flight_requests_limit{"));
@@ -95,7 +95,7 @@ async fn keys_keep_their_order_while_the_window_changes_a_leader_is_killed_and_p
         cluster.start_again(&[1]).expect("the broker starts again");
         bridge.kafka().add_partitions(&bridge.name_of(ACTIONS[0]), 2 * PARTITIONS);
         an_added_partition_is_used(&bridge).await;
-        proxies.iter().for_each(Proxy::restore); // near again
+        proxies.iter().for_each(Proxy::restore); // without delay again
         more(&confirmed, 2_000).await;
         is_over.store(true, Ordering::Relaxed);
     };
@@ -104,7 +104,7 @@ async fn keys_keep_their_order_while_the_window_changes_a_leader_is_killed_and_p
     let mut seen: BTreeMap<(&str, u64), Vec<u64>> = BTreeMap::new();
     for action in ACTIONS {
         let mut messages = bridge.kafka().read_to_end(&bridge.name_of(action));
-        // A key of the topic with more partitions changes its partition once.
+        // On the topic with added partitions, a key can change its partition once.
         messages.sort_by_key(|message| (message.partition, message.offset));
         for message in messages {
             let record: Value = serde_json::from_slice(&message.value).expect("JSON");
@@ -136,7 +136,7 @@ async fn keys_keep_their_order_while_the_window_changes_a_leader_is_killed_and_p
     }
 }
 
-/// Waits until there are events on one of the partitions that were added to the topic of the first action.
+/// Waits until an added partition of the first action's topic has events.
 async fn an_added_partition_is_used(bridge: &TestBridge) {
     let begun = Instant::now();
     loop {
@@ -150,7 +150,7 @@ async fn an_added_partition_is_used(bridge: &TestBridge) {
     }
 }
 
-/// Waits until so many more deliveries are confirmed.
+/// Waits until this number of further deliveries is confirmed.
 async fn more(confirmed: &AtomicUsize, count: usize) {
     let (begun, wanted) = (Instant::now(), confirmed.load(Ordering::Relaxed) + count);
     while confirmed.load(Ordering::Relaxed) < wanted {
@@ -164,7 +164,7 @@ async fn more(confirmed: &AtomicUsize, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_does_not_answer_holds_up_only_its_own_partitions() {
+async fn a_broker_that_does_not_answer_delays_only_its_own_partitions() {
     let (proxies, cluster) = cluster().await;
     let prefix = format!("{}.", unique("it"));
     for (action, node) in [("BookingCreate", 1), ("CoworkerCreate", 2), ("TeamCreated", 3), ("quarantine", 3)]
@@ -198,7 +198,7 @@ async fn a_broker_that_does_not_answer_holds_up_only_its_own_partitions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_deleted_under_load_holds_up_no_other_topic() {
+async fn a_topic_that_is_deleted_under_load_delays_no_other_topic() {
     let (_proxies, _cluster, bridge) = far_bridge("5s").await;
 
     let (deleted, others) = ACTIONS.split_first().expect("there are actions");

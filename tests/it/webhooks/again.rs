@@ -1,4 +1,4 @@
-//! `apply` and `enable` look again at the end: what is not as it should be then counts as failed, whoever did it.
+//! `apply` and `enable` list the webhooks again at the end. A webhook that differs then counts as failed, whatever the reason.
 
 use nexudus_double::{Fault, Matching};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn failure(action: &str, id: i64, error: &str) -> Value {
 }
 
 #[test]
-fn an_update_that_nexudus_takes_and_does_not_keep_counts_as_failed() {
+fn an_update_that_nexudus_accepts_but_does_not_keep_counts_as_failed() {
     let tenant = tenant();
     let id = tenant.webhook("/TeamUpdated");
     tenant.nexudus.change_webhook(id, &[("Action", "57")]).expect("there");
@@ -34,7 +34,7 @@ fn an_update_that_nexudus_takes_and_does_not_keep_counts_as_failed() {
 }
 
 #[test]
-fn an_enabled_webhook_that_is_off_again_counts_as_failed() {
+fn an_enabled_webhook_that_is_disabled_again_counts_as_failed() {
     let tenant = tenant();
     let id = tenant.webhook("/TeamUpdated");
     tenant.nexudus.change_webhook(id, &OFF).expect("there");
@@ -47,7 +47,7 @@ fn an_enabled_webhook_that_is_off_again_counts_as_failed() {
 }
 
 #[test]
-fn what_was_written_and_cannot_be_looked_at_again_counts_as_failed() {
+fn a_written_webhook_that_cannot_be_read_again_counts_as_failed() {
     let tenant = tenant();
     let (team, north) = (tenant.webhook("/TeamUpdated"), tenant.webhook("/north/BookingCreate"));
     tenant.nexudus.change_webhook(team, &OFF).expect("there");
@@ -66,7 +66,7 @@ fn what_was_written_and_cannot_be_looked_at_again_counts_as_failed() {
 }
 
 #[test]
-fn what_was_right_at_first_and_is_changed_during_an_apply_counts_as_failed() {
+fn a_webhook_that_is_changed_during_an_apply_counts_as_failed() {
     let tenant = tenant();
     let [delete, team] = ["/BookingDelete", "/TeamUpdated"].map(|path| tenant.webhook(path));
     let disturbed = || {
@@ -90,7 +90,7 @@ fn what_was_right_at_first_and_is_changed_during_an_apply_counts_as_failed() {
     assert_eq!(applied["failed"], json!(expected));
     assert_eq!(applied["created"].as_array().map(Vec::len), Some(1));
 
-    // It is about what the run was to look after.
+    // Only the pairs of the run are reported.
     tenant.apply();
     disturbed();
     let applied = tenant.json(&["webhooks", "apply", "--source", "north"], 0);
@@ -98,7 +98,7 @@ fn what_was_right_at_first_and_is_changed_during_an_apply_counts_as_failed() {
 }
 
 #[test]
-fn what_is_switched_off_during_an_enable_counts_as_failed() {
+fn a_webhook_that_is_disabled_during_an_enable_counts_as_failed() {
     let tenant = tenant();
     let [create, update, team] =
         ["/webhooks/BookingCreate", "/BookingUpdate", "/TeamUpdated"].map(|path| tenant.webhook(path));
@@ -108,7 +108,7 @@ fn what_is_switched_off_during_an_enable_counts_as_failed() {
         let world = tenant.nexudus.world();
         tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
             world.change_webhook(create, &OFF).expect("there");
-            // None of its business.
+            // A field that `enable` does not manage.
             world.change_webhook(update, &[("Action", "57")]).expect("there");
         });
     };
@@ -126,7 +126,7 @@ fn what_is_switched_off_during_an_enable_counts_as_failed() {
 }
 
 #[test]
-fn a_refusal_keeps_nobody_from_looking_again_and_nothing_to_do_does() {
+fn after_a_refusal_the_webhooks_are_listed_again_but_not_if_nothing_was_written() {
     let tenant = tenant();
     tenant.prints(&["webhooks", "apply"], 0);
     assert_eq!(tenant.asked().of("GET", WEBHOOKS).len(), 1);

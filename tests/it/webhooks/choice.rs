@@ -1,4 +1,4 @@
-//! What a run is about: the sources that are named, and the wanted records only.
+//! The scope of a run: the named sources, and only wanted records.
 
 use nexudus_double::demo;
 use serde_json::{Value, json};
@@ -14,10 +14,10 @@ fn sources(list: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn several_sources_are_looked_at_where_several_are_named_and_no_other() {
+fn a_run_with_several_named_sources_is_about_these_sources_only() {
     let south = "[sources.south]\nsecrets = [\"test-secret\"]\nbusiness_id = 1999000002\nactions = [\"TeamUpdated\"]\n";
     let tenant = Tenant::with(&format!("{SOURCES}{south}"));
-    // Nobody has asked for these.
+    // These webhooks are not wanted.
     for path in ["TeamDeleted", "north/TeamDeleted", "south/TeamDeleted"] {
         let url = format!("{PUBLIC}/webhooks/{path}");
         tenant.nexudus.add_webhook(demo::LOCATIONS[0], "TeamDeleted", &url, true).expect("known");
@@ -46,14 +46,14 @@ fn several_sources_are_looked_at_where_several_are_named_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gauges_are_about_wanted_records_only() {
+async fn gauges_exist_for_wanted_records_only() {
     let tenant = tenant();
     let add = |action: &str, url: &str| {
         tenant.nexudus.add_webhook(demo::LOCATIONS[0], action, url, true).expect("known")
     };
     let left_out = [
         add("TeamDeleted", &format!("{PUBLIC}/webhooks/TeamDeleted")),
-        add("TeamUpdated", &format!("{PUBLIC}/webhooks/TeamUpdated")), // a second one
+        add("TeamUpdated", &format!("{PUBLIC}/webhooks/TeamUpdated")), // a second webhook of the action
         add("TeamUpdated", "https://elsewhere.example.com/webhooks/TeamUpdated"),
     ];
     let bridge = guarded(&tenant, &[]).await;

@@ -1,4 +1,4 @@
-//! As whom: every way to authenticate works, and credentials that are refused are not tried again.
+//! Credentials: every way to authenticate works, and refused credentials are not sent again.
 
 use nexudus_bridge::kafka::embedded::{self, EmbeddedBroker};
 use nexudus_double::{Account, Fault, Matching, demo};
@@ -10,7 +10,7 @@ use crate::support::program::{Running, err, out, program};
 use crate::support::tls_front::TlsFront;
 
 #[test]
-fn a_password_a_one_time_password_a_token_and_basic_are_all_taken() {
+fn a_password_a_one_time_password_a_token_and_basic_are_accepted() {
     const TOTP: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
     let tenant = Tenant::with(SOURCES);
     let user = format!("username = {:?}\npassword = {:?}", demo::EMAIL, demo::PASSWORD);
@@ -30,7 +30,7 @@ fn a_password_a_one_time_password_a_token_and_basic_are_all_taken() {
 }
 
 #[test]
-fn refused_credentials_are_tried_once_and_no_output_holds_them() {
+fn refused_credentials_are_sent_once_and_no_output_holds_them() {
     let tenant = Tenant::with(SOURCES);
     for status in [400, 401] {
         tenant.nexudus.adjust(|manners| manners.invalid_grant_status = status);
@@ -46,9 +46,9 @@ fn refused_credentials_are_tried_once_and_no_output_holds_them() {
     }
 }
 
-/// A page of a firewall is no refusal of the credentials.
+/// The page of a firewall does not refuse the credentials.
 #[test]
-fn a_firewall_before_the_token_endpoint_is_waited_out_and_named_with_its_status() {
+fn the_page_of_a_firewall_before_the_token_endpoint_is_retried_and_reported_with_its_status() {
     let tenant = Tenant::with(SOURCES);
     tenant.nexudus.fault(Matching::post("/api/token").times(2), Fault::Html(403));
     tenant.prints(&["webhooks", "plan"], 0);
@@ -62,7 +62,7 @@ fn a_firewall_before_the_token_endpoint_is_waited_out_and_named_with_its_status(
 }
 
 #[test]
-fn one_token_serves_a_whole_command_however_its_lifetime_is_written() {
+fn one_token_is_enough_for_a_command_in_every_form_of_its_lifetime() {
     let tenant = Tenant::with(SOURCES);
     tenant.nexudus.adjust(|manners| manners.byte_order_mark = true);
     for expires_in in ["604799", "\"604799\"", "604799.0", "\"604799.0\"", "-5", "null"] {
@@ -83,7 +83,7 @@ fn one_token_serves_a_whole_command_however_its_lifetime_is_written() {
     }
 }
 
-/// Somebody has set the right password in Nexudus: the configuration stays as it is.
+/// A person corrects the password in Nexudus, and the configuration does not change.
 #[test]
 fn sighup_sends_refused_credentials_again() {
     let tenant = Tenant::with(SOURCES);
@@ -110,9 +110,9 @@ fn sighup_sends_refused_credentials_again() {
     assert_eq!(tenant.asked().token_requests().len(), 3, "once at start and once for each SIGHUP");
 }
 
-/// Nexudus keeps one refresh token for each client id: with the bridge's own a command would void the bridge's.
+/// Nexudus keeps one refresh token for each client id. A command with the bridge's client id would invalidate the bridge's token.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_is_another_client_than_the_bridge_that_serves() {
+async fn a_command_has_another_client_id_than_the_running_bridge() {
     let tenant = Tenant::with(SOURCES);
     let client_id = || {
         let journal = tenant.asked();
@@ -156,7 +156,7 @@ fn a_missing_role_is_named_after_one_new_token() {
 }
 
 #[test]
-fn a_token_that_expires_on_the_way_is_renewed() {
+fn a_token_that_expires_during_a_command_is_renewed() {
     let tenant = Tenant::with(SOURCES);
     let world = tenant.nexudus.world();
     let posts = Matching::post("/api/sys/webhooks").after(2);
@@ -173,7 +173,7 @@ fn a_token_that_expires_on_the_way_is_renewed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_https_credentials_go_only_to_whom_the_system_trusts() {
+async fn over_https_credentials_are_sent_only_to_a_trusted_server() {
     let tenant = Tenant::with(SOURCES);
     let authority = Authority::new("of the API");
     let front = TlsFront::before(tenant.nexudus.address(), authority.server().server_config()).await;
@@ -191,7 +191,7 @@ async fn over_https_credentials_go_only_to_whom_the_system_trusts() {
     let refused = plan().env_remove("SSL_CERT_FILE").output().expect("the program can be run");
     assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
     assert!(err(&refused).contains("invalid peer certificate"), "{}", err(&refused));
-    assert!(tenant.asked().is_empty(), "nothing was asked of a stranger");
+    assert!(tenant.asked().is_empty(), "no request was sent to an untrusted server");
 
     let planned = plan().env("SSL_CERT_FILE", trusted).output().expect("the program can be run");
     assert_eq!(planned.status.code(), Some(0), "{}", err(&planned));

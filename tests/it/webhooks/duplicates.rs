@@ -1,4 +1,4 @@
-//! A second active webhook of the same source and action delivers each event twice: no run that leaves one succeeds.
+//! A second active webhook of the same source and action delivers each event twice. A run that leaves a duplicate fails.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
-/// Numbers of all webhooks of an action of the source `default`.
+/// Returns the ids of all webhooks of an action of the source `default`.
 fn ids(tenant: &Tenant, action: &str) -> Vec<i64> {
     let url = format!("{PUBLIC}/webhooks/{action}");
     tenant.nexudus.webhooks().iter().filter(|webhook| webhook.url == url).map(|webhook| webhook.id).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_applies_at_once_at_least_one_fails_and_names_the_duplicates() {
+async fn of_two_simultaneous_applies_at_least_one_fails_and_names_the_duplicates() {
     let tenant = Tenant::with(SOURCES);
     let config = load(Some(&tenant.file()), &Environment::new(), check_property).expect("right");
     let account = || Account::new(&config, Arc::new(Metrics::new(""))).expect("configured");
     let (first, second) = (account(), account());
-    // Both have read the list before either writes.
+    // Both read the list before one of them writes.
     let looks = [first.look().await.expect("listed"), second.look().await.expect("listed")];
     let (first, second) = tokio::join!(
         first.apply(&looks[0].comparison.pairs, Scope::All, &|_| {}),
@@ -52,7 +52,7 @@ async fn of_two_applies_at_once_at_least_one_fails_and_names_the_duplicates() {
 }
 
 #[test]
-fn a_duplicate_is_a_change_pending_until_somebody_deletes_or_disables_it() {
+fn a_duplicate_is_a_pending_change_until_somebody_deletes_or_disables_it() {
     let tenant = Tenant::with(SOURCES);
     // Somebody else creates the same webhook during the run.
     let world = tenant.nexudus.world();
@@ -85,7 +85,7 @@ fn a_duplicate_is_a_change_pending_until_somebody_deletes_or_disables_it() {
     let status = tenant.prints(&["webhooks", "status", "--detailed-exitcode"], 3);
     assert!(status.starts_with("5 ok, 1 duplicate; 0 of others.\n"), "{status}");
 
-    // Another run writes nothing and fails again; one about another source is not concerned.
+    // Another run writes nothing and fails again. A run for another source succeeds.
     tenant.asked();
     assert_eq!(tenant.json(&["webhooks", "apply"], 1)["failed"], json!([failure]));
     tenant.prints(&["webhooks", "apply", "--source", "north"], 0);

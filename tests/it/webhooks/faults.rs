@@ -1,4 +1,4 @@
-//! Nexudus throttles, falls silent and answers nonsense: what can be done is done, and what cannot is told.
+//! Nexudus throttles, does not answer, or answers with errors: each command does as much as possible, and reports the rest.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::support::program::{err, program};
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
 #[test]
-fn throttling_is_obeyed_whatever_its_status_and_form() {
+fn throttling_is_obeyed_with_every_status_and_form() {
     for (status, retry_after, least) in [
         (409, RetryAfter::Seconds(2), 2),
         (429, RetryAfter::DateIn(2), 1),
@@ -32,7 +32,7 @@ fn throttling_is_obeyed_whatever_its_status_and_form() {
 }
 
 #[test]
-fn nexudus_s_own_limits_are_kept_by_the_default_pace() {
+fn the_default_rate_limits_are_those_of_nexudus() {
     let tenant = Tenant::with_options(SOURCES, Options { limits: Limits::DOCUMENTED, ..Options::default() });
     let paceless: Vec<String> = tenant
         .section("")
@@ -65,7 +65,7 @@ fn an_unavailable_nexudus_is_reported_and_the_rest_is_not_tried() {
 }
 
 #[test]
-fn an_answer_that_does_not_come_is_waited_for_no_longer_than_configured() {
+fn a_missing_answer_ends_at_the_configured_time_out() {
     let tenant = Tenant::with(SOURCES);
     tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"500ms\"")));
     tenant.nexudus.fault(Matching::get(WEBHOOKS), Fault::Late(Duration::from_secs(60), Effect::NotDone));
@@ -74,12 +74,12 @@ fn an_answer_that_does_not_come_is_waited_for_no_longer_than_configured() {
 }
 
 #[test]
-fn a_record_that_somebody_changes_meanwhile_keeps_their_change() {
+fn a_change_of_a_record_by_a_person_during_a_run_is_kept() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let id = tenant.webhook("/TeamUpdated");
     tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
-    // The PUT does not happen, and before the next one somebody renames the record.
+    // The first PUT has no effect, and somebody renames the record before the second one.
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Cut(Effect::NotDone));
     let world = tenant.nexudus.world();
     tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
@@ -89,7 +89,7 @@ fn a_record_that_somebody_changes_meanwhile_keeps_their_change() {
     let webhook = tenant.nexudus.webhook(id).expect("there");
     assert_eq!((webhook.active, webhook.name.as_str()), (true, "renamed"));
 
-    // A record that leads elsewhere by now is not ours any more.
+    // A record with another URL does not belong to the bridge any more.
     tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
     let world = tenant.nexudus.world();
     tenant.nexudus.meanwhile(Matching::get(WEBHOOKS), move |_| {
@@ -103,10 +103,10 @@ fn a_record_that_somebody_changes_meanwhile_keeps_their_change() {
     assert!(!tenant.nexudus.webhook(id).expect("there").active);
 }
 
-/// What Nexudus makes of an update without `Action` is not known.
+/// The effect of an update without `Action` is not documented.
 #[test]
 fn an_update_never_leaves_out_the_action() {
-    const NONE: &str = "the record as Nexudus gives it names no action, and an update without one could clear it: choose the \
+    const NONE: &str = "the record from Nexudus has no action, and an update without an action could clear it: choose the \
                         action in Nexudus, or let `webhooks apply` set it";
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
@@ -131,13 +131,13 @@ fn an_update_never_leaves_out_the_action() {
 }
 
 #[test]
-fn a_create_that_is_done_after_its_time_out_is_not_made_twice() {
+fn a_create_that_takes_effect_after_its_time_out_is_not_repeated() {
     const TIMEOUT: Duration = Duration::from_secs(3);
     let tenant = Tenant::with(SOURCES);
     tenant.configure(&format!("{}{SOURCES}", tenant.section("request_timeout = \"3s\"")));
     tenant.nexudus.fault(Matching::post(WEBHOOKS), Fault::Late(Duration::from_secs(60), Effect::NotDone));
     std::thread::scope(|scope| {
-        // A Nexudus that is slow: the record is there when the client has long given up.
+        // Nexudus is slow: it creates the record long after the client's time-out.
         scope.spawn(|| {
             let begun = Instant::now();
             while tenant.nexudus.journal().writes().is_empty() {
@@ -153,9 +153,9 @@ fn a_create_that_is_done_after_its_time_out_is_not_made_twice() {
     assert_eq!(tenant.nexudus.webhooks().len(), 1);
 }
 
-/// A gateway or a connection can give up while Nexudus is still at it.
+/// A gateway or a connection can fail while Nexudus still processes the request.
 #[test]
-fn a_create_that_completes_after_an_unclear_answer_is_not_made_twice() {
+fn a_create_that_takes_effect_after_an_unclear_answer_is_not_repeated() {
     let later = Effect::Later(Duration::from_secs(2));
     std::thread::scope(|scope| {
         for fault in [Fault::Gateway(502, later), Fault::Gateway(504, later), Fault::Cut(later)] {
@@ -175,7 +175,7 @@ fn a_create_that_completes_after_an_unclear_answer_is_not_made_twice() {
     });
 }
 
-/// A proxy would look for its own loopback address.
+/// For a loopback address, a proxy would connect to itself.
 #[test]
 fn no_request_for_a_loopback_address_goes_to_the_proxy_of_the_environment() {
     let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -188,7 +188,7 @@ fn no_request_for_a_loopback_address_goes_to_the_proxy_of_the_environment() {
         plan.env(name, &address);
     }
     let output = plan.env_remove("no_proxy").env_remove("NO_PROXY").output().expect("the program can be run");
-    assert!(proxy.accept().is_err(), "the proxy was asked");
+    assert!(proxy.accept().is_err(), "a request was sent to the proxy");
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
 }
 
@@ -196,7 +196,7 @@ fn no_request_for_a_loopback_address_goes_to_the_proxy_of_the_environment() {
 fn a_list_whose_records_shift_between_pages_is_read_again() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
-    // More than one page of others before ours.
+    // More than one page of other records before those of the bridge.
     let first = tenant.nexudus.webhooks()[0].business_id;
     let others: Vec<i64> = (0..1100)
         .map(|n| {

@@ -1,4 +1,4 @@
-//! Whatever goes wrong, in whatever order: no DELETE, no write to a record of others, no request beyond the pace.
+//! No sequence of faults leads to a DELETE, a write to a record of others, or a request above the rate limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use serde_json::Value;
 use crate::support::bridge::SECRET;
 use crate::support::nexudus::{PUBLIC, SOURCES};
 
-/// How many sequences of faults are tried, all at the same time.
+/// Number of sequences of faults, which run at the same time.
 const SEQUENCES: u64 = 24;
 
-/// How long a sequence may take; what is not done by then is broken off.
+/// Maximum time of a sequence, after which it is aborted.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// Long enough that a busy machine's double has seen a request before the next one comes.
+/// Time-out of a request; long, so that the double on a busy machine has read a request before the next one.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 const SPACING: Duration = Duration::from_millis(5);
@@ -55,7 +55,7 @@ fn some_matching(chance: &mut fastrand::Rng) -> Matching {
     matching.after(chance.u32(0..6)).times(chance.u32(1..4))
 }
 
-/// A tenant in which some of ours are there, some are off, some twice, and others' look like ours.
+/// Starts a tenant with some webhooks of the bridge, some disabled and some twice, and similar webhooks of others.
 fn tenant(chance: &mut fastrand::Rng) -> Nexudus {
     let nexudus =
         Nexudus::start(Options { limits: Limits::NONE, ..Options::default() }).expect("there are free ports");
@@ -80,7 +80,7 @@ fn ours(url: &str) -> bool {
     url.starts_with(&format!("{PUBLIC}/webhooks/"))
 }
 
-async fn one(seed: u64) -> String {
+async fn run_sequence(seed: u64) -> String {
     let mut chance = fastrand::Rng::with_seed(seed);
     let nexudus = tenant(&mut chance);
     nexudus.adjust(|manners| manners.reenabling_resets_errors = chance.bool());
@@ -100,7 +100,7 @@ async fn one(seed: u64) -> String {
     for _ in 0..chance.u32(1..10) {
         nexudus.fault(some_matching(&mut chance), some_fault(&mut chance));
     }
-    // Somebody switches ours off all the time, so that there is always something to write.
+    // The bridge's webhooks are disabled again and again, so that a run always has something to write.
     let world = nexudus.world();
     nexudus.meanwhile(Matching::get("/api/sys/webhooks").always(), move |_| {
         for webhook in world.webhooks().iter().filter(|webhook| webhook.active && ours(&webhook.url)) {
@@ -123,7 +123,7 @@ async fn one(seed: u64) -> String {
         }
     };
     let within = if guarding { ROUND / 4 } else { ROUND };
-    tokio::time::timeout(within, work).await.expect_err("it goes on for ever");
+    tokio::time::timeout(within, work).await.expect_err("the work never ends");
 
     let journal = nexudus.journal();
     let requests = || journal.entries().map(Request::line).collect::<Vec<_>>().join("\n");
@@ -142,7 +142,7 @@ async fn one(seed: u64) -> String {
         assert!(record.is_none_or(|webhook| ours(&webhook.url)), "seed {seed}: {}", write.body);
         assert!(!(guarding && write.method == "POST"), "seed {seed}: a guardian creates nothing");
     }
-    // No pair twice that was not there twice: an answer that was lost made no second record.
+    // No new duplicates: a lost answer causes no second record.
     let count = |webhooks: &[nexudus_double::Webhook], action| {
         webhooks.iter().filter(|webhook| ours(&webhook.url) && webhook.url.contains(action)).count()
     };
@@ -160,7 +160,7 @@ async fn one(seed: u64) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_sequence_of_faults_leads_to_a_forbidden_request() {
     let base = fastrand::u64(..1_000_000) * 12;
-    let tasks: Vec<_> = (0..SEQUENCES).map(|number| tokio::spawn(one(base + number))).collect();
+    let tasks: Vec<_> = (0..SEQUENCES).map(|number| tokio::spawn(run_sequence(base + number))).collect();
     for task in tasks {
         crate::support::say(&task.await.expect("the assertions hold"));
     }

@@ -7,8 +7,7 @@ use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
 
 const WEBHOOKS: &str = "/api/sys/webhooks";
 
-/// A tenant in which one webhook is missing, two differ, one is not asked for, one is somebody else's, and whose Nexudus
-/// knows one action more.
+/// A tenant in which one webhook is missing, two differ, one is not wanted, and one belongs to others. Its Nexudus has one more action.
 struct Untidy {
     tenant: Tenant,
     team: i64,
@@ -34,7 +33,7 @@ fn untidy() -> Untidy {
     Untidy { tenant, team, north, unwanted }
 }
 
-/// What `plan` says of it.
+/// Returns the plan for the tenant.
 fn planned(untidy: &Untidy) -> Value {
     let Untidy { team, north, unwanted, .. } = untidy;
     let [first, second] = demo::LOCATIONS;
@@ -68,7 +67,7 @@ fn planned(untidy: &Untidy) -> Value {
 }
 
 #[test]
-fn a_plan_and_an_apply_tell_everything_under_its_documented_name() {
+fn the_json_of_plan_and_apply_has_the_documented_names() {
     let untidy = untidy();
     let tenant = &untidy.tenant;
     let mut expected = planned(&untidy);
@@ -86,7 +85,7 @@ fn a_plan_and_an_apply_tell_everything_under_its_documented_name() {
 }
 
 #[test]
-fn a_status_tells_everything_under_its_documented_name() {
+fn the_json_of_status_has_the_documented_names() {
     let Untidy { tenant, team, unwanted, .. } = untidy();
     let status = tenant.json(&["webhooks", "status", "--source", "default"], 0);
     let rows = status["webhooks"].as_array().expect("a list");

@@ -1,4 +1,4 @@
-//! On a terminal, and what may not reach it.
+//! Commands on a terminal: questions, waits, and text that must not control the terminal.
 
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::nexudus::{PUBLIC, SOURCES, Tenant};
 use crate::support::program::{err, out, program};
 
-/// A command on a terminal, which `script` (of util-linux) stands for.
+/// A command on a terminal, which `script` (of util-linux) provides.
 struct OnTerminal {
     child: Child,
     shown: String,
@@ -55,14 +55,14 @@ impl OnTerminal {
 
     /// Waits for the end; returns the exit code and all that the terminal showed.
     fn end(mut self) -> (Option<i32>, String) {
-        let stdin = self.child.stdin.take(); // closed, it would end the terminal
+        let stdin = self.child.stdin.take(); // closing it would end the terminal
         let output = self.child.wait_with_output().expect("it ends");
         drop(stdin);
         (output.status.code(), self.shown + &out(&output))
     }
 }
 
-/// Runs `webhooks apply` with these options and this answer on a terminal. Returns its exit code and what is to be seen.
+/// Runs `webhooks apply` with these options and this answer on a terminal. Returns its exit code and the text on the terminal.
 fn apply(tenant: &Tenant, more: &str, answer: &str) -> (Option<i32>, String) {
     let mut apply = OnTerminal::start(tenant, &format!("apply {more}"));
     let input = apply.child.stdin.as_mut().expect("piped");
@@ -90,11 +90,11 @@ fn an_apply_asks_before_it_writes() {
 }
 
 #[test]
-fn who_is_asked_sees_the_plan_wherever_standard_output_goes() {
+fn the_plan_is_shown_before_the_question_even_if_standard_output_is_redirected() {
     let tenant = Tenant::with(SOURCES);
     let file = tenant.folder().join("out");
     let to_file = format!("> {}", file.display());
-    // Without standard error and standard output on the terminal, the question comes on the terminal itself.
+    // If standard error and standard output are not the terminal, the question is written to the terminal device.
     let log = format!("2> {}", tenant.folder().join("log").display());
     let elsewhere = [to_file.clone(), log.clone(), format!("{to_file} {log}")];
     let with_json = elsewhere.clone().map(|elsewhere| format!("--json {elsewhere}"));
@@ -108,13 +108,13 @@ fn who_is_asked_sees_the_plan_wherever_standard_output_goes() {
         );
         assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(1), 0), "{printed}");
     }
-    // The object stays alone on standard output.
+    // Standard output has only the object.
     let (code, _) = apply(&tenant, &format!("--json {to_file}"), "y\n");
     assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5));
     let text = std::fs::read_to_string(&file).expect("written");
     let document: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(document["created"].as_array().map(Vec::len), Some(5));
-    // Nobody is asked: nothing but the object.
+    // Without a question, only the object is printed.
     let (code, printed) = apply(&tenant, "--json", "");
     assert!(
         code == Some(0) && printed.starts_with('{') && printed.trim_end().lines().count() == 1,
@@ -125,7 +125,7 @@ fn who_is_asked_sees_the_plan_wherever_standard_output_goes() {
 #[test]
 fn an_apply_lists_again_after_the_answer() {
     let tenant = Tenant::with(SOURCES);
-    // Somebody else applies all of it while the question stands.
+    // Somebody else applies everything while the question waits.
     let mut late = OnTerminal::start(&tenant, "apply");
     late.wait_for("Write 5 webhooks in Nexudus? [y/N] ");
     tenant.apply();
@@ -137,7 +137,7 @@ fn an_apply_lists_again_after_the_answer() {
     );
     assert_eq!((code, tenant.nexudus.webhooks().len()), (Some(0), 5), "{shown}");
 
-    // Somebody else applies a part of it: the question is about the rest.
+    // Somebody else applies a part; the question is about the rest.
     for id in ["/TeamUpdated", "/north/BookingCreate"].map(|path| tenant.webhook(path)) {
         tenant.nexudus.remove_webhook(id);
     }
@@ -152,7 +152,7 @@ fn an_apply_lists_again_after_the_answer() {
 }
 
 #[test]
-fn an_enable_names_what_is_disabled_and_by_whom_and_asks() {
+fn an_enable_lists_disabled_webhooks_and_who_disabled_them_and_asks() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let [create, team] = ["/webhooks/BookingCreate", "/TeamUpdated"].map(|path| tenant.webhook(path));
@@ -180,11 +180,11 @@ fn an_enable_names_what_is_disabled_and_by_whom_and_asks() {
     assert!(!shown.contains("[y/N]"), "{shown}");
     assert_eq!((code, active()), (Some(0), [true, true]));
     let (code, shown) = OnTerminal::start(&tenant, "enable").end();
-    assert!(code == Some(0) && !shown.contains("[y/N]"), "nothing to ask about: {shown}");
+    assert!(code == Some(0) && !shown.contains("[y/N]"), "no question without a change: {shown}");
 }
 
 #[test]
-fn what_nexudus_keeps_does_nothing_to_a_terminal() {
+fn texts_from_nexudus_cannot_control_a_terminal() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let location = demo::LOCATIONS[0];
@@ -194,7 +194,7 @@ fn what_nexudus_keeps_does_nothing_to_a_terminal() {
     let url = format!("{PUBLIC}/webhooks/TeamCreated?\u{1b}[2J\u{7}\n? default Forged");
     tenant.nexudus.add_webhook(location, "TeamCreated", &url, true).expect("known");
     for command in ["plan", "apply", "status"] {
-        // As on a terminal: nothing is stripped on the way.
+        // As on a terminal, so that no style is removed.
         let mut run = program();
         run.args(["webhooks", command, "--config"]).arg(tenant.file());
         run.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1");
@@ -209,10 +209,10 @@ fn what_nexudus_keeps_does_nothing_to_a_terminal() {
     }
 }
 
-/// A wait can last minutes: who runs a command sees that it waits, for what and for how long.
+/// A wait can last minutes. A command shows its reason and its length.
 #[test]
-fn a_wait_shows_its_reason_and_its_length_on_a_terminal_and_elsewhere() {
-    const REASON: &str = "for Nexudus, which throttles";
+fn a_wait_shows_its_reason_and_its_length_with_and_without_a_terminal() {
+    const REASON: &str = "for the end of Nexudus's throttling";
     std::thread::scope(|scope| {
         for command in
             ["webhooks plan", "webhooks status", "webhooks enable", "catch-up --since 1h --dry-run"]
