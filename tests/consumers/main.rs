@@ -1,9 +1,9 @@
 //! The consumers of `examples/consumers` against a real Kafka and the real bridge.
 //!
-//! 5,000 deliveries in random order, with duplicates and signals; tombstones, unknown actions, and messages that no consumer can
-//! apply. Every language has a group of two members. One is killed with SIGKILL and another one is started, then the broker is killed
-//! and restarted. In the end each group's database equals the oracle's rows, and no event was applied twice: a trigger counts the
-//! transactions that apply a change to a record.
+//! The topics have 5,000 deliveries in random order, with duplicates and signals. They also have tombstones, unknown actions, and
+//! messages that no consumer can apply. Every language has a group of two members. One member is killed with SIGKILL and another one
+//! is started, then the broker is killed and restarted. In the end each group's database equals the oracle's rows. No event was
+//! applied twice: a trigger counts the transactions that apply a change to a record.
 //!
 //! `tests/run --all` builds the consumers (`tests/consumers/build`) and names their languages in
 //! `NEXUDUS_BRIDGE_TEST_CONSUMERS`. `NEXUDUS_BRIDGE_TEST_CONSUMERS_SEED` repeats an order.
@@ -104,7 +104,7 @@ fn every_consumer_ends_with_the_rows_of_the_oracle() {
 fn wait_until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {within:?} until {what}, in vain");
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
         pause(LOOK_EVERY);
     }
 }

@@ -1,4 +1,4 @@
-//! A running consumer, as its README starts it. It never outlives the test.
+//! A running consumer, started as in its README. It ends with the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +37,7 @@ impl Member {
         String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
     }
 
-    /// The newest value of a counter in the log, such as `applied`.
+    /// Returns the newest value of a counter in the log, such as `applied`.
     pub(crate) fn counter(&self, name: &str) -> Option<u64> {
         let log = self.log();
         let text = log.rsplit_once(&format!(" {name}="))?.1;
@@ -58,7 +58,7 @@ impl Member {
         assert_eq!(status.code(), Some(KILLED), "{} had ended before it was killed", self.name);
     }
 
-    /// Ends the process with SIGTERM and returns its log. The exit status has to be 0.
+    /// Ends the process with SIGTERM, asserts the exit status 0, and returns the log.
     pub(crate) fn stop(mut self) -> String {
         self.is_running();
         self.guard.signal("TERM");

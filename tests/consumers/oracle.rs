@@ -1,4 +1,4 @@
-//! The deliveries of the test, in random order with duplicates, and the rows that they have to lead to.
+//! The deliveries of the test, in random order with duplicates, and the resulting rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,9 +29,9 @@ pub(crate) struct Workload {
     /// Action and record of each delivery, duplicates included.
     pub(crate) deliveries: Vec<(&'static str, String)>,
     pub(crate) rows: Rows,
-    /// Every `ce_id` that has to be applied.
+    /// Every `ce_id` that must be applied.
     pub(crate) ids: BTreeSet<String>,
-    /// Every `ce_id` that has to become a dead letter, with the cause.
+    /// Every `ce_id` that must become a dead letter, with the cause.
     pub(crate) dead: BTreeMap<String, &'static str>,
 }
 
@@ -57,7 +57,7 @@ impl Workload {
             all.deliveries.push((SIGNAL, record(SIGNAL, id, 0)));
         }
         let distinct = all.deliveries.len();
-        assert!(distinct < deliveries, "no room for duplicates");
+        assert!(distinct < deliveries, "too few deliveries for duplicates");
         while all.deliveries.len() < deliveries {
             let copy = all.deliveries[rng.usize(..distinct)].clone();
             all.deliveries.push(copy);
@@ -66,7 +66,7 @@ impl Workload {
         all
     }
 
-    /// A create and updates. Two of three records are deleted, one of these with the time of the creation.
+    /// Adds a create and updates of a record. Two of three records are deleted, one of these with the time of the creation.
     fn add(&mut self, entity: &str, [create, update, delete]: [&'static str; 3], id: i64) {
         for version in 0..=UPDATES {
             let action = if version == 0 { create } else { update };
@@ -97,7 +97,7 @@ impl Workload {
     }
 }
 
-/// A record with text, escapes and numbers that a consumer must not print anew.
+/// Returns a record with text, escapes and numbers that a consumer must not serialize again.
 fn record(action: &str, id: i64, version: usize) -> String {
     let time = time(version).0;
     format!(
@@ -105,7 +105,7 @@ fn record(action: &str, id: i64, version: usize) -> String {
     )
 }
 
-/// The time of a version as Nexudus writes it, and as consumers keep it. As text, the former have another order.
+/// Returns the time of a version as Nexudus writes it, and as consumers store it. As text, the times of Nexudus have another order.
 fn time(version: usize) -> (String, String) {
     let (second, fraction) = (version / 4, ["", ".25", ".5", ".7500001"][version % 4]);
     let time = format!("2026-01-01T00:00:{second:02}");

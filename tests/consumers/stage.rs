@@ -43,7 +43,7 @@ const GARBAGE: [(Option<&str>, &str, &str); 4] = [
     (Some("garbage-3"), r#"{"Id":92233720368547758080}"#, "invalid_record"),
 ];
 
-/// A broker of its own and a bridge.
+/// A broker and a bridge.
 pub(crate) struct Stage {
     runtime: Runtime,
     broker: OwnBroker,
@@ -111,7 +111,7 @@ impl Stage {
         }
     }
 
-    /// Publishes messages as only another producer could.
+    /// Publishes messages that only another producer can write.
     pub(crate) fn publish_garbage(&self) {
         let producer: FutureProducer = self.client.config().create().expect("a producer");
         for (id, value, _) in GARBAGE {
@@ -126,7 +126,7 @@ impl Stage {
         self.broker.restart();
     }
 
-    /// The number of messages on the topics.
+    /// Returns the number of messages on the topics.
     pub(crate) fn messages(&self) -> usize {
         let mut messages = 0;
         for action in ACTIONS {
@@ -135,14 +135,14 @@ impl Stage {
         messages
     }
 
-    /// A consumer that never joins a group.
+    /// Returns a consumer that never joins a group.
     fn observer(&self, group: &str) -> BaseConsumer {
         let mut config = self.client.config().clone();
         config.set("group.id", group).create().expect("a consumer")
     }
 }
 
-/// The attributes of an event; without an id it is none.
+/// Returns the headers of an event. Without an id the message is not an event.
 fn event_headers(id: Option<&str>, ce_type: &str) -> OwnedHeaders {
     let attributes = [
         ("ce_specversion", "1.0"),
@@ -212,7 +212,7 @@ impl Consumers {
         self.members.push(Member::start(&name, &self.command, &environment));
     }
 
-    /// Waits until the group has exactly so many members and each has partitions.
+    /// Waits until the group has exactly this number of members, and each has partitions.
     pub(crate) fn wait_for_members(&mut self, stage: &Stage, count: usize) {
         let group = self.group();
         let observer = stage.observer(&group);
@@ -233,12 +233,12 @@ impl Consumers {
         }
     }
 
-    /// Makes the database count applied changes and refuse some rows.
+    /// Adds triggers to the database that count applied changes and refuse some rows.
     pub(crate) fn prepare_database(&self) {
         self.python(&["prepare", REFUSED]);
     }
 
-    /// Kills the first member, once it has applied events.
+    /// Kills the first member after it has applied events.
     pub(crate) fn kill_a_member_at_work(&mut self) {
         let mut member = self.members.remove(0);
         wait_until(&format!("a member of {} has work", self.group()), WITHIN, || {
@@ -280,8 +280,7 @@ impl Consumers {
         });
     }
 
-    /// Ends the members, compares the database with the oracle, and returns how many duplicates they dropped, and how many
-    /// messages they skipped.
+    /// Ends the members, and compares the database with the oracle. Returns the numbers of dropped duplicates and skipped messages.
     pub(crate) fn stop_and_compare(mut self, stage: &Stage, workload: &Workload) -> [u64; 2] {
         let counts = ["duplicates", "skipped"]
             .map(|name| self.members.iter().filter_map(|member| member.counter(name)).sum());
@@ -305,7 +304,7 @@ impl Consumers {
         counts
     }
 
-    /// A new member finds nothing left to do.
+    /// Starts a new member, and asserts that it has no event to apply.
     fn resume(&mut self, stage: &Stage) {
         self.add_member(stage);
         self.wait_for_members(stage, 1);
@@ -349,7 +348,7 @@ impl Consumers {
     }
 }
 
-/// The command of a consumer that `tests/consumers/build` has built.
+/// Returns the command of a consumer that `tests/consumers/build` has built.
 fn command(language: &str) -> Vec<PathBuf> {
     let program = Path::new(env!("CARGO_BIN_EXE_nexudus-bridge"));
     let built = program.ancestors().nth(2).expect("the target directory").join("consumers").join(language);

@@ -9,7 +9,7 @@ use nexudus_bridge::config::load::{Environment, load};
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::kafka::topics::wanted;
 
-use crate::topic::is_lawful;
+use crate::topic::is_valid_name;
 
 /// The value of every secret. It repeats a part three times, so that half a secret is recognised, too.
 const SECRET: &str = "hush-hush-hush";
@@ -18,12 +18,12 @@ const PART: &str = "hush";
 const SECTIONS: [&str; 9] =
     ["ingress", "admin", "kafka", "topics", "redelivery", "sources", "nexudus", "log", "telemetry"];
 
-/// A configuration file with slips, and variables.
+/// A configuration file with small mistakes, and variables.
 #[derive(Debug, Arbitrary)]
 pub(crate) struct Written {
     settings: Vec<(Key, Value)>,
     more: String,
-    slips: Vec<Slip>,
+    mistakes: Vec<SmallMistake>,
     variables: Vec<(Name, Value)>,
 }
 
@@ -59,7 +59,7 @@ enum Value {
 
 /// A small mistake. A file with up to two of them is nearly right.
 #[derive(Debug, Arbitrary)]
-enum Slip {
+enum SmallMistake {
     Cut(u16),
     Double(u16),
     Broken(u16, u8),
@@ -115,10 +115,10 @@ pub(crate) fn loading_names_each_mistake_and_shows_no_secret(written: &Written) 
         Ok(config) => {
             assert_is_kept(&format!("{}{config:?}", config.show()));
             for topic in wanted(&config) {
-                assert!(is_lawful(&topic.name), "{}", topic.name);
+                assert!(is_valid_name(&topic.name), "{}", topic.name);
             }
             for setting in &config.settings {
-                assert!(names_a_place(&setting.key), "{setting:?}");
+                assert!(names_a_setting(&setting.key), "{setting:?}");
             }
         }
         Err(mistakes) => {
@@ -126,7 +126,7 @@ pub(crate) fn loading_names_each_mistake_and_shows_no_secret(written: &Written) 
             assert!(!mistakes.0.is_empty());
             for mistake in &mistakes.0 {
                 let syntax = mistake.contains(&file.display().to_string());
-                assert!(mistake == NO_SOURCE || syntax || names_a_place(mistake), "{mistake}");
+                assert!(mistake == NO_SOURCE || syntax || names_a_setting(mistake), "{mistake}");
             }
         }
     }
@@ -137,7 +137,7 @@ fn assert_is_kept(printed: &str) {
 }
 
 /// Returns whether a message begins with a setting, or with an unknown section.
-fn names_a_place(text: &str) -> bool {
+fn names_a_setting(text: &str) -> bool {
     let section = text.split(['.', ' ', '[']).next().unwrap_or_default();
     SECTIONS.contains(&section) || text.contains(" is not a section")
 }
@@ -150,8 +150,8 @@ impl Written {
             text.push_str(&format!("{name} = {}\n", value.toml(key, right)));
         }
         text.push_str(&self.more.replace(PART, ""));
-        for slip in self.slips.iter().take(2) {
-            slip.happen(&mut text);
+        for mistake in self.mistakes.iter().take(2) {
+            mistake.apply(&mut text);
         }
         text
     }
@@ -179,7 +179,7 @@ impl Key {
         (name.to_owned(), value)
     }
 
-    /// Returns a text of the user's choice; for a secret setting always the secret itself.
+    /// Returns `text`; for a secret setting always the secret.
     fn text(&self, text: &str) -> String {
         match self {
             Self::Secret(_) => SECRET.to_owned(),
@@ -217,9 +217,9 @@ impl Value {
     }
 }
 
-impl Slip {
+impl SmallMistake {
     /// Changes the text at one position. No change turns a secret into the name of a setting.
-    fn happen(&self, text: &mut String) {
+    fn apply(&self, text: &mut String) {
         let (Self::Cut(at) | Self::Double(at) | Self::Broken(at, _) | Self::Ended(at)) = self;
         let at = text.floor_char_boundary(usize::from(*at) % (text.len() + 1));
         let Some(there) = text[at..].chars().next() else { return };

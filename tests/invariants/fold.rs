@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 const SECRET: &str = "k\u{e9}y \u{1f511}";
 
-/// Folding equals the vendor's rule, and a signature is right only over a form of exactly this body.
+/// Folding equals the vendor's rule, and a signature is valid only for a form of exactly this body.
 pub(crate) fn folding_and_verifying_agree_with_the_slow_reference(body: &[u8]) {
     let marks_a_byte: Vec<u8> = body.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
     assert_eq!(gathered(body, |text, sink| fold_bytes(text, sink)), marks_a_byte);
@@ -46,8 +46,8 @@ fn folded_slowly(text: &str) -> Vec<u8> {
     text.encode_utf16().map(|unit| u8::try_from(unit).ok().filter(u8::is_ascii).unwrap_or(b'?')).collect()
 }
 
-/// Returns every text whose HMAC is right for a body: the body itself, folded, and with a `?` for each byte that is not ASCII;
-/// each with and without the byte order mark.
+/// Returns every text whose HMAC is valid for a body: the body, the folded body, and the body with a `?` for each byte that is not
+/// ASCII; each with and without the byte order mark.
 fn forms(body: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();
     for text in body.strip_prefix(BYTE_ORDER_MARK).into_iter().chain([body]) {

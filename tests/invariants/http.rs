@@ -1,7 +1,11 @@
 //! Invariants of the HTTP surface: a real bridge on an embedded broker gets arbitrary bytes on a connection.
 //!
-//! For all bytes, each answer is HTTP with a status of the contract, only signed records reach topics, the bytes appear in no
-//! label of a metric, and the next delivery is accepted as usual.
+//! For all bytes:
+//!
+//! - Each answer is HTTP with a status of the contract.
+//! - Only signed records reach topics.
+//! - The bytes appear in no label of a metric.
+//! - The next delivery is accepted.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -28,11 +32,11 @@ const SOURCES: [&str; 2] = ["default", "north"];
 /// The statuses of the contract, and 100 for clients that wait for it.
 const STATUSES: [u16; 10] = [100, 200, 400, 401, 404, 405, 408, 413, 415, 503];
 
-/// Time that a client waits for further bytes if nothing shows that there are none.
-const MAX_WAIT: Duration = Duration::from_millis(300);
+/// Time for which a client waits for further bytes, if the number of answers is unknown.
+const MAX_SILENCE: Duration = Duration::from_millis(300);
 
 /// Time-out of bytes that must arrive.
-const SURELY: Duration = Duration::from_secs(20);
+const MAX_SILENCE: Duration = Duration::from_secs(20);
 
 /// A bridge that is started once for this process, and its counts so far.
 struct Surface {
@@ -59,10 +63,10 @@ pub(crate) fn nothing_but_signed_records_reaches_a_topic(pieces: &[Piece]) {
     for piece in pieces {
         signed.add(piece.write(&mut bytes));
     }
-    let last = Delivery::right("BookingCreate", "Connection: close\r\n");
+    let last = Delivery::valid("BookingCreate", "Connection: close\r\n");
     signed.add(last.write(&mut bytes));
-    let faultless = pieces.iter().all(Piece::is_faultless).then_some(pieces.len() + 1);
-    let answers = answers_to(surface.ingress, &bytes, faultless);
+    let expected = pieces.iter().all(Piece::is_valid).then_some(pieces.len() + 1);
+    let answers = answers_to(surface.ingress, &bytes, expected);
     let mut seen = 0;
     for Answer { status, body, .. } in &answers {
         assert!(STATUSES.contains(status), "{status} for {}", bytes.escape_ascii());
@@ -76,7 +80,7 @@ pub(crate) fn nothing_but_signed_records_reaches_a_topic(pieces: &[Piece]) {
     let reached = surface.reached();
     assert!(reached <= signed.most, "{reached} of {} for {}", signed.most, bytes.escape_ascii());
     assert!(reached >= seen, "{seen} were answered, {reached} confirmed");
-    if let Some(count) = faultless {
+    if let Some(count) = expected {
         let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, vec![200; count], "{}", bytes.escape_ascii());
         assert_eq!(reached, seen);
@@ -157,8 +161,8 @@ impl Surface {
         runtime.spawn(app.run(std::future::pending(), std::future::pending()));
         let mut surface = Self {
             ingress,
-            steady: Connection::open(ingress, SURELY),
-            admin: Connection::open(admin, SURELY),
+            steady: Connection::open(ingress, MAX_WAIT),
+            admin: Connection::open(admin, MAX_WAIT),
             settled: 0,
             _runtime: runtime,
             _broker: broker,
@@ -192,14 +196,14 @@ impl Surface {
             if in_flight == 0 {
                 return total - std::mem::replace(&mut self.settled, total);
             }
-            assert!(begun.elapsed() < SURELY, "{in_flight} deliveries do not end");
+            assert!(begun.elapsed() < MAX_WAIT, "{in_flight} deliveries do not end");
         }
     }
 
-    /// Asserts that a right delivery is confirmed on a connection of its own.
+    /// Asserts that a valid delivery is confirmed on another connection.
     fn takes_a_delivery(&mut self) {
         let (mut bytes, mut signed) = (Vec::new(), Signed::default());
-        signed.add(Delivery::right("BookingUpdate", "").write(&mut bytes));
+        signed.add(Delivery::valid("BookingUpdate", "").write(&mut bytes));
         self.steady.send(&bytes);
         let answer = self.steady.answer().expect("an answer");
         let shown = String::from_utf8_lossy(&answer.body).into_owned();
@@ -240,7 +244,7 @@ struct Answer {
 /// Returns `expected` answers, or all answers up to one that closes the connection. After the return the bridge reads none of
 /// these bytes any more.
 fn answers_to(ingress: SocketAddr, bytes: &[u8], expected: Option<usize>) -> Vec<Answer> {
-    let mut connection = Connection::open(ingress, if expected.is_some() { SURELY } else { MAX_WAIT });
+    let mut connection = Connection::open(ingress, if expected.is_some() { MAX_WAIT } else { MAX_SILENCE });
     connection.stream.write_all(bytes).ok(); // the bridge may close the connection before the last byte
     let mut answers: Vec<Answer> = Vec::new();
     // In the answers to pipelined requests, actix-web marks earlier ones as the last, too.
@@ -258,28 +262,28 @@ fn answers_to(ingress: SocketAddr, bytes: &[u8], expected: Option<usize>) -> Vec
 }
 
 impl Connection {
-    fn open(address: SocketAddr, patience: Duration) -> Self {
+    fn open(address: SocketAddr, read_timeout: Duration) -> Self {
         let stream = TcpStream::connect(address).expect("the bridge listens");
         stream.set_nodelay(true).expect("an option");
-        stream.set_write_timeout(Some(SURELY)).expect("an option");
+        stream.set_write_timeout(Some(MAX_WAIT)).expect("an option");
         let connection = Self { stream, unread: Vec::new() };
-        connection.be_patient(patience);
+        connection.set_read_timeout(read_timeout);
         connection
     }
 
-    fn be_patient(&self, patience: Duration) {
-        self.stream.set_read_timeout(Some(patience)).expect("an option");
+    fn set_read_timeout(&self, timeout: Duration) {
+        self.stream.set_read_timeout(Some(timeout)).expect("an option");
     }
 
     /// Closes the sending side, and waits until the bridge has closed the connection.
     fn end(mut self) {
-        self.be_patient(SURELY);
+        self.set_read_timeout(MAX_WAIT);
         self.stream.shutdown(Shutdown::Write).ok(); // the connection may be closed already
         if let Err(error) = self.stream.read_to_end(&mut Vec::new()) {
             assert_ne!(
                 error.kind(),
                 ErrorKind::WouldBlock,
-                "the connection of a client that is gone is kept"
+                "the bridge keeps the connection of a client that has closed it"
             );
         }
     }
@@ -288,7 +292,7 @@ impl Connection {
         self.stream.write_all(bytes).expect("the connection is kept");
     }
 
-    /// Returns the next answer; `None` if there is no further one.
+    /// Returns the next answer; `None` without a further one.
     fn answer(&mut self) -> Option<Answer> {
         loop {
             if let Some(answer) = self.parsed() {

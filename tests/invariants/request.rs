@@ -1,4 +1,4 @@
-//! Requests for the property tests and the fuzzer: deliveries, right or wrong, and bytes of any kind.
+//! Requests for the property tests and the fuzzer: valid and invalid deliveries, and arbitrary bytes.
 
 use arbitrary::Arbitrary;
 use bytes::Bytes;
@@ -16,11 +16,11 @@ pub(crate) type Pieces = Vec<Piece>;
 /// A piece of the bytes on a connection.
 #[derive(Debug, Arbitrary)]
 pub(crate) enum Piece {
-    /// A delivery, right or wrong.
+    /// A valid or invalid delivery.
     Delivery(Delivery),
     /// Some bytes.
     Raw(Vec<u8>),
-    /// A line at the beginning of a request, or further in it.
+    /// A line of a request.
     Line(u8),
 }
 
@@ -99,7 +99,7 @@ const LINES: [&str; 10] = [
 ];
 
 impl Piece {
-    /// Writes the piece. Returns its body if the signature is right.
+    /// Writes the piece. Returns its body if the signature is valid.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> Option<Bytes> {
         match self {
             Self::Delivery(delivery) => return delivery.write(bytes),
@@ -109,8 +109,8 @@ impl Piece {
         None
     }
 
-    /// Returns whether every server must accept the piece and continue.
-    pub(crate) fn is_faultless(&self) -> bool {
+    /// Returns true if every server must accept the piece and continue.
+    pub(crate) fn is_valid(&self) -> bool {
         match self {
             Self::Delivery(Delivery { method, target, action, signature, framing, odd, body }) => {
                 pick(&METHODS, *method) == "POST"
@@ -127,8 +127,8 @@ impl Piece {
 }
 
 impl Delivery {
-    /// Returns a delivery that is right in every respect.
-    pub(crate) fn right(action: &str, odd: &str) -> Self {
+    /// Returns a valid delivery.
+    pub(crate) fn valid(action: &str, odd: &str) -> Self {
         let place = |found: Option<usize>| u8::try_from(found.expect("it is there")).expect("few");
         Self {
             method: 0,
@@ -141,7 +141,7 @@ impl Delivery {
         }
     }
 
-    /// Writes the delivery. Returns its body if the signature is right.
+    /// Writes the delivery. Returns its body if the signature is valid.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> Option<Bytes> {
         let body = Bytes::from(self.body.bytes());
         let mut put = |text: &[u8]| bytes.extend_from_slice(text);

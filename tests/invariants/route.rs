@@ -1,5 +1,5 @@
-//! Invariants of routing: the events of a body, from any source, keep the records' bytes, go to topics with valid names, and have
-//! equal ids exactly where the contract has them.
+//! Invariants of routing, for the events of a body from any source: they keep the records' bytes, their topics have valid names, and
+//! their ids are equal exactly if the contract requires it.
 //!
 //! The input is a replay. It has the stages of a delivery and accepts any message of a topic, with any headers.
 
@@ -20,7 +20,7 @@ use nexudus_bridge::kafka::settings::check_property;
 use sha2::{Digest as _, Sha256};
 
 use crate::body::Body;
-use crate::topic::is_lawful;
+use crate::topic::is_valid_name;
 
 /// A message of the quarantine topic, and the command that replays it.
 #[derive(Debug, Arbitrary)]
@@ -68,8 +68,8 @@ enum Received {
 static NAMES: LazyLock<[String; 2]> =
     LazyLock::new(|| ["p".repeat(249 - MAX_NAME_BYTES), format!("Extra{}", ".".repeat(MAX_NAME_BYTES - 5))]);
 
-/// Events are made only of a right message, and equal ones in a second replay.
-pub(crate) fn events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised(kept: &Kept) {
+/// Events are made only of a valid message, and a second replay makes equal events.
+pub(crate) fn events_keep_bytes_and_have_valid_topics_and_the_documented_ids(kept: &Kept) {
     let replayer = &*REPLAYER;
     let body = Bytes::from(kept.body.bytes());
     let corrected = kept.corrected.as_ref().map(Action::text);
@@ -92,7 +92,7 @@ pub(crate) fn events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised
                 assert_eq!(matches!(event.attributes.id, EventId::Content(_)), action.kind() == Kind::Change);
             }
             ids_are_equal_exactly_for_equal_changes(&events, action.kind());
-            let again = again.expect("what was routed once is routed again");
+            let again = again.expect("a message that was routed is routed again");
             let ids = |events: &[Event]| events.iter().map(|event| event.attributes.id).collect::<Vec<_>>();
             assert_eq!(ids(&events), ids(&again));
         }
@@ -108,7 +108,7 @@ pub(crate) fn events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised
 fn event_is_the_record(event: &Event, record: &Record, source: &str, action: &str) {
     assert_eq!((event.value.as_ref(), &event.key), (Some(&record.value), &record.key));
     assert_eq!(event.stream.topic, format!("{}{action}", NAMES[0]));
-    assert!(is_lawful(&event.stream.topic), "{}", event.stream.topic);
+    assert!(is_valid_name(&event.stream.topic), "{}", event.stream.topic);
     let content = [source.as_bytes(), b"\0", action.as_bytes(), b"\0", &record.value].concat();
     let fingerprint = hex::encode(Sha256::digest(content));
     assert_eq!(event.attributes.fingerprint.as_str(), fingerprint);
@@ -144,7 +144,7 @@ impl Kept {
     fn is_ours(&self) -> bool {
         let marked = !matches!(self.mark, Some(Mark::Any(_)));
         let named = !matches!(self.source, Source::Any(_));
-        // A header of the same name before the bridge's header takes its place.
+        // An earlier header of the same name replaces the bridge's header.
         named && marked && matches!(self.received, Received::At(_)) && self.headers.is_empty()
     }
 
@@ -237,7 +237,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
         ("SOURCES__NORTH__EXTRA_ACTIONS", format!("[{extra:?}]")),
     ];
     let variables = variables.map(|(name, value)| (format!("NEXUDUS_BRIDGE__{name}"), value));
-    load(None, &Environment::from(variables), check_property).expect("a lawful configuration")
+    load(None, &Environment::from(variables), check_property).expect("a valid configuration")
 });
 
 /// A replayer that never connects, since no event is published.
@@ -258,7 +258,7 @@ mod properties {
         #[test]
         fn of_any_kept_message(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let kept = Unstructured::new(&bytes).arbitrary::<Kept>().expect("made of any bytes");
-            events_keep_bytes_have_lawful_topics_and_the_ids_that_are_promised(&kept);
+            events_keep_bytes_and_have_valid_topics_and_the_documented_ids(&kept);
         }
     }
 }

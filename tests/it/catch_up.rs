@@ -2,11 +2,11 @@
 //! mark, and writes nothing to Nexudus.
 
 mod arguments;
+mod behaviours;
 mod breaks;
 mod last_outage;
 mod last_trigger;
 mod locations;
-mod manners;
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -69,7 +69,7 @@ pub(crate) fn disable(tenant: &Tenant, id: i64, errors: &str) {
 fn keep_disabled(tenant: &Tenant, id: i64) {
     disable(tenant, id, "10");
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS).always(), move |_| {
+    tenant.nexudus.before_response(Matching::put(WEBHOOKS).always(), move |_| {
         world.change_webhook(id, &[("Active", "false")]).expect("there");
     });
 }
@@ -254,7 +254,7 @@ async fn with_an_interval_of_zero_no_webhook_is_read_and_the_ingress_accepts_eve
 #[test]
 fn the_log_names_changes_and_new_actions_once_and_a_reload_takes_over_the_section() {
     let tenant = tenant();
-    tenant.nexudus.adjust(|manners| manners.extra_actions = vec![(91, "DeskBooked".to_owned())]);
+    tenant.nexudus.adjust(|behaviour| behaviour.extra_actions = vec![(91, "DeskBooked".to_owned())]);
     let booking = tenant.webhook("/BookingCreate");
     disable(&tenant, booking, "10");
     let broker =

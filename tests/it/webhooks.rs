@@ -182,7 +182,7 @@ fn a_refusal_has_the_text_of_the_api_and_affects_no_other_webhook() {
 fn a_create_that_nexudus_accepts_but_does_not_keep_counts_as_failed() {
     let tenant = Tenant::with(SOURCES);
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::post(WEBHOOKS).containing("north"), move |_| {
+    tenant.nexudus.before_response(Matching::post(WEBHOOKS).containing("north"), move |_| {
         let made = world.webhooks().into_iter().find(|webhook| webhook.action == 8).expect("made");
         world.change_webhook(made.id, &[("Active", "false")]).expect("there");
     });
@@ -361,8 +361,8 @@ fn mistakes_in_the_configuration_are_exit_code_2_with_the_remedy() {
 #[test]
 fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_number() {
     let tenant = Tenant::with(SOURCES);
-    tenant.nexudus.adjust(|manners| {
-        manners.extra_actions = vec![(91, "DeskBooked".to_owned()), (92, "DeskFreed".to_owned())];
+    tenant.nexudus.adjust(|behaviour| {
+        behaviour.extra_actions = vec![(91, "DeskBooked".to_owned()), (92, "DeskFreed".to_owned())];
     });
     let extra = SOURCES.replacen("\"TeamUpdated\"]", "\"DeskBooked\"]\nextra_actions = [\"DeskBooked\"]", 1);
     tenant.configure(&format!("{}{extra}", tenant.section("")));
@@ -378,7 +378,7 @@ fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_numb
     assert_eq!(tenant.nexudus.webhook(tenant.webhook("/DeskBooked")).expect("there").action, 91);
 
     // The legacy enum has only 62 actions. The missing ones are not removed.
-    tenant.nexudus.adjust(|manners| manners.legacy_enum = true);
+    tenant.nexudus.adjust(|behaviour| behaviour.legacy_enum = true);
     let plan = tenant.json(&["webhooks", "plan"], 0);
     assert_eq!((&plan["changes"], &plan["unchanged"]), (&json!([]), &json!(5)));
 

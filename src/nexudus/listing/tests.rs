@@ -42,7 +42,7 @@ impl Change {
 
 fn nexudus() -> Nexudus {
     let nexudus = Nexudus::start(Options { limits: Limits::NONE, ..Options::default() }).unwrap();
-    nexudus.adjust(|manners| manners.largest_page = PAGE);
+    nexudus.adjust(|behaviour| behaviour.largest_page = PAGE);
     nexudus
 }
 
@@ -72,7 +72,7 @@ async fn list(
     (0..count).for_each(|_| Change::Add.apply(nexudus));
     let before = nexudus.ids("Booking");
     let changes = Mutex::new(VecDeque::from(changes));
-    nexudus.meanwhile(Matching::get(BOOKINGS.path).always(), move |world| {
+    nexudus.before_response(Matching::get(BOOKINGS.path).always(), move |world| {
         let changes = changes.lock().unwrap().pop_front();
         changes.into_iter().flatten().for_each(|change| change.apply(world));
     });

@@ -1,8 +1,7 @@
 //! Accounts with roles, bearer tokens and refresh tokens, Basic authentication, rate limits.
 //!
-//! Nexudus keeps one refresh token for each client id (the header `client_id`, by default the e-mail address). A new
-//! token request for a client id voids its older refresh token, and so does each refresh. A new access token voids no
-//! other.
+//! Nexudus keeps one refresh token for each client id (the header `client_id`, by default the e-mail address). A new token
+//! request for a client id invalidates its older refresh token, and so does each refresh. Access tokens stay valid.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::manners::Manners;
+use crate::behaviour::Behaviour;
 use crate::message::{Request, Response};
 
 /// E-mail address of the demo's administrator.
@@ -98,8 +97,8 @@ impl Accounts {
         self.accounts.push(account);
     }
 
-    /// Voids all access tokens.
-    pub(super) fn void_access_tokens(&mut self) {
+    /// Invalidates all access tokens.
+    pub(super) fn invalidate_access_tokens(&mut self) {
         self.access.clear();
     }
 
@@ -129,7 +128,7 @@ impl Accounts {
     }
 
     /// Answers `POST /api/token`.
-    pub(super) fn answer(&mut self, request: &Request, manners: &Manners, now: Timestamp) -> Response {
+    pub(super) fn answer(&mut self, request: &Request, behaviour: &Behaviour, now: Timestamp) -> Response {
         if request.method != "POST" {
             return Response::empty(405);
         }
@@ -153,9 +152,9 @@ impl Accounts {
             }
         };
         match granted {
-            Some((client_id, email)) => self.issue(email, client_id, manners, now),
+            Some((client_id, email)) => self.issue(email, client_id, behaviour, now),
             None => Response::oauth_error(
-                manners.invalid_grant_status,
+                behaviour.invalid_grant_status,
                 "invalid_grant",
                 "The user name or password is incorrect.",
             ),
@@ -183,13 +182,13 @@ impl Accounts {
         is_valid.then(|| (known.client_id.clone(), known.email.clone()))
     }
 
-    fn issue(&mut self, email: String, client_id: String, manners: &Manners, now: Timestamp) -> Response {
+    fn issue(&mut self, email: String, client_id: String, behaviour: &Behaviour, now: Timestamp) -> Response {
         let opaque = |kind| format!("{kind}-{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let [access, refresh] = ["access", "refresh"].map(opaque);
         self.refresh.retain(|_, known| known.email != email || known.client_id != client_id);
         let body = format!(
             r#"{{"access_token":"{access}","token_type":"bearer","expires_in":{},"refresh_token":"{refresh}"}}"#,
-            manners.expires_in.clone().unwrap_or_else(|| TOKEN_LIFETIME.to_string())
+            behaviour.expires_in.clone().unwrap_or_else(|| TOKEN_LIFETIME.to_string())
         );
         let expires = now + SignedDuration::from_secs(TOKEN_LIFETIME);
         self.access.insert(access, AccessToken { email: email.clone(), expires });

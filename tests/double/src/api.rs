@@ -11,8 +11,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::access::Account;
+use crate::behaviour::Behaviour;
 use crate::changes::{NO_ACTION, is_active};
-use crate::manners::Manners;
 use crate::message::{Request, Response};
 use crate::record::{self, time_text};
 use crate::state::State;
@@ -25,7 +25,7 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Response {
     }
     let now = state.now();
     if request.is_token_request() {
-        return state.accounts.answer(request, &state.manners, now);
+        return state.accounts.answer(request, &state.behaviour, now);
     }
     let Some(account) = state.accounts.authenticate(request, now).cloned() else {
         return Response::empty(401);
@@ -43,7 +43,7 @@ pub(super) fn answer(state: &mut State, request: &Request) -> Response {
 
 /// Returns the response for an unknown id.
 fn missing(state: &State) -> Response {
-    match state.manners.missing_status {
+    match state.behaviour.missing_status {
         404 => not_found(),
         _ => Response::server_error(),
     }
@@ -66,29 +66,29 @@ fn entities(state: &State, request: &Request, account: &Account, path: &str) -> 
     if !account.has_role(&format!("{kind}-{}", if id.is_some() { "Read" } else { "List" })) {
         return Response::empty(401);
     }
-    let manners = &state.manners;
+    let behaviour = &state.behaviour;
     let records = state.records.get(kind);
     let Some(id) = id else {
         let records = records.into_iter().flatten().map(|(_, located)| &located.record);
         let ids = request.parameter("id").and_then(|ids| serde_json::from_str::<Vec<i64>>(&ids).ok());
         if let Some(ids) = ids {
             let named = records.filter(|record| record.id().is_some_and(|id| ids.contains(&id)));
-            let named: Vec<RawRecord> = named.map(|record| read(record, manners)).collect();
+            let named: Vec<RawRecord> = named.map(|record| read(record, behaviour)).collect();
             return Response::json(200, serde_json::to_vec(&named).expect("records are JSON"));
         }
-        let list = List { kind, request, manners };
-        return list.page(records, |record| listed(record, manners));
+        let list = List { kind, request, behaviour };
+        return list.page(records, |record| listed(record, behaviour));
     };
     match id.parse().ok().and_then(|id: i64| records?.get(&id)) {
-        Some(located) => Response::json(200, read(&located.record, manners).to_json()),
+        Some(located) => Response::json(200, read(&located.record, behaviour).to_json()),
         None => missing(state),
     }
 }
 
-/// Returns a record as the API gives it.
-fn read(record: &RawRecord, manners: &Manners) -> RawRecord {
+/// Returns a record as the API returns it.
+fn read(record: &RawRecord, behaviour: &Behaviour) -> RawRecord {
     let mut record = record.clone();
-    if manners.times_to_the_second {
+    if behaviour.times_to_the_second {
         for field in ["UpdatedOn", "CreatedOn"] {
             if let Some(time) = record.time(field) {
                 record.set(field, format!("{time:.0}"));
@@ -100,12 +100,12 @@ fn read(record: &RawRecord, manners: &Manners) -> RawRecord {
 
 /// Returns a record as lists have it: without arrays, objects, long texts and `UpdatedBy`. Nexudus does not document which
 /// fields its lists lack.
-fn listed(record: &RawRecord, manners: &Manners) -> RawRecord {
+fn listed(record: &RawRecord, behaviour: &Behaviour) -> RawRecord {
     /// Ends of the names of long texts.
     const LONG_TEXTS: [&str; 8] =
         ["Description", "Notes", "Body", "Text", "Message", "Introduction", "AboutUs", "ProfileSummary"];
-    let mut shown = read(record, manners);
-    if manners.partial_listings {
+    let mut shown = read(record, behaviour);
+    if behaviour.partial_listings {
         for (field, value) in record.fields() {
             let is_long = value.starts_with('"')
                 && field != "ToStringText"
@@ -122,21 +122,21 @@ fn listed(record: &RawRecord, manners: &Manners) -> RawRecord {
 struct List<'a> {
     kind: &'a str,
     request: &'a Request,
-    manners: &'a Manners,
+    behaviour: &'a Behaviour,
 }
 
 impl List<'_> {
-    /// Returns the page that the query asks for. `shown` returns a record as the list has it.
+    /// Returns the page of the query. `shown` returns a record as the list has it.
     fn page<'r>(
         &self,
         records: impl Iterator<Item = &'r RawRecord>,
         shown: impl Fn(&RawRecord) -> RawRecord,
     ) -> Response {
         let page = self.number("page").unwrap_or(1);
-        if page > self.manners.last_page {
+        if page > self.behaviour.last_page {
             return Response::html(403);
         }
-        let size = self.number("size").unwrap_or(25).min(self.manners.largest_page);
+        let size = self.number("size").unwrap_or(25).min(self.behaviour.largest_page);
         let since = self.since();
         let is_found = |record: &RawRecord| {
             since.is_none_or(|since| record.time("UpdatedOn").is_some_and(|time| time >= since))
@@ -161,8 +161,8 @@ impl List<'_> {
     /// Returns the bound of the filter `from_{kind}_UpdatedOn`, if it works and is a time.
     fn since(&self) -> Option<jiff::Timestamp> {
         let value = self.request.parameter(&format!("from_{}_UpdatedOn", self.kind))?;
-        let bound = read_time(&value)? - self.manners.range_zone;
-        (self.kind == "WebHook" || self.manners.entity_ranges).then_some(bound)
+        let bound = read_time(&value)? - self.behaviour.range_zone;
+        (self.kind == "WebHook" || self.behaviour.entity_ranges).then_some(bound)
     }
 }
 
@@ -174,8 +174,8 @@ fn enum_values(state: &State, request: &Request) -> Response {
     if !request.parameter("name").is_some_and(|name| name.eq_ignore_ascii_case("eWebhookAction")) {
         return not_found();
     }
-    let is_extra = |number: i64| state.manners.extra_actions.iter().any(|(extra, _)| *extra == number);
-    let is_listed = |number: i64| !state.manners.legacy_enum || number <= 62 || is_extra(number);
+    let is_extra = |number: i64| state.behaviour.extra_actions.iter().any(|(extra, _)| *extra == number);
+    let is_listed = |number: i64| !state.behaviour.legacy_enum || number <= 62 || is_extra(number);
     let values = state.actions().filter(|(number, _)| is_listed(*number));
     let values: Vec<_> = values.map(|(number, name)| json!({"Name": name, "Id": number})).collect();
     Response::json(200, json!(values).to_string())
@@ -197,7 +197,7 @@ fn webhooks(state: &mut State, request: &Request, account: &Account, id: Option<
     let id = id.and_then(|id| id.parse::<i64>().ok()).unwrap_or_default();
     match role {
         "WebHook-List" => {
-            let list = List { kind: "WebHook", request, manners: &state.manners };
+            let list = List { kind: "WebHook", request, behaviour: &state.behaviour };
             list.page(state.webhooks.values(), |webhook| {
                 let mut webhook = webhook.clone();
                 webhook.set("Description", ());
@@ -236,7 +236,7 @@ fn update(state: &mut State, request: &Request, account: &Account) -> Response {
     let id = sent.id().unwrap_or_default();
     let Some(old) = state.webhooks.get(&id) else { return missing(state) };
     let mut webhook = overlaid(old, &sent);
-    if !is_active(old) && is_active(&webhook) && state.manners.reenabling_resets_errors {
+    if !is_active(old) && is_active(&webhook) && state.behaviour.reenabling_resets_errors {
         webhook.set("ErrorCount", 0);
     }
     let now = time_text(state.now());
@@ -306,22 +306,22 @@ mod tests {
     fn every_listing_lacks_some_fields_and_keeps_those_that_identify_the_record() {
         for entry in &ENTRIES {
             let record = record::example(entry.entity).unwrap();
-            let shown = listed(&record, &Manners::default());
+            let shown = listed(&record, &Behaviour::default());
             assert_ne!(shown.to_json(), record.to_json(), "{}", entry.name);
             for field in ["Id", "UpdatedOn", "CreatedOn", "UniqueId", "ToStringText"] {
                 assert_eq!(shown.raw(field), record.raw(field), "{}", entry.name);
             }
-            let whole = Manners { partial_listings: false, ..Manners::default() };
+            let whole = Behaviour { partial_listings: false, ..Behaviour::default() };
             assert_eq!(listed(&record, &whole).to_json(), record.to_json());
         }
     }
 
     /// Returns the ids on a page of 60 records, and the page.
-    fn page(query: &str, manners: &Manners) -> (Vec<i64>, serde_json::Value) {
+    fn page(query: &str, behaviour: &Behaviour) -> (Vec<i64>, serde_json::Value) {
         let json = |id: i64| format!(r#"{{"UpdatedOn":"2026-03-02T10:{:02}:00.5Z","Id":{id}}}"#, id - 1);
         let records: Vec<RawRecord> = (1..=60).map(|id| serde_json::from_str(&json(id)).unwrap()).collect();
         let request = request("GET", "/", query);
-        let list = List { kind: "Thing", request: &request, manners };
+        let list = List { kind: "Thing", request: &request, behaviour };
         let page: serde_json::Value =
             serde_json::from_slice(&list.page(records.iter(), RawRecord::clone).body).unwrap();
         let ids = page["Records"].as_array().unwrap().iter().map(|record| record["Id"].as_i64().unwrap());
@@ -330,38 +330,38 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_until_there_is_no_next_one() {
-        let manners = Manners::default();
-        let (ids, first) = page("", &manners);
+        let behaviour = Behaviour::default();
+        let (ids, first) = page("", &behaviour);
         assert_eq!(ids, (1..=25).collect::<Vec<_>>());
         assert_eq!((&first["TotalItems"], &first["TotalPages"]), (&60.into(), &3.into()));
         assert_eq!((&first["HasNextPage"], &first["HasPreviousPage"]), (&true.into(), &false.into()));
-        let (ids, last) = page("page=3&size=25&orderBy=Id", &manners);
+        let (ids, last) = page("page=3&size=25&orderBy=Id", &behaviour);
         assert_eq!((ids, &last["PageNumber"]), ((51..=60).collect::<Vec<_>>(), &3.into()));
         assert_eq!((&last["HasNextPage"], &last["HasPreviousPage"]), (&false.into(), &true.into()));
-        assert_eq!(page("size=5000", &manners).1["PageSize"], 1000);
-        let small = Manners { largest_page: 20, ..Manners::default() };
+        assert_eq!(page("size=5000", &behaviour).1["PageSize"], 1000);
+        let small = Behaviour { largest_page: 20, ..Behaviour::default() };
         assert_eq!(page("size=25&page=3", &small).0, (41..=60).collect::<Vec<_>>());
-        assert_eq!(page("page=9", &manners).0, [0; 0]);
-        assert_eq!(page("page=x&size=0", &manners).0.len(), 25);
+        assert_eq!(page("page=9", &behaviour).0, [0; 0]);
+        assert_eq!(page("page=x&size=0", &behaviour).0.len(), 25);
     }
 
     #[test]
     fn a_range_includes_its_bound_and_can_be_in_another_zone_or_ignored() {
-        let mut manners = Manners::default();
-        let total = |bound: &str, manners: &Manners| {
-            page(&format!("from_Thing_UpdatedOn=2026-03-02T{bound}"), manners).1["TotalItems"]
+        let mut behaviour = Behaviour::default();
+        let total = |bound: &str, behaviour: &Behaviour| {
+            page(&format!("from_Thing_UpdatedOn=2026-03-02T{bound}"), behaviour).1["TotalItems"]
                 .as_u64()
                 .unwrap()
         };
-        assert_eq!(["10:50", "10:50:00.5Z", "10:50:01Z"].map(|bound| total(bound, &manners)), [10, 10, 9]);
+        assert_eq!(["10:50", "10:50:00.5Z", "10:50:01Z"].map(|bound| total(bound, &behaviour)), [10, 10, 9]);
         for unknown in
             ["from_Other_UpdatedOn=2030-01-01", "UpdatedSince=2030-01-01", "from_Thing_UpdatedOn=x"]
         {
-            assert_eq!(page(unknown, &manners).1["TotalItems"], 60, "{unknown}");
+            assert_eq!(page(unknown, &behaviour).1["TotalItems"], 60, "{unknown}");
         }
-        manners.range_zone = SignedDuration::from_mins(10); // 10:50 there is 10:40 in UTC
-        assert_eq!(total("10:50", &manners), 20);
-        manners.entity_ranges = false;
-        assert_eq!(total("10:50", &manners), 60);
+        behaviour.range_zone = SignedDuration::from_mins(10); // 10:50 in this zone is 10:40 in UTC
+        assert_eq!(total("10:50", &behaviour), 20);
+        behaviour.entity_ranges = false;
+        assert_eq!(total("10:50", &behaviour), 60);
     }
 }

@@ -17,8 +17,8 @@ use crate::state::{Delivery, Located, State, World};
 const LOCATION_FIELDS: [&str; 4] = ["BusinessId", "IssuedById", "InvoicingBusinessId", "FloorPlanBusinessId"];
 
 impl World {
-    /// Returns an example of a kind with an id, a `UniqueId` and times of its own, at a location. A kind without a field
-    /// for the location gets the first parent there, such as the room of a booking. The record is not added.
+    /// Returns an example of a kind at a location, with a new id, `UniqueId` and times. A kind without a field for the location gets
+    /// the location's first parent record, such as the room of a booking. The record is not added.
     pub fn example(&self, kind: &str, business_id: i64) -> Result<RawRecord> {
         let mut record = record::example(kind).with_context(|| unknown_kind(kind))?;
         let mut state = self.lock();
@@ -90,8 +90,8 @@ impl World {
         Ok(action)
     }
 
-    /// Lets an event of an action (name or number) occur at a location. Each enabled webhook for it gets the record's
-    /// bytes unchanged. If there is none, the event is missed.
+    /// Makes an event of an action (name or number) occur at a location. Each enabled webhook for it gets the record's bytes
+    /// unchanged. Without such a webhook, the event is missed.
     pub fn happened(&self, action: &str, business_id: i64, record: impl Into<Bytes>) -> Result<()> {
         let mut state = self.lock();
         let number = state.action(action)?;
@@ -143,7 +143,7 @@ impl State {
     /// Returns all values of `eWebhookAction`: numbers and names.
     pub(super) fn actions(&self) -> impl Iterator<Item = (i64, &str)> {
         let known = ENTRIES.iter().map(|entry| (i64::from(entry.id), entry.name));
-        let extra = self.manners.extra_actions.iter().map(|(number, name)| (*number, name.as_str()));
+        let extra = self.behaviour.extra_actions.iter().map(|(number, name)| (*number, name.as_str()));
         std::iter::once((NO_ACTION, "None")).chain(known).chain(extra)
     }
 
@@ -188,7 +188,7 @@ pub struct Webhook {
     pub action: i64,
     /// URL of the deliveries.
     pub url: String,
-    /// Whether it is enabled.
+    /// True if it is enabled.
     pub active: bool,
     /// Number of failed attempts since the last success.
     pub error_count: i64,

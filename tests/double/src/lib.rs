@@ -15,13 +15,17 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 //!
-//! In reading order: `record`, `message`, `manners` and `access` are data, `state` holds it behind one lock, `changes`
-//! changes it, `api` and `send` are the two sides of Nexudus, `server` is HTTP, `tour` is the tour.
+//! In reading order:
+//!
+//! - `record`, `message`, `behaviour` and `access` are data.
+//! - `state` holds the data behind one lock, and `changes` changes it.
+//! - `api` and `send` are the two sides of Nexudus: its API and the sender of webhooks.
+//! - `server` is HTTP, and `tour` is the five-minute tour.
 
 mod access;
 mod api;
+mod behaviour;
 mod changes;
-mod manners;
 mod message;
 mod record;
 mod send;
@@ -32,8 +36,8 @@ pub mod tour;
 pub use nexudus_bridge::nexudus::record::RawRecord;
 
 pub use self::access::{Account, Limits};
+pub use self::behaviour::{Behaviour, Effect, Fault, Matching, RetryAfter};
 pub use self::changes::Webhook;
-pub use self::manners::{Effect, Fault, Manners, Matching, RetryAfter};
 pub use self::message::{Journal, Request};
 pub use self::server::Nexudus;
 pub use self::state::{Options, World};

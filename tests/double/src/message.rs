@@ -48,12 +48,12 @@ impl Request {
         url::form_urlencoded::parse(self.query.as_bytes()).into_owned()
     }
 
-    /// Whether the method is one that Nexudus counts as a write.
+    /// Returns true if Nexudus counts the request as a write.
     pub(super) fn is_write(&self) -> bool {
         matches!(self.method.as_str(), "POST" | "PUT" | "DELETE")
     }
 
-    /// Whether the request is one for a token.
+    /// Returns true for a request for a token.
     pub(super) fn is_token_request(&self) -> bool {
         self.path.eq_ignore_ascii_case(TOKEN_PATH)
     }
@@ -90,12 +90,12 @@ impl Response {
         Self { content_type: "text/html", body, ..Self::empty(status) }
     }
 
-    /// The response to a request over a rate limit.
+    /// Returns the response to a request above a rate limit.
     pub(super) fn throttled(status: u16, retry_after: Option<String>) -> Self {
         Self { retry_after, ..Self::empty(status) }
     }
 
-    /// 400 for wrong fields: name and message of each.
+    /// Returns 400 for wrong fields, given by name and message.
     pub(super) fn invalid(mistakes: &[(&str, &str)]) -> Self {
         let message: Vec<String> =
             mistakes.iter().map(|(field, message)| format!("{field}: {message}")).collect();
@@ -107,7 +107,7 @@ impl Response {
         Self::json(400, body.to_string())
     }
 
-    /// 200 for a refused change.
+    /// Returns 200 for a refused change.
     pub(super) fn refused(message: &str) -> Self {
         let body = json!({
             "Status": 500, "Message": message, "Value": null, "Errors": [], "WasSuccessful": false,
@@ -115,7 +115,7 @@ impl Response {
         Self::json(200, body.to_string())
     }
 
-    /// 200 for a create, update or delete of a webhook. `id` is `None` for a delete.
+    /// Returns 200 for a create, update or delete of a webhook. `id` is `None` for a delete.
     pub(super) fn done(verb: &str, id: Option<i64>, updated_on: &str, updated_by: &str) -> Self {
         let body = json!({
             "Status": 200, "Message": format!("WebHook was successfully {verb}"), "Value": id.map(|id| json!({"Id": id})),
@@ -125,7 +125,7 @@ impl Response {
         Self::json(200, body.to_string())
     }
 
-    /// An error of the token endpoint (RFC 6749, section 5.2).
+    /// Returns an error of the token endpoint (RFC 6749, section 5.2).
     pub(super) fn oauth_error(status: u16, error: &str, description: &str) -> Self {
         Self::json(status, json!({"error": error, "error_description": description}).to_string())
     }
@@ -138,8 +138,8 @@ const CAPACITY: usize = 20_000;
 #[derive(Debug, Clone, Default)]
 pub struct Journal {
     requests: VecDeque<Request>,
-    /// Number of requests that left the front of the queue.
-    forgotten: usize,
+    /// Number of requests that were dropped from the front of the queue.
+    dropped: usize,
 }
 
 impl Journal {
@@ -153,7 +153,7 @@ impl Journal {
         self.requests.len()
     }
 
-    /// Whether there is no request.
+    /// Returns true if the journal has no request.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
@@ -202,21 +202,21 @@ impl Journal {
     pub(super) fn add(&mut self, request: Request) -> usize {
         if self.requests.len() == CAPACITY {
             self.requests.pop_front();
-            self.forgotten += 1;
+            self.dropped += 1;
         }
         self.requests.push_back(request);
-        self.forgotten + self.requests.len()
+        self.dropped + self.requests.len()
     }
 
     pub(super) fn set_status(&mut self, number: usize, status: u16) {
-        let index = number.checked_sub(self.forgotten + 1);
+        let index = number.checked_sub(self.dropped + 1);
         if let Some(request) = index.and_then(|index| self.requests.get_mut(index)) {
             request.status = Some(status);
         }
     }
 
     pub(super) fn clear(&mut self) {
-        self.forgotten += self.requests.len();
+        self.dropped += self.requests.len();
         self.requests.clear();
     }
 }

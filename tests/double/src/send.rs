@@ -3,7 +3,7 @@
 //! A delivery that is not answered 2xx is posted again after a delay, with the same bytes. Each failed attempt increments
 //! the webhook's `ErrorCount`; a success sets it to 0. After ten failures in a row the webhook is disabled and its waiting
 //! deliveries are dropped. Only [`World::missed`] counts them. The sender ignores `Retry-After`, since no documentation
-//! says that Nexudus honours it.
+//! mentions that Nexudus obeys it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl World {
         Some(Post { url: webhook.get("URL").unwrap_or_default(), body, signature })
     }
 
-    /// Records the result of an attempt: the status, or the error. Returns the delay of the next attempt, if there is one.
+    /// Records the result of an attempt: the status, or the error. Returns the delay of the next attempt, if any.
     fn settle(&self, number: u64, result: Result<u16, String>) -> Option<Duration> {
         let mut state = self.lock();
         let delivery = state.deliveries.pending.get_mut(&number)?;
@@ -77,7 +77,7 @@ impl World {
 
 impl State {
     fn succeeded(&mut self, webhook_id: i64) {
-        let (now, resets_errors) = (time_text(self.now()), self.manners.late_success_resets_errors);
+        let (now, resets_errors) = (time_text(self.now()), self.behaviour.late_success_resets_errors);
         if let Some(webhook) = self.webhooks.get_mut(&webhook_id) {
             webhook.set("LastTrigger", now);
             if is_active(webhook) || resets_errors {

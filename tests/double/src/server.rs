@@ -20,7 +20,7 @@ use nexudus_bridge::signature::BYTE_ORDER_MARK;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::manners::{Effect, Fault, Matching};
+use crate::behaviour::{Effect, Fault, Matching};
 use crate::message::{Request, Response};
 use crate::state::{Options, Reaction, World};
 use crate::{api, send};
@@ -218,7 +218,7 @@ impl World {
     fn answer(&self, request: &Request) -> Response {
         let mut state = self.lock();
         let mut response = api::answer(&mut state, request);
-        if state.manners.byte_order_mark && response.content_type.starts_with("application/json") {
+        if state.behaviour.byte_order_mark && response.content_type.starts_with("application/json") {
             response.body.splice(..0, BYTE_ORDER_MARK.iter().copied());
         }
         let selected =

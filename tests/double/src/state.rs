@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::access::{Account, Accounts, Admitted, Limits, administrator};
-use crate::manners::{Fault, Manners, Matching};
+use crate::behaviour::{Behaviour, Fault, Matching};
 use crate::message::Journal;
 
 /// The ids start just below 2^31, as those of Nexudus do, and soon exceed it.
@@ -29,7 +29,7 @@ pub struct World {
 pub(super) struct State {
     /// Time of the double's clock minus time of the machine's.
     clock_offset: SignedDuration,
-    pub(super) manners: Manners,
+    pub(super) behaviour: Behaviour,
     pub(super) limits: Limits,
     pub(super) admitted: Admitted,
     pub(super) accounts: Accounts,
@@ -45,7 +45,7 @@ pub(super) struct State {
     last_id: i64,
 }
 
-/// A change that happens between the effect of a request and its response.
+/// A change between the effect of a request and its response.
 pub(super) type Reaction = Arc<dyn Fn(&World) + Send + Sync>;
 
 /// A record and its location. Not every record has a field for the location.
@@ -79,7 +79,7 @@ impl World {
         accounts.set(administrator());
         let state = State {
             clock_offset: SignedDuration::ZERO,
-            manners: Manners::default(),
+            behaviour: Behaviour::default(),
             limits: options.limits,
             admitted: Admitted::default(),
             accounts,
@@ -116,9 +116,9 @@ impl World {
         self.lock().clock_offset += by;
     }
 
-    /// Changes the manners.
-    pub fn adjust(&self, change: impl FnOnce(&mut Manners)) {
-        change(&mut self.lock().manners);
+    /// Changes the behaviour.
+    pub fn adjust(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.lock().behaviour);
     }
 
     /// Adds an account, or replaces the one with the same e-mail address.
@@ -126,9 +126,9 @@ impl World {
         self.lock().accounts.set(account);
     }
 
-    /// Voids all access tokens, although they have not expired.
+    /// Invalidates all access tokens, although they have not expired.
     pub fn end_access_tokens(&self) {
-        self.lock().accounts.void_access_tokens();
+        self.lock().accounts.invalidate_access_tokens();
     }
 
     /// Sets the shared secret of a location. Without one, deliveries have no signature.
@@ -147,11 +147,11 @@ impl World {
 
     /// Makes a change after the effect of a selected request and before its response, such as the deletion of a record
     /// between two pages.
-    pub fn meanwhile(&self, matching: Matching, act: impl Fn(&World) + Send + Sync + 'static) {
+    pub fn before_response(&self, matching: Matching, act: impl Fn(&World) + Send + Sync + 'static) {
         self.lock().reactions.push((matching, Arc::new(act)));
     }
 
-    /// Removes all faults and all changes of [`World::meanwhile`].
+    /// Removes all faults and all changes of [`World::before_response`].
     pub fn heal(&self) {
         let mut state = self.lock();
         state.faults.clear();
@@ -168,7 +168,7 @@ impl World {
         self.lock().journal.clear();
     }
 
-    /// Returns the number of events without an enabled webhook, and of deliveries that were given up.
+    /// Returns the number of events without an enabled webhook, and of deliveries that were dropped.
     pub fn missed(&self) -> usize {
         self.lock().deliveries.missed
     }
@@ -206,7 +206,7 @@ pub(super) struct Delivery {
     pub(super) business_id: i64,
     pub(super) record: Bytes,
     pub(super) attempts: u32,
-    /// Whether an attempt is in progress.
+    /// True if an attempt is in progress.
     pub(super) is_posting: bool,
 }
 
@@ -221,7 +221,7 @@ impl Deliveries {
         self.missed += usize::from(self.pending.remove(&number).is_some());
     }
 
-    /// Gives up the deliveries of a webhook that wait for a retry. An attempt in progress may still succeed.
+    /// Drops the deliveries of a webhook that wait for a retry. An attempt in progress may still succeed.
     pub(super) fn give_up_waiting(&mut self, webhook_id: i64) {
         let before = self.pending.len();
         self.pending.retain(|_, delivery| delivery.webhook_id != webhook_id || delivery.is_posting);

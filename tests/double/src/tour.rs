@@ -88,9 +88,9 @@ impl Args {
         Ok(load(None, &self.environment(), check_property)?)
     }
 
-    /// Returns the text that tells what runs and which commands to type in a second terminal.
+    /// Returns the text with the addresses of all parts, and the commands for a second terminal.
     pub fn banner(&self) -> String {
-        // The variable keeps commands from reading a file that lies in the folder.
+        // With this variable, commands do not read a configuration file of the working directory.
         let mut export = "export NEXUDUS_BRIDGE_CONFIG=/dev/null".to_owned();
         for (name, value) in self.environment() {
             write!(export, " {name}='{value}'").expect("text takes text");
@@ -138,8 +138,8 @@ impl Tour {
             Nexudus::start(Options { port, limits: Limits::NONE, retry: RETRY }).with_context(|| {
                 format!("cannot listen on 127.0.0.1:{port}; --nexudus-port chooses another port")
             })?;
-        // Else a late success could reset the error count, and the webhook would look disabled by a person.
-        double.adjust(|manners| manners.late_success_resets_errors = false);
+        // A late success could reset the error count. Then the guardian would assume that a person has disabled the webhook.
+        double.adjust(|behaviour| behaviour.late_success_resets_errors = false);
         double.populate(Some(DEV_SECRET));
         let broker = embed(&mut config, Some(args.kafka_port))
             .map_err(|error| anyhow!(error).context("--kafka-port chooses another port"))?;
@@ -262,7 +262,7 @@ fn update(world: &World, kind: &str, business_id: i64, (field, texts): (&str, &[
     }
 }
 
-/// Deletes the oldest record, or creates one if there is none.
+/// Deletes the oldest record, or creates the first one.
 fn delete_oldest(world: &World, kind: &str, business_id: i64) -> Result<Action> {
     let oldest = world.lock().ids_at(kind, business_id).first().copied();
     match oldest {

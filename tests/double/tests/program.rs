@@ -8,7 +8,7 @@ fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_nexudus-double"))
 }
 
-/// Four ports that were free a moment ago.
+/// Returns four ports that are free at the time of the call.
 fn ports() -> [String; 4] {
     let bound: [TcpListener; 4] =
         std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));

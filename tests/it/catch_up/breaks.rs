@@ -181,7 +181,7 @@ fn after_an_outage_of_kafka_the_next_run_completes_the_set() {
     let (expected, third) = put(&setup);
     let network = Arc::clone(&proxy);
     let reading = Matching::get(&format!("/api/spaces/bookings/{third}"));
-    setup.tenant.nexudus.meanwhile(reading, move |_| network.cut());
+    setup.tenant.nexudus.before_response(reading, move |_| network.cut());
     let summary = setup.json(&[], 1);
     let error = summary["error"].as_str().expect("an error");
     assert!(

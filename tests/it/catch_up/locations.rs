@@ -97,7 +97,7 @@ fn a_record_with_an_empty_location_has_that_of_its_parent() {
 fn a_record_with_an_unknown_location_is_counted_as_unplaced() {
     for status in [404, 500] {
         let setup = Setup::new();
-        setup.tenant.nexudus.adjust(|manners| manners.missing_status = status);
+        setup.tenant.nexudus.adjust(|behaviour| behaviour.missing_status = status);
         let [orphan, nowhere, placed] = [0, 1, 2].map(|_| setup.put("Booking", HERE, BEFORE, SINCE));
         let since = format!("{SINCE:?}");
         for (id, resource) in [(orphan, "1"), (nowhere, "null")] {

@@ -104,7 +104,7 @@ async fn enabling_a_webhook_resets_the_errors_or_not() {
     let nexudus = nexudus();
     let api = ApiUser::of(&nexudus);
     for (resets, errors) in [(false, 10), (true, 0)] {
-        nexudus.adjust(|manners| manners.reenabling_resets_errors = resets);
+        nexudus.adjust(|behaviour| behaviour.reenabling_resets_errors = resets);
         let id = nexudus.add_webhook(demo::LOCATIONS[0], "7", "http://127.0.0.1:9/", false).unwrap();
         nexudus.change_webhook(id, &[("ErrorCount", "10")]).unwrap();
         let record = nexudus.webhook(id).unwrap().json;
@@ -177,9 +177,9 @@ async fn the_enum_lists_ninety_values_or_sixty_two_and_extras() {
         (all.as_array().unwrap().len(), &all[0]["Name"], &all[5]["Id"]),
         (90, &"None".into(), &6.into())
     );
-    nexudus.adjust(|manners| {
-        manners.legacy_enum = true;
-        manners.extra_actions = vec![(91, "SomethingNew".to_owned())];
+    nexudus.adjust(|behaviour| {
+        behaviour.legacy_enum = true;
+        behaviour.extra_actions = vec![(91, "SomethingNew".to_owned())];
     });
     let some = values(&api).await;
     assert_eq!((some.as_array().unwrap().len(), &some[62]["Name"]), (63, &"SomethingNew".into()));
@@ -217,7 +217,7 @@ async fn a_change_of_a_record_keeps_its_numbers_and_escapes() {
     );
     assert_eq!(single.as_bytes(), changed.to_json());
     assert!(!single.contains("2026-01-01"), "UpdatedOn has moved: {single}");
-    nexudus.adjust(|manners| manners.times_to_the_second = true);
+    nexudus.adjust(|behaviour| behaviour.times_to_the_second = true);
     let second = ApiUser::of(&nexudus).get("/api/billing/tariffs/77").await.json();
     assert_eq!(second["UpdatedOn"].as_str().unwrap().len(), "2026-01-01T00:00:00Z".len());
 }
@@ -233,7 +233,7 @@ async fn entities_are_filtered_by_their_last_change_unless_the_filter_is_ignored
     let since = since.strftime("%Y-%m-%dT%H:%M");
     let changed = format!("{BOOKINGS}?from_Booking_UpdatedOn={since}");
     assert_eq!(api.get(&changed).await.ids(), [new]);
-    nexudus.adjust(|manners| manners.entity_ranges = false);
+    nexudus.adjust(|behaviour| behaviour.entity_ranges = false);
     assert_eq!(api.get(&changed).await.ids(), [old, new]);
 }
 
@@ -245,7 +245,7 @@ async fn a_missing_record_is_404_or_500() {
         let answer = api.get(path).await;
         assert_eq!((answer.status, answer.body.as_str()), (404, "Not found"));
     }
-    nexudus.adjust(|manners| manners.missing_status = 500);
+    nexudus.adjust(|behaviour| behaviour.missing_status = 500);
     for path in ["/api/sys/webhooks/5", "/api/spaces/bookings/5"] {
         let answer = api.get(path).await;
         assert_eq!((answer.status, &answer.json()["Message"]), (500, &"An error has occurred.".into()));
@@ -288,14 +288,14 @@ async fn records_can_shift_between_pages_and_change_between_get_and_put() {
         .map(|_| nexudus.add_webhook(demo::LOCATIONS[0], "6", "http://127.0.0.1:9/", true).unwrap())
         .collect();
     let (first, last) = (ids[0], ids[3]);
-    nexudus.meanwhile(Matching::get(WEBHOOKS).containing("page=1"), move |world| {
+    nexudus.before_response(Matching::get(WEBHOOKS).containing("page=1"), move |world| {
         assert!(world.remove_webhook(first));
     });
     let mut seen = api.get(&format!("{WEBHOOKS}?page=1&size=2")).await.ids();
     seen.extend(api.get(&format!("{WEBHOOKS}?page=2&size=2")).await.ids());
     assert_eq!(seen, [ids[0], ids[1], ids[3]], "one record was missed");
 
-    nexudus.meanwhile(Matching::get(&format!("{WEBHOOKS}/*")), move |world| {
+    nexudus.before_response(Matching::get(&format!("{WEBHOOKS}/*")), move |world| {
         world.change_webhook(last, &[("Name", "\"somebody else's\"")]).unwrap();
     });
     let read = api.get(&format!("{WEBHOOKS}/{last}")).await.body;

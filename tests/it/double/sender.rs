@@ -215,7 +215,7 @@ async fn a_late_success_of_a_disabled_webhook_may_reset_its_errors_or_not() {
         let receiver = Receiver::start(503, 1);
         receiver.hold();
         let nexudus = nexudus(quick(10));
-        nexudus.adjust(|manners| manners.late_success_resets_errors = resets);
+        nexudus.adjust(|behaviour| behaviour.late_success_resets_errors = resets);
         let id = nexudus.add_webhook(HERE, "6", &receiver.url, true).unwrap();
         nexudus.change_webhook(id, &[("ErrorCount", "9")]).unwrap(); // one more disables it
         nexudus.happened("6", HERE, "{}").unwrap();

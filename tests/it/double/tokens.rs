@@ -97,7 +97,7 @@ async fn wrong_credentials_are_an_invalid_grant_and_json_is_an_unsupported_grant
     let wrong = by_password().replace(demo::PASSWORD, "wrong");
     let answer = token(&nexudus, &wrong, None).await;
     assert_eq!((answer.status, &answer.json()["error"]), (400, &"invalid_grant".into()));
-    nexudus.adjust(|manners| manners.invalid_grant_status = 401);
+    nexudus.adjust(|behaviour| behaviour.invalid_grant_status = 401);
     assert_eq!(token(&nexudus, &wrong, None).await.status, 401);
     let json = ApiUser::with(&nexudus, "").request(Method::POST, "/api/token");
     let json = json.header("content-type", "application/json").body(r#"{"grant_type":"password"}"#);
@@ -185,12 +185,12 @@ async fn a_missing_role_is_401() {
 async fn lifetimes_can_have_other_forms_and_json_can_begin_with_a_byte_order_mark() {
     let nexudus = nexudus();
     for expires_in in ["\"604799\"", "604799.0", "-5"] {
-        nexudus.adjust(|manners| manners.expires_in = Some(expires_in.to_owned()));
+        nexudus.adjust(|behaviour| behaviour.expires_in = Some(expires_in.to_owned()));
         let answer = token(&nexudus, &by_password(), None).await;
         assert!(answer.body.contains(&format!("\"expires_in\":{expires_in},")), "{}", answer.body);
         assert!(works(&nexudus, &answer.json()).await, "{expires_in}");
     }
-    nexudus.adjust(|manners| manners.byte_order_mark = true);
+    nexudus.adjust(|behaviour| behaviour.byte_order_mark = true);
     assert!(token(&nexudus, &by_password(), None).await.body.starts_with("\u{feff}{\"access_token\""));
     assert!(ApiUser::of(&nexudus).get(WEBHOOKS).await.body.starts_with("\u{feff}{\"Records\""));
 }

@@ -61,7 +61,7 @@ async fn a_bridge_that_becomes_unready_while_a_write_waits_writes_nothing() {
     // Each request waits, so the guardian lists the disabled webhook some time before it can write.
     let alone = start(&configured(&tenant, &[("nexudus.request_spacing", "200ms")]), true);
     let ready = Arc::clone(&alone.ready);
-    tenant.nexudus.meanwhile(Matching::get(WEBHOOKS), move |_| ready.store(false, Ordering::SeqCst));
+    tenant.nexudus.before_response(Matching::get(WEBHOOKS), move |_| ready.store(false, Ordering::SeqCst));
     wait_for_looks(&tenant, 4).await;
     assert!(tenant.nexudus.journal().writes().is_empty(), "a write while the bridge is not ready");
     alone.ready.store(true, Ordering::SeqCst);

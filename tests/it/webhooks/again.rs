@@ -25,7 +25,7 @@ fn an_update_that_nexudus_accepts_but_does_not_keep_counts_as_failed() {
     let id = tenant.webhook("/TeamUpdated");
     tenant.nexudus.change_webhook(id, &[("Action", "57")]).expect("there");
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+    tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
         world.change_webhook(id, &[("Action", "57")]).expect("there");
     });
     let applied = tenant.json(&["webhooks", "apply"], 1);
@@ -39,7 +39,7 @@ fn an_enabled_webhook_that_is_disabled_again_counts_as_failed() {
     let id = tenant.webhook("/TeamUpdated");
     tenant.nexudus.change_webhook(id, &OFF).expect("there");
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+    tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
         world.change_webhook(id, &OFF).expect("there");
     });
     let expected = failure("TeamUpdated", id, "Nexudus accepted the write, but the record differs in Active");
@@ -72,7 +72,7 @@ fn a_webhook_that_is_changed_during_an_apply_counts_as_failed() {
     let disturbed = || {
         tenant.nexudus.remove_webhook(tenant.webhook("/north/BookingCreate"));
         let world = tenant.nexudus.world();
-        tenant.nexudus.meanwhile(Matching::post(WEBHOOKS), move |_| {
+        tenant.nexudus.before_response(Matching::post(WEBHOOKS), move |_| {
             world.change_webhook(team, &[("Active", "false"), ("Action", "57")]).expect("there");
             world.remove_webhook(delete);
         });
@@ -106,7 +106,7 @@ fn a_webhook_that_is_disabled_during_an_enable_counts_as_failed() {
         tenant.nexudus.change_webhook(create, &[("Active", "true")]).expect("there");
         tenant.nexudus.change_webhook(team, &OFF).expect("there");
         let world = tenant.nexudus.world();
-        tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+        tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
             world.change_webhook(create, &OFF).expect("there");
             // A field that `enable` does not manage.
             world.change_webhook(update, &[("Action", "57")]).expect("there");
@@ -134,7 +134,7 @@ fn after_a_refusal_the_webhooks_are_listed_again_but_not_if_nothing_was_written(
     let [team, delete] = ["/TeamUpdated", "/BookingDelete"].map(|path| tenant.webhook(path));
     tenant.nexudus.change_webhook(team, &OFF).expect("there");
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::get(&format!("{WEBHOOKS}/{team}")), move |_| {
+    tenant.nexudus.before_response(Matching::get(&format!("{WEBHOOKS}/{team}")), move |_| {
         world.change_webhook(delete, &OFF).expect("there");
     });
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Refused("no".to_owned()));

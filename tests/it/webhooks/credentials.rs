@@ -33,7 +33,7 @@ fn a_password_a_one_time_password_a_token_and_basic_are_accepted() {
 fn refused_credentials_are_sent_once_and_no_output_holds_them() {
     let tenant = Tenant::with(SOURCES);
     for status in [400, 401] {
-        tenant.nexudus.adjust(|manners| manners.invalid_grant_status = status);
+        tenant.nexudus.adjust(|behaviour| behaviour.invalid_grant_status = status);
         let who = format!("username = {:?}\npassword = \"wrong-password\"", demo::EMAIL);
         tenant.configure(&format!("{}{SOURCES}", tenant.section_as(&who, "")));
         tenant.asked();
@@ -64,9 +64,9 @@ fn the_page_of_a_firewall_before_the_token_endpoint_is_retried_and_reported_with
 #[test]
 fn one_token_is_enough_for_a_command_in_every_form_of_its_lifetime() {
     let tenant = Tenant::with(SOURCES);
-    tenant.nexudus.adjust(|manners| manners.byte_order_mark = true);
+    tenant.nexudus.adjust(|behaviour| behaviour.byte_order_mark = true);
     for expires_in in ["604799", "\"604799\"", "604799.0", "\"604799.0\"", "-5", "null"] {
-        tenant.nexudus.adjust(|manners| manners.expires_in = Some(expires_in.to_owned()));
+        tenant.nexudus.adjust(|behaviour| behaviour.expires_in = Some(expires_in.to_owned()));
         tenant.asked();
         tenant.prints(&["webhooks", "apply"], 0);
         let journal = tenant.asked();
@@ -160,7 +160,7 @@ fn a_token_that_expires_during_a_command_is_renewed() {
     let tenant = Tenant::with(SOURCES);
     let world = tenant.nexudus.world();
     let posts = Matching::post("/api/sys/webhooks").after(2);
-    tenant.nexudus.meanwhile(posts, move |_| world.end_access_tokens());
+    tenant.nexudus.before_response(posts, move |_| world.end_access_tokens());
     tenant.prints(&["webhooks", "apply"], 0);
     let grants: Vec<bool> = tenant
         .asked()

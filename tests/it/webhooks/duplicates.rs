@@ -56,7 +56,7 @@ fn a_duplicate_is_a_pending_change_until_somebody_deletes_or_disables_it() {
     let tenant = Tenant::with(SOURCES);
     // Somebody else creates the same webhook during the run.
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::post(WEBHOOKS).containing("TeamUpdated"), move |_| {
+    tenant.nexudus.before_response(Matching::post(WEBHOOKS).containing("TeamUpdated"), move |_| {
         let url = format!("{PUBLIC}/webhooks/TeamUpdated");
         world.add_webhook(demo::LOCATIONS[0], "TeamUpdated", &url, true).expect("known");
     });

@@ -82,7 +82,7 @@ fn a_change_of_a_record_by_a_person_during_a_run_is_kept() {
     // The first PUT has no effect, and somebody renames the record before the second one.
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Cut(Effect::NotDone));
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::put(WEBHOOKS), move |_| {
+    tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
         world.change_webhook(id, &[("Name", "\"renamed\"")]).expect("there");
     });
     tenant.prints(&["webhooks", "enable"], 0);
@@ -92,7 +92,7 @@ fn a_change_of_a_record_by_a_person_during_a_run_is_kept() {
     // A record with another URL does not belong to the bridge any more.
     tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
     let world = tenant.nexudus.world();
-    tenant.nexudus.meanwhile(Matching::get(WEBHOOKS), move |_| {
+    tenant.nexudus.before_response(Matching::get(WEBHOOKS), move |_| {
         world.change_webhook(id, &[("URL", "\"https://elsewhere.example.com\"")]).expect("there");
     });
     let result = tenant.json(&["webhooks", "enable"], 1);
@@ -209,7 +209,7 @@ fn a_list_whose_records_shift_between_pages_is_read_again() {
     let world = tenant.nexudus.world();
     let mine = tenant.webhook("/TeamUpdated");
     let first_page = Matching::get(WEBHOOKS).containing("page=1");
-    tenant.nexudus.meanwhile(first_page, move |_| {
+    tenant.nexudus.before_response(first_page, move |_| {
         world.remove_webhook(others[0]);
     });
     let plan = tenant.json(&["webhooks", "plan"], 0);

@@ -83,7 +83,7 @@ fn ours(url: &str) -> bool {
 async fn run_sequence(seed: u64) -> String {
     let mut chance = fastrand::Rng::with_seed(seed);
     let nexudus = tenant(&mut chance);
-    nexudus.adjust(|manners| manners.reenabling_resets_errors = chance.bool());
+    nexudus.adjust(|behaviour| behaviour.reenabling_resets_errors = chance.bool());
     let text = format!(
         "[nexudus]\nbase_url = {:?}\nusername = {:?}\npassword = {:?}\npublic_url = {PUBLIC:?}\n\
          request_timeout = \"{}s\"\nrequest_spacing = \"5ms\"\nwrites_per_minute = {WRITES_PER_MINUTE}\n\
@@ -102,7 +102,7 @@ async fn run_sequence(seed: u64) -> String {
     }
     // The bridge's webhooks are disabled again and again, so that a run always has something to write.
     let world = nexudus.world();
-    nexudus.meanwhile(Matching::get("/api/sys/webhooks").always(), move |_| {
+    nexudus.before_response(Matching::get("/api/sys/webhooks").always(), move |_| {
         for webhook in world.webhooks().iter().filter(|webhook| webhook.active && ours(&webhook.url)) {
             world.change_webhook(webhook.id, &[("Active", "false"), ("ErrorCount", "10")]).expect("there");
         }

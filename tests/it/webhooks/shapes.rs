@@ -29,7 +29,7 @@ fn untidy() -> Untidy {
     let add = |url: &str| nexudus.add_webhook(demo::LOCATIONS[0], "TeamCreated", url, true).expect("known");
     let unwanted = add(&format!("{PUBLIC}/webhooks/TeamCreated?token=hush"));
     add("https://elsewhere.example.com/webhooks/TeamCreated");
-    nexudus.adjust(|manners| manners.extra_actions = vec![(92, "DeskFreed".to_owned())]);
+    nexudus.adjust(|behaviour| behaviour.extra_actions = vec![(92, "DeskFreed".to_owned())]);
     Untidy { tenant, team, north, unwanted }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use nexudus_double::{Effect, Fault, Limits, Manners, Matching, Options, RetryAfter, demo};
+use nexudus_double::{Behaviour, Effect, Fault, Limits, Matching, Options, RetryAfter, demo};
 use serde_json::json;
 
 use super::{BEFORE, HERE, NORTH, SINCE, SOURCES, Setup, TOPICS, sorted};
@@ -25,18 +25,18 @@ fn no_behaviour_of_the_time_filter_loses_or_adds_a_record() {
     {
         setup.put("Booking", HERE, "2025-01-01T00:00:00Z", outside);
     }
-    let manners: [fn(&mut Manners); 6] = [
+    let behaviour: [fn(&mut Behaviour); 6] = [
         |_| {},
-        |manners| manners.entity_ranges = false,
-        |manners| manners.range_zone = SignedDuration::from_hours(14),
-        |manners| manners.range_zone = SignedDuration::from_hours(-12),
-        |manners| manners.times_to_the_second = true,
-        |manners| manners.partial_listings = false,
+        |behaviour| behaviour.entity_ranges = false,
+        |behaviour| behaviour.range_zone = SignedDuration::from_hours(14),
+        |behaviour| behaviour.range_zone = SignedDuration::from_hours(-12),
+        |behaviour| behaviour.times_to_the_second = true,
+        |behaviour| behaviour.partial_listings = false,
     ];
-    for change in manners {
-        setup.tenant.nexudus.adjust(|manners| {
-            *manners = Manners::default();
-            change(manners);
+    for change in behaviour {
+        setup.tenant.nexudus.adjust(|behaviour| {
+            *behaviour = Behaviour::default();
+            change(behaviour);
         });
         setup.tenant.nexudus.clear_journal();
         // If Nexudus writes whole seconds, it returns 10:00:00.7 as 10:00:00.
@@ -60,12 +60,12 @@ fn no_behaviour_of_the_time_filter_loses_or_adds_a_record() {
 fn deletions_and_additions_between_pages_hide_no_record() {
     for is_added in [false, true] {
         let setup = Setup::new();
-        setup.tenant.nexudus.adjust(|manners| manners.largest_page = 100);
+        setup.tenant.nexudus.adjust(|behaviour| behaviour.largest_page = 100);
         let bookings: Vec<i64> = (0..150).map(|_| setup.put("Booking", HERE, SINCE, SINCE)).collect();
         let first = bookings[0];
         // After the first page was read, the 101st record moves onto it. An addition keeps the total.
         let page = Matching::get("/api/spaces/bookings").containing("page=1").after(1);
-        setup.tenant.nexudus.meanwhile(page, move |world| {
+        setup.tenant.nexudus.before_response(page, move |world| {
             world.remove("Booking", first).expect("there");
             if is_added {
                 let record = world.example("Booking", HERE).expect("known");
@@ -82,7 +82,7 @@ fn deletions_and_additions_between_pages_hide_no_record() {
 fn a_refused_deep_page_is_no_missing_role_and_the_message_has_the_remedy() {
     let setup = Setup::new();
     // The locations fit on one page.
-    setup.tenant.nexudus.adjust(|manners| (manners.largest_page, manners.last_page) = (3, 1));
+    setup.tenant.nexudus.adjust(|behaviour| (behaviour.largest_page, behaviour.last_page) = (3, 1));
     for _ in 0..4 {
         setup.put("Booking", HERE, SINCE, SINCE);
     }
@@ -97,7 +97,7 @@ fn a_refused_deep_page_is_no_missing_role_and_the_message_has_the_remedy() {
     assert!(err(&output).contains(&expected), "{}", err(&output));
     assert!(!err(&output).contains("role"), "{}", err(&output));
     // Without the role, the first page is refused.
-    setup.tenant.nexudus.adjust(|manners| manners.last_page = 0);
+    setup.tenant.nexudus.adjust(|behaviour| behaviour.last_page = 0);
     let expected = "needs API access and the role Booking-List: We will be back soon\n";
     let output = setup.run(&["--since", SINCE]);
     assert!(err(&output).contains(expected), "{}", err(&output));
@@ -107,10 +107,10 @@ fn a_refused_deep_page_is_no_missing_role_and_the_message_has_the_remedy() {
 fn a_record_deleted_between_list_and_read_is_counted_whatever_nexudus_answers() {
     for status in [404, 500] {
         let setup = Setup::new();
-        setup.tenant.nexudus.adjust(|manners| manners.missing_status = status);
+        setup.tenant.nexudus.adjust(|behaviour| behaviour.missing_status = status);
         let [gone, stays] = [0, 1].map(|_| setup.put("Booking", HERE, SINCE, SINCE));
         let deleted = Matching::get(&format!("/api/spaces/bookings/{stays}"));
-        setup.tenant.nexudus.meanwhile(Matching::get("/api/spaces/bookings").after(1), move |world| {
+        setup.tenant.nexudus.before_response(Matching::get("/api/spaces/bookings").after(1), move |world| {
             drop(world.remove("Booking", gone));
         });
         setup.tenant.nexudus.fault(deleted, Fault::Throttled(409, RetryAfter::Seconds(0)));

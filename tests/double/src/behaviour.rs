@@ -1,8 +1,8 @@
 //! Switches for behaviour that Nexudus's documentation leaves open, and faults that a test injects.
 //!
-//! A client is right only if it is right with every value of each switch. The defaults are the likeliest reading.
+//! A client must work with every value of each switch. The defaults are the most likely values.
 //!
-//! A [`Fault`] replaces or spoils a response. Its [`Effect`] decides whether the request takes effect all the same.
+//! A [`Fault`] replaces or damages a response. Its [`Effect`] decides if and when the request takes effect.
 
 use std::time::Duration;
 
@@ -10,40 +10,40 @@ use jiff::SignedDuration;
 
 use crate::message::{Request, Response};
 
-/// Behaviour of Nexudus where its documentation is silent or contradicts itself.
+/// Behaviour of Nexudus that its documentation leaves open or contradicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manners {
+pub struct Behaviour {
     /// Status of `invalid_grant`: 400 in the newer page, 401 in the older one.
     pub invalid_grant_status: u16,
     /// JSON text of `expires_in` in place of the lifetime, such as `"604799"`, `604799.0` or `-5`.
     pub expires_in: Option<String>,
-    /// Whether a byte order mark comes before JSON, as .NET's stream writers can emit it.
+    /// True if JSON begins with a byte order mark, as .NET's stream writers can emit it.
     pub byte_order_mark: bool,
-    /// Whether `from_…` works on lists of entities. It is documented for webhooks only. Else it is ignored.
+    /// True if `from_…` works on lists of entities; false if it is ignored. It is documented for webhooks only.
     pub entity_ranges: bool,
     /// Zone of the time in `from_…`, as its distance from UTC.
     pub range_zone: SignedDuration,
-    /// Whether lists leave some fields null. `Description` of webhooks always is.
+    /// True if some fields are null in lists. `Description` of webhooks always is.
     pub partial_listings: bool,
     /// Maximum number of records on a page.
     pub largest_page: usize,
     /// Number of the last page of a list that can be read. Later ones are answered with 403 and HTML.
     pub last_page: usize,
-    /// Whether re-enabling a webhook sets its `ErrorCount` to 0.
+    /// True if re-enabling a webhook sets its `ErrorCount` to 0.
     pub reenabling_resets_errors: bool,
-    /// Whether a delivery that succeeds after its webhook was disabled sets `ErrorCount` to 0.
+    /// True if a delivery that succeeds after its webhook was disabled sets `ErrorCount` to 0.
     pub late_success_resets_errors: bool,
     /// Status for an unknown id: 404, or 500 as observed.
     pub missing_status: u16,
-    /// Whether the enum endpoint lists only the values up to 62, as the legacy documentation does, and `extra_actions`.
+    /// True if the enum endpoint lists only the values up to 62, as in the legacy documentation, and `extra_actions`.
     pub legacy_enum: bool,
     /// Values of `eWebhookAction` that the catalogue lacks: numbers and names.
     pub extra_actions: Vec<(i64, String)>,
-    /// Whether the API gives `UpdatedOn` and `CreatedOn` to the second. Deliveries have up to 7 fractional digits.
+    /// True if the API returns `UpdatedOn` and `CreatedOn` in whole seconds. Deliveries have up to 7 fractional digits.
     pub times_to_the_second: bool,
 }
 
-impl Default for Manners {
+impl Default for Behaviour {
     fn default() -> Self {
         Self {
             invalid_grant_status: 400,
@@ -75,8 +75,8 @@ pub enum Fault {
     Refused(String),
     /// A page of HTML with this status; no effect.
     Html(u16),
-    /// The response is delayed by this time. Without [`Effect::Done`] the request takes effect after the delay, unless the
-    /// client has closed the connection by then.
+    /// The response is delayed by this time. Without [`Effect::Done`] the request takes effect after the delay, unless the client
+    /// has closed the connection before.
     Late(Duration, Effect),
     /// A gateway's page of HTML with this status (502, 504).
     Gateway(u16, Effect),
@@ -89,7 +89,7 @@ pub enum Fault {
 /// When a request with a fault takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// At once.
+    /// Before the fault.
     Done,
     /// Never.
     NotDone,
@@ -202,7 +202,7 @@ impl Matching {
             && self.containing.as_ref().is_none_or(contained)
     }
 
-    /// Whether the request is selected; counts it if it fits.
+    /// Returns true if the request is selected. Counts a request that fits.
     pub(super) fn take(&mut self, request: &Request) -> bool {
         if self.times == 0 || !self.fits(request) {
             return false;
@@ -217,7 +217,7 @@ impl Matching {
         true
     }
 
-    /// Whether no further request will be selected.
+    /// Returns true if no further request will be selected.
     pub(super) fn is_over(&self) -> bool {
         self.times == 0
     }
@@ -229,7 +229,7 @@ mod tests {
     use crate::message::request;
 
     #[test]
-    fn a_matching_selects_as_many_requests_as_it_is_for() {
+    fn a_matching_selects_its_number_of_requests() {
         let mut matching = Matching::get("/api/sys/webhooks/*").after(1).times(2);
         let mut takes = |method: &str, path: &str| matching.take(&request(method, path, ""));
         assert!(!takes("GET", "/api/sys/webhooks/1"), "the first is skipped");
