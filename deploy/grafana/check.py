@@ -12,7 +12,7 @@ from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-# Known to Grafana and left out of its models: the text of a variable's query, and what Prometheus's own editor of
+# Fields that Grafana uses and its models lack: the text of a variable's query, and the fields that Prometheus's editor of
 # annotations adds.
 BEYOND_THE_MODELS = {
     ("templating", "definition"),

@@ -110,7 +110,7 @@ def objects(version, documents, definitions):
     assert needed <= ways_out, f"{needed - ways_out} is no way out"
     variables = {each["name"]: each["value"] for each in container.get("env", [])}
     if folder := variables.get("SSL_CERT_DIR"):
-        # Either variable alone would stand in for all authorities.
+        # Each variable alone would replace all authorities.
         assert variables["SSL_CERT_FILE"] == "/etc/ssl/certs/ca-certificates.crt"
         assert [mount["mountPath"] for mount in container["volumeMounts"]].count(folder) == 1, f"{folder} is not mounted"
 
@@ -177,7 +177,7 @@ def config(program, documents):
         file.write_text(text)
         checked = subprocess.run([program, "config", "check", "--config", file], capture_output=True, text=True)
         assert checked.returncode == 0, f"{checked.stderr}\n{text}"
-    print("the bridge takes the configuration")
+    print("the bridge accepts the configuration")
 
 
 def main():

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Gives rights on Kafka to those who need them, and no more: run it as somebody who may change ACLs.
+# Grants the least rights on Kafka. Run it as a user who may change ACLs.
 #
 #   deploy/kafka/acls.sh bridge   USER                    publish; compare topics with the configuration
 #   deploy/kafka/acls.sh create   USER                    and create missing topics (topics.create = true)
 #   deploy/kafka/acls.sh consumer USER GROUP TOPIC…       read these topics (without PREFIX), as this consumer group
-#   deploy/kafka/acls.sh operator USER                    list and show what is on the quarantine topic
-#   deploy/kafka/acls.sh replay   USER                    and publish it again
+#   deploy/kafka/acls.sh operator USER                    list and show the messages of the quarantine topic
+#   deploy/kafka/acls.sh replay   USER                    and publish them again
 #
 # Environment: BOOTSTRAP (localhost:9092), COMMAND_CONFIG (a file for kafka-acls.sh --command-config), PREFIX (nexudus.),
-# KAFKA_ACLS (kafka-acls.sh), REMOVE=1 takes the rights away again (with replay those of operator too), DRY_RUN=1 prints
-# the commands only.
+# KAFKA_ACLS (kafka-acls.sh), REMOVE=1 removes the rights again (with replay those of operator too), DRY_RUN=1 only
+# prints the commands.
 set -euo pipefail
 
 prefix=${PREFIX:-nexudus.}
@@ -41,8 +41,8 @@ all_topics=(--topic "$prefix" --resource-pattern-type prefixed)
 
 case $role in
     bridge | create)
-        # DescribeConfigs on topics is for warnings only: settings that differ, too few replicas. On the cluster it tells the
-        # default number of replicas, by which created topics get min.insync.replicas.
+        # DescribeConfigs on topics is for warnings only: different settings, too few replicas. On the cluster it shows the default
+        # number of replicas, which determines min.insync.replicas of created topics.
         operations=Write,Describe,DescribeConfigs
         [[ $role == bridge ]] || operations+=,Create
         allow "$operations" "${all_topics[@]}"

@@ -60,7 +60,7 @@ def c_libraries(packages, folders):
     """Yields name, version, licence and licence text of each C library that was compiled into the program."""
     versions = {each["name"]: each["version"] for each in packages}
     for crate, name, licence, text in C_LIBRARIES:
-        version = versions[crate]  # a library that is no longer linked has to leave the table
+        version = versions[crate]  # a library that is not linked any more must be removed from the table
         folder = folders[crate, version]
         if crate == "libz-sys":
             header = (folder / "src/zlib/zlib.h").read_text()
@@ -80,7 +80,7 @@ def main():
     missing = linked - listed.keys()
     assert not missing, f"linked, but not in the SBOM: {sorted(missing)}"
 
-    # Macros run in the compiler; nothing of them is in the program.
+    # Macros run in the compiler, and are not part of the program.
     components = [listed[key] for key in sorted(linked)]
     kept = {each["bom-ref"] for each in components} | {sbom["metadata"]["component"]["bom-ref"]}
     folders = sources(target)

@@ -3,12 +3,12 @@
   refuses, and knows nothing of references to Secrets.
 */}}
 
-{{- /* Where a referenced file is mounted. */}}
+{{- /* The path at which a referenced file is mounted. */}}
 {{- define "nexudus-bridge.path" -}}
 {{- if .secret }}/run/secrets/{{ .secret }}/{{ .key }}{{ else }}/run/config/{{ .configMap }}/{{ .key }}{{ end }}
 {{- end }}
 
-{{- /* Is this map {secret, key} or {configMap, key}? "yes", or nothing. */}}
+{{- /* "yes" if this map is {secret, key} or {configMap, key}, else nothing. */}}
 {{- define "nexudus-bridge.isReference" -}}
 {{- if and (kindIs "map" .) (hasKey . "key") (or (hasKey . "secret") (hasKey . "configMap")) }}yes{{ end }}
 {{- end }}
@@ -32,7 +32,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* A table (path, table): its plain values, then its tables. Keys are quoted where they have dots. */}}
+{{- /* A table (path, table): its plain values, then its tables. Keys with dots are quoted. */}}
 {{- define "nexudus-bridge.tomlTable" -}}
 {{- $path := .path }}
 {{- $lines := list }}

@@ -17,7 +17,7 @@ app.kubernetes.io/name: {{ include "nexudus-bridge.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- /* metadata of an object: root, and where they differ name or suffix of the name; more labels, more annotations. */}}
+{{- /* The metadata of an object. Arguments: root; optionally name or suffix of the name, more labels, more annotations. */}}
 {{- define "nexudus-bridge.metadata" -}}
 {{- $root := .root -}}
 name: {{ .name | default (printf "%s%s" (include "nexudus-bridge.fullname" $root) (.suffix | default "")) }}
@@ -80,7 +80,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) }}
 {{- end }}
 
-{{- /* The ports of what config names beside Kafka, as a list in JSON: Nexudus's API, the token server, the collector. */}}
+{{- /* The ports of the other servers in config, as a list in JSON: Nexudus's API, the token server, the collector. */}}
 {{- define "nexudus-bridge.portsOfOthers" -}}
 {{- $config := .Values.config }}
 {{- $urls := list (($config.kafka | default dict).oauth | default dict).token_endpoint ($config.telemetry | default dict).otlp_endpoint }}
