@@ -42,7 +42,7 @@ pub struct Tls {
 pub struct Admin {
     /// The address to listen on.
     pub listen: SocketAddr,
-    /// Whether the listener serves the console, which shows keys.
+    /// The mode of the console, which shows keys of records.
     pub console: Console,
 }
 

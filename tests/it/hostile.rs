@@ -180,7 +180,7 @@ async fn unusual_but_unambiguous_requests_are_accepted() {
         format!("{}{last}", delivery(RECORD, "").replace("\r\n", "\n")), // RFC 9112, section 2.2
         format!("\r\n\r\n{}{last}", delivery(RECORD, "")),
         format!("{}{last}", delivery(RECORD, "Upgrade: h2c\r\nConnection: Upgrade\r\n")),
-        format!("{}{last}", delivery(RECORD, "").replace(" /webhooks", " http://stranger.example/webhooks")),
+        format!("{}{last}", delivery(RECORD, "").replace(" /webhooks", " http://foreign.example/webhooks")),
     ];
     for case in &cases {
         let answers = until_closed(bridge.ingress, case.as_bytes()).await;
@@ -200,7 +200,7 @@ async fn the_body_of_a_refused_request_is_not_read_as_a_request() {
     for (line, status) in [
         ("POST /webhooks/BookingCreate", 401),
         ("POST /webhooks/NoSuchThing", 404),
-        ("POST /webhooks/stranger/BookingCreate", 404),
+        ("POST /webhooks/foreign/BookingCreate", 404),
         ("POST /nowhere", 404),
         ("POST *", 404),
         ("PUT /webhooks/BookingCreate", 405),
@@ -252,7 +252,7 @@ async fn names_with_nulls_dots_and_slashes_reach_no_other_topic() {
     ];
     let framing = "HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     for (target, status) in cases {
-        for target in [target.to_owned(), format!("http://stranger.example{target}")] {
+        for target in [target.to_owned(), format!("http://foreign.example{target}")] {
             let request = format!("POST {target} {framing}");
             let answers = until_closed(bridge.ingress, request.as_bytes()).await;
             assert_eq!(answers.len(), 1, "{target}: {answers:?}");

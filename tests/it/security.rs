@@ -70,8 +70,8 @@ async fn a_wrong_password_is_named_in_the_answer_and_in_readiness_without_being_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_another_authority_is_named() {
     let broker = secured();
-    let stranger = broker.stranger_ca_pem_path().display().to_string();
-    let settings = signing_in("bridge", broker.password("bridge"), &stranger);
+    let foreign = broker.foreign_ca_pem_path().display().to_string();
+    let settings = signing_in("bridge", broker.password("bridge"), &foreign);
     let bridge = TestBridge::on(&broker.bootstrap(), broker.client("admin"), "n.".into(), &settings).await;
     let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
     assert!(detail.contains("SSL"), "{detail}");

@@ -96,7 +96,7 @@ async fn a_client_certificate_authenticates_and_a_missing_or_foreign_one_is_name
     let known = bridge(&broker.mutual_bootstrap(), &prefix, &with(broker.client_pem_paths())).await;
     known.wait_until_ready_is(200).await;
     known.deliver("BookingCreate", RECORD).await.events("confirmed");
-    for settings in [protocol("SSL"), with(broker.stranger_pem_paths())] {
+    for settings in [protocol("SSL"), with(broker.foreign_pem_paths())] {
         let refused = bridge(&broker.mutual_bootstrap(), &prefix, &settings).await;
         assert_named(&refused, "SSL", "PRIVATE KEY").await;
     }
@@ -379,7 +379,7 @@ fn over_https_the_token_server_s_certificate_is_checked_and_no_log_shows_a_secre
     assert!(out(&shown).contains("kafka.oauth.client_id"), "{}", out(&shown));
     let planned = trusting(&ca).args(["topics", "plan", "--config"]).arg(&file).output().expect("it runs");
     assert!(planned.status.success() && server.given() == 1, "{}", err(&planned));
-    let other_authority = secured().stranger_ca_pem_path();
+    let other_authority = secured().foreign_ca_pem_path();
     let refused =
         trusting(&other_authority).args(["topics", "plan", "--config"]).arg(&file).output().expect("it runs");
     assert!(!refused.status.success() && server.given() == 1, "{}", out(&refused));

@@ -1,8 +1,8 @@
 //! Even one attempt that is answered 200 can write an event twice. Consumers that drop repeated `ce_id`s process it once.
 //!
-//! librdkafka is idempotent within an epoch of the producer. When a message times out, librdkafka begins a new epoch for all
-//! partitions, and sends all waiting messages again, even those that a broker has written without an acknowledgement. In this test one
-//! message waits for a broker that is cut off, and the other for a second broker, whose acknowledgement is lost.
+//! librdkafka is idempotent within an epoch of the producer. When a message times out, it begins a new epoch for all partitions, and
+//! sends all waiting messages again. A broker may have written some of them, without an acknowledgement. In this test one message
+//! waits for a broker that is cut off, and the other for a second broker, whose acknowledgement is lost.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Free ports on loopback, for listeners that another process opens a moment later.
 //!
-//! The ports are below the range that the system uses for outgoing connections. Otherwise a client that tries to reach a stopped
+//! The ports are below the range that the system uses for outgoing connections. Otherwise a client that connects to a stopped
 //! broker could get the broker's own port, connect to itself, and block the port for the broker. A port is chosen at random,
 //! tested with a bind, and returned only once in a process. Another process can still take the port first, so a caller has to be
 //! prepared to try again with another port.

@@ -24,7 +24,7 @@ const ADMIN: &str = "admin";
 const USERS: [&str; 3] = [ADMIN, "bridge", "nobody"];
 
 const AUTHORITY_FILE: &str = "ca.pem";
-const STRANGER_FILE: &str = "stranger.pem";
+const FOREIGN_FILE: &str = "foreign.pem";
 const ADMIN_FILE: &str = "admin.properties";
 
 /// Lifetime of a session that began with a token: shorter than every test of such sessions.
@@ -96,8 +96,8 @@ impl SecuredBroker {
     }
 
     /// Returns the certificate of another authority, which did not sign the broker's certificate.
-    pub(crate) fn stranger_ca_pem_path(&self) -> PathBuf {
-        self.server.place.directory.join(STRANGER_FILE)
+    pub(crate) fn foreign_ca_pem_path(&self) -> PathBuf {
+        self.server.place.directory.join(FOREIGN_FILE)
     }
 
     /// Returns the address for clients with a certificate.
@@ -111,8 +111,8 @@ impl SecuredBroker {
     }
 
     /// Returns a certificate and a key of a client with the same name, signed by another authority.
-    pub(crate) fn stranger_pem_paths(&self) -> [PathBuf; 2] {
-        ["stranger-client.pem", "stranger-client.key"].map(|name| self.server.place.directory.join(name))
+    pub(crate) fn foreign_pem_paths(&self) -> [PathBuf; 2] {
+        ["foreign-client.pem", "foreign-client.key"].map(|name| self.server.place.directory.join(name))
     }
 
     /// Returns the password of `admin`, `bridge` or `nobody`.
@@ -236,9 +236,9 @@ fn setup(place: &Place, passwords: &BTreeMap<&'static str, String>) -> Setup {
     let identity = ours.server();
     // Kafka requires this order in a file.
     let server = place.write("server.pem", &[identity.key, identity.certificate, ours.pem.clone()].concat());
-    let stranger = Authority::new("nexudus-bridge test stranger");
-    place.write(STRANGER_FILE, &stranger.pem);
-    for (prefix, client) in [("", ours.client("bridge")), ("stranger-", stranger.client("bridge"))] {
+    let foreign = Authority::new("nexudus-bridge test foreign");
+    place.write(FOREIGN_FILE, &foreign.pem);
+    for (prefix, client) in [("", ours.client("bridge")), ("foreign-", foreign.client("bridge"))] {
         place.write(&format!("{prefix}client.pem"), &client.certificate);
         place.write(&format!("{prefix}client.key"), &client.key);
     }
