@@ -112,7 +112,7 @@ impl Signed {
         let events = answer["events"].as_array().expect("a 200 lists its events");
         for event in events {
             let topic = event["topic"].as_str().expect("a topic");
-            let action = topic.strip_prefix(PREFIX).expect("a topic of ours");
+            let action = topic.strip_prefix(PREFIX).expect("a topic of the bridge");
             if answer["status"] == "confirmed" {
                 let known = Known::known(action).unwrap_or_else(|| panic!("{topic} is no action's"));
                 let id = event["id"].as_str().expect("an id");

@@ -129,7 +129,7 @@ impl Piece {
 impl Delivery {
     /// Returns a valid delivery.
     pub(crate) fn valid(action: &str, odd: &str) -> Self {
-        let place = |found: Option<usize>| u8::try_from(found.expect("it is there")).expect("few");
+        let place = |found: Option<usize>| u8::try_from(found.expect("exists")).expect("few");
         Self {
             method: 0,
             target: Target::Short,

@@ -76,7 +76,7 @@ async fn closing_the_terminal_is_no_failure() {
     for format in ["text", "json"] {
         let terminal =
             openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
-        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("a new terminal");
         let name = ptsname(&terminal, Vec::new()).expect("it has a name").into_string().expect("text");
         const NO_CONTROLLING_TERMINAL: i32 = 0o400; // O_NOCTTY
         let mut options = OpenOptions::new();
@@ -101,7 +101,7 @@ async fn a_failed_start_ends_with_its_exit_code_although_standard_error_is_unrea
     {
         let (reader, mut writer) = std::io::pipe().expect("a pipe");
         fcntl_setpipe_size(&writer, PIPE_BYTES).expect("it can be that small");
-        writer.write_all(&[b'x'; PIPE_BYTES]).expect("there is room");
+        writer.write_all(&[b'x'; PIPE_BYTES]).expect("the pipe is empty");
         let mut command = program();
         command.arg("serve").env(setting, value).env("NEXUDUS_BRIDGE__ADMIN__LISTEN", "127.0.0.1:0");
         command.env("NEXUDUS_BRIDGE__SOURCES__DEFAULT__SECRETS", "[\"s\"]");
@@ -257,7 +257,7 @@ impl Stderr {
     fn break_now(&self, bridge: &Bridge) {
         self.is_broken.store(true, Ordering::SeqCst);
         if self.sink == Sink::FullFile {
-            let bytes = self.file().metadata().expect("it is there").len() + 50;
+            let bytes = self.file().metadata().expect("exists").len() + 50;
             let limited = Command::new("prlimit")
                 .args(["--pid", &bridge.child.id().to_string(), &format!("--fsize={bytes}")])
                 .status();
@@ -326,7 +326,7 @@ impl Bridge {
     async fn wait_for_ready(&mut self, status: u16) {
         let begun = Instant::now();
         while self.ready().await != status {
-            let ended = self.child.try_wait().expect("it is ours");
+            let ended = self.child.try_wait().expect("a child process");
             assert!(ended.is_none(), "the program has ended: {ended:?}");
             assert!(begun.elapsed() < WITHIN, "/readyz does not answer {status}");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -387,7 +387,7 @@ async fn ended(mut child: Child) -> ExitStatus {
 async fn wait(child: &mut Child) -> ExitStatus {
     let begun = Instant::now();
     loop {
-        if let Some(status) = child.try_wait().expect("it is ours") {
+        if let Some(status) = child.try_wait().expect("a child process") {
             return status;
         }
         if begun.elapsed() > WITHIN {

@@ -166,7 +166,7 @@ async fn it_shows_the_webhooks_in_nexudus_the_worst_first() {
 
     disable(&tenant, team, "0"); // by a person, so the guardian does not re-enable it
     let failing = [("ErrorCount", "6"), ("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
-    tenant.nexudus.change_webhook(booking, &failing).expect("there");
+    tenant.nexudus.change_webhook(booking, &failing).expect("exists");
     tenant.nexudus.heal();
     browser
         .wait_for("webhooks-off", |text| text.starts_with("1 of 2 is disabled") && text.contains("catch-up"))

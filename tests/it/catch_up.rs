@@ -85,7 +85,7 @@ impl Setup {
         {
             for id in tenant.nexudus.ids(entity) {
                 let old = "\"2020-01-01T00:00:00Z\"";
-                tenant.nexudus.change(entity, id, &[("CreatedOn", old), ("UpdatedOn", old)]).expect("there");
+                tenant.nexudus.change(entity, id, &[("CreatedOn", old), ("UpdatedOn", old)]).expect("exists");
             }
         }
         let prefix = format!("{}.", unique("catch-up"));
@@ -116,7 +116,7 @@ impl Setup {
     }
 
     fn record(&self, entity: &str, id: i64) -> RawRecord {
-        self.tenant.nexudus.record(entity, id).expect("there")
+        self.tenant.nexudus.record(entity, id).expect("exists")
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -133,7 +133,7 @@ impl Setup {
     fn messages(&self) -> Vec<(String, Consumed)> {
         let mut messages = Vec::new();
         for topic in &self.topics {
-            let action = topic.strip_prefix(&self.prefix).expect("ours");
+            let action = topic.strip_prefix(&self.prefix).expect("a path of the test");
             messages.extend(self.kafka.read_to_end(topic).into_iter().map(|it| (action.to_owned(), it)));
         }
         messages

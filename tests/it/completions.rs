@@ -49,7 +49,7 @@ impl Shell {
             let mut part = [0; 4096];
             while let Ok(read @ 1..) = screen.read(&mut part) {
                 let text = String::from_utf8_lossy(&part[..read]);
-                shown.lock().expect("nobody panics with it").push_str(&text);
+                shown.lock().expect("the lock is not poisoned").push_str(&text);
             }
         });
         Self { script, keys, seen }
@@ -65,7 +65,7 @@ impl Shell {
     fn wait_for(&self, text: &str) {
         let deadline = Instant::now() + MAX_WAIT;
         loop {
-            let mut seen = self.seen.lock().expect("nobody panics with it");
+            let mut seen = self.seen.lock().expect("the lock is not poisoned");
             if let Some(at) = seen.find(text) {
                 *seen = seen.split_off(at + text.len());
                 return;

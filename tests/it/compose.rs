@@ -36,7 +36,10 @@ fn services_have_a_health_check_or_a_reason_no_more_rights_than_they_need_and_po
     let mut ports = 0;
     for (name, service) in &compose.services {
         let checked = service.healthcheck.as_ref().is_some_and(|check| !check.test.is_empty());
-        assert!(checked != service.no_healthcheck.is_some(), "{name}: a health check, or why there is none");
+        assert!(
+            checked != service.no_healthcheck.is_some(),
+            "{name}: a health check, or the reason without one"
+        );
         assert_eq!(service.cap_drop, ["ALL"], "{name}");
         assert_eq!(service.security_opt, ["no-new-privileges:true"], "{name}");
         assert!(service.read_only || name == "kafka", "{name}: its image is writable");
@@ -126,7 +129,7 @@ fn every_mounted_file_exists_and_every_volume_is_used() {
     for (name, service) in &compose.services {
         let mounts = service.mounts();
         for (path, _) in &mounts {
-            assert!(path.exists(), "{name}: {} is not there", path.display());
+            assert!(path.exists(), "{name}: {} does not exist", path.display());
         }
         let others = service.volumes.iter().filter(|volume| !volume.starts_with("./"));
         named.extend(others.map(|volume| volume.split(':').next().expect("a name").to_owned()));
@@ -153,7 +156,7 @@ fn each_consumer_has_valid_settings_existing_topics_and_its_own_group_and_databa
         let letters = &environment["DEAD_LETTER_TOPIC"];
         assert_eq!(letters, &format!("{}.dead-letters", environment["KAFKA_GROUP"]), "{name}");
         let creates = compose.service("dead-letters").command.as_ref().expect("a command").join(" ");
-        assert!(creates.contains(&environment["KAFKA_GROUP"]), "{name}: nobody creates {letters}");
+        assert!(creates.contains(&environment["KAFKA_GROUP"]), "{name}: no service creates {letters}");
         let volume = service.volumes.iter().find(|volume| volume.ends_with(":/data")).expect("a volume");
         assert!(
             environment["DATABASE"].starts_with("/data/"),

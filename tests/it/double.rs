@@ -25,7 +25,7 @@ fn nexudus() -> Nexudus {
 }
 
 fn started(options: Options) -> Nexudus {
-    let nexudus = Nexudus::start(options).expect("there are free ports");
+    let nexudus = Nexudus::start(options).expect("free ports");
     nexudus.populate(Some("sécret"));
     nexudus
 }

@@ -62,7 +62,7 @@ fn series(name: &str, action: &str, id: i64) -> String {
 pub(crate) fn disable(tenant: &Tenant, id: i64, errors: &str) {
     let off =
         [("Active", "false"), ("ErrorCount", errors), ("LastError", "\"503 from https://h/x?token=hush\"")];
-    tenant.nexudus.change_webhook(id, &off).expect("there");
+    tenant.nexudus.change_webhook(id, &off).expect("exists");
 }
 
 /// Disables a webhook with ten failures, and keeps it disabled after each write.
@@ -70,7 +70,7 @@ fn keep_disabled(tenant: &Tenant, id: i64) {
     disable(tenant, id, "10");
     let world = tenant.nexudus.world();
     tenant.nexudus.before_response(Matching::put(WEBHOOKS).always(), move |_| {
-        world.change_webhook(id, &[("Active", "false")]).expect("there");
+        world.change_webhook(id, &[("Active", "false")]).expect("exists");
     });
 }
 
@@ -98,7 +98,7 @@ async fn gauges_show_each_webhook_and_the_series_of_a_deleted_one_are_removed() 
     let tenant = tenant();
     let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
     let more = [("ErrorCount", "4"), ("LastTrigger", "\"2026-01-02T03:04:05.5Z\"")];
-    tenant.nexudus.change_webhook(team, &more).expect("there");
+    tenant.nexudus.change_webhook(team, &more).expect("exists");
     let others =
         [format!("{PUBLIC}/webhooks/BookingDelete"), "https://elsewhere.example.com/hook".to_owned()].map(
             |url| tenant.nexudus.add_webhook(1_999_000_001, "BookingDelete", &url, true).expect("an action"),
@@ -137,18 +137,18 @@ async fn webhooks_that_nexudus_disabled_are_reenabled_and_those_that_a_person_di
     let (booking, team) = (tenant.webhook("/BookingCreate"), tenant.webhook("/TeamUpdated"));
     disable(&tenant, team, "0");
     disable(&tenant, booking, "10");
-    tenant.nexudus.change_webhook(booking, &[("Action", "7"), ("Name", "\"mine\"")]).expect("there");
+    tenant.nexudus.change_webhook(booking, &[("Action", "7"), ("Name", "\"mine\"")]).expect("exists");
     let mut bridge = guarded(&tenant, &[("ingress.shutdown_delay", "0s")]).await;
     wait_for(&tenant, booking, |webhook| webhook.active).await;
-    let webhook = tenant.nexudus.webhook(booking).expect("there");
+    let webhook = tenant.nexudus.webhook(booking).expect("exists");
     assert_eq!((webhook.action, webhook.name.as_str()), (7, "mine"), "it changes nothing else");
     let counted = "nexudus_bridge_webhook_reenabled_total{action=\"BookingCreate\",source=\"default\"}";
     bridge.wait_for_metric(counted, 1.0).await;
     wait_for_looks(&tenant, 3).await;
-    assert!(!tenant.nexudus.webhook(team).expect("there").active);
+    assert!(!tenant.nexudus.webhook(team).expect("exists").active);
 
     // A delivery that succeeds after Nexudus has disabled the webhook resets the count of failures.
-    tenant.nexudus.change_webhook(booking, &[("ErrorCount", "9")]).expect("there");
+    tenant.nexudus.change_webhook(booking, &[("ErrorCount", "9")]).expect("exists");
     wait_for_looks(&tenant, 2).await;
     disable(&tenant, booking, "0");
     wait_for(&tenant, booking, |webhook| webhook.active).await;
@@ -217,7 +217,7 @@ async fn a_webhook_without_a_success_is_reenabled_with_back_off() {
     }
     // A success ends the back-off: the next attempt follows at once, and not after sixteen looks.
     let before = puts();
-    tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("there");
+    tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("exists");
     wait_for_looks(&tenant, 3).await;
     assert!(puts() > before, "the success did not end the back-off");
 }
@@ -282,7 +282,7 @@ fn the_log_names_changes_and_new_actions_once_and_a_reload_takes_over_the_sectio
     let line = running.line_with(
         "a webhook that Nexudus had disabled is active again; this command reads the missed events back",
     );
-    let webhook = tenant.nexudus.webhook(booking).expect("there");
+    let webhook = tenant.nexudus.webhook(booking).expect("exists");
     let created =
         serde_json::from_str::<serde_json::Value>(&webhook.json).expect("JSON")["CreatedOn"].clone();
     let time = |text: &str| text.parse::<jiff::Timestamp>().expect("a time");
@@ -302,7 +302,7 @@ fn the_log_names_changes_and_new_actions_once_and_a_reload_takes_over_the_sectio
 
     let words = "URL: https://h/x?token=hush is not valid".to_owned();
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Refused(words));
-    tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("there");
+    tenant.nexudus.change_webhook(booking, &[("LastTrigger", "\"2026-01-02T03:04:05Z\"")]).expect("exists");
     disable(&tenant, booking, "10");
     let line = running.line_with("a webhook cannot be re-enabled");
     assert!(line.contains("https://h/x?token=*** is not valid"), "{line}");

@@ -78,7 +78,7 @@ async fn a_full_bridge_refuses_a_request_that_expects_100_continue_without_it() 
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &settings).await;
     let mut waiting = TcpStream::connect(bridge.ingress).await.expect("the bridge listens");
     let request = delivery("/webhooks/BookingCreate", "Expect: 100-continue\r\n");
-    let head = request.strip_suffix(RECORD).expect("the body comes last");
+    let head = request.strip_suffix(RECORD).expect("the body is last");
     waiting.write_all(head.as_bytes()).await.expect("written");
     let mut go_on = [0; 25];
     waiting.read_exact(&mut go_on).await.expect("100 Continue");
@@ -229,7 +229,7 @@ async fn a_body_that_breaks_off_and_a_request_to_upgrade_are_counted_once_each()
         stream.write_all(request.as_bytes()).await.expect("written");
         bridge.wait_for_metric("nexudus_bridge_in_flight_bytes", 1.0).await;
         if reset {
-            stream.set_zero_linger().expect("the connection is there");
+            stream.set_zero_linger().expect("the connection exists");
         }
         drop(stream);
         bridge.wait_for_metric(&series("incomplete"), number as f64 + 1.0).await;

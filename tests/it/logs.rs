@@ -36,7 +36,7 @@ fn object(line: &str) -> Map<String, Value> {
     let documented = documented();
     for field in object.keys() {
         assert!(documented.contains(field), "docs/observability.md has no {field}: {line}");
-        assert_eq!(line.matches(&format!("{field:?}:")).count(), 1, "{field} is there twice: {line}");
+        assert_eq!(line.matches(&format!("{field:?}:")).count(), 1, "{field} occurs twice: {line}");
     }
     for always in ["timestamp", "level", "target", "message"] {
         assert!(object[always].is_string(), "{always}: {line}");

@@ -29,7 +29,7 @@ struct Changes<'a> {
 
 impl Changes<'_> {
     fn note(&mut self, action: &'static str, entity: &'static str, id: i64) {
-        let record = self.nexudus.record(entity, id).expect("there").to_json();
+        let record = self.nexudus.record(entity, id).expect("exists").to_json();
         self.expected.entry(action).or_default().push((entity, id, record));
     }
 
@@ -42,7 +42,7 @@ impl Changes<'_> {
     }
 
     fn update(&mut self, action: &'static str, entity: &'static str, id: i64, text: &str) {
-        self.nexudus.update(entity, id, &[("ToStringText", &format!("{text:?}"))]).expect("there");
+        self.nexudus.update(entity, id, &[("ToStringText", &format!("{text:?}"))]).expect("exists");
         self.note(action, entity, id);
     }
 }
@@ -65,7 +65,7 @@ fn start_nexudus() -> Nexudus {
     for entity in nexudus_bridge::catch_up::entities::all().map(|entity| entity.name) {
         for id in nexudus.ids(entity) {
             let long_ago = "\"2025-01-02T03:04:05Z\"";
-            nexudus.change(entity, id, &[("CreatedOn", long_ago), ("UpdatedOn", long_ago)]).expect("there");
+            nexudus.change(entity, id, &[("CreatedOn", long_ago), ("UpdatedOn", long_ago)]).expect("exists");
         }
     }
     nexudus
@@ -179,9 +179,9 @@ fn change_during_outage(changes: &mut Changes<'_>, booking: i64, delivered: i64)
     say("30 hours pass by Nexudus's clock");
     // Nexudus does not try to deliver these.
     let silent = changes.create("BookingCreate", "Booking");
-    nexudus.delete("Booking", booking).expect("there");
+    nexudus.delete("Booking", booking).expect("exists");
     wait_until("Nexudus disables the webhook of the deletion", within, || off(8));
-    let checkin = nexudus.record("Visitor", visitor).expect("there").to_json();
+    let checkin = nexudus.record("Visitor", visitor).expect("exists").to_json();
     nexudus.happened("VisitorNotification", LOCATION, checkin).expect("known");
     wait_until("Nexudus disables the webhook of the signal", within, || off(38) && nexudus.pending() == 0);
     Lost { booking: lost, silent }

@@ -84,7 +84,7 @@ fn webhooks_are_written_although_the_output_fails() {
         assert_eq!(tenant.nexudus.webhooks().len(), 5, "{sink:?}");
         for webhook in tenant.nexudus.webhooks() {
             let off = [("Active", "false"), ("ErrorCount", "10")];
-            tenant.nexudus.change_webhook(webhook.id, &off).expect("there");
+            tenant.nexudus.change_webhook(webhook.id, &off).expect("exists");
         }
         ends(webhooks(&["enable"]), sink);
         let off = tenant.nexudus.webhooks().iter().filter(|webhook| !webhook.active).count();
@@ -116,7 +116,7 @@ async fn events_are_published_although_the_output_fails() {
     tenant.configure(&format!("{}{kafka}{sources}", tenant.section("")));
     let old = [("CreatedOn", "\"2020-01-01T00:00:00Z\""), ("UpdatedOn", "\"2020-01-01T00:00:00Z\"")];
     for id in tenant.nexudus.ids("Team") {
-        tenant.nexudus.change("Team", id, &old).expect("there");
+        tenant.nexudus.change("Team", id, &old).expect("exists");
     }
     let mut team = tenant.nexudus.example("Team", demo::LOCATIONS[0]).expect("known");
     team.set("CreatedOn", "2026-03-01T10:00:00Z");
@@ -245,7 +245,7 @@ fn json_on_a_terminal_escapes_control_characters_and_has_the_same_value() {
     tenant.apply();
     let team = tenant.webhook("/TeamUpdated");
     let error = serde_json::to_string(HOSTILE).expect("JSON");
-    tenant.nexudus.change_webhook(team, &[("LastError", &error)]).expect("there");
+    tenant.nexudus.change_webhook(team, &[("LastError", &error)]).expect("exists");
     let inner = format!(
         "{} webhooks status --json --config {}",
         env!("CARGO_BIN_EXE_nexudus-bridge"),
@@ -267,7 +267,7 @@ fn in_a_pipe_no_text_is_shortened() {
     tenant.apply();
     let team = tenant.webhook("/TeamUpdated");
     let long = format!("begin {} end", "x".repeat(300));
-    tenant.nexudus.change_webhook(team, &[("LastError", &format!("{long:?}"))]).expect("there");
+    tenant.nexudus.change_webhook(team, &[("LastError", &format!("{long:?}"))]).expect("exists");
     let table = tenant.prints(&["webhooks", "status"], 0);
     assert!(table.contains(&long), "{table}");
 }

@@ -16,7 +16,7 @@ fn a_release_replaces_every_placeholder_of_the_repository_address() {
     let files = ["README.md", "docs/getting-started.md", "deploy/helm/nexudus-bridge/values.yaml", rules];
     for file in files {
         let to = copy.path().join(file);
-        fs::create_dir_all(to.parent().expect("a folder")).expect("ours");
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a path of the test");
         fs::copy(repository.join(file), to).expect("copied");
     }
     let script = repository.join("deploy/release/address");

@@ -67,7 +67,7 @@ impl Rotated {
             http_client().get(format!("http://{}/metrics", self.admin)).send().await.expect("answered");
         let text = metrics.text().await.expect("text");
         let series = format!("nexudus_bridge_reloads_total{{result=\"{result}\"}} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&series)).expect("the series is there");
+        let value = text.lines().find_map(|line| line.strip_prefix(&series)).expect("the series exists");
         value.parse().expect("a number")
     }
 }

@@ -251,8 +251,8 @@ fn the_chart_has_the_same_rules_and_dashboard() {
         files.into_iter().map(|(path, text)| (path.file_name().map(Into::into), text)).collect()
     };
     let of_the_chart = files("deploy/helm/nexudus-bridge/files/rules", "yml");
-    assert!(contents(of_the_chart) == contents(rules()), "copy deploy/prometheus/rules/*.yml there");
+    assert!(contents(of_the_chart) == contents(rules()), "copy deploy/prometheus/rules/*.yml into the chart");
     let of_the_chart = files("deploy/helm/nexudus-bridge/files/dashboards", "json");
     let ours = files("deploy/grafana/dashboards", "json");
-    assert!(contents(of_the_chart) == contents(ours), "copy deploy/grafana/dashboards/*.json there");
+    assert!(contents(of_the_chart) == contents(ours), "copy deploy/grafana/dashboards/*.json into the chart");
 }

@@ -41,11 +41,11 @@ impl Machine {
         let called = self.folder.path().join("called");
         let text = format!("#!/bin/bash\necho \"{name} $*\" >> {}\n{script}\n", called.display());
         std::fs::write(&path, text).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("ours");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a path of the test");
     }
 
     fn lacks(&self, name: &str) {
-        std::fs::remove_file(self.folder.path().join(name)).expect("it was there");
+        std::fs::remove_file(self.folder.path().join(name)).expect("exists");
     }
 
     fn install_only(&self) -> Output {

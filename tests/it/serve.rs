@@ -130,7 +130,12 @@ async fn sigterm_under_load_loses_nothing_that_was_answered_200() {
         .map(|message| String::from_utf8(message.value).expect("text"))
         .collect();
     let lost: Vec<&String> = acknowledged.difference(&values).collect();
-    assert!(lost.is_empty(), "{} of {} were answered 200 and are not there", lost.len(), acknowledged.len());
+    assert!(
+        lost.is_empty(),
+        "{} of {} were answered 200 and are not on the topic",
+        lost.len(),
+        acknowledged.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -197,7 +197,7 @@ async fn the_files_of_the_compose_file_work_with_the_real_programs() {
     let url = host.text(health[3].strip_prefix("--url=").expect("an address"));
     let prometheus = Prometheus::ready(Prometheus::program(|_| arguments), url).await;
 
-    let sent = host.texts(service("send").command.as_ref().expect("it says what to send"));
+    let sent = host.texts(service("send").command.as_ref().expect("it has a command"));
     let summary = out(&succeeds(program().envs(host.environment(service("send"))).args(sent)));
     let posted = summary.split_whitespace().next().expect("a number").parse::<usize>().expect("how many");
     assert!(posted > 200 && summary.contains(&format!("; {posted} events confirmed")), "{summary}");

@@ -115,7 +115,7 @@ fn sources_and_tests() -> Vec<(PathBuf, String)> {
 
 fn sources_in(folder: &Path) -> Vec<(PathBuf, String)> {
     fn collect(folder: &Path, files: &mut Vec<(PathBuf, String)>) {
-        for entry in fs::read_dir(folder).expect("the sources are there") {
+        for entry in fs::read_dir(folder).expect("the sources exist") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 collect(&path, files);

@@ -108,7 +108,7 @@ impl Served {
         let metrics = reqwest::get(format!("http://{}/metrics", self.admin)).await.expect("answered");
         let text = metrics.text().await.expect("text");
         let name = "nexudus_bridge_tls_certificate_not_after_timestamp_seconds ";
-        text.lines().find_map(|line| line.strip_prefix(name)).expect("the series is there").to_owned()
+        text.lines().find_map(|line| line.strip_prefix(name)).expect("the series exists").to_owned()
     }
 
     fn topic(&self, expected: usize) {
@@ -167,7 +167,7 @@ async fn an_invalid_configuration_does_not_stop_the_renewal_and_is_taken_over_af
     let (old, new) = (certificate(2040), certificate(2041));
     let bridge = Served::start(&old);
     let file = bridge.folder.path().join("bridge.toml");
-    let whole = fs::read_to_string(&file).expect("it is there");
+    let whole = fs::read_to_string(&file).expect("exists");
     fs::write(&file, "[ingress").expect("written");
     bridge.program.signal("HUP");
     bridge.program.line_with("not reloaded");

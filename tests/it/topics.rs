@@ -44,7 +44,7 @@ async fn missing_topics_are_created_at_start_and_accept_the_maximum_body() {
     assert_eq!(settings["max.message.bytes"], (5_000_000 + 65_536).to_string());
     let quarantine = client.topic_configs(&bridge.name_of("quarantine"));
     assert_eq!(quarantine["retention.ms"], "2592000000");
-    assert_eq!(quarantine["cleanup.policy"], "delete", "bodies there have no key");
+    assert_eq!(quarantine["cleanup.policy"], "delete", "quarantined bodies have no key");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +99,7 @@ async fn a_plan_shows_missing_and_different_topics_and_apply_creates_the_missing
 async fn a_cluster_that_does_not_answer_is_an_error_with_its_cause() {
     let nowhere = format!("127.0.0.1:{}", crate::support::kafka::free_port());
     let topics = Topics::new(&config(&nowhere, "n.", &[])).expect("a client can be made");
-    let error = topics.plan().await.expect_err("nobody is there").to_string();
+    let error = topics.plan().await.expect_err("no broker").to_string();
     assert!(error.contains("cannot be listed") && error.contains("BrokerTransportFailure"), "{error}");
 }
 

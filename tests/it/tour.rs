@@ -154,7 +154,7 @@ fn the_ports_and_the_rate_of_the_tour_are_in_its_settings_and_its_banner() {
     let config = args.configuration().expect("the tour's settings are valid");
     assert_eq!((config.ingress.listen.port(), config.admin.listen.port()), (1, 3));
     assert_eq!(config.kafka.bootstrap_servers, "127.0.0.1:2");
-    let nexudus = config.nexudus.expect("the section is there");
+    let nexudus = config.nexudus.expect("the section exists");
     assert_eq!(nexudus.base_url.as_str(), "http://127.0.0.1:4/");
     for port in 1..=4 {
         assert!(args.banner().contains(&format!("127.0.0.1:{port}")), "{port} in {}", args.banner());

@@ -64,7 +64,7 @@ fn an_apply_creates_active_webhooks_and_the_second_one_writes_nothing() {
     assert!(tenant.asked().writes().is_empty());
     // Without a new source no secret has to be entered.
     assert_eq!(err(&output), "");
-    tenant.nexudus.change_webhook(webhooks[0].id, &[("Active", "false")]).expect("there");
+    tenant.nexudus.change_webhook(webhooks[0].id, &[("Active", "false")]).expect("exists");
     let output = tenant.run(&["webhooks", "apply"]);
     assert!(out(&output).ends_with("Applied: 0 created, 1 changed, 0 failed.\n"), "{}", out(&output));
     assert_eq!(err(&output), "");
@@ -82,15 +82,15 @@ fn an_update_changes_managed_fields_and_keeps_every_other_byte() {
     tenant.apply();
     let (team, north) = (tenant.webhook("/TeamUpdated"), tenant.webhook("/north/BookingCreate"));
     let own = [("Name", "\"Unser \\u00dc\""), ("NewInTheApi", "{\"a\":1.50,\"b\":[1.0]}")];
-    tenant.nexudus.change_webhook(team, &own).expect("there");
+    tenant.nexudus.change_webhook(team, &own).expect("exists");
     tenant
         .nexudus
         .change_webhook(team, &[("Active", "false"), ("Action", "57"), ("ErrorCount", "4")])
-        .expect("there");
+        .expect("exists");
     let with_before = format!("\"{PUBLIC}/webhooks/north/BookingCreate?token=before\"");
-    tenant.nexudus.change_webhook(north, &[("URL", &with_before)]).expect("there");
+    tenant.nexudus.change_webhook(north, &[("URL", &with_before)]).expect("exists");
     let record = || -> RawRecord {
-        let webhook = tenant.nexudus.webhook(team).expect("there");
+        let webhook = tenant.nexudus.webhook(team).expect("exists");
         serde_json::from_str(&webhook.json).expect("a record")
     };
     let before = record();
@@ -122,7 +122,7 @@ fn an_update_changes_managed_fields_and_keeps_every_other_byte() {
         [format!("PUT {WEBHOOKS}"), format!("PUT {WEBHOOKS}")],
         "the path is that of the collection"
     );
-    assert!(tenant.nexudus.webhook(north).expect("there").url.ends_with("?token=t0ken"));
+    assert!(tenant.nexudus.webhook(north).expect("exists").url.ends_with("?token=t0ken"));
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_create_that_nexudus_accepts_but_does_not_keep_counts_as_failed() {
     let world = tenant.nexudus.world();
     tenant.nexudus.before_response(Matching::post(WEBHOOKS).containing("north"), move |_| {
         let made = world.webhooks().into_iter().find(|webhook| webhook.action == 8).expect("made");
-        world.change_webhook(made.id, &[("Active", "false")]).expect("there");
+        world.change_webhook(made.id, &[("Active", "false")]).expect("exists");
     });
     let applied = tenant.json(&["webhooks", "apply"], 1);
     assert_eq!(applied["failed"][0]["error"], "Nexudus accepted the write, but the record differs in Active");
@@ -204,14 +204,14 @@ fn the_status_shows_the_state_of_each_webhook_and_hides_tokens() {
     tenant
         .nexudus
         .change_webhook(create, &[("ErrorCount", "3"), ("LastError", "\"503 from https://h/x?token=hush\"")])
-        .expect("there");
+        .expect("exists");
     tenant
         .nexudus
         .change_webhook(
             update,
             &[("Active", "false"), ("ErrorCount", "10"), ("LastTrigger", "\"2026-01-02T03:04:05Z\"")],
         )
-        .expect("there");
+        .expect("exists");
     tenant.nexudus.remove_webhook(delete);
     let url = format!("{PUBLIC}/webhooks/TeamDeleted");
     let extra = tenant.nexudus.add_webhook(demo::LOCATIONS[0], "TeamDeleted", &url, true).expect("known");
@@ -298,16 +298,16 @@ fn enable_enables_disabled_webhooks_and_changes_nothing_else() {
         tenant
             .nexudus
             .change_webhook(id, &[("Active", "false"), ("Action", "57"), ("ErrorCount", "10")])
-            .expect("there");
+            .expect("exists");
     }
     let enabled = tenant.json(&["webhooks", "enable", "58"], 0);
     assert_eq!(
         enabled,
         json!({"enabled": [{"source": "default", "action": "TeamUpdated", "webhook_id": team}], "failed": []})
     );
-    let webhook = tenant.nexudus.webhook(team).expect("there");
+    let webhook = tenant.nexudus.webhook(team).expect("exists");
     assert_eq!(
-        (webhook.active, webhook.action, tenant.nexudus.webhook(create).expect("there").active),
+        (webhook.active, webhook.action, tenant.nexudus.webhook(create).expect("exists").active),
         (true, 57, false)
     );
     let printed = tenant.prints(&["webhooks", "enable"], 0);
@@ -375,7 +375,7 @@ fn actions_that_are_new_in_nexudus_are_reported_and_extra_actions_get_their_numb
         "{printed}"
     );
     tenant.apply();
-    assert_eq!(tenant.nexudus.webhook(tenant.webhook("/DeskBooked")).expect("there").action, 91);
+    assert_eq!(tenant.nexudus.webhook(tenant.webhook("/DeskBooked")).expect("exists").action, 91);
 
     // The legacy enum has only 62 actions. The missing ones are not removed.
     tenant.nexudus.adjust(|behaviour| behaviour.legacy_enum = true);

@@ -280,7 +280,7 @@ fn several_sources_of_a_location_are_judged_independently() {
     assert_eq!(judged(&all, 7, "Team"), format!("twin {twin}"), "the source default does not want it");
     assert_eq!(judged(&all, 8, "Team"), "Uncovered", "others want it, this source does not");
     assert_eq!(judged(&all, 9, "Team"), "Elsewhere");
-    assert_eq!(judged(&all, 7, "Visitor"), "Outside", "nobody wants it");
+    assert_eq!(judged(&all, 7, "Visitor"), "Outside", "no source has an action for it");
     let check = |ranges: &TimeRanges, entity: &str| {
         let entities = vec![entities::named(entity).unwrap()];
         ranges.check(&Beginnings::default(), &Subset { entities, ..Subset::default() }).is_ok()

@@ -66,7 +66,7 @@ fn deletions_and_additions_between_pages_hide_no_record() {
         // After the first page was read, the 101st record moves onto it. An addition keeps the total.
         let page = Matching::get("/api/spaces/bookings").containing("page=1").after(1);
         setup.tenant.nexudus.before_response(page, move |world| {
-            world.remove("Booking", first).expect("there");
+            world.remove("Booking", first).expect("exists");
             if is_added {
                 let record = world.example("Booking", HERE).expect("known");
                 world.add("Booking", HERE, record).expect("known");
@@ -167,7 +167,7 @@ fn the_rate_limits_are_kept() {
     for _ in 0..10 {
         setup.put("Booking", HERE, SINCE, SINCE);
     }
-    let file = std::fs::read_to_string(setup.tenant.file()).expect("ours");
+    let file = std::fs::read_to_string(setup.tenant.file()).expect("a path of the test");
     let spaced = file.replace("request_spacing = \"0s\"", "request_spacing = \"50ms\"");
     setup.tenant.configure(&spaced);
     let begun = Instant::now();

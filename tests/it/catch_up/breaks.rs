@@ -176,7 +176,7 @@ fn after_an_outage_of_kafka_the_next_run_completes_the_set() {
     let options = Options { limits: Limits::NONE, ..Options::default() };
     let bootstrap = proxy.address().to_string();
     let setup = Setup::on(&bootstrap, broker.client(), SOURCES, &TOPICS, options);
-    let file = std::fs::read_to_string(setup.tenant.file()).expect("ours");
+    let file = std::fs::read_to_string(setup.tenant.file()).expect("a path of the test");
     setup.tenant.configure(&file.replace("[kafka]\n", "[kafka]\nconfirm_timeout = \"3s\"\n"));
     let (expected, third) = put(&setup);
     let network = Arc::clone(&proxy);
@@ -214,7 +214,7 @@ fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published(
     let name = format!("\"{}\"", "x".repeat(4000));
     let since = format!("{SINCE:?}");
     let fields = [("Name", name.as_str()), ("UpdatedOn", since.as_str())];
-    setup.tenant.nexudus.change("Team", large, &fields).expect("there");
+    setup.tenant.nexudus.change("Team", large, &fields).expect("exists");
     let booking = setup.put("Booking", HERE, BEFORE, "2025-03-05T00:00:00Z");
     let summary = setup.json(&[], 1);
     let failed = &summary["failed"];

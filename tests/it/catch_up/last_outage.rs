@@ -33,11 +33,11 @@ impl Guarded {
             let id = self.setup.tenant.webhook(path);
             let last_success = format!("{last_success:?}");
             let off = [("Active", "false"), ("ErrorCount", "10"), ("LastTrigger", last_success.as_str())];
-            nexudus.change_webhook(id, &off).expect("there");
+            nexudus.change_webhook(id, &off).expect("exists");
             line = self.bridge.line_with(&format!("webhook_id={id}"));
             assert!(line.contains("a webhook that Nexudus had disabled is active again"), "{line}");
             let success = format!("\"{}\"", jiff::Timestamp::now());
-            nexudus.change_webhook(id, &[("LastTrigger", &success), ("ErrorCount", "0")]).expect("there");
+            nexudus.change_webhook(id, &[("LastTrigger", &success), ("ErrorCount", "0")]).expect("exists");
         }
         line
     }

@@ -25,7 +25,7 @@ fn setup() -> Setup {
         let last = last.map_or("null".to_owned(), |last| format!("{last:?}"));
         let fields = [("CreatedOn", format!("{created:?}")), ("LastTrigger", last)];
         let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
-        setup.tenant.nexudus.change_webhook(setup.tenant.webhook(path), &fields).expect("there");
+        setup.tenant.nexudus.change_webhook(setup.tenant.webhook(path), &fields).expect("exists");
     }
     assert!(setup.tenant.nexudus.remove_webhook(setup.tenant.webhook("/VisitorRegistered")));
     setup
@@ -47,7 +47,7 @@ fn an_update_in_the_outage_of_a_record_created_on_the_same_day_is_published() {
             let fields = [("LastTrigger", format!("{outage:?}"))];
             let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
             let webhook = setup.tenant.webhook(&format!("/{action}"));
-            setup.tenant.nexudus.change_webhook(webhook, &fields).expect("there");
+            setup.tenant.nexudus.change_webhook(webhook, &fields).expect("exists");
         }
         let id = setup.put("Booking", HERE, created_on, updated_on);
         // Created in the overlap, and never updated.
@@ -118,7 +118,7 @@ fn a_resumed_run_keeps_its_windows_although_the_webhooks_deliver_again() {
 
     let fields = [("LastTrigger", "\"2025-11-01T00:00:00Z\"")];
     for path in ["/BookingCreate", "/BookingUpdate", "/TeamUpdated"] {
-        setup.tenant.nexudus.change_webhook(setup.tenant.webhook(path), &fields).expect("there");
+        setup.tenant.nexudus.change_webhook(setup.tenant.webhook(path), &fields).expect("exists");
     }
     let output = paste(&err(&output));
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));

@@ -66,7 +66,7 @@ fn a_record_with_an_empty_location_has_that_of_its_parent() {
     let since = format!("{SINCE:?}");
     let change = |entity: &str, id: i64, fields: &[(&str, &str)]| {
         let fields = [fields, &[("UpdatedOn", since.as_str())]].concat();
-        setup.tenant.nexudus.change(entity, id, &fields).expect("there");
+        setup.tenant.nexudus.change(entity, id, &fields).expect("exists");
     };
     let mut expected = Vec::new();
     for (entity, own, field, parent, action) in kinds {
@@ -102,7 +102,7 @@ fn a_record_with_an_unknown_location_is_counted_as_unplaced() {
         let since = format!("{SINCE:?}");
         for (id, resource) in [(orphan, "1"), (nowhere, "null")] {
             let fields = [("ResourceId", resource), ("UpdatedOn", since.as_str())];
-            setup.tenant.nexudus.change("Booking", id, &fields).expect("there");
+            setup.tenant.nexudus.change("Booking", id, &fields).expect("exists");
         }
         let summary = setup.json(&[], 0);
         assert_eq!((&summary["unplaced"], &summary["failed"]), (&json!({"Booking": 2}), &json!([])));
@@ -162,7 +162,7 @@ fn a_coworker_belongs_to_its_invoicing_location_else_to_its_only_one() {
         let since = format!("{SINCE:?}");
         let fields =
             [("InvoicingBusinessId", invoicing), ("Businesses", businesses), ("UpdatedOn", since.as_str())];
-        setup.tenant.nexudus.change("Coworker", id, &fields).expect("there");
+        setup.tenant.nexudus.change("Coworker", id, &fields).expect("exists");
         expected.extend(source.map(|source| format!("/nexudus/{source} {id}")));
     }
     let summary = setup.json(&[], 0);

@@ -55,7 +55,7 @@ impl Stage {
         let url = format!("{PUBLIC}/webhooks/BookingCreate");
         let webhook = nexudus.add_webhook(demo::LOCATIONS[0], "BookingCreate", &url, true).expect("known");
         let triggered = [("LastTrigger", "\"2026-01-02T03:04:05Z\"")];
-        nexudus.change_webhook(webhook, &triggered).expect("there");
+        nexudus.change_webhook(webhook, &triggered).expect("exists");
         // A person has disabled this webhook, and the webhook for BookingDelete is missing.
         let url = format!("{PUBLIC}/webhooks/BookingUpdate");
         nexudus.add_webhook(demo::LOCATIONS[0], "BookingUpdate", &url, false).expect("known");
@@ -82,9 +82,9 @@ impl Stage {
     /// Nexudus disables the webhook; waits until the bridge has re-enabled it.
     async fn disable_webhook(&self) {
         let off = [("Active", "false"), ("ErrorCount", "10")];
-        self.nexudus.change_webhook(self.webhook, &off).expect("there");
+        self.nexudus.change_webhook(self.webhook, &off).expect("exists");
         let begun = Instant::now();
-        while !self.nexudus.webhook(self.webhook).expect("there").active {
+        while !self.nexudus.webhook(self.webhook).expect("exists").active {
             assert!(begun.elapsed() < MAX_WAIT, "the guardian does not re-enable the webhook");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

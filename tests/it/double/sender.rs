@@ -43,8 +43,7 @@ impl Receiver {
         let data = web::Data::from(inside.clone());
         let server =
             HttpServer::new(move || App::new().app_data(data.clone()).default_service(web::to(receive)));
-        let server =
-            server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("there are free ports");
+        let server = server.workers(1).disable_signals().bind(("127.0.0.1", 0)).expect("free ports");
         let url = format!("http://{}", server.addrs()[0]);
         tokio::spawn(server.run());
         Self { url, inside }
@@ -61,7 +60,7 @@ impl Receiver {
     }
 
     fn got(&self) -> Vec<Got> {
-        self.inside.got.lock().expect("nobody panics with it").clone()
+        self.inside.got.lock().expect("the lock is not poisoned").clone()
     }
 }
 
@@ -69,7 +68,7 @@ async fn receive(request: HttpRequest, body: web::Bytes, inside: web::Data<Insid
     let signature =
         request.headers().get(signature::HEADER).map(|value| value.to_str().expect("ASCII").to_owned());
     let number = {
-        let mut got = inside.got.lock().expect("nobody panics with it");
+        let mut got = inside.got.lock().expect("the lock is not poisoned");
         got.push((request.uri().to_string(), signature, body.to_vec()));
         got.len()
     };

@@ -67,7 +67,7 @@ async fn each_new_token_invalidates_the_older_refresh_tokens_of_its_client_id_on
     let second = token(&nexudus, &by_refresh(&first), Some("a")).await;
     assert_eq!(second.status, 200);
     assert_eq!(token(&nexudus, &by_refresh(&first), Some("a")).await.status, 400, "voided by its refresh");
-    assert!(works(&nexudus, &first).await, "the access token goes on");
+    assert!(works(&nexudus, &first).await, "the access token stays valid");
     token(&nexudus, &by_password(), Some("a")).await.json();
     let voided = token(&nexudus, &by_refresh(&second.json()), Some("a")).await;
     assert_eq!((voided.status, &voided.json()["error"]), (400, &"invalid_grant".into()));

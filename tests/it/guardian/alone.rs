@@ -72,7 +72,7 @@ async fn a_bridge_that_becomes_unready_while_a_write_waits_writes_nothing() {
 async fn two_guardians_that_have_read_a_record_write_the_same() {
     let tenant = tenant();
     let ids = both(&tenant);
-    let before: Vec<_> = ids.iter().map(|id| tenant.nexudus.webhook(*id).expect("there")).collect();
+    let before: Vec<_> = ids.iter().map(|id| tenant.nexudus.webhook(*id).expect("exists")).collect();
     both_disabled(&tenant);
     // The first write takes effect long after the other guardian has read and written the same record.
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Late(Duration::from_secs(4), Effect::NotDone));
@@ -91,7 +91,7 @@ async fn two_guardians_that_have_read_a_record_write_the_same() {
     wait_until("every write is answered", done).await;
     wait_for_looks(&tenant, 6).await;
     for (id, before) in ids.into_iter().zip(before) {
-        let after = tenant.nexudus.webhook(id).expect("there");
+        let after = tenant.nexudus.webhook(id).expect("exists");
         assert_eq!(
             (after.active, &after.name, &after.url, after.action),
             (true, &before.name, &before.url, before.action)

@@ -8,7 +8,7 @@ use crate::support::nexudus::Tenant;
 const REENABLED: &str = "nexudus_bridge_webhook_reenabled_total{action=\"BookingCreate\",source=\"default\"}";
 
 fn is_active(tenant: &Tenant, id: i64) -> bool {
-    tenant.nexudus.webhook(id).expect("there").active
+    tenant.nexudus.webhook(id).expect("exists").active
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,7 +22,10 @@ async fn a_webhook_disabled_with_less_than_ten_failures_stays_disabled() {
     wait_for_looks(&tenant, 3).await;
     assert!(!is_active(&tenant, booking));
     for (before, after) in [("1", "1"), ("8", "8"), ("8", "9"), ("8", "0")] {
-        tenant.nexudus.change_webhook(booking, &[("Active", "true"), ("ErrorCount", before)]).expect("there");
+        tenant
+            .nexudus
+            .change_webhook(booking, &[("Active", "true"), ("ErrorCount", before)])
+            .expect("exists");
         wait_for_looks(&tenant, 3).await; // at least one whole look shows it active
         disable(&tenant, booking, after);
         wait_for_looks(&tenant, 3).await;
@@ -32,10 +35,13 @@ async fn a_webhook_disabled_with_less_than_ten_failures_stays_disabled() {
     for (second, (before, after)) in
         [("9", "9"), ("9", "0"), ("8", "10"), ("10", "0")].into_iter().enumerate()
     {
-        tenant.nexudus.change_webhook(booking, &[("Active", "true"), ("ErrorCount", before)]).expect("there");
+        tenant
+            .nexudus
+            .change_webhook(booking, &[("Active", "true"), ("ErrorCount", before)])
+            .expect("exists");
         wait_for_looks(&tenant, 3).await;
         let success = format!("\"2026-01-02T03:04:0{second}Z\""); // it ends the back-off
-        tenant.nexudus.change_webhook(booking, &[("LastTrigger", &success)]).expect("there");
+        tenant.nexudus.change_webhook(booking, &[("LastTrigger", &success)]).expect("exists");
         disable(&tenant, booking, after);
         wait_for(&tenant, booking, |webhook| webhook.active).await;
     }

@@ -12,7 +12,7 @@ const STARTED: &str =
 
 /// Disables a webhook as Nexudus does, long after its last success.
 fn fails(tenant: &Tenant, id: i64, last_success: &str) {
-    tenant.nexudus.change_webhook(id, &[("LastTrigger", &format!("{last_success:?}"))]).expect("there");
+    tenant.nexudus.change_webhook(id, &[("LastTrigger", &format!("{last_success:?}"))]).expect("exists");
     disable(tenant, id, "10");
 }
 
@@ -101,7 +101,7 @@ async fn an_action_that_cannot_be_read_back_is_kept_without_a_command() {
     let tenant = Tenant::with(&super::SOURCE.replace("TeamUpdated", "BookingDelete"));
     tenant.apply();
     let (never, booking) = (tenant.webhook("/BookingDelete"), tenant.webhook("/BookingCreate"));
-    tenant.nexudus.change_webhook(never, &[("CreatedOn", "\"2026-01-01T00:00:00Z\"")]).expect("there");
+    tenant.nexudus.change_webhook(never, &[("CreatedOn", "\"2026-01-01T00:00:00Z\"")]).expect("exists");
     disable(&tenant, never, "10");
     let actions = ("sources.default.actions", "[\"BookingCreate\", \"BookingDelete\"]");
     let bridge = guarded(&tenant, &[actions]).await;

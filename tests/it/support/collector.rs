@@ -75,7 +75,7 @@ impl Collector {
                 assert_eq!(spans.len(), expected, "{spans:#?}");
                 return spans;
             }
-            assert!(Instant::now() < deadline, "{} of {expected} spans have come", spans.len());
+            assert!(Instant::now() < deadline, "{} of {expected} spans have arrived", spans.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -171,7 +171,7 @@ fn keep(got: &Mutex<Got>, path: &str, headers: HeaderMap, body: &[u8]) {
     let request = ExportTraceServiceRequest::decode(body).expect("it is OTLP");
     let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
     for of_one in request.resource_spans {
-        got.resource = of_one.resource.expect("somebody sent it").attributes;
+        got.resource = of_one.resource.expect("a resource").attributes;
         got.spans.extend(of_one.scope_spans.into_iter().flat_map(|scope| scope.spans));
     }
     (got.path, got.headers) = (path.to_owned(), headers);

@@ -69,7 +69,7 @@ pub(crate) fn repository() -> &'static Path {
 
 /// Returns the text of `docker-compose.yml`.
 pub(crate) fn text() -> String {
-    std::fs::read_to_string(repository().join("docker-compose.yml")).expect("it is there")
+    std::fs::read_to_string(repository().join("docker-compose.yml")).expect("exists")
 }
 
 impl Compose {

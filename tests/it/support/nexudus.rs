@@ -47,7 +47,7 @@ impl Tenant {
     }
 
     pub(crate) fn with_options(sources: &str, options: Options) -> Self {
-        let nexudus = Nexudus::start(options).expect("there are free ports");
+        let nexudus = Nexudus::start(options).expect("free ports");
         nexudus.populate(Some(SECRET));
         let tenant = Self { nexudus, folder: tempfile::tempdir().expect("a folder") };
         tenant.configure(&format!("{}{sources}", tenant.section("")));

@@ -138,7 +138,7 @@ impl Running {
     pub(crate) fn ended(mut self, within: Duration) -> (ExitStatus, String) {
         let deadline = Instant::now() + within;
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("it is ours") {
+            if let Some(status) = self.child.try_wait().expect("a child process") {
                 break status;
             }
             assert!(Instant::now() < deadline, "the program does not end");

@@ -81,7 +81,7 @@ impl Proxy {
                 serve(address, listener, target, inbox).await;
             });
         });
-        let address = ready.recv().expect("the thread says where it listens");
+        let address = ready.recv().expect("the thread sends its address");
         Self { address, orders: Some(orders), thread: Some(thread) }
     }
 
@@ -173,7 +173,7 @@ async fn serve(
                     connections.shutdown().await;
                 } else if listener.is_none() {
                     let again = TcpListener::bind(address).await;
-                    listener = Some(again.expect("nobody took our port meanwhile"));
+                    listener = Some(again.expect("the port is still free"));
                 }
                 // The receiver is gone if the test has panicked.
                 done.send(()).ok();

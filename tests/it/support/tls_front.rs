@@ -40,6 +40,6 @@ impl Drop for TlsFront {
 async fn pass(stream: TcpStream, acceptor: TlsAcceptor, server: SocketAddr) {
     // A client that does not trust the certificate ends the handshake.
     let Ok(mut outside) = acceptor.accept(stream).await else { return };
-    let mut inside = TcpStream::connect(server).await.expect("the server is there");
+    let mut inside = TcpStream::connect(server).await.expect("the server exists");
     copy_bidirectional(&mut outside, &mut inside).await.ok(); // one side has closed its connection
 }

@@ -23,10 +23,10 @@ fn failure(action: &str, id: i64, error: &str) -> Value {
 fn an_update_that_nexudus_accepts_but_does_not_keep_counts_as_failed() {
     let tenant = tenant();
     let id = tenant.webhook("/TeamUpdated");
-    tenant.nexudus.change_webhook(id, &[("Action", "57")]).expect("there");
+    tenant.nexudus.change_webhook(id, &[("Action", "57")]).expect("exists");
     let world = tenant.nexudus.world();
     tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
-        world.change_webhook(id, &[("Action", "57")]).expect("there");
+        world.change_webhook(id, &[("Action", "57")]).expect("exists");
     });
     let applied = tenant.json(&["webhooks", "apply"], 1);
     let expected = failure("TeamUpdated", id, "Nexudus accepted the write, but the record differs in Action");
@@ -37,10 +37,10 @@ fn an_update_that_nexudus_accepts_but_does_not_keep_counts_as_failed() {
 fn an_enabled_webhook_that_is_disabled_again_counts_as_failed() {
     let tenant = tenant();
     let id = tenant.webhook("/TeamUpdated");
-    tenant.nexudus.change_webhook(id, &OFF).expect("there");
+    tenant.nexudus.change_webhook(id, &OFF).expect("exists");
     let world = tenant.nexudus.world();
     tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
-        world.change_webhook(id, &OFF).expect("there");
+        world.change_webhook(id, &OFF).expect("exists");
     });
     let expected = failure("TeamUpdated", id, "Nexudus accepted the write, but the record differs in Active");
     assert_eq!(tenant.json(&["webhooks", "enable"], 1), json!({"enabled": [], "failed": [expected]}));
@@ -50,7 +50,7 @@ fn an_enabled_webhook_that_is_disabled_again_counts_as_failed() {
 fn a_written_webhook_that_cannot_be_read_again_counts_as_failed() {
     let tenant = tenant();
     let (team, north) = (tenant.webhook("/TeamUpdated"), tenant.webhook("/north/BookingCreate"));
-    tenant.nexudus.change_webhook(team, &OFF).expect("there");
+    tenant.nexudus.change_webhook(team, &OFF).expect("exists");
     tenant.nexudus.remove_webhook(north);
     let refusal = r#"{"Message":"no more","WasSuccessful":false}"#.to_owned();
     tenant.nexudus.fault(Matching::get(WEBHOOKS).after(1).always(), Fault::Status(400, refusal));
@@ -73,7 +73,7 @@ fn a_webhook_that_is_changed_during_an_apply_counts_as_failed() {
         tenant.nexudus.remove_webhook(tenant.webhook("/north/BookingCreate"));
         let world = tenant.nexudus.world();
         tenant.nexudus.before_response(Matching::post(WEBHOOKS), move |_| {
-            world.change_webhook(team, &[("Active", "false"), ("Action", "57")]).expect("there");
+            world.change_webhook(team, &[("Active", "false"), ("Action", "57")]).expect("exists");
             world.remove_webhook(delete);
         });
     };
@@ -103,13 +103,13 @@ fn a_webhook_that_is_disabled_during_an_enable_counts_as_failed() {
     let [create, update, team] =
         ["/webhooks/BookingCreate", "/BookingUpdate", "/TeamUpdated"].map(|path| tenant.webhook(path));
     let disturbed = || {
-        tenant.nexudus.change_webhook(create, &[("Active", "true")]).expect("there");
-        tenant.nexudus.change_webhook(team, &OFF).expect("there");
+        tenant.nexudus.change_webhook(create, &[("Active", "true")]).expect("exists");
+        tenant.nexudus.change_webhook(team, &OFF).expect("exists");
         let world = tenant.nexudus.world();
         tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
-            world.change_webhook(create, &OFF).expect("there");
+            world.change_webhook(create, &OFF).expect("exists");
             // A field that `enable` does not manage.
-            world.change_webhook(update, &[("Action", "57")]).expect("there");
+            world.change_webhook(update, &[("Action", "57")]).expect("exists");
         });
     };
     disturbed();
@@ -132,10 +132,10 @@ fn after_a_refusal_the_webhooks_are_listed_again_but_not_if_nothing_was_written(
     assert_eq!(tenant.asked().of("GET", WEBHOOKS).len(), 1);
 
     let [team, delete] = ["/TeamUpdated", "/BookingDelete"].map(|path| tenant.webhook(path));
-    tenant.nexudus.change_webhook(team, &OFF).expect("there");
+    tenant.nexudus.change_webhook(team, &OFF).expect("exists");
     let world = tenant.nexudus.world();
     tenant.nexudus.before_response(Matching::get(&format!("{WEBHOOKS}/{team}")), move |_| {
-        world.change_webhook(delete, &OFF).expect("there");
+        world.change_webhook(delete, &OFF).expect("exists");
     });
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Refused("no".to_owned()));
     let applied = tenant.json(&["webhooks", "apply"], 1);

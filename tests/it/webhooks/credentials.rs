@@ -75,7 +75,7 @@ fn one_token_is_enough_for_a_command_in_every_form_of_its_lifetime() {
     assert_eq!(tenant.nexudus.webhooks().len(), 5);
     let id = tenant.webhook("/TeamUpdated");
     for count in ["10.0", "\"10\"", "10"] {
-        tenant.nexudus.change_webhook(id, &[("ErrorCount", count)]).expect("there");
+        tenant.nexudus.change_webhook(id, &[("ErrorCount", count)]).expect("exists");
         let status = tenant.json(&["webhooks", "status"], 0);
         let rows = status["webhooks"].as_array().expect("a list");
         let row = rows.iter().find(|row| row["webhook_id"] == id).expect("a row");

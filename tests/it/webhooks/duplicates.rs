@@ -91,7 +91,7 @@ fn a_duplicate_is_a_pending_change_until_somebody_deletes_or_disables_it() {
     tenant.prints(&["webhooks", "apply", "--source", "north"], 0);
     tenant.prints(&["webhooks", "enable"], 0);
     assert!(tenant.asked().writes().is_empty());
-    tenant.nexudus.change_webhook(two, &[("Active", "false")]).expect("there");
+    tenant.nexudus.change_webhook(two, &[("Active", "false")]).expect("exists");
     tenant.prints(&["webhooks", "plan", "--detailed-exitcode"], 0);
     tenant.prints(&["webhooks", "apply"], 0);
 }

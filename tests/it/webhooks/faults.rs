@@ -78,29 +78,29 @@ fn a_change_of_a_record_by_a_person_during_a_run_is_kept() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let id = tenant.webhook("/TeamUpdated");
-    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
+    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("exists");
     // The first PUT has no effect, and somebody renames the record before the second one.
     tenant.nexudus.fault(Matching::put(WEBHOOKS), Fault::Cut(Effect::NotDone));
     let world = tenant.nexudus.world();
     tenant.nexudus.before_response(Matching::put(WEBHOOKS), move |_| {
-        world.change_webhook(id, &[("Name", "\"renamed\"")]).expect("there");
+        world.change_webhook(id, &[("Name", "\"renamed\"")]).expect("exists");
     });
     tenant.prints(&["webhooks", "enable"], 0);
-    let webhook = tenant.nexudus.webhook(id).expect("there");
+    let webhook = tenant.nexudus.webhook(id).expect("exists");
     assert_eq!((webhook.active, webhook.name.as_str()), (true, "renamed"));
 
     // A record with another URL does not belong to the bridge any more.
-    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
+    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("exists");
     let world = tenant.nexudus.world();
     tenant.nexudus.before_response(Matching::get(WEBHOOKS), move |_| {
-        world.change_webhook(id, &[("URL", "\"https://elsewhere.example.com\"")]).expect("there");
+        world.change_webhook(id, &[("URL", "\"https://elsewhere.example.com\"")]).expect("exists");
     });
     let result = tenant.json(&["webhooks", "enable"], 1);
     assert_eq!(
         result["failed"][0]["error"],
         "the record has changed since it was listed, run the command again"
     );
-    assert!(!tenant.nexudus.webhook(id).expect("there").active);
+    assert!(!tenant.nexudus.webhook(id).expect("exists").active);
 }
 
 /// The effect of an update without `Action` is not documented.
@@ -111,22 +111,22 @@ fn an_update_never_leaves_out_the_action() {
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let id = tenant.webhook("/TeamUpdated");
-    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("there");
+    tenant.nexudus.change_webhook(id, &[("Active", "false")]).expect("exists");
     let bare = {
-        let webhook = tenant.nexudus.webhook(id).expect("there");
+        let webhook = tenant.nexudus.webhook(id).expect("exists");
         let mut record: Value = serde_json::from_str(&webhook.json).expect("JSON");
-        record.as_object_mut().expect("an object").remove("Action").expect("it was there");
+        record.as_object_mut().expect("an object").remove("Action").expect("exists");
         record.to_string()
     };
     let single = format!("{WEBHOOKS}/{id}");
     tenant.nexudus.fault(Matching::get(&single), Fault::Status(200, bare));
     assert_eq!(tenant.json(&["webhooks", "enable"], 1)["failed"][0]["error"], NONE);
-    tenant.nexudus.change_webhook(id, &[("Action", "null")]).expect("there");
+    tenant.nexudus.change_webhook(id, &[("Action", "null")]).expect("exists");
     assert_eq!(tenant.json(&["webhooks", "enable"], 1)["failed"][0]["error"], NONE);
     assert!(tenant.asked().writes().is_empty());
 
     tenant.prints(&["webhooks", "apply"], 0);
-    let webhook = tenant.nexudus.webhook(id).expect("there");
+    let webhook = tenant.nexudus.webhook(id).expect("exists");
     assert_eq!((webhook.action, webhook.active), (58, true));
 }
 

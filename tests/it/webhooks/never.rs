@@ -57,8 +57,7 @@ fn some_matching(chance: &mut fastrand::Rng) -> Matching {
 
 /// Starts a tenant with some webhooks of the bridge, some disabled and some twice, and similar webhooks of others.
 fn tenant(chance: &mut fastrand::Rng) -> Nexudus {
-    let nexudus =
-        Nexudus::start(Options { limits: Limits::NONE, ..Options::default() }).expect("there are free ports");
+    let nexudus = Nexudus::start(Options { limits: Limits::NONE, ..Options::default() }).expect("free ports");
     nexudus.populate(Some(SECRET));
     for action in ["BookingCreate", "BookingUpdate", "BookingDelete", "TeamUpdated", "TeamDeleted"] {
         for url in [
@@ -104,7 +103,7 @@ async fn run_sequence(seed: u64) -> String {
     let world = nexudus.world();
     nexudus.before_response(Matching::get("/api/sys/webhooks").always(), move |_| {
         for webhook in world.webhooks().iter().filter(|webhook| webhook.active && ours(&webhook.url)) {
-            world.change_webhook(webhook.id, &[("Active", "false"), ("ErrorCount", "10")]).expect("there");
+            world.change_webhook(webhook.id, &[("Active", "false"), ("ErrorCount", "10")]).expect("exists");
         }
     });
     let metrics = Arc::new(Metrics::new(""));

@@ -22,9 +22,9 @@ fn untidy() -> Untidy {
     let (team, north) = (tenant.webhook("/TeamUpdated"), tenant.webhook("/north/BookingCreate"));
     nexudus
         .change_webhook(team, &[("Active", "false"), ("Action", "57"), ("ErrorCount", "10")])
-        .expect("there");
+        .expect("exists");
     let before = format!("\"{PUBLIC}/webhooks/north/BookingCreate?token=before\"");
-    nexudus.change_webhook(north, &[("URL", &before)]).expect("there");
+    nexudus.change_webhook(north, &[("URL", &before)]).expect("exists");
     nexudus.remove_webhook(tenant.webhook("/BookingDelete"));
     let add = |url: &str| nexudus.add_webhook(demo::LOCATIONS[0], "TeamCreated", url, true).expect("known");
     let unwanted = add(&format!("{PUBLIC}/webhooks/TeamCreated?token=hush"));

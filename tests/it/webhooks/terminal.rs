@@ -157,9 +157,9 @@ fn an_enable_lists_disabled_webhooks_and_who_disabled_them_and_asks() {
     tenant.apply();
     let [create, team] = ["/webhooks/BookingCreate", "/TeamUpdated"].map(|path| tenant.webhook(path));
     for (id, errors) in [(create, "10"), (team, "9")] {
-        tenant.nexudus.change_webhook(id, &[("Active", "false"), ("ErrorCount", errors)]).expect("there");
+        tenant.nexudus.change_webhook(id, &[("Active", "false"), ("ErrorCount", errors)]).expect("exists");
     }
-    let active = || [create, team].map(|id| tenant.nexudus.webhook(id).expect("there").active);
+    let active = || [create, team].map(|id| tenant.nexudus.webhook(id).expect("exists").active);
     let mut enable = OnTerminal::start(&tenant, "enable");
     enable.answer("Enable 2 webhooks in Nexudus? [y/N] ", "n");
     let (code, shown) = enable.end();
@@ -190,7 +190,7 @@ fn texts_from_nexudus_cannot_control_a_terminal() {
     let location = demo::LOCATIONS[0];
     let team = tenant.webhook("/TeamUpdated");
     let url = format!("\"{PUBLIC}/webhooks/TeamUpdated?\\u001b[2J\\u0007\\n+ default Forged\"");
-    tenant.nexudus.change_webhook(team, &[("URL", &url)]).expect("there");
+    tenant.nexudus.change_webhook(team, &[("URL", &url)]).expect("exists");
     let url = format!("{PUBLIC}/webhooks/TeamCreated?\u{1b}[2J\u{7}\n? default Forged");
     tenant.nexudus.add_webhook(location, "TeamCreated", &url, true).expect("known");
     for command in ["plan", "apply", "status"] {

@@ -145,7 +145,7 @@ impl Client {
             result.unwrap_or_else(|(_, code)| panic!("cannot delete topic {name}: {code}"));
         }
         let consumer = self.consumer();
-        wait_until(&format!("topic {name} is gone"), || ask_partitions(&consumer, name).is_empty());
+        wait_until(&format!("topic {name} is deleted"), || ask_partitions(&consumer, name).is_empty());
     }
 
     /// Returns the settings of a topic, defaults included.
@@ -332,7 +332,7 @@ fn scan(consumer: &BaseConsumer, topic: &str, deadline: Instant, mut see: impl F
             break partitions;
         }
         // It can take a moment until a broker lists a new topic.
-        assert!(Instant::now() < deadline, "there is no topic {topic}");
+        assert!(Instant::now() < deadline, "no topic {topic}");
         pause(LOOK_EVERY);
     };
     let mut assignment = TopicPartitionList::new();

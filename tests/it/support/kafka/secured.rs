@@ -117,7 +117,7 @@ impl SecuredBroker {
 
     /// Returns the password of `admin`, `bridge` or `nobody`.
     pub(crate) fn password(&self, user: &str) -> &str {
-        self.passwords.get(user).unwrap_or_else(|| panic!("there is no user {user}, only {USERS:?}"))
+        self.passwords.get(user).unwrap_or_else(|| panic!("no user {user}, only {USERS:?}"))
     }
 
     /// Returns a client that signs in as this user.
