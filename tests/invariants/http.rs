@@ -36,7 +36,7 @@ const STATUSES: [u16; 10] = [100, 200, 400, 401, 404, 405, 408, 413, 415, 503];
 const MAX_SILENCE: Duration = Duration::from_millis(300);
 
 /// Time-out of bytes that must arrive.
-const MAX_SILENCE: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// A bridge that is started once for this process, and its counts so far.
 struct Surface {
