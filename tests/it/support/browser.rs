@@ -32,7 +32,7 @@ const FLAGS: [&str; 12] = [
 /// A browser with one page.
 pub(crate) struct Browser {
     driver: Child,
-    _output: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
     http: reqwest::Client,
     session: String,
     _profile: tempfile::TempDir,
@@ -63,7 +63,7 @@ impl Browser {
         let flags: Vec<&str> = FLAGS.into_iter().chain([folder.as_str()]).collect();
         let http = http_client();
         let session = format!("http://127.0.0.1:{port}/session");
-        let mut browser = Self { driver, _output: output, http, session, _profile: profile };
+        let mut browser = Self { driver, output, http, session, _profile: profile };
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"args": flags},
             "goog:loggingPrefs": {"browser": "ALL"},
@@ -165,6 +165,6 @@ impl Drop for Browser {
         // After SIGTERM chromedriver ends its browser too; after SIGKILL the browser would remain.
         Command::new("kill").arg(self.driver.id().to_string()).status().ok();
         self.driver.wait().ok();
-        self._said.read_to_end(&mut Vec::new()).ok();
+        self.output.read_to_end(&mut Vec::new()).ok();
     }
 }
