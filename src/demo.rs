@@ -23,17 +23,10 @@ pub struct Row {
     pub body: Bytes,
     /// Time until the answer.
     pub latency: Duration,
-    /// The position of the event as the bridge answers it, or why there is none.
-    pub confirmed: Result<ConfirmedEvent, String>,
-    /// How the event differs from the record.
-    pub difference: Option<String>,
-}
-
-impl Row {
-    /// Returns true if the event is as it should be.
-    pub fn is_identical(&self) -> bool {
-        self.confirmed.is_ok() && self.difference.is_none()
-    }
+    /// The event, if the bridge confirmed exactly one.
+    pub confirmed: Option<ConfirmedEvent>,
+    /// Why there is no event, or how it differs from the record; `None` if it is identical.
+    pub mistake: Option<String>,
 }
 
 /// Posts one delivery of every action to the ingress at `base`, and compares the events on the topics.
@@ -59,14 +52,17 @@ async fn post_all(config: &Config, base: &str) -> anyhow::Result<Vec<Row>> {
         let delivery =
             Delivery::new(Arc::clone(&source.name), entry.name.into(), body.clone(), source.keys.first());
         let answer = poster.post(&delivery).await;
-        let confirmed = match answer.result {
+        let (confirmed, mistake) = match answer.result {
             Ok(mut receipt) if receipt.status == "confirmed" && receipt.events.len() == 1 => {
-                Ok(receipt.events.remove(0))
+                (receipt.events.pop(), None)
             }
-            Ok(receipt) => Err(format!("answered {} with {} events", receipt.status, receipt.events.len())),
-            Err(refusal) => Err(refusal.to_string()),
+            Ok(receipt) => {
+                let count = receipt.events.len();
+                (None, Some(format!("answered {} with {count} events", receipt.status)))
+            }
+            Err(refusal) => (None, Some(refusal.to_string())),
         };
-        rows.push(Row { entry, body, latency: answer.latency, confirmed, difference: None });
+        rows.push(Row { entry, body, latency: answer.latency, confirmed, mistake });
     }
     Ok(rows)
 }
@@ -86,8 +82,8 @@ async fn compare(config: &Config, rows: &mut [Row]) -> anyhow::Result<()> {
         }
     }
     for row in &mut *rows {
-        let Ok(confirmed) = &row.confirmed else { continue };
-        row.difference = match found.remove(&(confirmed.topic.clone(), confirmed.id.clone().into_bytes())) {
+        let Some(confirmed) = &row.confirmed else { continue };
+        row.mistake = match found.remove(&(confirmed.topic.clone(), confirmed.id.clone().into_bytes())) {
             Some(message) => difference(&row.body, confirmed, &message),
             None => Some("there is no event with the id of the answer".to_owned()),
         };

@@ -228,9 +228,9 @@ fn print_failures(summary: &RunResult, command: impl FnOnce(&[String]) -> String
     }
     if !summary.go_on_since.is_empty() {
         let how = match (&summary.error, summary.dry_run) {
-            (_, true) => "Not everything was looked at. To begin at the same moment again",
-            (Some(_), _) => "Not everything is published. To go on",
-            (None, _) => "Not everything is published. Once that is cured",
+            (_, true) => "Not all records were read. To begin at the same moment again",
+            (Some(_), _) => "Not everything is published. To continue",
+            (None, _) => "Not everything is published. After the cause is removed",
         };
         output::message(format_args!("{how}: {}", command(&summary.go_on_since)));
     }
@@ -286,7 +286,7 @@ fn print(out: &mut Output, summary: &RunResult) {
     }
     let count = summary.unreadable.len();
     if count > 0 {
-        let mut names = summary.unreadable.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let mut names = summary.unreadable[..count.min(NAMES_SHOWN)].join(", ");
         if count > NAMES_SHOWN {
             names.push_str(&format!(" and {} more (--json lists all)", count - NAMES_SHOWN));
         }

@@ -40,21 +40,17 @@ pub(super) async fn run(file: Option<&Path>, out: &mut Output) -> anyhow::Result
 /// Prints the table and the summary. Returns the number of events that are not identical.
 fn print(out: &mut Output, rows: &[Row], elapsed: Duration, config: &Config) -> usize {
     let cells = |row: &Row| {
-        let (position, result) = match &row.confirmed {
-            Ok(event) => {
-                let position =
-                    [event.topic.clone(), event.partition.to_string(), output::offset(event.offset)];
-                (position, row.difference.as_deref().unwrap_or("identical"))
-            }
-            Err(refusal) => (["-"; 3].map(str::to_owned), refusal.as_str()),
+        let [topic, partition, offset] = match &row.confirmed {
+            Some(event) => [event.topic.clone(), event.partition.to_string(), output::offset(event.offset)],
+            None => ["-"; 3].map(str::to_owned),
         };
-        let [topic, partition, offset] = position;
+        let result = row.mistake.as_deref().unwrap_or("identical");
         let (bytes, latency) = ((row.body.len() - 2).to_string(), duration(row.latency));
         [row.entry.name.to_owned(), topic, partition, offset, bytes, latency, result.to_owned()]
     };
     let heading = ["ACTION", "TOPIC", ">PARTITION", ">OFFSET", ">BYTES", ">LATENCY", "RESULT"];
     out.block(table(heading, rows.iter().map(cells)));
-    let good = rows.iter().filter(|row| row.is_identical()).count();
+    let good = rows.iter().filter(|row| row.mistake.is_none()).count();
     let non_ascii = rows.iter().filter(|row| !row.body.is_ascii()).count();
     let mut latencies: Vec<Duration> = rows.iter().map(|row| row.latency).collect();
     latencies.sort_unstable();

@@ -124,10 +124,9 @@ pub fn main() -> ExitCode {
             Exit::Usage => output::error_lines(format_args!("{error:#}")),
             _ => output::error(format_args!("{error:#}")),
         };
-        if has_supervisor {
-            print_in_time(print)
-        } else {
-            print()
+        match has_supervisor {
+            true => print_in_time(print),
+            false => print(),
         }
         exit
     });

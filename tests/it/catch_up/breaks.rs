@@ -99,7 +99,7 @@ fn after_an_outage_of_nexudus_the_next_run_completes_the_set() {
     let named = setup.tenant.named();
     let error = format!("error: ended before its time: {named} is not available: it answers 503");
     assert!(printed.contains(&error), "{printed}");
-    let next = "Not everything is published. To go on: nexudus-bridge catch-up --since 2025-03-05T00:00:00Z --config ";
+    let next = "Not everything is published. To continue: nexudus-bridge catch-up --since 2025-03-05T00:00:00Z --config ";
     assert!(printed.contains(next), "{printed}");
     assert_eq!(setup.published().len(), 4);
     setup.tenant.nexudus.heal();
@@ -117,7 +117,7 @@ fn a_dry_run_that_ends_early_is_repeated_from_its_beginning() {
     assert_eq!(output.status.code(), Some(1));
     let printed = err(&output);
     let again = format!(
-        "Not everything was looked at. To begin at the same moment again: nexudus-bridge catch-up --since {SINCE} \
+        "Not all records were read. To begin at the same moment again: nexudus-bridge catch-up --since {SINCE} \
          --until 2025-03-09T00:00:00Z --max-records 99 --config {} --dry-run\n",
         setup.tenant.file().display()
     );
@@ -233,8 +233,9 @@ fn an_event_that_kafka_refuses_for_good_is_counted_and_the_others_are_published(
     let first = format!("failed: Team {large} (default TeamUpdated): the broker refuses it for good: ");
     assert!(printed.starts_with(&first) && !printed.contains("xxx"), "{printed}");
     assert!(
-        printed
-            .contains("Once that is cured: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z --config "),
+        printed.contains(
+            "After the cause is removed: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z --config "
+        ),
         "{printed}"
     );
     assert!(out(&output).contains("Failed: 1\n"), "{}", out(&output));
@@ -282,7 +283,7 @@ fn a_run_ends_with_the_reason_when_every_topic_refuses() {
                 the broker refuses it for now: ";
     assert!(err(&output).contains(expected), "{}", err(&output));
     assert!(
-        err(&output).contains("To go on: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z "),
+        err(&output).contains("To continue: nexudus-bridge catch-up --since 2025-03-02T10:00:00Z "),
         "{}",
         err(&output)
     );
