@@ -132,13 +132,13 @@ impl App {
         let state = Arc::new(State {
             metrics: Arc::clone(&metrics),
             status: Arc::clone(&status),
-            admission: Arc::clone(bridge.admission()),
+            admission: Arc::clone(&bridge.admission),
             outages: Arc::clone(&outages),
             console,
             vital: vital.clone(),
             is_stopping: AtomicBool::new(false),
         });
-        let (probe, part) = (bridge.quarantine_topic().to_string(), vital.part("the Kafka watch"));
+        let (probe, part) = (config.topics.quarantine(), vital.part("the Kafka watch"));
         let watch = Watch::start(Arc::clone(&producer), Arc::clone(&metrics), probe, &config, part);
         let topics = Arc::new(Preparation::new(&config, status, watch));
         let ingress =
@@ -197,7 +197,7 @@ impl App {
             drained = stop_accepting(&ingress, &bridge, &config.ingress) => drained,
             () = abort => false,
         };
-        let left = bridge.admission().deliveries();
+        let left = bridge.admission.deliveries();
         state.end_streams();
         admin.stop(false).await;
         drop((admin, ingress, topics));
@@ -207,7 +207,7 @@ impl App {
         // These calls block: flushing and destroying the client, and sending the last traces.
         let closed = tokio::task::spawn_blocking(move || {
             let left = producer.close(time_out);
-            producer.status().retire();
+            producer.status.retire();
             if let Some(traces) = traces {
                 traces.stop(last_traces);
             }
@@ -230,10 +230,10 @@ impl App {
 async fn stop_accepting(ingress: &Listening, bridge: &Bridge, config: &Ingress) -> bool {
     tokio::time::sleep(config.shutdown_delay).await;
     let deadline = Instant::now() + config.shutdown_grace;
-    bridge.admission().close();
+    bridge.admission.close();
     // First the connections, so that answers reach their clients; then the deliveries whose clients have disconnected.
     let connections = tokio::time::timeout_at(deadline, ingress.stop(true)).await;
-    let settled = tokio::time::timeout_at(deadline, bridge.admission().drained()).await;
+    let settled = tokio::time::timeout_at(deadline, bridge.admission.drained()).await;
     connections.is_ok() && settled.is_ok()
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
@@ -91,7 +92,7 @@ pub struct Attributes {
     /// of a record: a deleted record can have an older time.
     pub time: Option<Bytes>,
     /// `ce_nexudusreceived`: time at which the delivery arrived.
-    pub received: ReceivedAt,
+    pub received: Timestamp,
     /// `nexudus-signature`: set if only `signature = "warn"` of the source allowed the delivery.
     pub warning: Option<SignatureWarning>,
     /// `ce_nexuduscatchup`: the run of `catch-up` that read the record; `None` for a record of a delivery.
@@ -130,6 +131,12 @@ impl EventId {
     }
 }
 
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text(&mut [0; Hyphenated::LENGTH]))
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text(&mut [0; Hyphenated::LENGTH]))
@@ -164,29 +171,12 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The time of receipt as text: RFC 3339, UTC, milliseconds; without an allocation.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct ReceivedAt([u8; 24]);
-
-impl ReceivedAt {
-    /// Renders a time.
-    pub fn new(time: Timestamp) -> Self {
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        // A year of five digits does not fit, so the text of such a time is cut off.
-        write!(&mut text[..], "{time:.3}").unwrap_or_default();
-        Self(text)
-    }
-
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("digits and punctuation are ASCII")
-    }
-}
-
-impl fmt::Debug for ReceivedAt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// Returns a time as RFC 3339 in UTC with milliseconds, without an allocation.
+fn rfc_3339(time: Timestamp) -> [u8; 24] {
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    // A year of five digits does not fit, so the text of such a time is cut off.
+    write!(&mut text[..], "{time:.3}").unwrap_or_default();
+    text
 }
 
 impl Event {
@@ -200,6 +190,7 @@ impl Event {
     /// Passes the name and value of each message header to `put`, in a fixed order.
     pub fn headers(&self, mut put: impl FnMut(&'static str, &[u8])) {
         let attributes = &self.attributes;
+        let received = rfc_3339(attributes.received);
         let mut buffer = [0; Hyphenated::LENGTH];
         put("content-type", self.content_type());
         put("ce_specversion", b"1.0");
@@ -209,8 +200,8 @@ impl Event {
         if let Some(key) = &self.key {
             put("ce_subject", key);
         }
-        put("ce_time", attributes.time.as_deref().unwrap_or(&attributes.received.0));
-        put("ce_nexudusreceived", &attributes.received.0);
+        put("ce_time", attributes.time.as_deref().unwrap_or(&received));
+        put("ce_nexudusreceived", &received);
         put("ce_nexudusfingerprint", &attributes.fingerprint.0);
         if let Some(warning) = attributes.warning {
             put("nexudus-signature", warning.label().as_bytes());
@@ -258,7 +249,7 @@ mod tests {
             ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z"),
             ("2024-02-29T23:59:59.999+00:00", "2024-02-29T23:59:59.999Z"),
         ] {
-            assert_eq!(ReceivedAt::new(time.parse().unwrap()).as_str(), text);
+            assert_eq!(rfc_3339(time.parse().unwrap()), text.as_bytes());
         }
     }
 }

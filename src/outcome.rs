@@ -4,10 +4,12 @@
 //! has it. A time-out means *unknown*, not failed. Once the signature is found right, a delivery is not refused for a reason that
 //! a retry cannot cure: ten refusals in a row make Nexudus disable the webhook.
 
+use serde::Serialize;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 /// The outcome of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Every event is confirmed by the broker.

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::event::Event;
-use crate::outcome::{Outcome, QuarantineReason};
+use crate::outcome::Outcome;
 
 /// Maximum number of viewers.
 pub const MOST_VIEWERS: usize = 8;
@@ -69,7 +69,6 @@ pub struct Setback {
     /// The action.
     pub action: String,
     /// Their outcome.
-    #[serde(serialize_with = "as_label")]
     pub outcome: Outcome,
     /// Their number.
     pub count: u64,
@@ -78,10 +77,6 @@ pub struct Setback {
     pub last: Timestamp,
     /// The detail of the last one.
     pub detail: String,
-}
-
-fn as_label<S: serde::Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(outcome.label())
 }
 
 fn as_text<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -128,19 +123,10 @@ impl Recent {
         self.events.send(Some(Arc::new(event))).ok();
     }
 
-    /// Adds a delivery that was not answered 2xx.
-    pub fn refused(&self, labels: (&str, &str), outcome: Outcome, detail: &str) {
-        self.set_back(labels, outcome, detail);
-    }
-
-    /// Adds a delivery that was kept on the quarantine topic.
-    pub fn quarantined(&self, labels: (&str, &str), reason: QuarantineReason) {
-        self.set_back(labels, Outcome::Quarantined, reason.explanation());
-    }
-
-    fn set_back(&self, (source, action): (&str, &str), outcome: Outcome, detail: &str) {
+    /// Adds a delivery that was refused, or kept on the quarantine topic.
+    pub fn add_setback(&self, (source, action): (&str, &str), outcome: Outcome, detail: &str) {
         let last = Timestamp::now();
-        let mut setbacks = self.setbacks();
+        let mut setbacks = self.setbacks.lock();
         let same = |known: &&mut Setback| {
             known.outcome == outcome && known.action == action && known.source == source
         };
@@ -162,7 +148,7 @@ impl Recent {
 
     /// Returns the setbacks, the latest first.
     pub fn latest_setbacks(&self) -> Vec<Setback> {
-        let mut setbacks = self.setbacks().clone();
+        let mut setbacks = self.setbacks.lock().clone();
         setbacks.sort_by_key(|setback| std::cmp::Reverse(setback.last));
         setbacks
     }
@@ -185,10 +171,6 @@ impl Recent {
     pub fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         self.events.send(None).ok();
-    }
-
-    fn setbacks(&self) -> MutexGuard<'_, Vec<Setback>> {
-        self.setbacks.lock()
     }
 }
 

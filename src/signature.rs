@@ -1,13 +1,16 @@
 //! The header `X-Nexudus-Hook-Signature`: signs a body as Nexudus does, and verifies signatures.
 //!
 //! Nexudus signs with .NET's `ASCIIEncoding`: HMAC-SHA256 over a copy of the text in which each UTF-16 code unit above
-//! U+007F has become one `?`; the key is folded the same way. What the wire carries for non-ASCII text is not
-//! documented, so a signature counts as right when it is the HMAC of the raw body ([`Form::Raw`]) or of the folded one
-//! ([`Form::Folded`]), each with and without a leading byte order mark, and for text that may have been sent in a
-//! single-byte encoding with one `?` a byte. The key is the same in every form, so none is weaker than another.
+//! U+007F has become one `?`; the key is folded the same way. The encoding of non-ASCII text on the wire is not documented. So a
+//! signature is right if it is the HMAC of one of these, each with or without a leading byte order mark:
 //!
-//! Invariant: neither a secret nor an expected signature leaves this module in `Debug`, an error or a
-//! log. `tests/data/signature-vectors.json` holds what real .NET computes.
+//! - the raw body ([`Form::Raw`]);
+//! - the folded body ([`Form::Folded`]), also with one `?` for each byte, for text in a single-byte encoding.
+//!
+//! The key is the same in every form, so none is weaker than another.
+//!
+//! Invariant: neither a secret nor an expected signature leaves this module in `Debug`, an error or a log.
+//! `tests/data/signature-vectors.json` holds signatures that real .NET computed.
 
 pub mod verdict;
 
@@ -144,7 +147,7 @@ fn is_utf8(bytes: &[u8]) -> bool {
 /// above U+007F. For bytes that are not UTF-8 it counts by lead bytes and never fails.
 pub fn fold(text: &[u8], mut sink: impl FnMut(&[u8])) {
     replace_non_ascii(text, &mut sink, |byte| match byte {
-        0x80..=0xBF => 0, // continuation: its lead byte has spoken for it
+        0x80..=0xBF => 0, // a continuation is counted with its lead byte
         0xF0..=0xFF => 2, // above U+FFFF: a surrogate pair
         _ => 1,
     });
@@ -185,14 +188,14 @@ fn replace_non_ascii(bytes: &[u8], sink: &mut impl FnMut(&[u8]), marks: impl Fn(
 /// Returns the number of bytes before the first one above 7F.
 fn ascii_run(bytes: &[u8]) -> usize {
     const HIGH: u64 = u64::MAX / 255 * 0x80;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let found = u64::from_le_bytes(*word) & HIGH;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let found = u64::from_le_bytes(*chunk) & HIGH;
         if found != 0 {
             return index * 8 + found.trailing_zeros() as usize / 8;
         }
     }
-    words.len() * 8 + rest.iter().position(|byte| !byte.is_ascii()).unwrap_or(rest.len())
+    chunks.len() * 8 + rest.iter().position(|byte| !byte.is_ascii()).unwrap_or(rest.len())
 }
 
 #[cfg(test)]

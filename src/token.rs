@@ -43,9 +43,12 @@ pub struct TokenServer {
 #[derive(Debug, Clone)]
 pub struct Token {
     value: SecretString,
-    principal: String,
-    lifetime: Duration,
-    expires: SystemTime,
+    /// The owner: the claim `sub` of a JWT, else the client's identifier.
+    pub principal: String,
+    /// The lifetime when the token was fetched.
+    pub lifetime: Duration,
+    /// The time at which the token expires.
+    pub expires: SystemTime,
 }
 
 /// The reason why there is no token. It contains neither a host nor text of the server.
@@ -58,7 +61,7 @@ pub enum TokenError {
     #[error("the token server cannot be reached")]
     Unreachable {
         /// The message of the system, for the log: it can name hosts.
-        words: String,
+        detail: String,
     },
     /// No answer within [`TIMEOUT`].
     #[error("the token server does not answer")]
@@ -91,9 +94,9 @@ const INVALID_CLIENT: &str = "invalid_client";
 
 impl TokenError {
     /// Details for the log only.
-    pub fn words(&self) -> &str {
+    pub fn detail(&self) -> &str {
         match self {
-            Self::Unreachable { words } => words,
+            Self::Unreachable { detail } => detail,
             _ => "",
         }
     }
@@ -200,21 +203,6 @@ impl Token {
     pub fn expose(&self) -> &str {
         self.value.expose_secret()
     }
-
-    /// Returns the owner: the claim `sub` of a JWT, else the client's identifier.
-    pub fn principal(&self) -> &str {
-        &self.principal
-    }
-
-    /// Returns the lifetime of the token when it was fetched.
-    pub fn lifetime(&self) -> Duration {
-        self.lifetime
-    }
-
-    /// Returns the time at which the token expires.
-    pub fn expires(&self) -> SystemTime {
-        self.expires
-    }
 }
 
 /// The claims of a JWT. The broker verifies it, not the bridge.
@@ -277,7 +265,7 @@ fn no_answer(error: reqwest::Error) -> TokenError {
     if error.is_timeout() {
         TokenError::Silent
     } else {
-        TokenError::Unreachable { words: outgoing::cause(error) }
+        TokenError::Unreachable { detail: outgoing::cause(error) }
     }
 }
 

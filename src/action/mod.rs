@@ -23,7 +23,7 @@ use self::catalogue::{ENTRIES, Entry};
 pub enum Kind {
     /// The record is the state of an entity: byte-equal records are copies, so the id follows from the bytes.
     Change,
-    /// Something happened (again): two real events can carry the same record, so each event gets an id of its own.
+    /// The record describes an occurrence: two real events can have the same record, so each event gets an id of its own.
     Signal,
 }
 
@@ -36,18 +36,18 @@ pub enum Action {
     Extra(Arc<str>),
 }
 
-/// An `extra_actions` entry that cannot be one.
+/// The mistake in an entry of `extra_actions`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAction {
-    /// The name would not make a topic name, a URL segment or a label.
+    /// The name cannot be a part of a topic name, of a URL and of a label.
     #[error(
         "{0:?} is not an action name, expected 1 to {MAX_NAME_BYTES} letters, digits, '_', '-' or '.', not all of them digits or dots"
     )]
     Name(String),
-    /// The catalogue has it: nothing to add.
+    /// The catalogue has the action already.
     #[error("{0:?} is in the catalogue already (as {1}), take it out of extra_actions")]
     Known(String, &'static str),
-    /// `{prefix}quarantine` is the topic of what could not be published otherwise.
+    /// `{prefix}quarantine` is the quarantine topic.
     #[error("{0:?} is reserved: its topic would be the quarantine topic")]
     Reserved(String),
 }
@@ -193,8 +193,9 @@ fn number(text: &str) -> Option<u16> {
 
 fn checked_extra(name: &str) -> Result<Arc<str>, InvalidAction> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    let telling = |byte: u8| !byte.is_ascii_digit() && byte != b'.'; // else a number, or "." and ".." in a path
-    if name.len() > MAX_NAME_BYTES || !name.bytes().all(allowed) || !name.bytes().any(telling) {
+    // Otherwise the name could be a number, or "." or ".." in a path.
+    let is_required = |byte: u8| !byte.is_ascii_digit() && byte != b'.';
+    if name.len() > MAX_NAME_BYTES || !name.bytes().all(allowed) || !name.bytes().any(is_required) {
         return Err(InvalidAction::Name(name.chars().take(MAX_NAME_BYTES).collect()));
     }
     if let Some(entry) = Action::known(name) {

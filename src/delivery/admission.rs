@@ -13,8 +13,8 @@ use crate::outcome::Outcome;
 /// The bounds, and the deliveries and bytes in flight.
 #[derive(Debug)]
 pub struct Admission {
-    most_deliveries: usize,
-    most_bytes: usize,
+    max_deliveries: usize,
+    max_bytes: usize,
     deliveries: AtomicUsize,
     bytes: AtomicUsize,
     closed: AtomicBool,
@@ -30,10 +30,10 @@ pub struct Permit {
 
 impl Admission {
     /// Makes an admission for up to this number of deliveries, with this number of bytes in total.
-    pub fn new(most_deliveries: usize, most_bytes: usize) -> Self {
+    pub fn new(max_deliveries: usize, max_bytes: usize) -> Self {
         Self {
-            most_deliveries,
-            most_bytes,
+            max_deliveries,
+            max_bytes,
             deliveries: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -51,7 +51,7 @@ impl Admission {
         if self.closed.load(Ordering::Acquire) {
             return Err(Outcome::ShuttingDown); // dropping the permit gives the slot back
         }
-        if before >= self.most_deliveries {
+        if before >= self.max_deliveries {
             return Err(Outcome::Overloaded);
         }
         Ok(permit)
@@ -92,7 +92,7 @@ impl Permit {
     pub fn grow(&mut self, bytes: usize) -> Result<(), Outcome> {
         let before = self.admission.bytes.fetch_add(bytes, Ordering::AcqRel);
         self.bytes += bytes;
-        if before + bytes > self.admission.most_bytes { Err(Outcome::Overloaded) } else { Ok(()) }
+        if before + bytes > self.admission.max_bytes { Err(Outcome::Overloaded) } else { Ok(()) }
     }
 }
 

@@ -11,6 +11,8 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -94,14 +96,21 @@ impl<'de> Visitor<'de> for &mut Scan<'de> {
         // Before the first brace of a record there are only white space and punctuation.
         let start = self.offset_of(self.at, '{');
         let mut last_end = start + 1;
-        let mut fields = Fields::default();
-        while let Some(name) = object.next_key_seed(NameSeed(self.key_field))? {
-            let value = object.next_value::<&RawValue>()?.get();
+        // The key field can be any field, so one field can be two of these.
+        let names = [self.key_field, "UniqueId", "UpdatedOn"];
+        let mut values = [None; 3];
+        while let Some((name, value)) = object.next_entry::<&RawValue, &RawValue>()? {
+            let (name, value) = (text_of(name.get()), value.get());
             last_end = value.as_ptr() as usize - self.text.as_ptr() as usize + value.len();
-            fields.see(&name, value);
+            // Of duplicate fields the last one counts, as in other JSON parsers.
+            for (kept, wanted) in values.iter_mut().zip(names) {
+                if name.as_deref() == Some(wanted) {
+                    *kept = Some(value);
+                }
+            }
         }
         self.at = self.offset_of(last_end, '}') + 1;
-        self.add(start..self.at, &fields);
+        self.add(start..self.at, values);
         Ok(())
     }
 }
@@ -121,140 +130,64 @@ impl<'a> Scan<'a> {
         start + self.text[start..].find(mark).unwrap_or_default()
     }
 
-    fn add(&mut self, range: Range<usize>, fields: &Fields<'a>) {
+    /// Adds the record at `range`. Takes the JSON of its key field, its `UniqueId` and its `UpdatedOn`.
+    fn add(&mut self, range: Range<usize>, [key, unique_id, updated_on]: [Option<&'a str>; 3]) {
         self.count += 1;
         if self.count > self.max_records {
             self.records = Vec::new();
             return;
         }
-        let key = |value: Option<&str>| value.and_then(|value| self.key(value));
         let record = Record {
             value: self.body.slice_ref(self.text[range].as_bytes()),
-            key: key(fields.key).or_else(|| key(fields.unique_id)),
-            updated_on: fields.updated_on.and_then(|value| self.time(value)),
+            key: [key, unique_id].into_iter().flatten().find_map(|json| self.key(json)),
+            updated_on: updated_on.and_then(|json| self.string(json)).and_then(in_utc),
         };
         self.records.push(record);
     }
 
     /// Returns the key in the JSON of a field: the text of a number, or of a string that is not empty. No other value makes a
     /// key.
-    fn key(&self, raw: &str) -> Option<Bytes> {
-        match raw.as_bytes().first()? {
-            b'"' => self.string(raw).filter(|text| !text.is_empty()),
-            b'-' | b'0'..=b'9' => Some(self.body.slice_ref(raw.as_bytes())),
-            _ => None,
+    fn key(&self, json: &str) -> Option<Bytes> {
+        match json.as_bytes().first()? {
+            b'-' | b'0'..=b'9' => Some(self.body.slice_ref(json.as_bytes())),
+            _ => self.string(json).filter(|text| !text.is_empty()),
         }
     }
 
-    fn time(&self, raw: &str) -> Option<Bytes> {
-        let text = self.string(raw)?;
-        match time::in_utc(std::str::from_utf8(&text).ok()?)? {
-            time::Utc::AsWritten => Some(text),
-            time::Utc::Converted(converted) => Some(converted.into()),
-        }
-    }
-
-    fn string(&self, raw: &str) -> Option<Bytes> {
-        match serde_json::from_str::<Text<'_>>(raw).ok()?.0 {
+    fn string(&self, json: &str) -> Option<Bytes> {
+        match text_of(json)? {
             Cow::Borrowed(text) => Some(self.body.slice_ref(text.as_bytes())),
             Cow::Owned(text) => Some(text.into()),
         }
     }
 }
 
-/// A JSON string; borrowed if it has no escapes.
-#[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The fields that the bridge reads, as JSON. Of duplicate fields the last one counts, as in other JSON parsers.
-#[derive(Default)]
-struct Fields<'a> {
-    key: Option<&'a str>,
-    unique_id: Option<&'a str>,
-    updated_on: Option<&'a str>,
-}
-
-impl<'a> Fields<'a> {
-    fn see(&mut self, name: &Name, value: &'a str) {
-        if name.is_key {
-            self.key = Some(value);
-        }
-        if name.is_unique_id {
-            self.unique_id = Some(value);
-        }
-        if name.is_updated_on {
-            self.updated_on = Some(value);
-        }
+/// Returns the text of a JSON string. `None` for any other value, and for a string with half of a surrogate pair.
+fn text_of(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    match inner.contains('\\') {
+        true => serde_json::from_str(json).ok().map(Cow::Owned),
+        false => Some(Cow::Borrowed(inner)),
     }
 }
 
-/// The roles of a field, by its name. One field can have several: the configured key field can be `UniqueId` or `UpdatedOn`.
-struct Name {
-    is_key: bool,
-    is_unique_id: bool,
-    is_updated_on: bool,
-}
-
-/// Reads the name of a field and compares it with the name of the key field. It compares bytes, since a name may hold half of a
-/// surrogate pair.
-struct NameSeed<'a>(&'a str);
-
-impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
-    type Value = Name;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
-        deserializer.deserialize_bytes(self)
+/// Returns a time of .NET in UTC, as RFC 3339. Takes a text such as `2024-03-31T09:05:07`, with 0 to 9 fractional digits, and
+/// with `Z`, an offset or nothing (which means UTC) at the end. Returns `None` for any other text, and for the years 0, 1 and
+/// 9999, which stand for a missing time.
+fn in_utc(text: Bytes) -> Option<Bytes> {
+    const SHAPE: &[u8; 19] = b"0000-00-00T00:00:00";
+    let time = std::str::from_utf8(&text).ok()?;
+    let (head, rest) = time.split_at_checked(SHAPE.len())?;
+    let fits = |(byte, shape): (u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == *shape };
+    // .NET writes `DateTime.MinValue` or `MaxValue`, in any time zone, where there is no time.
+    let is_placeholder = ["0000", "0001", "9999"].iter().any(|year| head.starts_with(year));
+    if is_placeholder || !head.bytes().zip(SHAPE).all(fits) {
+        return None;
     }
-}
-
-impl Visitor<'_> for NameSeed<'_> {
-    type Value = Name;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<Name, E> {
-        Ok(Name {
-            is_key: name == self.0.as_bytes(),
-            is_unique_id: name == b"UniqueId",
-            is_updated_on: name == b"UpdatedOn",
-        })
-    }
-}
-
-/// Times as .NET writes them.
-mod time {
-    use jiff::Timestamp;
-    use jiff::civil::DateTime;
-
-    /// A time in UTC as RFC 3339.
-    pub(super) enum Utc {
-        /// The text of the field is already in UTC.
-        AsWritten,
-        /// The converted text. The text of the field had another offset, or none; a time without an offset is in UTC.
-        Converted(String),
-    }
-
-    /// Reads a time such as `2024-03-31T09:05:07`, with 0 to 9 fractional digits, and with `Z`, an offset or nothing at the end.
-    /// Returns `None` for any other text, and for the years 0, 1 and 9999, which stand for a missing time.
-    pub(super) fn in_utc(text: &str) -> Option<Utc> {
-        const SECONDS: usize = "2024-03-31T09:05:07".len();
-        const SHAPE: &[u8; SECONDS] = b"0000-00-00T00:00:00";
-        let head = text.as_bytes().get(..SECONDS)?;
-        let fits =
-            |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
-        // .NET writes `DateTime.MinValue` or `MaxValue`, in any time zone, where there is no time.
-        let is_placeholder = matches!(&head[..4], b"0000" | b"0001" | b"9999");
-        if is_placeholder || !head.iter().zip(SHAPE).all(fits) {
-            return None;
-        }
-        let zone = text[SECONDS..].trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
-        match zone {
-            "Z" => text.parse::<Timestamp>().ok().map(|_| Utc::AsWritten),
-            "" => text.parse::<DateTime>().ok().map(|_| Utc::Converted(format!("{text}Z"))),
-            _ => text.parse::<Timestamp>().ok().map(|time| Utc::Converted(time.to_string())),
-        }
+    match rest.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit()) {
+        "Z" => time.parse::<Timestamp>().is_ok().then(|| text.clone()),
+        "" => time.parse::<DateTime>().is_ok().then(|| format!("{time}Z").into()),
+        _ => Some(time.parse::<Timestamp>().ok()?.to_string().into()),
     }
 }
 

@@ -1,55 +1,53 @@
-//! Receive, second half: a delivery with an accepted head, whose body has not arrived yet.
-//!
-//! A [`Receiving`] is counted exactly once: as refused, as the outcome of `Bridge::handle`, or, if it is dropped before,
-//! as [`Outcome::Incomplete`]. actix-web drops a request if its connection is reset or idle for too long, and at a shutdown
-//! that does not wait. Only the drop can count these.
+//! Receive, second half: takes a delivery from its body to its answer.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use super::address::Addressed;
 use super::admission::Permit;
-use super::{Bridge, Receipt, Refusal};
-use crate::outcome::Outcome;
+use super::decode::MAX_RECORDS;
+use super::route::route;
+use super::settlement::Settlement;
+use super::tally::Tally;
+use super::verify::verify;
+use super::{Receipt, Refusal};
 
-/// A delivery that waits for its body.
+/// Time between the producer's deadline and the answer's. The error of the producer is the more precise answer.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
+
+/// A delivery with an accepted head, whose body has not arrived yet.
 #[must_use = "dropped, it counts as incomplete"]
 pub struct Receiving {
-    bridge: Arc<Bridge>,
-    /// Present until the delivery is counted.
-    addressed: Option<Addressed>,
+    pub(super) tally: Tally,
+    pub(super) addressed: Addressed,
 }
 
 impl Receiving {
-    pub(super) fn new(bridge: Arc<Bridge>, addressed: Addressed) -> Self {
-        Self { bridge, addressed: Some(addressed) }
-    }
-
     /// Refuses the delivery, and returns the refusal, counted and reported.
-    pub fn refuse(mut self, refusal: Refusal) -> Refusal {
-        self.count(&refusal);
-        refusal
+    pub fn refuse(self, refusal: Refusal) -> Refusal {
+        self.tally.refuse(refusal)
     }
 
-    /// Hands the body on to the next stages.
+    /// Verifies, decodes and publishes the delivery with its body. Returns when every event is confirmed.
     ///
     /// # Errors
-    /// As `Bridge::handle`.
-    pub async fn received(mut self, body: Bytes, permit: Permit) -> Result<Receipt, Refusal> {
-        let addressed = self.addressed.take().expect("it is taken with the value itself");
-        self.bridge.handle(addressed, body, permit).await
-    }
-
-    fn count(&mut self, refusal: &Refusal) {
-        if let Some(addressed) = self.addressed.take() {
-            self.bridge.refused_when_addressed(&addressed, refusal);
-        }
-    }
-}
-
-impl Drop for Receiving {
-    fn drop(&mut self) {
-        self.count(&Refusal::new(Outcome::Incomplete, "the connection ended before the body did"));
+    /// The refusal, counted and reported. A time-out means that the events may still be confirmed later.
+    pub async fn received(self, body: Bytes, permit: Permit) -> Result<Receipt, Refusal> {
+        let Self { mut tally, addressed } = self;
+        let bridge = Arc::clone(&tally.bridge);
+        let verified = match verify(addressed, body, tally.span.clone()) {
+            Ok(verified) => verified,
+            Err(refusal) => return Err(tally.refuse(refusal)),
+        };
+        tally.has_body(&verified);
+        let routed = route(&bridge.topics, &verified, MAX_RECORDS, Uuid::now_v7);
+        let now = Instant::now();
+        let first = bridge.memory.recall(now, || tally.identity());
+        let deadline = now + bridge.confirm_timeout + DEADLINE_MARGIN;
+        let settling = bridge.settle(verified, routed, permit, first);
+        Settlement::new(settling, tally).answer(deadline).await
     }
 }

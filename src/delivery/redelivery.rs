@@ -14,10 +14,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hashlink::LinkedHashMap;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{Confirmed, Receipt};
@@ -33,9 +33,7 @@ pub(super) type Identity = Fingerprint;
 /// The memory of one bridge, bounded in entries, bytes and time. The oldest entry is evicted first.
 #[derive(Debug)]
 pub(super) struct Memory {
-    ttl: Duration,
-    max_entries: usize,
-    max_bytes: usize,
+    bounds: config::Redelivery,
     entries: Mutex<Entries>,
     /// The number of entries, for a look-up that takes no lock while the memory is empty.
     held: AtomicUsize,
@@ -47,87 +45,72 @@ struct Entries {
     by_age: LinkedHashMap<Identity, Entry>,
     /// The sum of the entries' bytes.
     bytes: usize,
-    next_number: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Distinguishes an entry from a later entry of the same delivery.
-    number: u64,
-    /// The time of the promise, then of the confirmation.
+    /// The time of the disconnection, then of the confirmation.
     since: Instant,
-    word: watch::Receiver<Word>,
-    bytes: usize,
+    attempt: Attempt,
 }
 
-/// The result of a first attempt.
+/// An attempt without an answer. Holds its receipt once it is confirmed; an attempt that fails closes the channel.
 #[derive(Debug, Clone)]
-enum Word {
-    Pending,
-    Confirmed(Receipt),
-}
+pub(super) struct Attempt(watch::Receiver<Option<Receipt>>);
 
-/// A first attempt, whose result answers a redelivery.
+/// The sender of an [`Attempt`]'s receipt. If it is dropped before the confirmation, the memory forgets the attempt.
 #[derive(Debug)]
-pub(super) struct First {
-    word: watch::Receiver<Word>,
-}
-
-/// The right to report the confirmation of an unanswered delivery to the memory. If it is dropped before, the entry is removed.
-#[derive(Debug)]
-pub(super) struct Promise {
+pub(super) struct Unanswered {
     memory: Arc<Memory>,
     identity: Identity,
-    number: u64,
-    word: watch::Sender<Word>,
+    receipt: watch::Sender<Option<Receipt>>,
 }
 
 impl Memory {
     /// Makes an empty memory.
-    pub(super) fn new(config: &config::Redelivery) -> Self {
-        Self {
-            ttl: config.ttl,
-            max_entries: config.max_entries,
-            max_bytes: config.max_bytes,
-            entries: Mutex::default(),
-            held: AtomicUsize::new(0),
-        }
+    pub(super) fn new(bounds: &config::Redelivery) -> Self {
+        Self { bounds: bounds.clone(), entries: Mutex::default(), held: AtomicUsize::new(0) }
     }
 
     /// Returns the first attempt of a delivery, if it is remembered or still pending. `identity` is called only when the
     /// memory holds anything.
-    pub(super) fn recall(&self, now: Instant, identity: impl FnOnce() -> Identity) -> Option<First> {
+    pub(super) fn recall(
+        &self,
+        now: Instant,
+        identity: impl FnOnce() -> Option<Identity>,
+    ) -> Option<Attempt> {
         if self.held.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let identity = identity();
-        let mut entries = self.lock();
+        let identity = identity()?;
+        let mut entries = self.entries.lock();
         self.tidy(&mut entries, now);
         let entry = entries.by_age.get(&identity).filter(|entry| !self.has_expired(entry, now))?;
-        Some(First { word: entry.word.clone() })
+        Some(entry.attempt.clone())
     }
 
     /// Remembers a delivery whose confirmation will come too late for its answer. Returns `None` where `max_entries` is 0.
-    pub(super) fn promise(self: &Arc<Self>, now: Instant, identity: Identity) -> Option<Promise> {
-        if self.max_entries == 0 {
+    pub(super) fn remember(self: &Arc<Self>, now: Instant, identity: Identity) -> Option<Unanswered> {
+        if self.bounds.max_entries == 0 {
             return None;
         }
-        let (sender, word) = watch::channel(Word::Pending);
-        let mut entries = self.lock();
-        let number = entries.put(now, identity, word, ENTRY_BYTES);
+        let (receipt, attempt) = watch::channel(None);
+        let mut entries = self.entries.lock();
+        entries.put(identity, Entry { since: now, attempt: Attempt(attempt) });
         self.tidy(&mut entries, now);
-        Some(Promise { memory: Arc::clone(self), identity, number, word: sender })
+        Some(Unanswered { memory: Arc::clone(self), identity, receipt })
     }
 
     /// Removes the oldest entries while they have expired or a bound is exceeded. A pending entry keeps expired ones behind
     /// it until its delivery report comes, within `kafka.confirm_timeout`; `recall` ignores them.
     fn tidy(&self, entries: &mut Entries, now: Instant) {
         while let Some((_, oldest)) = entries.by_age.front() {
-            let crowded = entries.by_age.len() > self.max_entries || entries.bytes > self.max_bytes;
-            if !crowded && !self.has_expired(oldest, now) {
+            let is_full =
+                entries.by_age.len() > self.bounds.max_entries || entries.bytes > self.bounds.max_bytes;
+            if !is_full && !self.has_expired(oldest, now) {
                 break;
             }
-            entries.bytes -= oldest.bytes;
+            entries.bytes -= oldest.bytes();
             entries.by_age.pop_front();
         }
         self.held.store(entries.by_age.len(), Ordering::Release);
@@ -135,66 +118,64 @@ impl Memory {
 
     /// Returns whether an entry has expired. A pending entry never expires: its delivery report ends it.
     fn has_expired(&self, entry: &Entry, now: Instant) -> bool {
-        let is_old = now.saturating_duration_since(entry.since) >= self.ttl;
-        is_old && !matches!(*entry.word.borrow(), Word::Pending)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock()
+        let is_old = now.saturating_duration_since(entry.since) >= self.bounds.ttl;
+        is_old && entry.attempt.0.borrow().is_some()
     }
 }
 
 impl Entries {
-    /// Adds an entry as the youngest, in place of an earlier one of the same delivery. Returns its number.
-    fn put(&mut self, now: Instant, identity: Identity, word: watch::Receiver<Word>, bytes: usize) -> u64 {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.bytes += bytes;
-        if let Some(replaced) = self.by_age.insert(identity, Entry { number, since: now, word, bytes }) {
-            self.bytes -= replaced.bytes;
+    /// Adds an entry as the youngest, in place of an earlier one of the same delivery.
+    fn put(&mut self, identity: Identity, entry: Entry) {
+        self.bytes += entry.bytes();
+        if let Some(replaced) = self.by_age.insert(identity, entry) {
+            self.bytes -= replaced.bytes();
         }
-        number
     }
 
-    /// Removes an entry, unless a later attempt of the same delivery has replaced it.
-    fn remove(&mut self, identity: &Identity, number: u64) -> Option<Entry> {
-        self.by_age.get(identity).filter(|entry| entry.number == number)?;
+    /// Removes the entry of an attempt, unless it was evicted or a later attempt of the same delivery has replaced it.
+    fn remove(&mut self, Unanswered { identity, receipt, .. }: &Unanswered) -> Option<Entry> {
+        let attempt = receipt.subscribe();
+        self.by_age.get(identity).filter(|entry| entry.attempt.0.same_channel(&attempt))?;
         let entry = self.by_age.remove(identity)?;
-        self.bytes -= entry.bytes;
+        self.bytes -= entry.bytes();
         Some(entry)
     }
 }
 
-impl First {
-    /// Waits for the receipt of the first attempt; `None` if the attempt was not confirmed.
-    pub(super) async fn receipt(mut self) -> Option<Receipt> {
-        match &*self.word.wait_for(|word| !matches!(word, Word::Pending)).await.ok()? {
-            Word::Confirmed(receipt) => Some(receipt.clone()),
-            Word::Pending => None,
-        }
+impl Entry {
+    fn bytes(&self) -> usize {
+        let receipt = self.attempt.0.borrow();
+        ENTRY_BYTES + receipt.as_ref().map_or(0, |receipt| receipt.events.len() * size_of::<Confirmed>())
     }
 }
 
-impl Promise {
-    /// Reports that the delivery was confirmed. The memory holds it from now on.
-    pub(super) fn keep(self, now: Instant, receipt: &Receipt) {
-        self.word.send_replace(Word::Confirmed(receipt.clone()));
-        let mut entries = self.memory.lock();
-        let bytes = ENTRY_BYTES + receipt.events.len() * size_of::<Confirmed>();
-        // The entry may have been evicted, or replaced by a later attempt.
-        if let Some(Entry { word, .. }) = entries.remove(&self.identity, self.number) {
-            entries.put(now, self.identity, word, bytes);
+impl Attempt {
+    /// Waits for the receipt; `None` if the attempt was not confirmed.
+    pub(super) async fn receipt(mut self) -> Option<Receipt> {
+        self.0.wait_for(Option::is_some).await.ok()?.clone()
+    }
+}
+
+impl Unanswered {
+    /// Reports that the delivery was confirmed. The memory holds its receipt from now on.
+    pub(super) fn confirmed(self, now: Instant, receipt: &Receipt) {
+        let mut entries = self.memory.entries.lock();
+        let entry = entries.remove(&self);
+        self.receipt.send_replace(Some(receipt.clone()));
+        if let Some(Entry { attempt, .. }) = entry {
+            entries.put(self.identity, Entry { since: now, attempt });
             self.memory.tidy(&mut entries, now);
         }
     }
 }
 
-impl Drop for Promise {
-    /// Removes the entry of a delivery that was not confirmed. The entry of a confirmed one has another number by now and stays.
+impl Drop for Unanswered {
     fn drop(&mut self) {
-        let mut entries = self.memory.lock();
-        entries.remove(&self.identity, self.number);
-        self.memory.held.store(entries.by_age.len(), Ordering::Release);
+        if self.receipt.borrow().is_none() {
+            let mut entries = self.memory.entries.lock();
+            entries.remove(self);
+            self.memory.held.store(entries.by_age.len(), Ordering::Release);
+        }
     }
 }
 

@@ -14,19 +14,19 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
-use super::address::Target;
-use super::decode;
-use super::route::{Routed, Router};
-use super::verify::{Kept, Verified};
+use super::decode::MAX_RECORDS;
+use super::route::{Routed, route};
+use super::settle::explained;
+use super::verify::Verified;
 use super::{Confirmed, Origins, origins};
-use crate::config::Config;
+use crate::config::{Config, Topics};
 use crate::event::{self, Event, Trace};
 use crate::kafka::confirm::{self, Position, Verdict};
 use crate::kafka::consumer::Message;
 use crate::kafka::producer::Producer;
 use crate::kafka::settings::library_version;
 use crate::metrics::Metrics;
-use crate::outcome::{QuarantineReason, SignatureWarning};
+use crate::outcome::QuarantineReason;
 
 /// The reason why a kept message makes no events. The message stays.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,18 +48,11 @@ pub enum Unroutable {
         hint: String,
     },
     /// The body is not records.
-    #[error("the body {}", words(*.0))]
-    Unreadable(QuarantineReason),
-}
-
-fn words(reason: QuarantineReason) -> &'static str {
-    match reason {
+    #[error("the body {}", match .0 {
         QuarantineReason::NotJson => "is not JSON, or not UTF-8",
-        QuarantineReason::NotRecords => "is JSON, but neither an object nor an array of objects",
-        QuarantineReason::TooManyRecords | QuarantineReason::UnknownAction | QuarantineReason::Refused => {
-            "was kept for another reason"
-        }
-    }
+        _ => "is JSON, but neither an object nor an array of objects",
+    })]
+    Unreadable(QuarantineReason),
 }
 
 /// The kind of failure of an event that was not confirmed.
@@ -110,9 +103,8 @@ impl Refusals {
 /// Makes events from kept messages and publishes them.
 pub struct Replayer {
     origins: Origins,
-    router: Router,
+    topics: Topics,
     producer: Arc<Producer>,
-    key_field: String,
 }
 
 impl Replayer {
@@ -122,36 +114,51 @@ impl Replayer {
     /// librdkafka refuses the configuration.
     pub fn new(config: &Config) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new(&library_version()));
-        let router = Router::new(config);
         let producer = Producer::new(config, Arc::default(), Arc::clone(&metrics))?;
         if let Some(oauth) = &config.kafka.oauth {
             producer.sign_in(oauth, None).map_err(|error| error.to_string())?;
         }
-        Ok(Self {
-            origins: origins(&config.sources, &router, &metrics),
-            router,
-            producer,
-            key_field: config.topics.key.clone(),
-        })
-    }
-
-    /// Returns the name of the quarantine topic.
-    pub fn quarantine_topic(&self) -> &str {
-        self.router.quarantine_topic()
+        let origins = origins(&config.sources, &config.topics, &metrics);
+        Ok(Self { origins, topics: config.topics.clone(), producer })
     }
 
     /// Returns the events of a kept message; none for an empty array. The action `corrected`, if given, replaces the kept one.
     ///
     /// # Errors
     /// [`Unroutable`].
-    pub fn route(&self, message: Message, corrected: Option<&str>) -> Result<Vec<Event>, Unroutable> {
-        let (topic, partition, offset) = (message.topic.clone(), message.partition, message.offset);
-        let kept = Kept::read(message)?;
-        let Some(origin) = self.origins.get(kept.source.as_str()) else {
-            return Err(Unroutable::UnknownSource(kept.source));
+    pub fn route(&self, mut message: Message, corrected: Option<&str>) -> Result<Vec<Event>, Unroutable> {
+        let body = message.value.take().ok_or(Unroutable::Foreign("value"))?.into();
+        let verified = self.read(&message, body, corrected)?;
+        // No maximum: an operator who replays a body with too many records wants to publish all of them.
+        match route(&self.topics, &verified, usize::MAX, || signal_id(&message, &verified)) {
+            Routed::Events(events) => Ok(events),
+            Routed::Nothing => Ok(Vec::new()),
+            Routed::Quarantined(reason, _) => Err(Unroutable::Unreadable(reason)),
+        }
+    }
+
+    /// Reads the headers of a kept message.
+    fn read(&self, message: &Message, body: Bytes, corrected: Option<&str>) -> Result<Verified, Unroutable> {
+        let text = |name: &'static str| {
+            let value = message.header(name).and_then(|value| std::str::from_utf8(value).ok());
+            value.ok_or(Unroutable::Foreign(name))
         };
-        let action = corrected.unwrap_or(&kept.action);
-        let actions = &origin.source.actions;
+        let source = event::source_name(text("ce_source")?).ok_or(Unroutable::Foreign("ce_source"))?;
+        let kept_action = text("nexudus-action")?;
+        let received_at = text("ce_nexudusreceived")?.parse();
+        let received_at = received_at.map_err(|_| Unroutable::Foreign("ce_nexudusreceived"))?;
+        let warning = match message.header("nexudus-signature") {
+            Some(_) => {
+                let warning = text("nexudus-signature")?.parse();
+                Some(warning.map_err(|_| Unroutable::Foreign("nexudus-signature"))?)
+            }
+            None => None,
+        };
+        let trace = Trace::read(message.header("traceparent"), message.header("tracestate"));
+        let Some(origin) = self.origins.get(source) else {
+            return Err(Unroutable::UnknownSource(source.to_owned()));
+        };
+        let (action, actions) = (corrected.unwrap_or(kept_action), &origin.source.actions);
         let Some(action_index) = actions.find(action) else {
             let nearest = actions.nearest(action);
             let hint =
@@ -159,16 +166,7 @@ impl Replayer {
             let origin = Arc::clone(&origin.source.name);
             return Err(Unroutable::UnknownAction { origin, action: action.to_owned(), hint });
         };
-        let seed = [topic.as_bytes(), &partition.to_be_bytes(), &offset.to_be_bytes()];
-        let first_id = signal_id(seed, actions.get(action_index).name(), &kept);
-        // No maximum: an operator who replays a body with too many records wants to publish all of them.
-        let content = decode::decode(&kept.body, &self.key_field, usize::MAX);
-        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(action_index), kept);
-        match self.router.route(&verified, content, || first_id) {
-            Routed::Events(events) => Ok(events),
-            Routed::Nothing => Ok(Vec::new()),
-            Routed::Quarantined(reason, _) => Err(Unroutable::Unreadable(reason)),
-        }
+        Ok(Verified::when_kept(Arc::clone(origin), action_index, body, warning, trace, received_at))
     }
 
     /// Returns the event of a record that `catch-up` read from Nexudus's API in its run `run`: the event that a live delivery of
@@ -181,18 +179,10 @@ impl Replayer {
         record: Bytes,
         run: &Arc<str>,
     ) -> Option<Event> {
-        let origin = self.origins.get(source)?;
-        let kept = Kept {
-            source: source.to_owned(),
-            action: origin.source.actions.get(action_index).name().to_owned(),
-            body: record,
-            warning: None,
-            trace: Trace::default(),
-            received_at: Timestamp::now(),
-        };
-        let content = decode::decode(&kept.body, &self.key_field, decode::MAX_RECORDS);
-        let verified = Verified::when_kept(Arc::clone(origin), Target::Known(action_index), kept);
-        match self.router.route(&verified, content, Uuid::now_v7) {
+        let origin = Arc::clone(self.origins.get(source)?);
+        let (trace, received_at) = (Trace::default(), Timestamp::now());
+        let verified = Verified::when_kept(origin, action_index, record, None, trace, received_at);
+        match route(&self.topics, &verified, MAX_RECORDS, Uuid::now_v7) {
             Routed::Events(mut events) if events.len() == 1 => {
                 let mut event = events.pop()?;
                 event.attributes.catch_up = Some(Arc::clone(run));
@@ -220,60 +210,38 @@ impl Replayer {
         confirmed.await.map_err(|error| self.unconfirmed(error))
     }
 
-    fn unconfirmed(&self, confirm::Unconfirmed { verdict, code }: confirm::Unconfirmed) -> Unconfirmed {
-        let (cause, what) = match verdict {
+    fn unconfirmed(&self, error: confirm::Unconfirmed) -> Unconfirmed {
+        let (cause, what) = match error.verdict {
             Verdict::Unknown | Verdict::QueueFull => {
                 (Cause::Timeout, "no broker confirmed in time; the event may still have been written")
             }
             Verdict::Refused => (Cause::RefusedForGood, "the broker refuses it for good"),
             Verdict::Later | Verdict::Alone => (Cause::RefusedForNow, "the broker refuses it for now"),
         };
-        let mut detail = format!("{what}: {code}");
-        if let Some(explanation) = self.producer.status().explanation() {
-            detail.push_str(&format!("; {explanation}"));
-        }
-        Unconfirmed { cause, detail }
+        Unconfirmed { cause, detail: explained(what, error, self.producer.status()) }
     }
 }
 
-impl Kept {
-    fn read(message: Message) -> Result<Self, Unroutable> {
-        let text = |name: &'static str| {
-            let value = message.header(name).and_then(|value| std::str::from_utf8(value).ok());
-            value.ok_or(Unroutable::Foreign(name))
-        };
-        let source = event::source_name(text("ce_source")?).ok_or(Unroutable::Foreign("ce_source"))?;
-        let received_at = text("ce_nexudusreceived")?.parse();
-        let warning = match message.header("nexudus-signature") {
-            None => None,
-            Some(_) => Some(
-                text("nexudus-signature")?
-                    .parse::<SignatureWarning>()
-                    .map_err(|_| Unroutable::Foreign("nexudus-signature"))?,
-            ),
-        };
-        let trace = Trace::read(message.header("traceparent"), message.header("tracestate"));
-        Ok(Self {
-            source: source.to_owned(),
-            action: text("nexudus-action")?.to_owned(),
-            warning,
-            trace,
-            received_at: received_at.map_err(|_| Unroutable::Foreign("ce_nexudusreceived"))?,
-            body: message.value.ok_or(Unroutable::Foreign("value"))?.into(),
-        })
-    }
-}
-
-/// Returns the id of a signal's first event: a UUIDv7 of the time of receipt, with a hash instead of the random part.
-fn signal_id(seed: [&[u8]; 3], action: &str, kept: &Kept) -> Uuid {
+/// Returns the id of a signal's first event: a UUIDv7 of the time of receipt, with a hash of position, action and body instead of
+/// the random part.
+fn signal_id(message: &Message, verified: &Verified) -> Uuid {
+    let Message { topic, partition, offset, .. } = message;
+    let (_, action) = verified.labels();
     let mut hash = Sha256::new();
-    for part in seed.into_iter().chain([action.as_bytes(), b"\0", &kept.body]) {
+    for part in [
+        topic.as_bytes(),
+        &partition.to_be_bytes(),
+        &offset.to_be_bytes(),
+        action.as_bytes(),
+        b"\0",
+        &verified.body,
+    ] {
         hash.update(part);
     }
-    let mut chance = [0; 10];
-    chance.copy_from_slice(&hash.finalize()[..10]);
-    let millis = u64::try_from(kept.received_at.as_millisecond()).unwrap_or(0);
-    Builder::from_unix_timestamp_millis(millis, &chance).into_uuid()
+    let mut hashed = [0; 10];
+    hashed.copy_from_slice(&hash.finalize()[..10]);
+    let millis = u64::try_from(verified.received_at.as_millisecond()).unwrap_or(0);
+    Builder::from_unix_timestamp_millis(millis, &hashed).into_uuid()
 }
 
 #[cfg(test)]

@@ -6,23 +6,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::address::Target;
-use super::decode::{Content, Record};
+use super::decode::{Content, Record, decode};
 use super::verify::Verified;
 use crate::action::{Action, Kind};
-use crate::config::{Config, Source, Topics};
-use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, ReceivedAt, Stream};
+use crate::config::{Source, Topics};
+use crate::event::{Attributes, Event, EventId, Fingerprint, Quarantine, Stream};
 use crate::outcome::QuarantineReason;
-
-/// Makes the events of deliveries.
-#[derive(Debug)]
-pub struct Router {
-    topics: Topics,
-    quarantine: Arc<str>,
-}
 
 /// The events to publish for a delivery.
 #[derive(Debug)]
-pub enum Routed {
+pub(super) enum Routed {
     /// One event for each record.
     Events(Vec<Event>),
     /// One event with the whole body, for the quarantine topic.
@@ -31,57 +24,47 @@ pub enum Routed {
     Nothing,
 }
 
-impl Router {
-    /// Makes a router with the topic names of the configuration.
-    pub fn new(config: &Config) -> Self {
-        Self { quarantine: config.topics.quarantine().into(), topics: config.topics.clone() }
-    }
+/// Returns the streams of a source's actions, by action index. A stream is the part of an event that does not depend on the
+/// delivery.
+pub(super) fn streams(topics: &Topics, source: &Source) -> Vec<Arc<Stream>> {
+    let stream = |action: &Action| {
+        let stream = Stream::new(topics.topic_of(action), &source.name, action.name());
+        Arc::new(Stream { has_tombstones: topics.has_tombstones(action), ..stream })
+    };
+    source.actions.iter().map(stream).collect()
+}
 
-    /// Returns the streams of a source's actions, by action index. A stream is the part of an event that does not depend on the
-    /// delivery.
-    pub fn streams(&self, source: &Source) -> Vec<Arc<Stream>> {
-        let stream = |action: &Action| {
-            let stream = Stream::new(self.topics.topic_of(action), &source.name, action.name());
-            Arc::new(Stream { has_tombstones: self.topics.has_tombstones(action), ..stream })
-        };
-        source.actions.iter().map(stream).collect()
-    }
-
-    /// Returns the name of the quarantine topic.
-    pub fn quarantine_topic(&self) -> &Arc<str> {
-        &self.quarantine
-    }
-
-    /// Turns a delivery's content into events. `first_id` makes the id of the first event of a signal action. The ids of further
-    /// events are counted up from it.
-    pub fn route(&self, verified: &Verified, content: Content, first_id: impl FnOnce() -> Uuid) -> Routed {
-        match (content, &verified.action) {
-            (_, Target::Unknown(_)) => self.quarantined(verified, QuarantineReason::UnknownAction),
-            (Content::Unreadable(reason), _) => self.quarantined(verified, reason),
-            (Content::Empty, _) => Routed::Nothing,
-            (Content::Records(records), Target::Known(action_index)) => {
-                Routed::Events(events(verified, *action_index, records, first_id))
-            }
+/// Decodes a delivery of up to `max_records` records, and makes its events. `first_id` makes the id of the first event of a
+/// signal action. The ids of further events are counted up from it.
+pub(super) fn route(
+    topics: &Topics,
+    verified: &Verified,
+    max_records: usize,
+    first_id: impl FnOnce() -> Uuid,
+) -> Routed {
+    let reason = match (decode(&verified.body, &topics.key, max_records), &verified.action) {
+        (_, Target::Unknown(_)) => QuarantineReason::UnknownAction,
+        (Content::Unreadable(reason), _) => reason,
+        (Content::Empty, _) => return Routed::Nothing,
+        (Content::Records(records), Target::Known(action_index)) => {
+            return Routed::Events(events(verified, *action_index, records, first_id));
         }
-    }
+    };
+    Routed::Quarantined(reason, Box::new(quarantined(topics, verified, reason)))
+}
 
-    fn quarantined(&self, verified: &Verified, reason: QuarantineReason) -> Routed {
-        Routed::Quarantined(reason, Box::new(self.quarantine(verified, reason)))
-    }
-
-    /// Returns the event that keeps the whole body of a delivery.
-    pub fn quarantine(&self, verified: &Verified, reason: QuarantineReason) -> Event {
-        let source = &verified.origin.source;
-        let action: Arc<str> = match &verified.action {
-            Target::Known(action_index) => source.actions.get(*action_index).name().into(),
-            Target::Unknown(name) => Arc::clone(name),
-        };
-        let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
-        let stream = Arc::new(Stream::new(self.quarantine.to_string(), &source.name, &action));
-        let mut attributes = attributes(verified, EventId::Content(fingerprint), fingerprint);
-        attributes.quarantine = Some(Quarantine { reason, action });
-        Event { stream, key: None, value: Some(verified.body.clone()), attributes }
-    }
+/// Returns the event that keeps the whole body of a delivery on the quarantine topic.
+pub(super) fn quarantined(topics: &Topics, verified: &Verified, reason: QuarantineReason) -> Event {
+    let source = &verified.origin.source;
+    let action: Arc<str> = match &verified.action {
+        Target::Known(action_index) => source.actions.get(*action_index).name().into(),
+        Target::Unknown(name) => Arc::clone(name),
+    };
+    let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
+    let stream = Arc::new(Stream::new(topics.quarantine(), &source.name, &action));
+    let mut attributes = attributes(verified, EventId::Content(fingerprint), fingerprint);
+    attributes.quarantine = Some(Quarantine { reason, action });
+    Event { stream, key: None, value: Some(verified.body.clone()), attributes }
 }
 
 fn events(
@@ -113,7 +96,7 @@ fn attributes(verified: &Verified, id: EventId, fingerprint: Fingerprint) -> Att
         id,
         fingerprint,
         time: None,
-        received: ReceivedAt::new(verified.received_at),
+        received: verified.received_at,
         warning: verified.warning,
         catch_up: None,
         trace: verified.trace.clone(),

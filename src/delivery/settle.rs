@@ -4,108 +4,89 @@
 //! message for good, the whole body goes to the quarantine topic. Otherwise Nexudus would disable the webhook because of one such
 //! record.
 
+use std::slice;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::admission::Permit;
-use super::redelivery::First;
-use super::route::Routed;
-use super::settlement::Settled;
+use super::redelivery::Attempt;
+use super::route::{Routed, quarantined};
 use super::verify::Verified;
 use super::{Bridge, Confirmed, Receipt, Refusal};
 use crate::event::Event;
-use crate::kafka::confirm::{Pending, Position, Unconfirmed, Verdict};
+use crate::kafka::confirm::{self, Pending, Position, Unconfirmed, Verdict};
+use crate::kafka::status::Status;
 use crate::outcome::{Outcome, QuarantineReason};
-use crate::telemetry::trace::{DeliverySpan, Sending};
-
-/// Publishes events at once, unless the delivery repeats a `first` attempt. Returns the future of their confirmation, which
-/// has no time-out of its own.
-pub(super) fn settle(
-    bridge: Arc<Bridge>,
-    verified: Verified,
-    routed: Routed,
-    permit: Permit,
-    first: Option<First>,
-) -> impl Future<Output = Settled> + Send {
-    let begun = match first {
-        Some(first) => Err(Box::new((first, routed))),
-        None => Ok(bridge.begin(&verified.span, routed)),
-    };
-    async move {
-        let (result, recalled) = match begun {
-            Ok(published) => (bridge.end(&verified, published).await, false),
-            // Rare branches are boxed: the future of every delivery is as large as its largest branch.
-            Err(repeated) => Box::pin(bridge.repeat(&verified, *repeated)).await,
-        };
-        drop(permit);
-        Settled { bridge, result, recalled }
-    }
-}
-
-/// A routed delivery that is being published.
-enum Published {
-    Events(Batch),
-    Quarantine(QuarantineReason, Box<Event>),
-    Nothing,
-}
-
-/// The events of a delivery, and their results from the producer.
-struct Batch {
-    events: Vec<Event>,
-    /// In the order of the events; an error is a refusal for good by librdkafka itself.
-    pending: Vec<Result<Pending, Unconfirmed>>,
-    failure: Option<Unconfirmed>,
-    sending: Sending,
-}
 
 impl Bridge {
-    fn begin(&self, span: &DeliverySpan, routed: Routed) -> Published {
-        match routed {
-            Routed::Events(events) => Published::Events(self.publish(span, events)),
-            Routed::Quarantined(reason, event) => Published::Quarantine(reason, event),
-            Routed::Nothing => Published::Nothing,
+    /// Publishes a delivery and waits for its delivery reports, without a time-out. If the delivery repeats a `first` attempt, waits
+    /// for the receipt of that attempt, and publishes only if it was not confirmed.
+    pub(super) async fn settle(
+        self: Arc<Self>,
+        verified: Verified,
+        routed: Routed,
+        _permit: Permit,
+        first: Option<Attempt>,
+    ) -> Result<Receipt, Refusal> {
+        // Rare branches are boxed: the future of every delivery is as large as its largest branch.
+        if let Some(first) = first
+            && let Some(receipt) = Box::pin(first.receipt()).await
+        {
+            self.metrics.redelivery_suppressed(&verified.origin.metrics, verified.action.action_index());
+            return Ok(receipt);
+        }
+        let began = Instant::now();
+        let receipt = match routed {
+            Routed::Events(events) => self.publish_records(&verified, events).await?,
+            Routed::Quarantined(reason, event) => {
+                Box::pin(self.quarantine(&verified, reason, *event)).await?
+            }
+            Routed::Nothing => return Ok(Receipt { outcome: Outcome::Empty, events: Vec::new() }),
+        };
+        self.metrics.confirmation_took(began.elapsed());
+        Ok(receipt)
+    }
+
+    async fn publish_records(&self, verified: &Verified, mut events: Vec<Event>) -> Result<Receipt, Refusal> {
+        let (confirmed, mut result) = self.publish(verified, &mut events).await;
+        if !confirmed.is_empty() {
+            self.metrics.confirmed(&verified.origin.metrics, verified.action.action_index(), confirmed.len());
+        }
+        // Tombstones wait for the delivery reports of their events. Otherwise a retry could write an event behind its tombstone.
+        let mut tombstones: Vec<Event> = events.iter().filter_map(Event::tombstone).collect();
+        if result.is_ok() && !tombstones.is_empty() {
+            (_, result) = Box::pin(self.publish(verified, &mut tombstones)).await;
+        }
+        match result {
+            Ok(()) => Ok(Receipt { outcome: Outcome::Confirmed, events: confirmed }),
+            Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => {
+                let event = quarantined(&self.topics, verified, QuarantineReason::Refused);
+                Box::pin(self.quarantine(verified, QuarantineReason::Refused, event)).await
+            }
+            Err(unconfirmed) => Err(self.refusal(unconfirmed)),
         }
     }
 
-    /// Waits for the result of the first attempt, and publishes only if the first attempt was not confirmed. Returns the result,
-    /// and `true` if it is the first attempt's.
-    async fn repeat(
+    /// Publishes events and waits for their delivery reports. Returns the confirmed events, and an error unless these are all.
+    /// Among several errors, one that a retry may cure comes before a refusal for good.
+    async fn publish(
         &self,
         verified: &Verified,
-        (first, routed): (First, Routed),
-    ) -> (Result<Receipt, Refusal>, bool) {
-        match first.receipt().await {
-            Some(receipt) => (Ok(receipt), true),
-            None => (self.end(verified, self.begin(&verified.span, routed)).await, false),
-        }
-    }
-
-    async fn end(&self, verified: &Verified, published: Published) -> Result<Receipt, Refusal> {
-        match published {
-            Published::Events(batch) => self.confirm_all(verified, batch).await,
-            Published::Quarantine(reason, event) => Box::pin(self.quarantine(verified, reason, *event)).await,
-            Published::Nothing => Ok(Receipt { outcome: Outcome::Empty, events: Vec::new() }),
-        }
-    }
-
-    fn publish(&self, span: &DeliverySpan, mut events: Vec<Event>) -> Batch {
-        let sending = span.sending(&mut events);
-        let mut batch = Batch { pending: Vec::with_capacity(events.len()), events, failure: None, sending };
-        for event in &batch.events {
+        events: &mut [Event],
+    ) -> (Vec<Confirmed>, Result<(), Unconfirmed>) {
+        let sending = verified.span.sending(events);
+        let mut pending = Vec::with_capacity(events.len());
+        let (mut failure, mut refused) = (None, None);
+        for event in &*events {
             match self.producer.publish(event) {
                 Err(unconfirmed) if unconfirmed.verdict != Verdict::Refused => {
                     self.note_unknown_topic(event, unconfirmed);
-                    batch.failure = Some(unconfirmed);
+                    failure = Some(unconfirmed);
                     break; // Nexudus will send the whole delivery again
                 }
-                pending => batch.pending.push(pending),
+                result => pending.push(result), // an error is a refusal for good by librdkafka itself
             }
         }
-        batch
-    }
-
-    async fn confirm_all(&self, verified: &Verified, batch: Batch) -> Result<Receipt, Refusal> {
-        let Batch { events, pending, mut failure, sending } = batch;
-        let mut refused = None;
         let mut confirmed = Vec::with_capacity(pending.len());
         for (event, pending) in events.iter().zip(pending) {
             match self.confirm(event, pending).await {
@@ -120,54 +101,20 @@ impl Bridge {
                 }
             }
         }
-        if !confirmed.is_empty() {
-            self.metrics.confirmed(&verified.origin.metrics, verified.action.action_index(), confirmed.len());
-        }
-        if failure.or(refused).is_none() {
-            let tombstones: Vec<Event> = events.iter().filter_map(Event::tombstone).collect();
-            if !tombstones.is_empty() {
-                match Box::pin(self.confirm_tombstones(&verified.span, tombstones)).await {
-                    Err(unconfirmed) if unconfirmed.verdict == Verdict::Refused => {
-                        refused = Some(unconfirmed)
-                    }
-                    result => failure = result.err(),
-                }
+        match (failure.or(refused), &confirmed[..]) {
+            (Some(unconfirmed), _) => {
+                sending.failed(unconfirmed.code);
+                (confirmed, Err(unconfirmed))
+            }
+            (None, [Confirmed { partition, offset, .. }]) => {
+                sending.confirmed(Some((*partition, *offset)));
+                (confirmed, Ok(()))
+            }
+            (None, _) => {
+                sending.confirmed(None);
+                (confirmed, Ok(()))
             }
         }
-        match failure.or(refused) {
-            Some(unconfirmed) => sending.failed(unconfirmed.code),
-            None => sending.confirmed(the_only_place(&confirmed)),
-        }
-        if let Some(unconfirmed) = failure {
-            return Err(self.refusal(unconfirmed));
-        }
-        if refused.is_some() {
-            let event = self.router.quarantine(verified, QuarantineReason::Refused);
-            return Box::pin(self.quarantine(verified, QuarantineReason::Refused, event)).await;
-        }
-        Ok(Receipt { outcome: Outcome::Confirmed, events: confirmed })
-    }
-
-    /// Publishes the tombstones of confirmed delete events. They are sent after the delivery reports of their events, so that
-    /// no retry writes an event behind its tombstone.
-    async fn confirm_tombstones(
-        &self,
-        span: &DeliverySpan,
-        tombstones: Vec<Event>,
-    ) -> Result<(), Unconfirmed> {
-        let Batch { events, pending, failure, sending } = self.publish(span, tombstones);
-        let mut result = failure.map_or(Ok(()), Err);
-        for (tombstone, pending) in events.iter().zip(pending) {
-            if let Err(unconfirmed) = self.confirm(tombstone, pending).await {
-                self.note_unknown_topic(tombstone, unconfirmed);
-                result = result.and(Err(unconfirmed));
-            }
-        }
-        match result {
-            Ok(()) => sending.confirmed(None),
-            Err(unconfirmed) => sending.failed(unconfirmed.code),
-        }
-        result
     }
 
     /// Waits for the delivery report of a published event. If its batch was refused, sends it again as a batch of its own.
@@ -190,35 +137,27 @@ impl Bridge {
         reason: QuarantineReason,
         mut event: Event,
     ) -> Result<Receipt, Refusal> {
-        let mut sending = verified.span.sending(std::slice::from_mut(&mut event));
-        sending.because(reason);
-        match self.confirm(&event, self.producer.publish(&event)).await {
-            Ok(position) => {
-                let receipt = Confirmed::new(&event, position);
-                sending.confirmed(the_only_place(std::slice::from_ref(&receipt)));
-                verified.origin.metrics.quarantined(reason);
-                self.reporter.quarantined(verified.labels(), reason, &receipt);
-                self.show(verified, &event, position);
-                if let Some(recent) = &self.recent {
-                    recent.quarantined(verified.labels(), reason);
-                }
-                Ok(Receipt { outcome: Outcome::Quarantined, events: vec![receipt] })
+        let (events, result) = self.publish(verified, slice::from_mut(&mut event)).await;
+        let labels = verified.labels();
+        if let Err(unconfirmed) = result {
+            if unconfirmed.verdict == Verdict::Refused {
+                self.reporter.not_quarantined(labels, reason, &event.stream.topic, unconfirmed);
             }
-            Err(unconfirmed) => {
-                self.note_unknown_topic(&event, unconfirmed);
-                sending.failed(unconfirmed.code);
-                if unconfirmed.verdict == Verdict::Refused {
-                    let topic = &event.stream.topic;
-                    self.reporter.not_quarantined(verified.labels(), reason, topic, unconfirmed);
-                }
-                Err(self.refusal(unconfirmed))
-            }
+            return Err(self.refusal(unconfirmed));
         }
+        verified.origin.metrics.quarantined(reason);
+        events.iter().for_each(|event| self.reporter.quarantined(labels, reason, event));
+        if let Some(recent) = &self.recent {
+            recent.add_setback(labels, Outcome::Quarantined, reason.explanation());
+        }
+        Ok(Receipt { outcome: Outcome::Quarantined, events })
     }
 
-    /// Sends a confirmed event to the viewers of the console.
+    /// Sends a confirmed event to the viewers of the console, unless it is a tombstone.
     fn show(&self, verified: &Verified, event: &Event, position: Position) {
-        if let Some(recent) = &self.recent {
+        if let Some(recent) = &self.recent
+            && event.value.is_some()
+        {
             let Position { partition, offset } = position;
             recent.confirmed(verified.labels(), event, verified.received_at, (partition, offset));
         }
@@ -247,22 +186,19 @@ impl Bridge {
                 (Outcome::Broker, "the broker refused for now")
             }
         };
-        let mut detail = format!("{what}: {}", unconfirmed.code);
-        if let Some(explanation) = status.explanation() {
-            detail.push_str(&format!("; {explanation}"));
-        }
-        Refusal::new(outcome, detail)
+        Refusal::new(outcome, explained(what, unconfirmed, status))
     }
 
     /// Returns the answer at the deadline, if the producer has not reported by then.
     pub(super) fn late(&self) -> Refusal {
-        self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: crate::kafka::confirm::NO_REPORT })
+        self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: confirm::NO_REPORT })
     }
 }
 
-fn the_only_place(confirmed: &[Confirmed]) -> Option<(i32, Option<i64>)> {
-    match confirmed {
-        [Confirmed { partition, offset, .. }] => Some((*partition, *offset)),
-        _ => None,
+/// Returns an error as text, with the explanation that the state of the cluster gives.
+pub(super) fn explained(what: &str, Unconfirmed { code, .. }: Unconfirmed, status: &Status) -> String {
+    match status.explanation() {
+        Some(explanation) => format!("{what}: {code}; {explanation}"),
+        None => format!("{what}: {code}"),
     }
 }

@@ -27,24 +27,20 @@ pub struct Verified {
     pub(super) received_at: Timestamp,
 }
 
-/// A delivery from the quarantine topic.
-#[derive(Debug)]
-pub struct Kept {
-    pub(super) source: String,
-    pub(super) action: String,
-    pub(super) body: Bytes,
-    pub(super) warning: Option<SignatureWarning>,
-    pub(super) trace: Trace,
-    pub(super) received_at: Timestamp,
-}
-
 impl Verified {
     /// Makes a delivery from a message of the quarantine topic, or from a record that `catch-up` has read from Nexudus. The
     /// bridge keeps only deliveries that their source accepted, so the signature is not kept. Everybody who may write to the
     /// quarantine topic is trusted.
-    pub(super) fn when_kept(origin: Arc<Origin>, action: Target, kept: Kept) -> Self {
-        let Kept { body, warning, trace, received_at, .. } = kept;
-        Self { origin, action, body, warning, trace, span: DeliverySpan::default(), received_at }
+    pub(super) fn when_kept(
+        origin: Arc<Origin>,
+        action_index: usize,
+        body: Bytes,
+        warning: Option<SignatureWarning>,
+        trace: Trace,
+        received_at: Timestamp,
+    ) -> Self {
+        let (action, span) = (Target::Known(action_index), DeliverySpan::default());
+        Self { origin, action, body, warning, trace, span, received_at }
     }
 
     /// Returns the labels of the source and the action for log and metrics.
@@ -57,8 +53,8 @@ impl Verified {
 ///
 /// # Errors
 /// The refusal of an unsigned delivery, where the source enforces signatures.
-pub(super) fn verify(addressed: Addressed, body: Bytes) -> Result<Verified, Refusal> {
-    let warning = match (addressed.policy(), addressed.claim) {
+pub(super) fn verify(addressed: Addressed, body: Bytes, span: DeliverySpan) -> Result<Verified, Refusal> {
+    let warning = match (addressed.origin.source.policy, addressed.claim) {
         (SignaturePolicy::Off, _) => None,
         (policy, Claim::Given(signature)) => match addressed.origin.source.verify(&body, &signature) {
             Some(form) => {
@@ -76,6 +72,6 @@ pub(super) fn verify(addressed: Addressed, body: Bytes) -> Result<Verified, Refu
     if let Some(warning) = warning {
         addressed.origin.metrics.warned(warning);
     }
-    let Addressed { origin, action, trace, span, received_at, .. } = addressed;
+    let Addressed { origin, action, trace, received_at, .. } = addressed;
     Ok(Verified { origin, action, body, warning, trace, span, received_at })
 }

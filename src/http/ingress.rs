@@ -20,13 +20,13 @@ use url::form_urlencoded;
 
 use super::respond;
 use crate::config;
-use crate::delivery::address::{self, SignatureHeader, Token};
+use crate::delivery::address::{self, Claim};
 use crate::delivery::admission::Permit;
 use crate::delivery::receiving::Receiving;
 use crate::delivery::{Bridge, Refusal};
 use crate::event::Trace;
 use crate::outcome::Outcome;
-use crate::signature;
+use crate::signature::{self, Signature};
 
 /// Maximum capacity that is reserved for a body before its first byte, whatever its `Content-Length`.
 const FIRST_RESERVE_BYTES: usize = 16 * 1024;
@@ -48,7 +48,7 @@ pub(super) async fn receive(
         Ok(judged) => judged,
         Err(answer) => return answer.into(),
     };
-    let permit = match permit.map_or_else(|| ingress.bridge.admission().enter(), Ok) {
+    let permit = match permit.map_or_else(|| ingress.bridge.admission.enter(), Ok) {
         Ok(permit) => permit,
         Err(outcome) => {
             // Under overload, new connections would cost more than the refused bodies.
@@ -71,7 +71,7 @@ pub(super) async fn receive(
 pub(super) fn expect(ingress: &Ingress, request: Request) -> Result<Request, Response<BoxBody>> {
     let path = Url::new(request.uri().clone());
     let mut judged = ingress.judge(request.head(), path.path())?;
-    match ingress.bridge.admission().enter() {
+    match ingress.bridge.admission.enter() {
         Ok(permit) => judged.permit = Some(permit),
         Err(outcome) => {
             let refusal = judged.receiving.refuse(not_admitted(outcome));
@@ -165,11 +165,10 @@ fn delivery<'a>(head: &'a RequestHead, source: Option<&'a str>, action: &'a str)
         [&TRACE[0], &TRACE[1]].map(|name| head.headers.get_all(name).map(HeaderValue::as_bytes));
     let mut signatures = members(head, &SIGNATURE);
     let signature = match signatures.next() {
-        None => SignatureHeader::Missing,
-        Some(first) if signatures.all(|other| other.eq_ignore_ascii_case(first)) => {
-            SignatureHeader::One(first)
-        }
-        Some(_) => SignatureHeader::Different,
+        None => Claim::Missing,
+        Some(first) if signatures.all(|other| other.eq_ignore_ascii_case(first)) => Signature::parse(first)
+            .map_or(Claim::Malformed("the signature is not 64 hexadecimal digits"), Claim::Given),
+        Some(_) => Claim::Malformed("the request has different X-Nexudus-Hook-Signature headers"),
     };
     let token = token(head.uri.query().unwrap_or_default());
     address::Request { source, action, token, signature, trace: Trace::read(parents, states) }
@@ -181,8 +180,9 @@ fn members<'a>(head: &'a RequestHead, name: &HeaderName) -> impl Iterator<Item =
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
 }
 
-/// Returns the `token` parameter of a query. Its value is not decoded: [`address`] compares it in every form.
-fn token(query: &str) -> Token<'_> {
+/// Returns the `token` parameter of a query, or the reason why there is none. Its value is not decoded: [`address`] compares
+/// it in every form.
+fn token(query: &str) -> Result<&str, &'static str> {
     let is_token = |name: &str| {
         name == "token"
             || form_urlencoded::parse(name.as_bytes()).next().is_some_and(|(name, _)| name == "token")
@@ -190,9 +190,9 @@ fn token(query: &str) -> Token<'_> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let mut tokens = pairs.filter(|(name, _)| is_token(name)).map(|(_, value)| value);
     match (tokens.next(), tokens.next()) {
-        (None, _) => Token::Missing,
-        (Some(one), None) => Token::One(one),
-        (Some(_), Some(_)) => Token::Several,
+        (None, _) => Err("the URL has no token"),
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => Err("the URL has more than one token parameter"),
     }
 }
 

@@ -3,11 +3,9 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{ConnectionType, StatusCode};
-use serde::{Serialize, Serializer};
-use uuid::fmt::Hyphenated;
+use serde::Serialize;
 
-use crate::delivery::{Confirmed, Receipt, Refusal};
-use crate::event::EventId;
+use crate::delivery::{Receipt, Refusal};
 
 pub(super) fn answer(result: Result<Receipt, Refusal>) -> HttpResponse {
     match result {
@@ -76,41 +74,10 @@ struct Problem<'a> {
     cause: Option<&'a str>,
 }
 
-/// Answer to an accepted delivery.
-#[derive(Serialize)]
-struct Accepted<'a> {
-    status: &'static str,
-    #[serde(serialize_with = "events")]
-    events: &'a [Confirmed],
-}
-
-#[derive(Serialize)]
-struct Event<'a> {
-    #[serde(serialize_with = "text")]
-    id: &'a EventId,
-    topic: &'a str,
-    partition: i32,
-    offset: Option<i64>,
-}
-
-fn events<S: Serializer>(events: &&[Confirmed], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(events.iter().map(|Confirmed { id, stream, partition, offset }| Event {
-        id,
-        topic: &stream.topic,
-        partition: *partition,
-        offset: *offset,
-    }))
-}
-
-fn text<S: Serializer>(id: &&EventId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(id.text(&mut [0; Hyphenated::LENGTH]))
-}
-
 fn accepted(receipt: &Receipt) -> Vec<u8> {
     const EVENT_BYTES: usize = 192; // size of an event with an ordinary topic
     let mut body = Vec::with_capacity(64 + receipt.events.len() * EVENT_BYTES);
-    let answer = Accepted { status: receipt.outcome.label(), events: &receipt.events };
-    serde_json::to_writer(&mut body, &answer).expect("texts and numbers can be written");
+    serde_json::to_writer(&mut body, receipt).expect("texts and numbers can be written");
     body
 }
 
@@ -122,7 +89,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::{Fingerprint, Stream};
+    use crate::delivery::Confirmed;
+    use crate::event::{EventId, Fingerprint, Stream};
     use crate::outcome::Outcome;
 
     #[test]

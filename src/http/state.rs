@@ -100,7 +100,7 @@ impl Console {
     /// Returns the console of a bridge whose configuration switches it on.
     pub fn new(config: &Config, bridge: &Bridge) -> Option<Self> {
         Some(Self {
-            recent: Arc::clone(bridge.recent()?),
+            recent: Arc::clone(bridge.recent.as_ref()?),
             allows_any_host: config.admin.console == config::Console::On,
             ingress: config.ingress.clone(),
             started: Timestamp::now(),

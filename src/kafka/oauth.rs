@@ -87,7 +87,7 @@ impl Tokens {
     /// Calls `show` with the latest token, if it is valid, for a new client. The lock keeps newer tokens back meanwhile.
     pub(super) fn with_latest(&self, show: impl FnOnce(&Token)) {
         let latest = self.latest.lock();
-        latest.as_ref().filter(|token| token.expires() > SystemTime::now()).map(show);
+        latest.as_ref().filter(|token| token.expires > SystemTime::now()).map(show);
     }
 }
 
@@ -119,11 +119,11 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
     }
 
     fn fetched(&mut self, token: Token) -> Duration {
-        let lifetime = duration::show(Duration::from_secs(token.lifetime().as_secs()));
+        let lifetime = duration::show(Duration::from_secs(token.lifetime.as_secs()));
         if self.logged.end() {
             tracing::info!(%lifetime, "the token server issues tokens again");
         } else {
-            tracing::debug!(%lifetime, principal = token.principal(), "a token was fetched");
+            tracing::debug!(%lifetime, principal = token.principal, "a token was fetched");
         }
         self.failures = 0;
         let mut latest = self.latest.lock();
@@ -136,22 +136,23 @@ impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
         (self.tell)(Err(&error));
         self.failures += 1;
         if self.logged.allow(error.clone()) {
-            tracing::warn!(attempts = self.failures, detail = error.words(), "no token for Kafka: {error}");
+            tracing::warn!(attempts = self.failures, detail = error.detail(), "no token for Kafka: {error}");
         }
         RETRY.jittered(self.failures)
     }
 }
 
 fn refresh_in(token: &Token) -> Duration {
-    token.lifetime().mul_f64(REFRESH_AFTER).max(SHORTEST_REFRESH)
+    token.lifetime.mul_f64(REFRESH_AFTER).max(SHORTEST_REFRESH)
 }
 
 /// Gives a client the token for its next authentications. librdkafka refuses an expired token; the client then keeps its token.
 pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
-    let (Ok(value), Ok(principal)) = (CString::new(token.expose()), CString::new(token.principal())) else {
+    let (Ok(value), Ok(principal)) = (CString::new(token.expose()), CString::new(token.principal.as_str()))
+    else {
         return tracing::error!("a token cannot be handed to the Kafka client"); // `TokenServer` refuses such tokens
     };
-    let since_1970 = token.expires().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since_1970 = token.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let expires_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX / 1_000); // it counts in microseconds
     let mut why: [c_char; 512] = [0; 512];
     // SAFETY: the client is borrowed, so its pointer is valid; the strings end with NUL and are copied; there are no

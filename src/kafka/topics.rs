@@ -214,7 +214,7 @@ impl Topics {
     async fn sign_in(&self) -> Result<(), TopicsError> {
         let Some(server) = &self.token_server else { return Ok(()) };
         let token = server.fetch().await.map_err(|error| {
-            tracing::debug!(detail = error.words(), "no token for Kafka: {error}");
+            tracing::debug!(detail = error.detail(), "no token for Kafka: {error}");
             self.error(format!("no token to sign in with: {error}"))
         })?;
         hand_over(self.admin.inner(), &token);

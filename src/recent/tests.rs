@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Attributes, EventId, Fingerprint, ReceivedAt, Stream, Trace};
+use crate::event::{Attributes, EventId, Fingerprint, Stream, Trace};
 
 fn event(key: Option<&str>) -> Event {
     let stream = Stream::new("nexudus.BookingCreate".into(), "s", "k");
@@ -8,7 +8,7 @@ fn event(key: Option<&str>) -> Event {
         id: EventId::Content(fingerprint),
         fingerprint,
         time: None,
-        received: ReceivedAt::new(Timestamp::now()),
+        received: Timestamp::now(),
         warning: None,
         catch_up: None,
         trace: Trace::default(),
@@ -78,10 +78,10 @@ async fn a_long_key_is_shortened_at_the_end_of_a_character() {
 fn setbacks_are_grouped_and_the_oldest_kind_goes_first() {
     let recent = Recent::default();
     for action in 0..=MOST_SETBACKS {
-        recent.refused(("default", &action.to_string()), Outcome::Broker, "first");
+        recent.add_setback(("default", &action.to_string()), Outcome::Broker, "first");
     }
-    recent.refused(("default", "50"), Outcome::Broker, "second");
-    recent.quarantined(("default", "50"), QuarantineReason::NotJson);
+    recent.add_setback(("default", "50"), Outcome::Broker, "second");
+    recent.add_setback(("default", "50"), Outcome::Quarantined, "not JSON");
     let setbacks = recent.latest_setbacks();
     assert_eq!(setbacks.len(), MOST_SETBACKS);
     assert_eq!((setbacks[0].outcome, setbacks[0].count), (Outcome::Quarantined, 1));

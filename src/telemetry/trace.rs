@@ -23,7 +23,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 use super::export;
 use crate::config::Telemetry;
 use crate::event::{Event, Trace};
-use crate::outcome::{Outcome, QuarantineReason};
+use crate::outcome::Outcome;
 
 /// Makes spans and exports them to the collector.
 #[derive(Debug)]
@@ -127,6 +127,9 @@ impl DeliverySpan {
             let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
             span.set_attribute(KeyValue::new("messaging.batch.message_count", count));
         }
+        if let Some(quarantine) = &first.attributes.quarantine {
+            span.set_attribute(KeyValue::new("nexudus.quarantine_reason", quarantine.reason.label()));
+        }
         let context = span.span_context();
         // This span is not exported. If the request named a span, consumers continue from that one.
         let is_hidden = !context.is_sampled() && delivery.continued;
@@ -139,13 +142,6 @@ impl DeliverySpan {
 }
 
 impl Sending {
-    /// Adds the reason of the quarantine to the span.
-    pub fn because(&mut self, reason: QuarantineReason) {
-        if let Some(span) = &mut self.0 {
-            span.set_attribute(KeyValue::new("nexudus.quarantine_reason", reason.label()));
-        }
-    }
-
     /// Ends the span: the broker has confirmed all events. `position` is the partition and offset of a single event.
     pub fn confirmed(self, position: Option<(i32, Option<i64>)>) {
         let Some(mut span) = self.0 else { return };

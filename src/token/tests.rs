@@ -57,9 +57,9 @@ async fn the_request_is_the_standard_s_and_the_token_has_what_the_answer_says() 
     })
     .await;
     let token = server.fetch().await.unwrap();
-    assert_eq!((token.expose(), token.principal()), (expected.as_str(), "bridge"));
-    assert_eq!(token.lifetime(), Duration::from_secs(60));
-    let left = token.expires().duration_since(SystemTime::now()).unwrap();
+    assert_eq!((token.expose(), token.principal.as_str()), (expected.as_str(), "bridge"));
+    assert_eq!(token.lifetime, Duration::from_secs(60));
+    let left = token.expires.duration_since(SystemTime::now()).unwrap();
     assert!((50..=60).contains(&left.as_secs()), "{left:?}");
     let seen = seen.lock().unwrap().clone();
     let basic = format!("Basic {}", BASE64_STANDARD.encode("the+client:a%3Ab%2Bc%25d+%C3%A9"));
@@ -83,8 +83,8 @@ async fn lifetime_and_principal_are_taken_from_where_they_are_found() {
         let body = format!("\u{feff}{{{answer}}}");
         let (server, _) = server(move |_, _| given(body.clone())).await;
         let token = server.fetch().await.unwrap();
-        assert_eq!(token.principal(), principal, "{answer}");
-        let lifetime = token.lifetime().as_secs();
+        assert_eq!(token.principal, principal, "{answer}");
+        let lifetime = token.lifetime.as_secs();
         assert!(seconds.contains(&lifetime), "{answer}: {lifetime}");
     }
 }
@@ -139,14 +139,14 @@ async fn a_failure_has_its_kind_and_no_text_of_the_server() {
     for (answer, expected) in answers {
         let (server, _) = server(move |_, _| answer()).await;
         let error = server.fetch().await.expect_err(expected);
-        let shown = format!("{error} {}", error.words());
+        let shown = format!("{error} {}", error.detail());
         assert!(shown.contains(expected), "{shown}");
         assert!(!shown.contains("a:b") && !shown.contains("127.0.0.1"), "{shown}");
     }
     let nowhere = TokenServer::new(&oauth("http://127.0.0.1:1")).unwrap();
     let error = nowhere.fetch().await.expect_err("nobody is there");
     assert_eq!(error.to_string(), "the token server cannot be reached");
-    assert!(!error.words().is_empty() && !format!("{nowhere:?}").contains("a:b"), "{nowhere:?}");
+    assert!(!error.detail().is_empty() && !format!("{nowhere:?}").contains("a:b"), "{nowhere:?}");
 }
 
 #[tokio::test]

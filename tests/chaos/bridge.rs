@@ -217,7 +217,7 @@ impl Bridge {
         };
         self.memory.process.store(0, Ordering::Relaxed);
         if ended != "exit status: 0" {
-            self.stage.seen().wrong.add(|| format!("told to stop, the bridge ended with {ended}"));
+            self.stage.seen().wrong.add(|| format!("after SIGTERM, the bridge ended with {ended}"));
         }
     }
 

@@ -14,7 +14,7 @@ use crate::journal::Moment;
 use crate::kafka::{BROKERS, Client, OwnCluster, pause};
 use crate::proxy::Proxy;
 use crate::stage::{Stage, between};
-use crate::workload::{ACTIONS, ASIDE};
+use crate::workload::{ACTIONS, ISOLATED};
 
 /// Time-out of the recovery of the cluster or the senders.
 const WELL_WITHIN: Duration = Duration::from_secs(60);
@@ -102,8 +102,8 @@ pub(crate) struct Scene {
     pub(crate) chance: fastrand::Rng,
     /// The number of the secret in force.
     pub(crate) secret: usize,
-    /// Time of the last creation of the topic set aside.
-    pub(crate) aside_made: Moment,
+    /// Time of the last creation of the topic of the isolated action.
+    pub(crate) isolated_topic_created: Moment,
 }
 
 /// Returns the shared secret of this number.
@@ -118,12 +118,12 @@ impl Scene {
 
     /// Causes a fault, ends it, and waits for the recovery. The error names the condition that did not recover.
     pub(crate) fn suffer(&mut self, fault: Fault) -> Result<(), String> {
-        let aside = fault == Fault::TopicMadeAgain;
-        self.stage.fault_begins(fault.name(), aside);
+        let isolated = fault == Fault::TopicMadeAgain;
+        self.stage.fault_begins(fault.name(), isolated);
         self.happen(fault)?;
         let healed = self.stage.now();
         self.wait_for("a delivery is answered 2xx again", |scene| {
-            scene.stage.last_confirmed(aside) > healed
+            scene.stage.last_confirmed(isolated) > healed
         })?;
         self.wait_for("all replicas are in sync", Self::in_sync)?;
         self.stage.fault_is_over();
@@ -166,11 +166,11 @@ impl Scene {
             }
             Fault::RollingRestart => self.restart_each_broker()?,
             Fault::TopicMadeAgain => {
-                let topic = self.topic(ASIDE);
+                let topic = self.topic(ISOLATED);
                 self.client.delete_topic(&topic);
                 pause(time);
                 self.client.create_topic(&topic, 3, &[]);
-                self.aside_made = self.stage.now();
+                self.isolated_topic_created = self.stage.now();
             }
             Fault::BridgeKilled => {
                 self.bridge.kill();
@@ -254,7 +254,7 @@ impl Scene {
 
     /// Returns a broker that leads a partition of the main topics.
     fn a_leader(&mut self) -> usize {
-        let action = self.chance.usize(..ASIDE);
+        let action = self.chance.usize(..ISOLATED);
         let topic = self.topic(action);
         let leaders = self.client.states(&topic, ANSWER_WITHIN).into_iter();
         let leaders: Vec<usize> =

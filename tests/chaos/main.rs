@@ -153,7 +153,7 @@ fn set_up(seed: u64) -> Scene {
         confirm_timeout: CONFIRM_TIMEOUT,
         chance: fastrand::Rng::with_seed(seed),
         secret: 0,
-        aside_made: 0,
+        isolated_topic_created: 0,
     }
 }
 
@@ -183,7 +183,8 @@ fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
 
 /// Passes every message of every topic to the oracle.
 fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
-    let mut oracle = Oracle::new(workload, journals, scene.aside_made, scene.stage.troubles(CONFIRM_TIMEOUT));
+    let mut oracle =
+        Oracle::new(workload, journals, scene.isolated_topic_created, scene.stage.troubles(CONFIRM_TIMEOUT));
     for action in 0..ACTIONS.len() {
         scene.client.scan(&scene.topic(action), READ_WITHIN, |message| {
             oracle.see(&Message {

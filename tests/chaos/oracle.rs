@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::journal::{Entry, Journal, Moment, Place, entry};
 use crate::stage::Findings;
-use crate::workload::{ACTIONS, ASIDE, Name, Workload, claimed};
+use crate::workload::{ACTIONS, ISOLATED, Name, Workload, claimed};
 
 const MILLISECOND: Moment = 1_000_000;
 
@@ -87,8 +87,8 @@ impl Verdict {
 pub(crate) struct Oracle<'a> {
     workload: Workload,
     journals: &'a [Journal],
-    /// Events of the action set aside that were sent before this moment may be missing.
-    aside_from: Moment,
+    /// Events of the isolated action that were sent before this moment may be missing.
+    isolated_from: Moment,
     /// Beginning and end of each fault.
     troubles: Vec<(Moment, Moment)>,
     /// Number of bridges at which one attempt may arrive during a fault.
@@ -105,7 +105,7 @@ impl<'a> Oracle<'a> {
     pub(crate) fn new(
         workload: Workload,
         journals: &'a [Journal],
-        aside_from: Moment,
+        isolated_from: Moment,
         troubles: Vec<(Moment, Moment)>,
     ) -> Self {
         let mut firsts = Vec::new();
@@ -123,7 +123,7 @@ impl<'a> Oracle<'a> {
         }
         let verdict = Verdict::default();
         let more = HashMap::new();
-        Self { workload, journals, aside_from, troubles, replicas: 1, firsts, found, more, verdict }
+        Self { workload, journals, isolated_from, troubles, replicas: 1, firsts, found, more, verdict }
     }
 
     /// Sets the number of bridges behind a proxy. The proxy passes an attempt on to the next bridge if one does not answer.
@@ -176,7 +176,7 @@ impl<'a> Oracle<'a> {
             for (number, entry) in (0..).zip(journal) {
                 let name = Name { connection, number };
                 let delivery = self.workload.delivery(name);
-                let spared = delivery.action == ASIDE && entry.sent < self.aside_from;
+                let spared = delivery.action == ISOLATED && entry.sent < self.isolated_from;
                 for index in 0..delivery.records {
                     let found = self.judge(name, index, entry, spared);
                     if let Some(Copy { place, .. }) = found.first.filter(|_| !spared) {

@@ -33,7 +33,9 @@ impl Report {
         let found = self.verdict.violations().into_iter().chain(senders);
         let found = found.filter(|(_, findings)| findings.count > 0);
         let mut broken: Vec<String> = found
-            .map(|(what, findings)| format!("{} {what}:\n  {}", findings.count, findings.told.join("\n  ")))
+            .map(|(what, findings)| {
+                format!("{} {what}:\n  {}", findings.count, findings.examples.join("\n  "))
+            })
             .collect();
         broken.extend(self.stuck.clone());
         if let Some(mib) = self.peak_mib.filter(|mib| *mib > MOST_MIB) {

@@ -141,7 +141,7 @@ impl Sender {
             match self.attempt(name, &body).await {
                 Attempt::Confirmed(places) => {
                     entry.answered = Some(stage.now());
-                    stage.confirmed(entry.sent, Workload::is_aside(self.number), places.len());
+                    stage.confirmed(entry.sent, Workload::is_isolated(self.number), places.len());
                     entry.places = places;
                     if !entry.attempts.is_empty() {
                         entry.attempts.push((began, false));

@@ -12,7 +12,7 @@ use nexudus_bridge::signature::SigningKey;
 use crate::journal::Moment;
 
 /// Maximum number of findings of a kind that are printed; all are counted.
-const TOLD: usize = 8;
+const MAX_EXAMPLES: usize = 8;
 
 /// Minimum delay of the senders' thread that is recorded.
 const NOTICEABLE: Duration = Duration::from_millis(20);
@@ -21,14 +21,14 @@ const NOTICEABLE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Findings {
     pub(crate) count: u64,
-    pub(crate) told: Vec<String>,
+    pub(crate) examples: Vec<String>,
 }
 
 impl Findings {
     pub(crate) fn add(&mut self, finding: impl FnOnce() -> String) {
         self.count += 1;
-        if self.told.len() < TOLD {
-            self.told.push(finding());
+        if self.examples.len() < MAX_EXAMPLES {
+            self.examples.push(finding());
         }
     }
 }
@@ -88,16 +88,16 @@ pub(crate) struct Stage {
 
 #[derive(Default)]
 struct Pulse {
-    faults: Vec<Happened>,
-    /// Time of the last 2xx of the main traffic, and of the traffic set aside.
+    faults: Vec<FaultRecord>,
+    /// Time of the last 2xx of the main traffic, and of the isolated traffic.
     last: [Moment; 2],
 }
 
 /// A fault with its times.
-struct Happened {
+struct FaultRecord {
     name: &'static str,
-    /// Whether the fault affects the traffic set aside, or the main traffic.
-    aside: bool,
+    /// Whether the fault affects the isolated traffic, or the main traffic.
+    isolated: bool,
     began: Moment,
     /// Time at which the effects of the fault were over.
     over: Option<Moment>,
@@ -168,9 +168,9 @@ impl Stage {
         lock(&self.seen)
     }
 
-    /// Records the start of a fault. `aside` is true if it affects the traffic set aside.
-    pub(crate) fn fault_begins(&self, name: &'static str, aside: bool) {
-        lock(&self.pulse).faults.push(Happened { name, aside, began: self.now(), over: None });
+    /// Records the start of a fault. `isolated` is true if it affects the isolated traffic.
+    pub(crate) fn fault_begins(&self, name: &'static str, isolated: bool) {
+        lock(&self.pulse).faults.push(FaultRecord { name, isolated, began: self.now(), over: None });
         self.seen().gaps.entry(name).or_default().times += 1;
     }
 
@@ -191,18 +191,18 @@ impl Stage {
     }
 
     /// Records a 2xx for a delivery.
-    pub(crate) fn confirmed(&self, sent: Moment, aside: bool, events: usize) {
+    pub(crate) fn confirmed(&self, sent: Moment, isolated: bool, events: usize) {
         let now = self.now();
         let mut pulse = lock(&self.pulse);
-        let silent_since = std::mem::replace(&mut pulse.last[usize::from(aside)], now);
+        let silent_since = std::mem::replace(&mut pulse.last[usize::from(isolated)], now);
         let mut seen = self.seen();
         seen.confirmed += 1;
         seen.events += events as u64;
         // A wait is counted for the earliest fault that was not over when the wait began.
         let fault = |since: Moment| {
-            let not_over = |fault: &&Happened| fault.over.is_none_or(|over| over > since);
+            let not_over = |fault: &&FaultRecord| fault.over.is_none_or(|over| over > since);
             let fault = pulse.faults.iter().rev().take_while(not_over).last();
-            fault.filter(|fault| fault.aside == aside).map(|fault| fault.name)
+            fault.filter(|fault| fault.isolated == isolated).map(|fault| fault.name)
         };
         if let Some(name) = fault(silent_since) {
             let gap = seen.gaps.entry(name).or_default();
@@ -215,8 +215,8 @@ impl Stage {
     }
 
     /// Returns the time of the last 2xx of this traffic.
-    pub(crate) fn last_confirmed(&self, aside: bool) -> Moment {
-        lock(&self.pulse).last[usize::from(aside)]
+    pub(crate) fn last_confirmed(&self, isolated: bool) -> Moment {
+        lock(&self.pulse).last[usize::from(isolated)]
     }
 
     /// Records that the senders' thread woke up later than planned.

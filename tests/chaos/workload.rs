@@ -12,7 +12,7 @@ pub(crate) struct Action {
     pub(crate) signal: bool,
 }
 
-/// Changes and signals, and the action set aside, whose topic is deleted and created again. Its confirmed events are deleted with
+/// Changes and signals, and the isolated action, whose topic is deleted and created again. Its confirmed events are deleted with
 /// the topic, so its connections send no other action.
 pub(crate) const ACTIONS: [Action; 5] = [
     Action { name: "CoworkerUpdate", signal: false },
@@ -22,14 +22,14 @@ pub(crate) const ACTIONS: [Action; 5] = [
     Action { name: "BlogPostUpdate", signal: false },
 ];
 
-/// The index in [`ACTIONS`] of the action set aside.
-pub(crate) const ASIDE: usize = ACTIONS.len() - 1;
+/// The index in [`ACTIONS`] of the isolated action.
+pub(crate) const ISOLATED: usize = ACTIONS.len() - 1;
 
 /// Number of connections.
 pub(crate) const CONNECTIONS: u16 = 40;
 
-/// Number of connections (the last ones) that send the action set aside.
-const ASIDE_CONNECTIONS: u16 = 3;
+/// Number of connections (the last ones) that send the isolated action.
+const ISOLATED_CONNECTIONS: u16 = 3;
 
 /// Number of keys; few, so that many deliveries of many connections have the same key.
 const KEYS: u32 = 5;
@@ -82,15 +82,15 @@ impl Workload {
         Self { seed }
     }
 
-    /// Returns whether a connection sends only the action set aside.
-    pub(crate) fn is_aside(connection: u16) -> bool {
-        connection >= CONNECTIONS - ASIDE_CONNECTIONS
+    /// Returns whether a connection sends only the isolated action.
+    pub(crate) fn is_isolated(connection: u16) -> bool {
+        connection >= CONNECTIONS - ISOLATED_CONNECTIONS
     }
 
     pub(crate) fn delivery(self, name: Name) -> Delivery {
         let mut chance = self.chance(name, MOST_RECORDS);
-        let action = chance.usize(..ASIDE);
-        let action = if Self::is_aside(name.connection) { ASIDE } else { action };
+        let action = chance.usize(..ISOLATED);
+        let action = if Self::is_isolated(name.connection) { ISOLATED } else { action };
         // Half of the deliveries have one record, as Nexudus documents.
         let records = if chance.bool() { 1 } else { chance.usize(1..=MOST_RECORDS) };
         Delivery { action, records }

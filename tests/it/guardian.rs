@@ -280,7 +280,7 @@ fn the_log_names_changes_and_new_actions_once_and_a_reload_takes_over_the_sectio
     let line = running.line_with("Nexudus has an action that is not in the catalogue");
     assert_eq!((field(&line, "action_id"), field(&line, "action")), ("91", "\"DeskBooked\""), "{line}");
     let line = running.line_with(
-        "a webhook that Nexudus had disabled is active again; this command reads the missed events back",
+        "a webhook that Nexudus had disabled is enabled again; this command reads the missed events back",
     );
     let webhook = tenant.nexudus.webhook(booking).expect("exists");
     let created =

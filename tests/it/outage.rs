@@ -133,7 +133,7 @@ fn after_an_outage_of_kafka_and_disabled_webhooks_every_record_is_on_its_topic()
         nexudus.webhooks().iter().all(|webhook| webhook.active)
     });
     say(&format!("{:?} after Kafka's return all webhooks are active again", returned.elapsed()));
-    let line = bridge.line_with("a webhook that Nexudus had disabled is active again");
+    let line = bridge.line_with("a webhook that Nexudus had disabled is enabled again");
     assert!(field(&line, "failures").parse::<u32>().is_ok_and(|failures| failures >= 10), "{line}");
     changes.update("BookingUpdate", "Booking", lost, "after the outage");
     wait_until("new events are delivered", MAX_WAIT, || nexudus.pending() == 0);

@@ -83,7 +83,7 @@ impl Replica {
     /// Ends the replica. Returns the findings about this end and all earlier ones.
     pub(crate) fn stop(&mut self) -> Vec<String> {
         self.bridge.stop();
-        self.stage.seen().wrong.told.clone()
+        self.stage.seen().wrong.examples.clone()
     }
 
     /// Returns the running version, by the metrics of the replica.

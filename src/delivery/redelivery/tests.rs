@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
@@ -28,18 +29,18 @@ fn receipt(body: u8, offset: i64) -> Receipt {
 }
 
 fn recalled(memory: &Memory, now: Instant, body: u8) -> Option<Option<Receipt>> {
-    memory.recall(now, || identity(body)).map(|first| first.receipt().now_or_never().flatten())
+    memory.recall(now, || Some(identity(body))).map(|first| first.receipt().now_or_never().flatten())
 }
 
 #[test]
 fn a_pending_delivery_is_waited_for_and_a_kept_one_recalled_until_its_time_is_over() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
     assert!(recalled(&memory, now, 1).is_none());
-    let promise = memory.promise(now, identity(1)).unwrap();
-    let first = memory.recall(now, || identity(1)).unwrap();
+    let unanswered = memory.remember(now, identity(1)).unwrap();
+    let first = memory.recall(now, || Some(identity(1))).unwrap();
     let mut waiting = Box::pin(first.receipt());
-    assert!(waiting.as_mut().now_or_never().is_none(), "there is no word yet");
-    promise.keep(now, &receipt(1, 7));
+    assert!(waiting.as_mut().now_or_never().is_none(), "there is no delivery report yet");
+    unanswered.confirmed(now, &receipt(1, 7));
     assert_eq!(waiting.now_or_never().unwrap(), Some(receipt(1, 7)));
     assert_eq!(recalled(&memory, now + TTL / 2, 1), Some(Some(receipt(1, 7))));
     assert_eq!(recalled(&memory, now + TTL / 2, 2), None);
@@ -50,9 +51,9 @@ fn a_pending_delivery_is_waited_for_and_a_kept_one_recalled_until_its_time_is_ov
 #[test]
 fn an_unconfirmed_delivery_is_removed_and_waiting_retries_get_the_result() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
-    let promise = memory.promise(now, identity(1)).unwrap();
-    let first = memory.recall(now, || identity(1)).unwrap();
-    drop(promise);
+    let unanswered = memory.remember(now, identity(1)).unwrap();
+    let first = memory.recall(now, || Some(identity(1))).unwrap();
+    drop(unanswered);
     assert_eq!(first.receipt().now_or_never().unwrap(), None);
     assert!(recalled(&memory, now, 1).is_none());
 }
@@ -61,7 +62,7 @@ fn an_unconfirmed_delivery_is_removed_and_waiting_retries_get_the_result() {
 fn the_oldest_goes_when_there_are_too_many_entries_or_bytes() {
     let now = Instant::now();
     let keep = |memory: &Arc<Memory>, body| {
-        memory.promise(now, identity(body)).unwrap().keep(now, &receipt(body, 0))
+        memory.remember(now, identity(body)).unwrap().confirmed(now, &receipt(body, 0))
     };
     let few = memory(2, 1 << 20);
     let small = memory(100, 2 * (ENTRY_BYTES + size_of::<Confirmed>()));
@@ -71,36 +72,39 @@ fn the_oldest_goes_when_there_are_too_many_entries_or_bytes() {
         assert_eq!(held, [false, true, true]);
     }
     let off = memory(0, 1 << 20);
-    assert!(off.promise(now, identity(1)).is_none());
+    assert!(off.remember(now, identity(1)).is_none());
     // An entry that exceeds the bound by itself is removed again.
     let tiny = memory(10, ENTRY_BYTES);
     keep(&tiny, 1);
     assert!(recalled(&tiny, now, 1).is_none());
-    assert_eq!(tiny.lock().bytes, 0);
+    assert_eq!(tiny.entries.lock().bytes, 0);
 }
 
 /// Returns the number of deliveries in the memory.
 fn tracked(memory: &Memory) -> usize {
-    memory.lock().by_age.len()
+    memory.entries.lock().by_age.len()
 }
 
 #[test]
 fn failed_deliveries_leave_nothing_behind() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
-    let first = memory.promise(now, identity(0)).unwrap(); // the oldest entry stays pending until the end
+    let first = memory.remember(now, identity(0)).unwrap(); // the oldest entry stays pending until the end
     for body in 1..=200 {
-        drop(memory.promise(now, identity(body)).unwrap());
+        drop(memory.remember(now, identity(body)).unwrap());
         assert_eq!(tracked(&memory), 1);
     }
     drop(first);
-    assert_eq!((tracked(&memory), memory.lock().bytes, memory.held.load(Ordering::Acquire)), (0, 0, 0));
+    assert_eq!(
+        (tracked(&memory), memory.entries.lock().bytes, memory.held.load(Ordering::Acquire)),
+        (0, 0, 0)
+    );
 }
 
 #[test]
 fn a_confirmation_expires_on_time_even_behind_a_pending_delivery() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
-    let _pending = memory.promise(now, identity(1)).unwrap();
-    memory.promise(now, identity(2)).unwrap().keep(now, &receipt(2, 7));
+    let _pending = memory.remember(now, identity(1)).unwrap();
+    memory.remember(now, identity(2)).unwrap().confirmed(now, &receipt(2, 7));
     assert!(recalled(&memory, now + TTL - Duration::from_millis(1), 2).is_some());
     assert_eq!(recalled(&memory, now + TTL, 2), None);
     assert!(recalled(&memory, now + TTL, 1).is_some(), "a pending delivery does not expire");
@@ -109,11 +113,11 @@ fn a_confirmation_expires_on_time_even_behind_a_pending_delivery() {
 #[test]
 fn a_later_attempt_takes_the_place_of_an_earlier_one() {
     let (memory, now) = (memory(10, 10_000), Instant::now());
-    let earlier = memory.promise(now, identity(1)).unwrap();
-    let later = memory.promise(now, identity(1)).unwrap();
+    let earlier = memory.remember(now, identity(1)).unwrap();
+    let later = memory.remember(now, identity(1)).unwrap();
     drop(earlier);
-    assert!(memory.recall(now, || identity(1)).is_some(), "the later one is still pending");
-    later.keep(now, &receipt(1, 9));
+    assert!(memory.recall(now, || Some(identity(1))).is_some(), "the later one is still pending");
+    later.confirmed(now, &receipt(1, 9));
     assert_eq!(recalled(&memory, now, 1), Some(Some(receipt(1, 9))));
 }
 
@@ -125,7 +129,7 @@ enum Step {
     /// The client of an attempt disconnects before its answer.
     HangUp { attempt: prop::sample::Index },
     /// The delivery report of a published attempt.
-    Word { attempt: prop::sample::Index, confirmed: bool },
+    Report { attempt: prop::sample::Index, confirmed: bool },
     /// Time passes.
     Pass { seconds: u64 },
 }
@@ -134,48 +138,48 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..3_u8).prop_map(|body| Step::Arrive { body }),
         2 => any::<prop::sample::Index>().prop_map(|attempt| Step::HangUp { attempt }),
-        3 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(attempt, confirmed)| Step::Word { attempt, confirmed }),
+        3 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(attempt, confirmed)| Step::Report { attempt, confirmed }),
         1 => (0..40_u64).prop_map(|seconds| Step::Pass { seconds }),
     ];
     prop::collection::vec(step, 1..60)
 }
 
 /// An attempt as the bridge makes it: published, or joined to the first.
-enum Attempt {
-    Published { body: u8, promise: Option<Promise>, waits: bool },
+enum Delivery {
+    Published { body: u8, unanswered: Option<Unanswered>, waits: bool },
     Joined { body: u8, receipt: std::pin::Pin<Box<dyn Future<Output = Option<Receipt>>>> },
 }
 
 /// A bridge without a broker: the log is a list, and delivery reports come as steps.
-struct World {
+struct Simulation {
     memory: Arc<Memory>,
     now: Instant,
-    attempts: Vec<Attempt>,
+    attempts: Vec<Delivery>,
     log: BTreeMap<i64, u8>,
     answered: Vec<(u8, Receipt)>,
     published: usize,
     unanswered: BTreeSet<u8>,
 }
 
-impl World {
+impl Simulation {
     fn arrive(&mut self, body: u8) {
-        let attempt = match self.memory.recall(self.now, || identity(body)) {
-            Some(first) => Attempt::Joined { body, receipt: Box::pin(first.receipt()) },
+        let attempt = match self.memory.recall(self.now, || Some(identity(body))) {
+            Some(first) => Delivery::Joined { body, receipt: Box::pin(first.receipt()) },
             None => self.publish(body),
         };
         self.attempts.push(attempt);
         self.join();
     }
 
-    fn publish(&mut self, body: u8) -> Attempt {
+    fn publish(&mut self, body: u8) -> Delivery {
         self.published += 1;
-        Attempt::Published { body, promise: None, waits: true }
+        Delivery::Published { body, unanswered: None, waits: true }
     }
 
     /// Continues the attempts that wait for a first attempt.
     fn join(&mut self) {
-        for place in 0..self.attempts.len() {
-            if let Attempt::Joined { body, receipt } = &mut self.attempts[place] {
+        for index in 0..self.attempts.len() {
+            if let Delivery::Joined { body, receipt } = &mut self.attempts[index] {
                 let body = *body;
                 match receipt.as_mut().now_or_never() {
                     None => {}
@@ -185,64 +189,66 @@ impl World {
                             "answered from memory without an unanswered attempt"
                         );
                         self.answered.push((body, receipt));
-                        self.attempts.swap_remove(place);
+                        self.attempts.swap_remove(index);
                         return self.join();
                     }
-                    Some(None) => self.attempts[place] = self.publish(body),
+                    Some(None) => self.attempts[index] = self.publish(body),
                 }
             }
         }
     }
 
-    fn word(&mut self, place: usize, confirmed: bool) {
-        let Attempt::Published { .. } = &self.attempts[place] else { return };
-        let Attempt::Published { body, promise, waits } = self.attempts.swap_remove(place) else { return };
+    fn report(&mut self, index: usize, confirmed: bool) {
+        let Delivery::Published { .. } = &self.attempts[index] else { return };
+        let Delivery::Published { body, unanswered, waits } = self.attempts.swap_remove(index) else {
+            return;
+        };
         if confirmed {
             let offset = i64::try_from(self.log.len()).unwrap();
             self.log.insert(offset, body);
-            match promise {
-                Some(promise) => promise.keep(self.now, &receipt(body, offset)),
+            match unanswered {
+                Some(unanswered) => unanswered.confirmed(self.now, &receipt(body, offset)),
                 None if waits => self.answered.push((body, receipt(body, offset))),
                 None => {}
             }
         } else {
-            drop(promise);
+            drop(unanswered);
         }
         self.join();
     }
 
-    fn hang_up(&mut self, place: usize) {
-        if let Attempt::Published { body, promise, waits } = &mut self.attempts[place]
+    fn hang_up(&mut self, index: usize) {
+        if let Delivery::Published { body, unanswered, waits } = &mut self.attempts[index]
             && *waits
         {
             *waits = false;
             self.unanswered.insert(*body);
-            *promise = self.memory.promise(self.now, identity(*body));
+            *unanswered = self.memory.remember(self.now, identity(*body));
         }
     }
 }
 
-/// One call of the memory. Promises are numbered in the order in which they are made.
+/// One call of the memory. Attempts are numbered in the order in which they are remembered.
 #[derive(Debug, Clone)]
 enum Call {
-    Promise { body: u8 },
-    Keep { promise: prop::sample::Index, events: usize },
-    Drop { promise: prop::sample::Index },
+    Remember { body: u8 },
+    Confirm { attempt: prop::sample::Index, events: usize },
+    Fail { attempt: prop::sample::Index },
     Pass { seconds: u64 },
 }
 
 fn calls() -> impl Strategy<Value = Vec<Call>> {
     let index = any::<prop::sample::Index>;
     let call = prop_oneof![
-        4 => (0..8_u8).prop_map(|body| Call::Promise { body }),
-        3 => (index(), 0..4_usize).prop_map(|(promise, events)| Call::Keep { promise, events }),
-        2 => index().prop_map(|promise| Call::Drop { promise }),
+        4 => (0..8_u8).prop_map(|body| Call::Remember { body }),
+        3 => (index(), 0..4_usize).prop_map(|(attempt, events)| Call::Confirm { attempt, events }),
+        2 => index().prop_map(|attempt| Call::Fail { attempt }),
         1 => (0..40_u64).prop_map(|seconds| Call::Pass { seconds }),
     ];
     prop::collection::vec(call, 1..80)
 }
 
-/// The memory as a plain list, the oldest first: body, number of the promise, offset of its confirmation, age, bytes.
+/// The memory as a plain list, the oldest first: body, number of the attempt, offset of its confirmation, age, bytes.
 #[derive(Debug, Default)]
 struct Model {
     list: Vec<(u8, i64, Option<i64>, Instant, usize)>,
@@ -289,44 +295,44 @@ proptest! {
         max_bytes in 1_000..3_000_usize,
     ) {
         let (memory, mut now) = (memory(max_entries, max_bytes), Instant::now());
-        let (mut model, mut promises, mut made) = (Model::default(), Vec::new(), 0);
+        let (mut model, mut attempts, mut made) = (Model::default(), Vec::new(), 0);
         let bounds = (max_entries, max_bytes);
         for call in calls {
             match call {
-                Call::Promise { body } => {
+                Call::Remember { body } => {
                     model.put((body, made, None, now, ENTRY_BYTES), bounds);
-                    promises.push((made, body, memory.promise(now, identity(body)).unwrap()));
+                    attempts.push((made, body, memory.remember(now, identity(body)).unwrap()));
                     made += 1;
                 }
-                Call::Keep { promise, events } if !promises.is_empty() => {
-                    let (number, body, promise) = promises.swap_remove(promise.index(promises.len()));
+                Call::Confirm { attempt, events } if !attempts.is_empty() => {
+                    let (number, body, unanswered) = attempts.swap_remove(attempt.index(attempts.len()));
                     let mut receipt = receipt(body, number);
                     receipt.events = vec![receipt.events[0].clone(); events.max(1)];
                     let bytes = ENTRY_BYTES + receipt.events.len() * size_of::<Confirmed>();
                     if model.take(number) {
                         model.put((body, number, Some(number), now, bytes), bounds);
                     }
-                    promise.keep(now, &receipt);
+                    unanswered.confirmed(now, &receipt);
                 }
-                Call::Drop { promise } if !promises.is_empty() => {
-                    let (number, _, promise) = promises.swap_remove(promise.index(promises.len()));
+                Call::Fail { attempt } if !attempts.is_empty() => {
+                    let (number, _, unanswered) = attempts.swap_remove(attempt.index(attempts.len()));
                     model.take(number);
-                    drop(promise);
+                    drop(unanswered);
                 }
                 Call::Pass { seconds } => now += Duration::from_secs(seconds),
-                Call::Keep { .. } | Call::Drop { .. } => {}
+                Call::Confirm { .. } | Call::Fail { .. } => {}
             }
-            prop_assert!(tracked(&memory) <= max_entries && memory.lock().bytes <= max_bytes);
-            prop_assert!(memory.lock().bytes <= model.bytes());
+            prop_assert!(tracked(&memory) <= max_entries && memory.entries.lock().bytes <= max_bytes);
+            prop_assert!(memory.entries.lock().bytes <= model.bytes());
             for body in 0..8 {
-                let recalled = recalled(&memory, now, body).map(|word| word.map(|receipt| receipt.events[0].offset.unwrap()));
+                let recalled = recalled(&memory, now, body).map(|recalled| recalled.map(|receipt| receipt.events[0].offset.unwrap()));
                 prop_assert_eq!(recalled, model.recall(now, body), "body {}", body);
             }
         }
-        drop(promises);
+        drop(attempts);
         now += TTL;
         prop_assert!((0..8).all(|body| recalled(&memory, now, body).is_none()));
-        prop_assert_eq!((tracked(&memory), memory.lock().bytes), (0, 0));
+        prop_assert_eq!((tracked(&memory), memory.entries.lock().bytes), (0, 0));
     }
 }
 
@@ -337,7 +343,7 @@ proptest! {
     /// log, only deliveries that were not answered before are answered from memory, and no client waits for ever.
     #[test]
     fn no_interleaving_swallows_an_event(steps in steps(), max_entries in 0..4_usize) {
-        let mut world = World {
+        let mut run = Simulation {
             memory: memory(max_entries, 10_000),
             now: Instant::now(),
             attempts: Vec::new(),
@@ -351,26 +357,26 @@ proptest! {
             match step {
                 Step::Arrive { body } => {
                     arrived += 1;
-                    world.arrive(body);
+                    run.arrive(body);
                 }
-                Step::HangUp { attempt } if !world.attempts.is_empty() => world.hang_up(attempt.index(world.attempts.len())),
-                Step::Word { attempt, confirmed } if !world.attempts.is_empty() => {
-                    world.word(attempt.index(world.attempts.len()), confirmed);
+                Step::HangUp { attempt } if !run.attempts.is_empty() => run.hang_up(attempt.index(run.attempts.len())),
+                Step::Report { attempt, confirmed } if !run.attempts.is_empty() => {
+                    run.report(attempt.index(run.attempts.len()), confirmed);
                 }
-                Step::Pass { seconds } => world.now += Duration::from_secs(seconds),
-                Step::HangUp { .. } | Step::Word { .. } => {}
+                Step::Pass { seconds } => run.now += Duration::from_secs(seconds),
+                Step::HangUp { .. } | Step::Report { .. } => {}
             }
-            prop_assert!(tracked(&world.memory) <= max_entries);
+            prop_assert!(tracked(&run.memory) <= max_entries);
         }
         // The producer reports on every message in the end.
-        while let Some(place) = world.attempts.iter().position(|attempt| matches!(attempt, Attempt::Published { .. })) {
-            world.word(place, true);
+        while let Some(index) = run.attempts.iter().position(|attempt| matches!(attempt, Delivery::Published { .. })) {
+            run.report(index, true);
         }
-        prop_assert!(world.attempts.is_empty(), "somebody waits for ever");
-        for (body, receipt) in &world.answered {
+        prop_assert!(run.attempts.is_empty(), "a client waits for ever");
+        for (body, receipt) in &run.answered {
             let offset = receipt.events[0].offset.unwrap();
-            prop_assert_eq!(world.log.get(&offset), Some(body));
+            prop_assert_eq!(run.log.get(&offset), Some(body));
         }
-        prop_assert!(world.published <= arrived, "nothing is published more often than it arrived");
+        prop_assert!(run.published <= arrived, "nothing is published more often than it arrived");
     }
 }

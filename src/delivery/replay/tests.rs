@@ -69,7 +69,7 @@ async fn events_are_those_of_a_live_delivery_with_the_time_trace_and_mark_of_the
 
 #[tokio::test]
 async fn a_body_of_too_many_records_is_replayed_in_full() {
-    let count = decode::MAX_RECORDS + 1;
+    let count = MAX_RECORDS + 1;
     let mut message = kept("BookingCreate", 7);
     message.value = Some(format!("[{}{{}}]", "{},".repeat(count - 1)).into_bytes());
     assert_eq!(replayer().route(message, None).unwrap().len(), count);

@@ -152,7 +152,7 @@ impl Disabled {
             last_error,
             last_trigger,
             command = command.as_deref().map(tracing::field::display),
-            "a webhook that Nexudus had disabled is active again; {advice}"
+            "a webhook that Nexudus had disabled is enabled again; {advice}"
         );
     }
 }

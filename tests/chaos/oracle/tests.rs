@@ -65,8 +65,8 @@ impl Run {
         self.verdict_from(0)
     }
 
-    fn verdict_from(&self, aside_from: Moment) -> Verdict {
-        let oracle = Oracle::new(self.workload, &self.journals, aside_from, self.troubles.clone());
+    fn verdict_from(&self, isolated_from: Moment) -> Verdict {
+        let oracle = Oracle::new(self.workload, &self.journals, isolated_from, self.troubles.clone());
         let mut oracle = oracle.behind_proxy(self.replicas);
         for logged in &self.log {
             oracle.see(&Message {
@@ -97,7 +97,7 @@ impl Run {
         let one = self
             .log
             .iter()
-            .position(|logged| logged.action != ASIDE && ACTIONS[logged.action].signal == signal);
+            .position(|logged| logged.action != ISOLATED && ACTIONS[logged.action].signal == signal);
         one.expect("both are sent")
     }
 }
@@ -126,7 +126,7 @@ fn an_acked_event_that_is_not_there_is_lost() {
 #[test]
 fn an_event_of_a_deleted_topic_is_spared_only_if_it_was_sent_before() {
     let mut run = Run::new();
-    let deleted = run.log.iter().position(|logged| logged.action == ASIDE).expect("it is sent");
+    let deleted = run.log.iter().position(|logged| logged.action == ISOLATED).expect("it is sent");
     let name = run.log.remove(deleted).name;
     assert_eq!(counts(&run.verdict()), [1, 0, 0, 0, 0, 0]);
     let sent = run.entry(name).sent;
@@ -156,7 +156,7 @@ fn what_was_never_sent_like_that_is_invented() {
         |logged| logged.value = logged.value.replace("0.09000", "0.09"),
         |logged| logged.value.push(' '),
         |logged| logged.key = "9".to_owned(),
-        |logged| logged.action = (logged.action + 1) % ASIDE,
+        |logged| logged.action = (logged.action + 1) % ISOLATED,
         |logged| logged.value = Workload::new(11).record(Name { connection: 0, number: 999 }, 0),
     ];
     for (number, change) in changes.iter().enumerate() {
@@ -191,7 +191,7 @@ fn a_receipt_that_names_another_place_is_misplaced() {
 #[test]
 fn first_copies_out_of_order_are_reordered() {
     let mut run = Run::new();
-    let last = run.log.iter().rposition(|logged| logged.action != ASIDE).expect("a message");
+    let last = run.log.iter().rposition(|logged| logged.action != ISOLATED).expect("a message");
     let last = run.log[last].clone();
     let same = |logged: &Logged| (logged.action, &logged.key) == (last.action, &last.key);
     let first = run.log.iter().position(same).expect("a message of the same key");

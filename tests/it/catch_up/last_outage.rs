@@ -35,7 +35,7 @@ impl Guarded {
             let off = [("Active", "false"), ("ErrorCount", "10"), ("LastTrigger", last_success.as_str())];
             nexudus.change_webhook(id, &off).expect("exists");
             line = self.bridge.line_with(&format!("webhook_id={id}"));
-            assert!(line.contains("a webhook that Nexudus had disabled is active again"), "{line}");
+            assert!(line.contains("a webhook that Nexudus had disabled is enabled again"), "{line}");
             let success = format!("\"{}\"", jiff::Timestamp::now());
             nexudus.change_webhook(id, &[("LastTrigger", &success), ("ErrorCount", "0")]).expect("exists");
         }
