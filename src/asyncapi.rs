@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::action::{Action, Kind, QUARANTINE, schema};
 use crate::config::{Config, Kafka, Property, Topic, TopicSettings, without_scheme};
 use crate::event;
-use crate::kafka::topic::Wanted;
-use crate::kafka::topics::wanted;
+use crate::kafka::topics::{Wanted, wanted};
 use crate::outcome::QuarantineReason;
 
 const BINDING_VERSION: &str = "0.5.0";

@@ -1,7 +1,7 @@
 //! Points a configuration at an embedded broker: for `dev`, `demo` and the tour of the Nexudus double.
 
 use crate::config::Config;
-use crate::kafka::embedded::{EmbeddedBroker, EmbeddedError, Options};
+use crate::kafka::embedded::{EmbeddedBroker, EmbeddedError};
 use crate::kafka::topics::wanted;
 
 /// Number of partitions of an embedded topic with `partitions = -1` (the cluster's default).
@@ -15,7 +15,7 @@ pub fn embed(config: &mut Config, port: Option<u16>) -> Result<EmbeddedBroker, E
     let partitions = |wanted: i32| if wanted > 0 { wanted } else { PARTITIONS };
     let topics =
         wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.settings.partitions))).collect();
-    let broker = EmbeddedBroker::start(Options { port, topics })?;
+    let broker = EmbeddedBroker::start(port, topics)?;
     config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
     config.topics.create = false; // the embedded broker does not answer requests about topics
     config.topics.are_known = true;

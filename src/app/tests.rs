@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::reload::Reloader;
 use super::*;
 use crate::config::load::{Environment, Mistakes, load};
-use crate::kafka::embedded::{EmbeddedBroker, Options};
+use crate::kafka::embedded::EmbeddedBroker;
 use crate::kafka::settings::check_property;
 use crate::outgoing::use_ring;
 use crate::signature::SigningKey;
@@ -51,7 +51,7 @@ fn config(settings: &[(&str, &str)]) -> Config {
 fn prepare() -> Prepared {
     use_ring();
     let topics = ["BookingCreate", "quarantine"].map(|name| (format!("nexudus.{name}"), 1)).into();
-    let broker = EmbeddedBroker::start(Options { port: None, topics }).unwrap();
+    let broker = EmbeddedBroker::start(None, topics).unwrap();
     let app = App::build(config(&[("KAFKA__BOOTSTRAP_SERVERS", broker.bootstrap_servers())])).unwrap();
     Prepared { app, broker }
 }

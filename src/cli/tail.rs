@@ -78,7 +78,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> an
         _ = &mut interrupted => return Ok(Exit::Done),
     };
     let servers = &kafka.bootstrap_servers;
-    if reader.partitions() == 0 {
+    if reader.partitions == 0 {
         output::note(format_args!(
             "no topic to read on {servers} yet, or no right to see it; waiting for one"
         ));

@@ -39,7 +39,9 @@ pub(super) async fn run(command: Command, file: Option<&Path>, out: &mut Output)
             let (topics, plan) = plan(loaded(file)?).await?; // never writes to a cluster that nobody configured
             print(out, &plan);
             let failed = topics.apply(&plan).await?;
-            failed.iter().for_each(output::failed);
+            for (topic, error) in &failed {
+                output::failed(format_args!("{topic}: {error}"));
+            }
             let created = plan.create.len() - failed.len();
             out.line(format_args!("Applied: {created} created, {} failed.", failed.len()));
             Ok(Exit::of(failed.is_empty()))

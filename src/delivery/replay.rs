@@ -218,7 +218,7 @@ impl Replayer {
             Verdict::Refused => (Cause::RefusedForGood, "the broker refuses it for good"),
             Verdict::Later | Verdict::Alone => (Cause::RefusedForNow, "the broker refuses it for now"),
         };
-        Unconfirmed { cause, detail: explained(what, error, self.producer.status()) }
+        Unconfirmed { cause, detail: explained(what, error, &self.producer.status) }
     }
 }
 

@@ -166,13 +166,13 @@ impl Bridge {
     /// Requests a check of the topics if a broker does not have this topic, since it was deleted.
     fn note_unknown_topic(&self, event: &Event, unconfirmed: Unconfirmed) {
         if unconfirmed.is_unknown_topic() {
-            self.producer.status().topics().unknown(&event.stream.topic);
+            self.producer.status.topics.unknown(&event.stream.topic);
         }
     }
 
     /// Returns the refusal of a delivery with an unconfirmed message.
     fn refusal(&self, unconfirmed: Unconfirmed) -> Refusal {
-        let status = self.producer.status();
+        let status = &self.producer.status;
         let (outcome, what) = match unconfirmed.verdict {
             Verdict::QueueFull => (Outcome::QueueFull, "the producer's queue is full"),
             Verdict::Unknown if status.connected() => {

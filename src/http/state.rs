@@ -48,11 +48,11 @@ impl State {
 
     pub(super) fn readiness(&self) -> Readiness {
         let reasons = self.reasons();
-        let refused = self.status.topics().refused().into_iter();
+        let refused = self.status.topics.refused().into_iter();
         Readiness {
             ready: reasons.is_empty(),
             reasons,
-            missing_topics: self.status.topics().missing(),
+            missing_topics: self.status.topics.missing(),
             refused_topics: refused.map(|(topic, error)| RefusedTopic { topic, error }).collect(),
         }
     }

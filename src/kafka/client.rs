@@ -8,20 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rdkafka::client::Client as Native;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{
-    BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig,
-};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext, Message as _};
 use tokio::sync::oneshot;
 
-use super::confirm::{Position, Unconfirmed, Verdict, sort};
+use super::confirm::{Position, Unconfirmed, Verdict};
 use super::context::{Context, contain};
 use super::scheduler::{Answered, DIRECT, Ticket};
+use super::statistics::Recorder;
 use crate::event::{Event, Stream};
 
 /// Maximum time for which the thread waits for a delivery report. In the last millisecond of a wait librdkafka's binding asks
@@ -31,24 +29,21 @@ const POLL: Duration = Duration::from_secs(1);
 /// The answer of one message.
 pub(super) type Reply = oneshot::Sender<Result<Position, Unconfirmed>>;
 
-/// A producer of librdkafka. It ends when it is dropped, in its own thread, since that may block.
+/// A producer of librdkafka. After it is dropped, its thread ends the producer, since that may block.
 pub(super) struct Client {
-    producer: Arc<BaseProducer<Reports>>,
-    is_ended: Arc<AtomicBool>,
-    /// The metrics show its statistics.
-    pub(super) is_in_use: Arc<AtomicBool>,
+    pub(super) producer: Arc<BaseProducer<Reports>>,
 }
 
-/// The way of a message: directly, or in a batch of the scheduler.
+/// The way of a message.
 #[derive(Clone)]
-pub(super) enum Sending {
-    Direct(Ticket),
-    Batch(Arc<BatchOnTheWay>),
+pub(super) struct Sending {
+    ticket: Ticket,
+    /// The scheduler's batch; `None` if the message is sent directly.
+    batch: Option<Arc<BatchOnTheWay>>,
 }
 
 /// A batch on its way.
-pub(super) struct BatchOnTheWay {
-    ticket: Ticket,
+struct BatchOnTheWay {
     messages: usize,
     /// Messages without an answer.
     left: AtomicUsize,
@@ -56,8 +51,8 @@ pub(super) struct BatchOnTheWay {
     is_unsure: AtomicBool,
 }
 
-/// An event as a message, and where its answer goes.
-pub(super) struct Outgoing {
+/// An event as a message that is not sent yet, and where its answer goes.
+pub(super) struct Unsent {
     stream: Arc<Stream>,
     key: Option<Bytes>,
     value: Option<Bytes>,
@@ -68,13 +63,15 @@ pub(super) struct Outgoing {
 /// A message on its way.
 pub(super) struct Sent {
     reply: Reply,
-    bytes: usize,
+    /// Its size, without headers.
+    pub(super) bytes: usize,
     sending: Sending,
 }
 
 /// The context of a producer: its callbacks, and where its delivery reports go.
 pub(super) struct Reports {
     pub(super) context: Context,
+    pub(super) recorder: Recorder,
     pub(super) answered: Box<dyn Fn(Sent, Result<Position, Unconfirmed>) + Send + Sync>,
     pub(super) offsets: Offsets,
 }
@@ -109,104 +106,60 @@ impl Offsets {
 
 impl Client {
     /// Makes a producer; it connects by itself, in the background.
-    pub(super) fn new(
-        config: &ClientConfig,
-        reports: Reports,
-        is_in_use: Arc<AtomicBool>,
-    ) -> KafkaResult<Self> {
+    pub(super) fn new(config: &ClientConfig, reports: Reports) -> KafkaResult<Self> {
         let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
-        let is_ended = Arc::new(AtomicBool::new(false));
-        let (polled, until) = (Arc::clone(&producer), Arc::clone(&is_ended));
+        let polled = Arc::clone(&producer);
         let thread = thread::Builder::new().name("kafka-reports".to_owned()).spawn(move || {
-            while !until.load(Ordering::Acquire) {
+            while Arc::strong_count(&polled) > 1 {
                 polled.poll(POLL);
             }
         });
         thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        Ok(Self { producer, is_ended, is_in_use })
-    }
-
-    pub(super) fn native(&self) -> &Native<Reports> {
-        self.producer.client()
-    }
-
-    /// Returns the number of messages without an answer.
-    pub(super) fn in_flight(&self) -> usize {
-        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
-    }
-
-    /// Waits until every message is answered, for `timeout` at most.
-    pub(super) fn flush(&self, timeout: Duration) {
-        self.producer.flush(timeout).ok(); // an error says that some are not
-    }
-
-    /// Gives up on what has no answer yet.
-    pub(super) fn purge(&self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        Ok(Self { producer })
     }
 
     /// Hands a message to librdkafka.
     ///
     /// # Errors
     /// Why librdkafka does not take it, with what is to be answered.
-    pub(super) fn send(&self, message: Outgoing, sending: &Sending) -> Result<(), (Unconfirmed, Sent)> {
+    pub(super) fn send(&self, message: Unsent, sending: &Sending) -> Result<(), (Unconfirmed, Sent)> {
         let bytes = message.bytes();
-        let Outgoing { stream, key, value, headers, reply } = message;
+        let Unsent { stream, key, value, headers, reply } = message;
         let sent = Box::new(Sent { reply, bytes, sending: sending.clone() });
         let mut record = BaseRecord::<[u8], [u8], Box<Sent>>::with_opaque_to(&stream.topic, sent);
         record.payload = value.as_deref();
         record.key = key.as_deref();
         record.headers = Some(headers);
-        record.partition = sending.ticket().partition;
+        record.partition = sending.ticket.partition;
         // librdkafka refuses by itself only what is about this message.
-        self.producer
-            .send(record)
-            .map_err(|(error, record)| (Unconfirmed::new(&error, true), *record.delivery_opaque))
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.is_ended.store(true, Ordering::Release);
+        self.producer.send(record).map_err(|(error, record)| {
+            (Unconfirmed::new(error.rdkafka_error_code(), true), *record.delivery_opaque)
+        })
     }
 }
 
 impl Sending {
     pub(super) fn new(ticket: Ticket, messages: usize) -> Self {
-        if ticket.producer == DIRECT {
-            return Self::Direct(ticket);
-        }
-        let (left, is_unsure) = (AtomicUsize::new(messages), AtomicBool::new(false));
-        Self::Batch(Arc::new(BatchOnTheWay { ticket, messages, left, is_unsure }))
+        let batch = || BatchOnTheWay {
+            messages,
+            left: AtomicUsize::new(messages),
+            is_unsure: AtomicBool::new(false),
+        };
+        Self { ticket, batch: (ticket.producer != DIRECT).then(|| Arc::new(batch())) }
     }
 
-    fn ticket(&self) -> Ticket {
-        match self {
-            Self::Direct(ticket) => *ticket,
-            Self::Batch(batch) => batch.ticket,
-        }
-    }
-
-    /// One message of it is answered. Gives back what the scheduler has to know now.
+    /// Notes the answer of one message. Returns what the scheduler has to know now.
     fn answered(self, is_written: bool, is_sure: bool) -> Option<Answered> {
-        match self {
-            Self::Direct(ticket) => Some(Answered { ticket, events: 1, is_written, is_sure }),
-            Self::Batch(batch) => {
-                batch.is_unsure.fetch_or(!is_sure, Ordering::Relaxed);
-                let is_last = batch.left.fetch_sub(1, Ordering::AcqRel) == 1;
-                let is_sure = !batch.is_unsure.load(Ordering::Relaxed);
-                is_last.then_some(Answered {
-                    ticket: batch.ticket,
-                    events: batch.messages,
-                    is_written,
-                    is_sure,
-                })
-            }
-        }
+        let Self { ticket, batch } = self;
+        let Some(batch) = batch else { return Some(Answered { ticket, events: 1, is_written, is_sure }) };
+        batch.is_unsure.fetch_or(!is_sure, Ordering::Relaxed);
+        let is_last = batch.left.fetch_sub(1, Ordering::AcqRel) == 1;
+        let is_sure = !batch.is_unsure.load(Ordering::Relaxed);
+        is_last.then_some(Answered { ticket, events: batch.messages, is_written, is_sure })
     }
 }
 
-impl Outgoing {
+impl Unsent {
     pub(super) fn new(event: &Event, reply: Reply) -> Self {
         let mut headers = Some(OwnedHeaders::new_with_capacity(14));
         event.headers(|key, value| {
@@ -228,20 +181,15 @@ impl Outgoing {
 
     /// Answers it without sending it.
     pub(super) fn give_up(self, code: RDKafkaErrorCode) {
-        self.reply.send(Err(not_sent(code))).ok(); // nobody waits for it any more
+        self.reply.send(Err(Unconfirmed::new(Some(code), true))).ok(); // the caller may have stopped waiting
     }
 }
 
 impl Sent {
-    /// The size of the message, without headers.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Gives the answer. Gives back what the scheduler has to know now.
+    /// Gives the answer. Returns what the scheduler has to know now.
     pub(super) fn answer(self, result: Result<Position, Unconfirmed>) -> Option<Answered> {
         let Self { reply, sending, .. } = self;
-        reply.send(result).ok(); // nobody waits for it any more
+        reply.send(result).ok(); // the caller may have stopped waiting
         let is_sure = !result.is_err_and(|unconfirmed| unconfirmed.verdict == Verdict::Unknown);
         sending.answered(result.is_ok(), is_sure)
     }
@@ -257,7 +205,7 @@ impl ClientContext for Reports {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        self.context.stats_raw(statistics);
+        contain(|| self.recorder.record(statistics, &self.context.status));
     }
 }
 
@@ -270,15 +218,12 @@ impl ProducerContext for Reports {
                 let offset = self.offsets.named(message.topic(), message.partition(), message.offset());
                 Ok(Position { partition: message.partition(), offset })
             }
-            Err((error, _message)) => Err(Unconfirmed::new(error, sent.sending.ticket().is_alone)),
+            Err((error, _message)) => {
+                Err(Unconfirmed::new(error.rdkafka_error_code(), sent.sending.ticket.is_alone))
+            }
         };
         contain(|| (self.answered)(*sent, result));
     }
-}
-
-/// The answer of an event that was given up before it was sent.
-pub(super) fn not_sent(code: RDKafkaErrorCode) -> Unconfirmed {
-    Unconfirmed { verdict: sort(code, true), code }
 }
 
 #[cfg(test)]

@@ -5,13 +5,12 @@
 //! that a batch-mate may have caused is tried again alone first. Everything else, unknown codes included, is for now:
 //! the sender's retry will find out.
 
-use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
 /// A message that the producer has taken.
 pub struct Pending {
-    answer: oneshot::Receiver<Result<Position, Unconfirmed>>,
+    pub(super) answer: oneshot::Receiver<Result<Position, Unconfirmed>>,
 }
 
 /// The position of a confirmed message.
@@ -53,7 +52,7 @@ pub enum Verdict {
 }
 
 /// Sorts an error by its code. `alone` is true if the message was the only one of its batch.
-pub fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
+fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
     use RDKafkaErrorCode as Code;
     match code {
         Code::QueueFull => Verdict::QueueFull,
@@ -83,10 +82,6 @@ pub fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
 }
 
 impl Pending {
-    pub(super) fn new(answer: oneshot::Receiver<Result<Position, Unconfirmed>>) -> Self {
-        Self { answer }
-    }
-
     /// Waits for the delivery report. Each message gets one, at the latest when it times out.
     ///
     /// # Errors
@@ -99,8 +94,9 @@ impl Pending {
 }
 
 impl Unconfirmed {
-    pub(super) fn new(error: &KafkaError, alone: bool) -> Self {
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+    /// Sorts an error. `alone` is true if the message was the only one of its batch, or was not sent.
+    pub(super) fn new(code: Option<RDKafkaErrorCode>, alone: bool) -> Self {
+        let code = code.unwrap_or(RDKafkaErrorCode::Fail);
         Self { verdict: sort(code, alone), code }
     }
 

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -144,16 +144,15 @@ pub enum ReadError {
 
 /// A reader of whole topics. Reading ends when it is dropped.
 pub struct Reader {
-    servers: String,
-    consumer: Arc<StreamConsumer<Listener>>,
+    consumer: Arc<StreamConsumer<LastError>>,
     /// The reports of the lister: a first one in any case, then one for each list with new partitions.
     reports: channel::UnboundedReceiver<Result<Report, ReadError>>,
     /// With [`Stop::End`]: the offset after the last message to read, by topic and partition.
     ends: Option<Ends>,
     /// All partitions belong to one topic.
     one_topic: bool,
-    /// Number of assigned partitions.
-    partitions: usize,
+    /// Number of partitions that are read; 0 if no topic is selected or visible to the user.
+    pub partitions: usize,
     named: bool,
     /// With [`Start::Since`]: older messages are dropped.
     since: Option<Timestamp>,
@@ -174,18 +173,11 @@ impl Reader {
         start: Start,
         stop: Stop,
     ) -> Result<Self, ReadError> {
-        let settings = |error: KafkaError| ReadError::Settings(error.to_string());
-        let consumer =
-            client_config(kafka, stop).create_with_context(Listener::default()).map_err(settings)?;
-        let consumer: Arc<StreamConsumer<Listener>> = Arc::new(consumer);
+        let consumer = new_consumer(&client_config(kafka, stop))?;
         reach(&kafka.bootstrap_servers).await?;
         let deadline = Instant::now() + CONTACT_TIMEOUT;
-        let tokens = match &kafka.oauth {
-            Some(oauth) => Some(
-                timeout_at(deadline, sign_in(&consumer, oauth)).await.unwrap_or(Err(TokenError::Silent))?,
-            ),
-            None => None,
-        };
+        let signed_in = timeout_at(deadline, sign_in(&consumer, kafka.oauth.as_ref())).await;
+        let tokens = signed_in.unwrap_or(Err(TokenError::Silent))?;
         let (report, reports) = channel::unbounded_channel();
         let (waker, stopped) = mpsc::channel();
         let named = matches!(selection, Selection::Named(_) | Selection::From { .. });
@@ -194,13 +186,10 @@ impl Reader {
         let spawned =
             thread::Builder::new().name("topic-lister".to_owned()).spawn(move || lister.run(&stopped));
         spawned.map_err(|error| ReadError::Client(error.to_string()))?;
-        let servers = kafka.bootstrap_servers.clone();
-        let ends = (stop == Stop::End).then(Ends::new);
         let mut reader = Self {
-            servers,
             consumer,
             reports,
-            ends,
+            ends: (stop == Stop::End).then(Ends::new),
             one_topic: false,
             partitions: 0,
             named,
@@ -210,7 +199,10 @@ impl Reader {
         };
         match timeout_at(deadline, reader.contact()).await {
             Ok(contact) => contact.map(|()| reader),
-            Err(_) => Err(reader.unreachable()),
+            Err(_) => Err(ReadError::Unreachable {
+                servers: kafka.bootstrap_servers.clone(),
+                detail: reader.consumer.context().last_error(),
+            }),
         }
     }
 
@@ -243,18 +235,13 @@ impl Reader {
         Ok(None)
     }
 
-    /// Number of partitions that are read; 0 if no topic is selected or visible to the user.
-    pub fn partitions(&self) -> usize {
-        self.partitions
-    }
-
     /// Waits for the first report of the lister, or for an error from which librdkafka does not recover.
     async fn contact(&mut self) -> Result<(), ReadError> {
         loop {
             tokio::select! {
                 report = self.reports.recv() => {
-                    let died = || Err(ReadError::Client("its thread has failed".to_owned()));
-                    return self.adopt(report.unwrap_or_else(died)?);
+                    let ended = || Err(ReadError::Client("its thread has failed".to_owned()));
+                    return self.adopt(report.unwrap_or_else(ended)?);
                 }
                 received = self.consumer.recv() => {
                     if let Err(error) = received {
@@ -307,10 +294,6 @@ impl Reader {
         Ok(())
     }
 
-    fn unreachable(&self) -> ReadError {
-        ReadError::Unreachable { servers: self.servers.clone(), detail: self.consumer.context().last_error() }
-    }
-
     /// A partition can end in the marker of a transaction, which is no message. rdkafka's event for the end of a partition does
     /// not name the topic, so it is used only for readers of one topic.
     fn partition_has_ended(&mut self, partition: i32) {
@@ -320,20 +303,27 @@ impl Reader {
     }
 }
 
-/// Gives a consumer its first token, and each new one.
-pub(super) async fn sign_in<C: Consumer<Listener> + Send + Sync + 'static>(
-    consumer: &Arc<C>,
-    oauth: &OAuth,
-) -> Result<Tokens, TokenError> {
+/// Makes a consumer, which connects in the background.
+pub(super) fn new_consumer(config: &ClientConfig) -> Result<Arc<StreamConsumer<LastError>>, ReadError> {
+    let consumer = config.create_with_context(LastError::default());
+    consumer.map(Arc::new).map_err(|error| ReadError::Settings(error.to_string()))
+}
+
+/// Gives a consumer its first token, and each new one, if it signs in with tokens.
+pub(super) async fn sign_in(
+    consumer: &Arc<StreamConsumer<LastError>>,
+    oauth: Option<&OAuth>,
+) -> Result<Option<Tokens>, TokenError> {
+    let Some(oauth) = oauth else { return Ok(None) };
     let server = TokenServer::new(oauth)?;
     let token = server.fetch().await?;
     hand_over(consumer.client(), &token);
     let consumer = Arc::downgrade(consumer);
-    Ok(Tokens::keep(server, token, move |fetched| {
+    Ok(Some(Tokens::fetch(server, Some(token), true, move |fetched| {
         if let (Some(consumer), Ok(token)) = (consumer.upgrade(), fetched) {
             hand_over(consumer.client(), token);
         }
-    }))
+    })))
 }
 
 /// Returns true if `message` is before the end of its partition, and notes the last one.
@@ -384,27 +374,23 @@ pub(super) fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
 
 /// Receives the errors of librdkafka.
 #[derive(Default)]
-pub(super) struct Listener {
+pub(super) struct LastError {
     last_error: Mutex<Option<String>>,
 }
 
-impl Listener {
+impl LastError {
     /// The last error of librdkafka, with its message.
     pub(super) fn last_error(&self) -> String {
-        self.noted().clone().unwrap_or_else(|| "the brokers are silent".to_owned())
+        self.last_error.lock().clone().unwrap_or_else(|| "the brokers are silent".to_owned())
     }
 
     /// Notes an error of a call, unless librdkafka has reported a more precise one.
-    pub(super) fn heard_of(&self, error: &KafkaError) {
-        self.noted().get_or_insert_with(|| error.to_string());
-    }
-
-    fn noted(&self) -> MutexGuard<'_, Option<String>> {
-        self.last_error.lock()
+    pub(super) fn note(&self, error: &KafkaError) {
+        self.last_error.lock().get_or_insert_with(|| error.to_string());
     }
 }
 
-impl ClientContext for Listener {
+impl ClientContext for LastError {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility != "CONFWARN" {
             tracing::debug!(facility, "kafka client: {message}"); // CONFWARN: of properties for producers
@@ -416,13 +402,16 @@ impl ClientContext for Listener {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
             Some(Code::PartitionEOF) => {} // no error
-            Some(Code::AllBrokersDown) => drop(self.noted().get_or_insert_with(|| reason.to_owned())), // what came before says why
-            _ => *self.noted() = Some(reason.to_owned()),
+            // An earlier error is the reason for this one.
+            Some(Code::AllBrokersDown) => {
+                self.last_error.lock().get_or_insert_with(|| reason.to_owned());
+            }
+            _ => *self.last_error.lock() = Some(reason.to_owned()),
         }
     }
 }
 
-impl ConsumerContext for Listener {}
+impl ConsumerContext for LastError {}
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,6 @@
 //! librdkafka connects in the background and reports after its own, longer time-outs, often without an address. A command
 //! asks here first, so that the usual mistake (nothing listens there) is an error within seconds that names the address.
 
-use std::fmt;
 use std::io;
 use std::time::Duration;
 
@@ -25,27 +24,13 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// librdkafka's default port.
 const DEFAULT_PORT: u16 = 9092;
 
-/// None of the addresses of `bootstrap.servers` accepts a connection.
-#[derive(Debug)]
-pub struct NoConnection {
-    /// Each address with the reason.
-    failures: Vec<(String, String)>,
-}
-
-impl fmt::Display for NoConnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failures: Vec<String> =
-            self.failures.iter().map(|(address, reason)| format!("{address}: {reason}")).collect();
-        write!(
-            f,
-            "cannot connect to Kafka at {}; is it running there? The address is kafka.bootstrap_servers, or --bootstrap where \
-             the command has it; \"nexudus-bridge dev\" runs a broker at 127.0.0.1:9092",
-            failures.join(", ")
-        )
-    }
-}
-
-impl std::error::Error for NoConnection {}
+/// None of the addresses of `bootstrap.servers` accepts a connection. It holds each address with the reason.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot connect to Kafka at {0}; is it running there? The address is kafka.bootstrap_servers, or --bootstrap where the command \
+     has it; \"nexudus-bridge dev\" runs a broker at 127.0.0.1:9092"
+)]
+pub struct NoConnection(String);
 
 /// Waits until one of these addresses, as in `bootstrap.servers`, accepts a connection; at most `CONNECT_TIMEOUT`.
 ///
@@ -55,21 +40,18 @@ pub async fn reach(servers: &str) -> Result<(), NoConnection> {
     let mut attempts = JoinSet::new();
     for server in servers.split(',').map(str::trim).filter(|server| !server.is_empty()) {
         let address = address(server);
-        attempts.spawn(async move {
-            let reason = connect(&address).await.err();
-            (address, reason)
-        });
+        attempts
+            .spawn(async move { connect(&address).await.map_err(|reason| format!("{address}: {reason}")) });
     }
     let mut failures = Vec::new();
     while let Some(attempt) = attempts.join_next().await {
-        match attempt {
-            Ok((_, None)) => return Ok(()),
-            Ok((address, Some(reason))) => failures.push((address, reason)),
-            Err(_) => {} // an attempt does not panic
+        match attempt.expect("an attempt does not panic") {
+            Ok(()) => return Ok(()),
+            Err(failure) => failures.push(failure),
         }
     }
     failures.sort();
-    Err(NoConnection { failures })
+    Err(NoConnection(failures.join(", ")))
 }
 
 /// Returns host and port of an address that may have a protocol and may have no port.

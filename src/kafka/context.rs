@@ -1,7 +1,7 @@
-//! librdkafka's callbacks: its errors, log lines and statistics, on their way to the status, the log and the metrics.
+//! librdkafka's errors and log lines, on their way to the status and the log.
 //!
-//! They run on the thread that brings delivery reports. A panic in one of them must not end this thread: without it no
-//! message would ever be confirmed again.
+//! The callbacks run on the thread that brings delivery reports. A panic in one of them must not end this thread: without it
+//! no message would ever be confirmed again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,29 +11,12 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::statistics::Recorder;
 use super::status::Status;
 
 /// The context of a client.
 #[derive(Clone)]
 pub(super) struct Context {
     pub(super) status: Arc<Status>,
-    /// Records the statistics of the bridge's producers; `None` for other clients.
-    pub(super) statistics: Option<Recorder>,
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        contain(|| self.write(level, facility, message));
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        contain(|| self.note(&error, reason));
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        contain(|| self.show(statistics));
-    }
 }
 
 /// Ends a panic of `callback` here. The panic hook has logged it, and the callback's work is for people only.
@@ -41,41 +24,39 @@ pub(super) fn contain(callback: impl FnOnce()) {
     catch_unwind(AssertUnwindSafe(callback)).ok();
 }
 
-impl Context {
-    fn write(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // A failure comes as an error too, and that one is not repeated every half second.
-        if facility == "FAIL" || matches!(level, RDKafkaLogLevel::Debug) {
-            return tracing::debug!(facility, "kafka client: {message}");
-        }
-        let Some(left_out) = self.status.lines.allow(facility.to_owned()) else { return };
-        match level {
-            RDKafkaLogLevel::Warning => tracing::warn!(facility, left_out, "kafka client: {message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                tracing::info!(facility, left_out, "kafka client: {message}")
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        contain(|| {
+            // A failure is also an error, and errors are not repeated every half second.
+            if facility == "FAIL" || matches!(level, RDKafkaLogLevel::Debug) {
+                return tracing::debug!(facility, "kafka client: {message}");
             }
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => tracing::error!(facility, left_out, "kafka client: {message}"),
-        }
+            let Some(left_out) = self.status.lines.allow(facility.to_owned()) else { return };
+            match level {
+                RDKafkaLogLevel::Warning => tracing::warn!(facility, left_out, "kafka client: {message}"),
+                RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                    tracing::info!(facility, left_out, "kafka client: {message}")
+                }
+                _ => tracing::error!(facility, left_out, "kafka client: {message}"),
+            }
+        });
     }
 
-    fn note(&self, error: &KafkaError, reason: &str) {
-        let Some(code) = error.rdkafka_error_code() else { return };
-        // With TLS 1.3 a broker refuses a client's certificate when the client thinks that the handshake is over;
-        // librdkafka then calls it a broken connection, and only OpenSSL's words tell that it is not.
-        let of_tls = code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains("SSL routines");
-        let code = if of_tls { RDKafkaErrorCode::SSL } else { code };
-        if let Some(left_out) = self.status.failed(code) {
-            tracing::warn!(error = ?code, left_out, "kafka client: {reason}");
-        }
+    fn error(&self, error: KafkaError, reason: &str) {
+        contain(|| {
+            let Some(code) = error.rdkafka_error_code() else { return };
+            // With TLS 1.3 a broker refuses the client's certificate after the handshake. librdkafka calls that a broken
+            // connection, and only OpenSSL's text shows the reason.
+            let is_of_tls =
+                code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains("SSL routines");
+            let code = if is_of_tls { RDKafkaErrorCode::SSL } else { code };
+            if let Some(left_out) = self.status.failed(code) {
+                tracing::warn!(error = ?code, left_out, "kafka client: {reason}");
+            }
+        });
     }
 
-    fn show(&self, statistics: &[u8]) {
-        if let Some(recorder) = &self.statistics {
-            recorder.record(statistics, &self.status);
-        }
-    }
+    fn stats_raw(&self, _: &[u8]) {}
 }
 
 #[cfg(test)]
@@ -112,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_callback_does_not_reach_the_thread_that_brings_delivery_reports() {
-        let context = Context { status: Arc::default(), statistics: None };
+        let context = Context { status: Arc::default() };
         tracing::subscriber::with_default(Panics, || {
             context.log(RDKafkaLogLevel::Warning, "REQTMOUT", "a line");
             context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "no broker");

@@ -1,9 +1,10 @@
-//! Creates topics and keeps Kafka's own message about each topic that it refuses.
+//! Creates wanted topics and keeps Kafka's own message about each topic that it refuses.
 //!
 //! rdkafka's admin client returns error codes only. `InvalidReplicationFactor` and `InvalidTopic` do not say how many
 //! brokers there are or which topic a name collides with; Kafka's message does.
 #![expect(unsafe_code, reason = "rdkafka's create_topics drops the message of each result")]
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -12,37 +13,55 @@ use rdkafka::ClientContext;
 use rdkafka::bindings;
 use rdkafka::client::Client;
 use rdkafka::types::{RDKafkaAdminOp, RDKafkaErrorCode, RDKafkaRespErr};
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
-use super::topic::{Failed, Wanted};
+use crate::config::TopicSettings;
 
 /// Time for librdkafka to report that a request timed out.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// The request got no answer from the cluster; no topic was refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Unanswered(String);
+/// A topic that the configuration asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its full name.
+    pub name: String,
+    /// The settings that it is created with.
+    pub settings: TopicSettings,
+}
 
-/// Creates these topics and returns those that were refused. Blocks until the cluster has answered, or for about
-/// `within`. A topic that exists already is not a refusal.
+/// Numbers that the broker chooses are null.
+impl Serialize for Wanted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let TopicSettings { partitions, replication_factor, config } = &self.settings;
+        let number = |number: &i32| Some(*number).filter(|number| *number > 0);
+        let fields = json!({
+            "topic": self.name,
+            "partitions": number(partitions),
+            "replication_factor": number(replication_factor),
+            "config": config,
+        });
+        fields.serialize(serializer)
+    }
+}
+
+/// Creates these topics and returns those that were refused, each with its error. Blocks until the cluster has answered, or for
+/// about `within`. A topic that exists already is not a refusal.
 ///
 /// # Errors
-/// [`Unanswered`] when the cluster does not answer.
+/// The reason why the cluster does not answer; no topic was refused.
 pub(super) fn create<C: ClientContext>(
     client: &Client<C>,
     topics: &[Wanted],
     within: Duration,
-) -> Result<Vec<Failed>, Unanswered> {
-    let mut refused = Vec::new();
-    let mut new_topics = Vec::with_capacity(topics.len());
+) -> Result<BTreeMap<String, String>, String> {
+    let (mut refused, mut new_topics) = (BTreeMap::new(), Vec::with_capacity(topics.len()));
     for topic in topics {
         match new_topic(topic) {
             Ok(new_topic) => new_topics.push(new_topic),
-            Err(message) => refused.push(Failed {
-                topic: topic.name.clone(),
-                code: RDKafkaErrorCode::InvalidArgument,
-                message,
-            }),
+            Err(message) => {
+                refused.insert(topic.name.clone(), describe(RDKafkaErrorCode::InvalidArgument, &message));
+            }
         }
     }
     if new_topics.is_empty() {
@@ -51,16 +70,32 @@ pub(super) fn create<C: ClientContext>(
     match request(client, &new_topics, within) {
         Ok(event) => refused.extend(results(&event)),
         Err((RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE, message)) => {
-            refused.extend(topics.iter().map(|topic| Failed {
-                topic: topic.name.clone(),
-                code: RDKafkaErrorCode::UnsupportedFeature,
-                message: message.clone(),
-            }));
+            let error = describe(RDKafkaErrorCode::UnsupportedFeature, &message);
+            refused.extend(topics.iter().map(|topic| (topic.name.clone(), error.clone())));
         }
-        Err((_, message)) => return Err(Unanswered(message)),
+        Err((_, message)) => return Err(message),
     }
-    refused.retain(|failed| failed.code != RDKafkaErrorCode::TopicAlreadyExists);
     Ok(refused)
+}
+
+/// Returns an error by name, Kafka's message if it has one, and advice.
+fn describe(code: RDKafkaErrorCode, message: &str) -> String {
+    use RDKafkaErrorCode as Code;
+    let advice = match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            "; the user needs CREATE on the topic (or on the cluster), or set topics.create = false and create it otherwise"
+        }
+        Code::InvalidReplicationFactor => "; the cluster has fewer brokers than topics.replication_factor",
+        Code::PolicyViolation => "; a policy of the cluster forbids it",
+        Code::InvalidConfig => {
+            "; one of the settings in [topics.config] or [topics.overrides] is not a topic setting"
+        }
+        _ => "",
+    };
+    match message.trim_end_matches(['.', ' ']) {
+        "" => format!("{code}{advice}"),
+        message => format!("{code:?}: {message}{advice}"),
+    }
 }
 
 /// An object of librdkafka, destroyed when dropped.
@@ -165,8 +200,8 @@ fn request<C: ClientContext>(
     if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(event) } else { Err((code, message)) }
 }
 
-/// The topics that the event reports as not created.
-fn results(event: &Event) -> Vec<Failed> {
+/// Returns the topics that the event reports as refused, each with its error.
+fn results(event: &Event) -> Vec<(String, String)> {
     let mut count = 0;
     // SAFETY: the event is valid and owns its results, which are read before it is destroyed; `count` is their number.
     unsafe {
@@ -175,16 +210,17 @@ fn results(event: &Event) -> Vec<Failed> {
             return Vec::new();
         }
         let topics = bindings::rd_kafka_CreateTopics_result_topics(result, &raw mut count);
-        (0..count)
-            .map(|index| *topics.add(index))
-            .filter_map(|topic| {
-                let code = bindings::rd_kafka_topic_result_error(topic);
-                (code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| Failed {
-                    topic: message_of(bindings::rd_kafka_topic_result_name(topic)),
-                    code: code.into(),
-                    message: message_of(bindings::rd_kafka_topic_result_error_string(topic)),
-                })
+        let results = (0..count).map(|index| {
+            let topic = *topics.add(index);
+            let message = message_of(bindings::rd_kafka_topic_result_error_string(topic));
+            let code = RDKafkaErrorCode::from(bindings::rd_kafka_topic_result_error(topic));
+            (message_of(bindings::rd_kafka_topic_result_name(topic)), code, message)
+        });
+        results
+            .filter(|(_, code, _)| {
+                ![RDKafkaErrorCode::NoError, RDKafkaErrorCode::TopicAlreadyExists].contains(code)
             })
+            .map(|(topic, code, message)| (topic, describe(code, &message)))
             .collect()
     }
 }

@@ -40,48 +40,23 @@ const REPEAT: Duration = Duration::from_secs(60);
 
 /// Fetches tokens until it is dropped.
 pub(super) struct Tokens {
-    latest: Arc<Mutex<Option<Token>>>,
+    pub(super) latest: Arc<Mutex<Option<Token>>>,
     task: AbortHandle,
 }
 
 impl Tokens {
-    /// Starts the task on the current runtime. `first` is a token of the same server; the next fetch follows from its lifetime.
-    /// `tell` receives each token and each failure.
-    pub(super) fn keep(
-        server: TokenServer,
-        first: Token,
-        tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
-    ) -> Self {
-        let wait = refresh_in(&first);
-        Self::start(server, Some(first), wait, tell)
-    }
-
-    /// Starts the task with a fetch at once. New clients get the token of `former` until the first fetch succeeds, if that token is
-    /// valid.
+    /// Starts the task on the current runtime. Until its first fetch, new clients get the token `first`. It fetches at once, or
+    /// with `is_fresh` when the lifetime of `first` requires it. `report` receives each token and each failure.
     pub(super) fn fetch(
         server: TokenServer,
-        former: Option<&Self>,
-        tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
-    ) -> Self {
-        let carried = former.and_then(|former| former.latest.lock().clone());
-        Self::start(server, carried, Duration::ZERO, tell)
-    }
-
-    fn start(
-        server: TokenServer,
         first: Option<Token>,
-        wait: Duration,
-        tell: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
+        is_fresh: bool,
+        report: impl Fn(Result<&Token, &TokenError>) + Send + Sync + 'static,
     ) -> Self {
+        let wait = first.as_ref().filter(|_| is_fresh).map_or(Duration::ZERO, refresh_in);
         let latest = Arc::new(Mutex::new(first));
-        let keeper = Keeper {
-            server,
-            latest: Arc::clone(&latest),
-            tell,
-            failures: 0,
-            logged: LogOnChange::new(REPEAT),
-        };
-        Self { latest, task: tokio::spawn(keeper.run(wait)).abort_handle() }
+        let task = tokio::spawn(keep_fetching(server, Arc::clone(&latest), wait, report)).abort_handle();
+        Self { latest, task }
     }
 
     /// Calls `show` with the latest token, if it is valid, for a new client. The lock keeps newer tokens back meanwhile.
@@ -97,48 +72,39 @@ impl Drop for Tokens {
     }
 }
 
-struct Keeper<T> {
+async fn keep_fetching(
     server: TokenServer,
     latest: Arc<Mutex<Option<Token>>>,
-    tell: T,
-    /// Number of failures in a row.
-    failures: u32,
-    logged: LogOnChange<TokenError>,
-}
-
-impl<T: Fn(Result<&Token, &TokenError>)> Keeper<T> {
-    async fn run(mut self, first_wait: Duration) {
-        let mut wait = first_wait;
-        loop {
-            tokio::time::sleep(wait).await;
-            wait = match self.server.fetch().await {
-                Ok(token) => self.fetched(token),
-                Err(error) => self.failed(error),
-            };
+    mut wait: Duration,
+    report: impl Fn(Result<&Token, &TokenError>),
+) {
+    let (mut failures, mut logged) = (0, LogOnChange::new(REPEAT));
+    loop {
+        tokio::time::sleep(wait).await;
+        match server.fetch().await {
+            Ok(token) => {
+                let lifetime = duration::show(Duration::from_secs(token.lifetime.as_secs()));
+                if logged.end() {
+                    tracing::info!(%lifetime, "the token server issues tokens again");
+                } else {
+                    tracing::debug!(%lifetime, principal = token.principal, "a token was fetched");
+                }
+                (failures, wait) = (0, refresh_in(&token));
+                report(Ok(latest.lock().insert(token)));
+            }
+            Err(error) => {
+                report(Err(&error));
+                failures += 1;
+                if logged.allow(error.clone()) {
+                    tracing::warn!(
+                        attempts = failures,
+                        detail = error.detail(),
+                        "no token for Kafka: {error}"
+                    );
+                }
+                wait = RETRY.jittered(failures);
+            }
         }
-    }
-
-    fn fetched(&mut self, token: Token) -> Duration {
-        let lifetime = duration::show(Duration::from_secs(token.lifetime.as_secs()));
-        if self.logged.end() {
-            tracing::info!(%lifetime, "the token server issues tokens again");
-        } else {
-            tracing::debug!(%lifetime, principal = token.principal, "a token was fetched");
-        }
-        self.failures = 0;
-        let mut latest = self.latest.lock();
-        let token = latest.insert(token);
-        (self.tell)(Ok(token));
-        refresh_in(token)
-    }
-
-    fn failed(&mut self, error: TokenError) -> Duration {
-        (self.tell)(Err(&error));
-        self.failures += 1;
-        if self.logged.allow(error.clone()) {
-            tracing::warn!(attempts = self.failures, detail = error.detail(), "no token for Kafka: {error}");
-        }
-        RETRY.jittered(self.failures)
     }
 }
 

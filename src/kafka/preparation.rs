@@ -4,16 +4,14 @@
 //! again when the configuration is reloaded, when the watch finds a topic missing, and when a delivery meets an unknown
 //! topic. Topics that Kafka refused, and a cluster that does not answer, are retried with exponential back-off.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::status::Status;
-use super::topic::Failed;
 use super::topic_state::{Phase, TopicState};
-use super::topics::{Plan, Topics, TopicsError};
+use super::topics::{Plan, Topics, TopicsError, wanted_names};
 use super::watch::Watch;
 use crate::back_off::BackOff;
 use crate::config::Config;
@@ -31,15 +29,6 @@ pub struct Preparation {
     watch: Watch,
 }
 
-/// The result of a look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Looked {
-    /// Nothing is left to create.
-    Finished,
-    /// Topics were refused, or the cluster did not answer.
-    Unfinished,
-}
-
 impl Preparation {
     /// Prepares the topics that `config` asks for; `watch` reports those that are missing.
     pub fn new(config: &Config, status: Arc<Status>, watch: Watch) -> Self {
@@ -49,91 +38,87 @@ impl Preparation {
     /// Takes over a reloaded configuration and looks at the topics at once.
     pub fn adopt(&self, config: &Config) {
         let config = Arc::new(config.clone());
-        self.watch.want(&config);
+        *self.status.topics.wanted.lock() = wanted_names(&config);
+        self.watch.look();
         *self.config.lock() = config;
-        self.status.topics().look();
+        self.status.topics.look.notify_one();
     }
 
     /// Looks at the topics again at once.
     pub fn look_again(&self) {
-        self.status.topics().look();
+        self.status.topics.look.notify_one();
     }
 
     /// Keeps the topics prepared; never ends.
     pub async fn run(&self) {
-        let (mut log, mut schedule) = (Log::default(), Schedule::new(RETRY));
+        let (mut log, mut failures) = (Log::default(), 0);
         loop {
             let config = Arc::clone(&self.config.lock());
-            let looked = self.look(&config, &mut log).await.unwrap_or_else(|error| {
+            let is_finished = self.look(&config, &mut log).await.unwrap_or_else(|error| {
                 log.failed(&error);
-                Looked::Unfinished
+                false
             });
-            schedule.wait(self.status.topics(), looked).await;
+            failures = if is_finished { 0 } else { failures + 1 };
+            failures = wait(&self.status.topics, RETRY, failures).await;
         }
     }
 
-    async fn look(&self, config: &Config, log: &mut Log) -> Result<Looked, TopicsError> {
-        let state = self.status.topics();
-        let mut looked = Looked::Finished;
+    /// Returns false if Kafka refused topics.
+    async fn look(&self, config: &Config, log: &mut Log) -> Result<bool, TopicsError> {
+        let state = &self.status.topics;
+        let mut is_finished = true;
         // Without topics.create, a later look has nothing to do but to refresh the list of missing topics.
         if config.topics.create || state.phase() != Phase::Done {
             let topics = Topics::new(config)?;
             let plan = topics.plan().await?;
             log.compared(&plan);
             if config.topics.create {
-                looked = self.create(&topics, &plan, log).await?;
+                is_finished = self.create(&topics, &plan).await?;
             }
         }
         state.advance(Phase::Loading);
         self.watch.look();
-        Ok(looked)
+        Ok(is_finished)
     }
 
-    async fn create(&self, topics: &Topics, plan: &Plan, log: &mut Log) -> Result<Looked, TopicsError> {
-        let state = self.status.topics();
+    async fn create(&self, topics: &Topics, plan: &Plan) -> Result<bool, TopicsError> {
+        let state = &self.status.topics;
         if !plan.create.is_empty() {
             state.advance(Phase::Creating);
         }
         let refused = topics.apply(plan).await?;
-        let by_topic: BTreeMap<String, String> =
-            refused.iter().map(|failed| (failed.topic.clone(), failed.error())).collect();
-        let is_news = state.set_refused(by_topic);
-        log.created(plan.create.len() - refused.len(), if is_news { &refused } else { &[] });
-        Ok(if refused.is_empty() { Looked::Finished } else { Looked::Unfinished })
-    }
-}
-
-/// When to look next.
-#[derive(Debug)]
-struct Schedule {
-    retry: BackOff,
-    /// Unfinished looks in a row.
-    failures: u32,
-}
-
-impl Schedule {
-    fn new(retry: BackOff) -> Self {
-        Self { retry, failures: 0 }
-    }
-
-    /// Waits until a look is requested or, after an unfinished one, for the back-off.
-    async fn wait(&mut self, state: &TopicState, looked: Looked) {
-        self.failures = if looked == Looked::Finished { 0 } else { self.failures + 1 };
-        let wait = (self.failures > 0).then(|| self.retry.jittered(self.failures));
-        let retry_is_due = async {
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
-        let asked = async {
-            tokio::time::sleep(LEAST_DISTANCE).await;
-            state.look_asked_for().await;
-        };
-        tokio::select! {
-            () = asked => self.failures = 0,
-            () = retry_is_due => {}
+        let created = plan.create.len() - refused.len();
+        if created > 0 {
+            tracing::info!(topics = created, "topics were created");
         }
+        if state.set_refused(&refused)
+            && let Some((topic, error)) = refused.first_key_value()
+        {
+            tracing::error!(
+                topics = refused.len(),
+                error = %format_args!("{topic}: {error}"),
+                "Kafka refuses to create topics; retrying with back-off (/readyz lists them)"
+            );
+        }
+        Ok(refused.is_empty())
+    }
+}
+
+/// Waits until a look is requested or, after failures in a row, for the back-off. Returns the failures in a row that still count.
+async fn wait(state: &TopicState, retry: BackOff, failures: u32) -> u32 {
+    let retry_is_due = async {
+        match failures {
+            0 => std::future::pending().await,
+            _ => tokio::time::sleep(retry.jittered(failures)).await,
+        }
+    };
+    let asked = async {
+        tokio::time::sleep(LEAST_DISTANCE).await;
+        state.look.notified().await;
+    };
+    tokio::select! {
+        () = asked => 0,
+        () = retry_is_due => failures,
     }
 }
 
@@ -168,45 +153,29 @@ impl Log {
             tracing::warn!(%error, "cannot look at the topics; retrying with back-off");
         }
     }
-
-    fn created(&self, created: usize, refused: &[Failed]) {
-        if created > 0 {
-            tracing::info!(topics = created, "topics were created");
-        }
-        if let Some(first) = refused.first() {
-            tracing::error!(
-                topics = refused.len(),
-                error = %first,
-                "Kafka refuses to create topics; retrying with back-off (/readyz lists them)"
-            );
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn waits(schedule: &mut Schedule, state: &TopicState, looked: Looked) {
-        let wait = schedule.wait(state, looked);
-        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the next look is due");
+    async fn waited(state: &TopicState, retry: BackOff, failures: u32) -> u32 {
+        let wait = wait(state, retry, failures);
+        tokio::time::timeout(Duration::from_secs(30), wait).await.expect("the next look is due")
     }
 
     #[tokio::test]
     async fn a_refusal_is_retried_by_itself_and_a_request_does_not_wait_for_the_back_off() {
         let state = TopicState::default();
         let short = BackOff { first: Duration::from_millis(1), longest: Duration::from_millis(2) };
-        let mut schedule = Schedule::new(short);
         for failures in 1..4 {
-            waits(&mut schedule, &state, Looked::Unfinished).await;
-            assert_eq!(schedule.failures, failures);
+            assert_eq!(waited(&state, short, failures).await, failures);
         }
         let hour = Duration::from_secs(3600);
-        let mut schedule = Schedule { retry: BackOff { first: hour, longest: hour }, failures: 5 };
-        state.look();
-        waits(&mut schedule, &state, Looked::Unfinished).await;
-        assert_eq!(schedule.failures, 0, "the back-off begins again");
-        state.look();
-        waits(&mut schedule, &state, Looked::Finished).await;
+        let long = BackOff { first: hour, longest: hour };
+        for failures in [6, 0] {
+            state.look.notify_one();
+            assert_eq!(waited(&state, long, failures).await, 0, "the back-off begins again");
+        }
     }
 }

@@ -14,7 +14,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consumer::{CONTACT_TIMEOUT, Listener, ReadError, Stop, client_config, sign_in};
+use super::consumer::{CONTACT_TIMEOUT, LastError, ReadError, Stop, client_config, new_consumer, sign_in};
 use super::oauth::Tokens;
 use crate::config::Kafka;
 
@@ -43,11 +43,12 @@ pub enum Room {
 
 /// The messages of a topic that are done.
 pub struct Progress {
-    consumer: Arc<StreamConsumer<Listener>>,
+    consumer: Arc<StreamConsumer<LastError>>,
     servers: String,
     group: &'static str,
     topic: String,
-    remembers: bool,
+    /// True if the cluster had progress; false before the first commit and after the group has expired.
+    pub remembers: bool,
     done: BTreeMap<i32, Done>,
     /// Present if the client signs in with tokens.
     _tokens: Option<Tokens>,
@@ -61,14 +62,8 @@ impl Progress {
     pub async fn open(kafka: &Kafka, group: &'static str, topic: &str) -> Result<Self, ReadError> {
         let mut config = client_config(kafka, Stop::Never);
         config.set("group.id", group);
-        let consumer: StreamConsumer<Listener> = config
-            .create_with_context(Listener::default())
-            .map_err(|error| ReadError::Settings(error.to_string()))?;
-        let consumer = Arc::new(consumer);
-        let tokens = match &kafka.oauth {
-            Some(oauth) => Some(sign_in(&consumer, oauth).await?),
-            None => None,
-        };
+        let consumer = new_consumer(&config)?;
+        let tokens = sign_in(&consumer, kafka.oauth.as_ref()).await?;
         let mut progress = Self {
             consumer,
             servers: kafka.bootstrap_servers.clone(),
@@ -82,11 +77,6 @@ impl Progress {
         (progress.remembers, progress.done) =
             progress.blocking(move || remembered(&consumer, &topic)).await?;
         Ok(progress)
-    }
-
-    /// Returns true if the cluster had progress; false before the first commit and after the group has expired.
-    pub fn remembers(&self) -> bool {
-        self.remembers
     }
 
     /// Returns true if a message is done.
@@ -131,24 +121,20 @@ impl Progress {
                 event = self.consumer.recv() => {
                     let code = event.err().and_then(|error| error.rdkafka_error_code());
                     if code == Some(Code::GroupAuthorizationFailed) {
-                        return Err(self.no_right());
+                        return Err(ReadError::GroupAuthorization(self.group));
                     }
                 }
             }
         }
     }
 
-    fn no_right(&self) -> ReadError {
-        ReadError::GroupAuthorization(self.group)
-    }
-
     fn judge(&self, error: &KafkaError) -> ReadError {
         let group = self.group;
         match error.rdkafka_error_code() {
-            Some(Code::GroupAuthorizationFailed) => self.no_right(),
+            Some(Code::GroupAuthorizationFailed) => ReadError::GroupAuthorization(group),
             Some(Code::TopicAuthorizationFailed) => ReadError::Authorization(error.to_string()),
             Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) => {
-                self.consumer.context().heard_of(error);
+                self.consumer.context().note(error);
                 let detail = self.consumer.context().last_error();
                 ReadError::Unreachable { servers: self.servers.clone(), detail }
             }
@@ -158,7 +144,7 @@ impl Progress {
 }
 
 /// Returns whether the group has committed offsets, and the messages that are done of each partition.
-fn remembered(consumer: &StreamConsumer<Listener>, topic: &str) -> KafkaResult<(bool, BTreeMap<i32, Done>)> {
+fn remembered(consumer: &StreamConsumer<LastError>, topic: &str) -> KafkaResult<(bool, BTreeMap<i32, Done>)> {
     let metadata = consumer.fetch_metadata(Some(topic), CONTACT_TIMEOUT)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let mut list = TopicPartitionList::new();

@@ -3,15 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
+use rdkafka::producer::{Producer as _, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 
-use super::client::{Client, Outgoing, Sending, Sent, not_sent};
+use super::client::{Client, Sending, Sent, Unsent};
 use super::confirm::{Pending, Position, Unconfirmed};
 use super::scheduler::{Batch, DIRECT, Released, Scheduler, Size, Ticket};
 use super::settings::limits;
@@ -31,17 +33,17 @@ const FLUSH: Duration = Duration::from_millis(100);
 pub(super) struct PublishQueue {
     scheduled: Mutex<Scheduled>,
     /// The producers in use; the first one sends directly.
-    clients: ArcSwap<Vec<Arc<Client>>>,
+    pub(super) clients: ArcSwap<Vec<Arc<Client>>>,
     /// Messages and their bytes, each with a limit.
     messages: Bounded,
     bytes: Bounded,
     metrics: Arc<Metrics>,
-    /// Asks for this number of producers besides the first.
-    demand: Box<dyn Fn(usize) + Send + Sync>,
+    /// Requests this number of producers besides the first.
+    demand: SyncSender<usize>,
 }
 
 struct Scheduled {
-    scheduler: Scheduler<Outgoing>,
+    scheduler: Scheduler<Unsent>,
     /// The last time at which all producers were needed, and the largest number that was needed since.
     all_needed: Instant,
     most_needed: usize,
@@ -57,11 +59,10 @@ impl PublishQueue {
         config: &ClientConfig,
         message_timeout: Duration,
         metrics: Arc<Metrics>,
-        demand: impl Fn(usize) + Send + Sync + 'static,
+        demand: SyncSender<usize>,
     ) -> Self {
         let [messages, bytes] = limits(config);
-        let names = ["max.in.flight", "max.in.flight.requests.per.connection"];
-        let requests = names.iter().find_map(|name| config.get(name)?.parse().ok()).unwrap_or(REQUESTS);
+        let requests = config.get("max.in.flight").and_then(|limit| limit.parse().ok()).unwrap_or(REQUESTS);
         let now = Instant::now();
         Self {
             scheduled: Mutex::new(Scheduled {
@@ -73,19 +74,14 @@ impl PublishQueue {
             messages: Bounded::new(messages),
             bytes: Bounded::new(bytes),
             metrics,
-            demand: Box::new(demand),
+            demand,
         }
     }
 
-    /// The producers in use.
-    pub(super) fn clients(&self) -> Arc<Vec<Arc<Client>>> {
-        self.clients.load_full()
-    }
-
-    /// Uses these producers from now on, and gives back the former ones. Their messages are answered.
+    /// Uses these producers from now on, and returns the former ones, whose messages are still answered.
     pub(super) fn use_clients(&self, clients: Vec<Arc<Client>>) -> Arc<Vec<Arc<Client>>> {
         let mut scheduled = self.scheduled.lock();
-        scheduled.scheduler.set_producers(clients.len() - 1);
+        scheduled.scheduler.producers = clients.len() - 1;
         self.clients.swap(Arc::new(clients))
     }
 
@@ -95,7 +91,7 @@ impl PublishQueue {
     /// The queue is full, or librdkafka refuses the message at once.
     pub(super) fn submit(&self, event: &Event, is_alone: bool) -> Result<Pending, Unconfirmed> {
         let (reply, answer) = oneshot::channel();
-        let message = Outgoing::new(event, reply);
+        let message = Unsent::new(event, reply);
         let size = Size { bytes: message.bytes(), is_alone };
         self.reserve(size.bytes)?;
         let mut message = Some(message);
@@ -112,12 +108,12 @@ impl PublishQueue {
             self.answered(sent, Err(unconfirmed));
             return Err(unconfirmed);
         }
-        Ok(Pending::new(answer))
+        Ok(Pending { answer })
     }
 
     fn client(&self, ticket: Ticket) -> Arc<Client> {
         let clients = self.clients.load();
-        // Fewer than the ticket knows where some were given up just now.
+        // The number of producers may have been reduced since the ticket was made.
         Arc::clone(clients.get(ticket.producer).unwrap_or(&clients[0]))
     }
 
@@ -133,9 +129,9 @@ impl PublishQueue {
         &self,
         sent: Sent,
         result: Result<Position, Unconfirmed>,
-        batches: &mut VecDeque<Batch<Outgoing>>,
+        batches: &mut VecDeque<Batch<Unsent>>,
     ) {
-        self.release(sent.bytes());
+        self.release(sent.bytes);
         let Some(answered) = sent.answer(result) else { return };
         let mut released = Released::default();
         let mut scheduled = self.scheduled.lock();
@@ -154,7 +150,7 @@ impl PublishQueue {
     fn send_direct(
         &self,
         _scheduled: &Scheduled,
-        batches: &mut Vec<Batch<Outgoing>>,
+        batches: &mut Vec<Batch<Unsent>>,
     ) -> Vec<(Unconfirmed, Sent)> {
         let mut refused = Vec::new();
         for Batch { ticket, events } in batches.extract_if(.., |batch| batch.ticket.producer == DIRECT) {
@@ -164,14 +160,14 @@ impl PublishQueue {
         refused
     }
 
-    fn give_up(&self, events: Vec<Outgoing>, code: RDKafkaErrorCode) {
+    fn give_up(&self, events: Vec<Unsent>, code: RDKafkaErrorCode) {
         for message in events {
             self.release(message.bytes());
             message.give_up(code);
         }
     }
 
-    fn send(&self, mut batches: VecDeque<Batch<Outgoing>>) {
+    fn send(&self, mut batches: VecDeque<Batch<Unsent>>) {
         while let Some(Batch { ticket, events }) = batches.pop_front() {
             let (client, batch) = (self.client(ticket), Sending::new(ticket, events.len()));
             for message in events {
@@ -196,7 +192,7 @@ impl PublishQueue {
             self.answered(sent, Err(unconfirmed));
         }
         if let Some(needed) = needed {
-            (self.demand)(needed);
+            self.demand.try_send(needed).ok(); // an error means that a request is waiting already
         }
     }
 
@@ -217,25 +213,26 @@ impl PublishQueue {
     /// Waits until every event has its answer, for `timeout` at most, then gives up on the rest. Returns the number of those. Blocks.
     pub(super) fn close(&self, timeout: Duration) -> usize {
         let deadline = Instant::now() + timeout;
-        let clients = self.clients();
+        let clients = self.clients.load_full();
         while self.messages.count() > 0 && Instant::now() < deadline {
             let rest = deadline.saturating_duration_since(Instant::now());
             for client in &*clients {
-                client.flush(rest.min(FLUSH));
+                client.producer.flush(rest.min(FLUSH)).ok(); // an error means that messages are left
             }
         }
         let left = self.messages.count();
         if left > 0 {
             let waiting = self.scheduled.lock().scheduler.clear();
             self.give_up(waiting, RDKafkaErrorCode::PurgeQueue);
-            clients.iter().for_each(|client| client.purge());
-            clients.iter().for_each(|client| client.flush(FLUSH)); // the purged messages' reports
+            let everything = PurgeConfig::default().queue().inflight();
+            clients.iter().for_each(|client| client.producer.purge(everything));
+            clients.iter().for_each(|client| drop(client.producer.flush(FLUSH))); // the purged messages' reports
         }
         left
     }
 
     fn reserve(&self, bytes: usize) -> Result<(), Unconfirmed> {
-        let full = not_sent(RDKafkaErrorCode::QueueFull);
+        let full = Unconfirmed::new(Some(RDKafkaErrorCode::QueueFull), true);
         if !self.messages.add(1) {
             return Err(full);
         }
@@ -258,8 +255,8 @@ impl PublishQueue {
 
 impl Scheduled {
     /// Returns the number of producers besides the first, if it is to change.
-    fn tick(&mut self, now: Instant, released: &mut Released<Outgoing>) -> Option<usize> {
-        let (producers, needed) = (self.scheduler.producers(), self.scheduler.tick(now, released));
+    fn tick(&mut self, now: Instant, released: &mut Released<Unsent>) -> Option<usize> {
+        let (producers, needed) = (self.scheduler.producers, self.scheduler.tick(now, released));
         self.most_needed = self.most_needed.max(needed);
         if needed >= producers {
             (self.all_needed, self.most_needed) = (now, needed);

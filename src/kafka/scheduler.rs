@@ -1,19 +1,22 @@
 //! The order in which events leave for the brokers.
 //!
-//! Events wait by partition. Where the [`Window`] of the partition's broker says so, they are sent directly: librdkafka gets
-//! them at once, and makes batches of what arrives while its one request is in flight. Else the scheduler makes the batches. An
-//! event of an idle partition is sent at once, as a batch of its own. While a batch of its partition is on its way, an event is sent at once
-//! only if fewer batches are on their way than the window asks for. Otherwise it waits, and the events that wait
-//! form the next batch together. Partitions whose events wait take turns, first come, first served.
+//! Events wait by partition. If the [`Window`](super::window::Window) of a partition's broker has no producers, events are sent
+//! directly: librdkafka gets them at once, and makes batches of what arrives while its one request is in flight. Otherwise the
+//! scheduler makes the batches:
+//!
+//! - An event of an idle partition is sent at once, as a batch of its own.
+//! - While a batch of its partition is on its way, an event is sent at once only if fewer batches are on their way than the window
+//!   asks for. Otherwise it waits, and the events that wait form the next batch together.
+//! - Partitions whose events wait take turns, first come, first served.
+//!
+//! Invariants:
 //!
 //! - **Order**: a partition changes from one producer to another only when it has nothing on its way. An idempotent producer keeps
 //!   the order of a partition's batches.
-//! - **No partition starves**: nothing overtakes a partition that waits for a free request, and requests become free with every
-//!   answer. A batch that is late no longer counts, so that partitions with a fault of their own (too few replicas, a leader
-//!   that is being elected) do not hold up the others of their broker.
-//! - **No deadlock**: every message is answered by librdkafka at the latest when it times out, and [`Scheduler::tick`] sends
-//!   what can be sent even where nothing is answered.
-//! - **A broker that has gone is forgotten** with the last partition that it leads.
+//! - **No partition starves**: nothing overtakes a partition that waits for a free request, and each answer frees a request. A late
+//!   batch no longer counts, so that a partition with a fault of its own (too few replicas, no leader) does not hold up the others.
+//! - **No deadlock**: librdkafka answers every message before or when it times out, and [`Scheduler::tick`] also sends without answers.
+//! - **A former broker is forgotten** with the last partition that it leads.
 //!
 //! Events of a topic whose partitions are not known are sent directly; librdkafka chooses the partition.
 //!
@@ -44,7 +47,7 @@ pub(super) struct Scheduler<T> {
     queues: Vec<Queue<T>>,
     brokers: HashMap<i32, Broker>,
     /// Number of producers without the direct one.
-    producers: usize,
+    pub(super) producers: usize,
     /// Maximum number of requests in flight for each of them and broker.
     requests: usize,
     /// Maximum age of an event that is sent; older ones are given up.
@@ -85,7 +88,7 @@ pub(super) struct Answered {
     pub(super) events: usize,
     /// The broker has written them.
     pub(super) is_written: bool,
-    /// The answers tell whether the events were written.
+    /// It is known whether the events were written.
     pub(super) is_sure: bool,
 }
 
@@ -128,17 +131,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Returns the number of producers without the direct one.
-    pub(super) fn producers(&self) -> usize {
-        self.producers
-    }
-
-    /// Sets the number of producers without the direct one.
-    pub(super) fn set_producers(&mut self, producers: usize) {
-        self.producers = producers;
-    }
-
-    /// Takes an event: gives back a ticket if it is to be sent at once, else keeps what `event` makes.
+    /// Takes an event. Returns a ticket if the event is to be sent at once; otherwise keeps what `event` makes.
     pub(super) fn submit(
         &mut self,
         topic: &str,
@@ -391,7 +384,7 @@ impl<T> Scheduler<T> {
         for leader in leaders {
             if let Some(broker) = self.brokers.get_mut(&leader) {
                 broker.window.tick(now);
-                needed = needed.max(broker.window.producers());
+                needed = needed.max(broker.window.producers);
             }
             self.send_waiting(leader, now, released);
         }
@@ -454,7 +447,7 @@ impl<T> Scheduler<T> {
     /// Returns each broker with its batches on their way and the limit of requests in flight.
     pub(super) fn windows(&self) -> impl Iterator<Item = (i32, usize, usize)> {
         self.brokers.iter().map(|(&id, broker)| {
-            let producers = broker.window.producers().min(self.producers);
+            let producers = broker.window.producers.min(self.producers);
             (id, broker.on_the_way.iter().sum(), (producers * self.requests).max(1))
         })
     }

@@ -114,7 +114,7 @@ pub(super) fn limits(client: &ClientConfig) -> [usize; 2] {
     ]
 }
 
-/// Overrides our properties by the user's, also if the user has an alias of a name.
+/// Overrides our properties by the user's. Aliases become the names that we use.
 pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Property>) {
     const ALIASES: [(&str, &str); 5] = [
         ("queue.buffering.max.ms", "linger.ms"),
@@ -124,12 +124,8 @@ pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Pro
         ("sasl.mechanisms", "sasl.mechanism"),
     ];
     for (name, property) in properties {
-        for (alias, ours) in ALIASES {
-            if name == alias {
-                client.remove(ours);
-            }
-        }
-        client.set(name, property.expose());
+        let ours = ALIASES.iter().find(|(alias, _)| alias == name).map_or(name.as_str(), |(_, ours)| ours);
+        client.set(ours, property.expose());
     }
 }
 

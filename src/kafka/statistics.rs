@@ -15,26 +15,25 @@ use super::status::Status;
 use crate::metrics::{BrokerSample, Metrics};
 
 /// Records the statistics of one producer.
-#[derive(Clone)]
 pub(super) struct Recorder {
     pub(super) metrics: Arc<Metrics>,
-    /// A producer that was replaced still reports while its last messages are answered; its reports change no metric.
-    pub(super) is_in_use: Arc<AtomicBool>,
+    /// False after a replacement.
+    pub(super) is_in_use: AtomicBool,
     /// Its figures about brokers are shown; those of the others are alike.
     pub(super) is_first: bool,
     /// Each broker's id, with the requests in flight of the other producers, and the most that there may be of all.
-    pub(super) windows: Arc<dyn Fn() -> Vec<(i32, usize, usize)> + Send + Sync>,
+    pub(super) windows: Box<dyn Fn() -> Vec<(i32, usize, usize)> + Send + Sync>,
 }
 
 /// The part of the statistics that is read. The rest, hundreds of figures for each topic, is skipped.
 #[derive(Deserialize)]
 struct Statistics<'a> {
     #[serde(borrow)]
-    brokers: HashMap<Cow<'a, str>, Broker<'a>>,
+    brokers: HashMap<Cow<'a, str>, BrokerStatistics<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Broker<'a> {
+struct BrokerStatistics<'a> {
     #[serde(borrow)]
     nodename: Cow<'a, str>,
     nodeid: i32,
@@ -43,14 +42,14 @@ struct Broker<'a> {
     /// Requests in flight.
     waitresp_cnt: u64,
     /// Round trips, in microseconds.
-    rtt: Window,
+    rtt: Summary,
     /// Throttle times, in milliseconds.
-    throttle: Window,
+    throttle: Summary,
 }
 
-/// Values since the last statistics.
+/// A summary of the values since the last statistics.
 #[derive(Deserialize)]
-struct Window {
+struct Summary {
     max: u64,
     sum: u64,
     p50: u64,
@@ -84,7 +83,7 @@ impl Recorder {
     }
 }
 
-fn sample<'a>(broker: &'a Broker<'_>, windows: &[(i32, usize, usize)]) -> BrokerSample<'a> {
+fn sample<'a>(broker: &'a BrokerStatistics<'_>, windows: &[(i32, usize, usize)]) -> BrokerSample<'a> {
     let rtt = [broker.rtt.p50, broker.rtt.p99].map(|microseconds| microseconds as f64 / 1e6);
     let window = windows.iter().find(|(id, ..)| *id == broker.nodeid);
     let (others, limit) = window.map_or((0, 1), |(_, in_flight, limit)| (*in_flight, *limit));
@@ -112,9 +111,9 @@ mod tests {
     fn recorder(metrics: &Arc<Metrics>, is_first: bool) -> Recorder {
         Recorder {
             metrics: Arc::clone(metrics),
-            is_in_use: Arc::new(AtomicBool::new(true)),
+            is_in_use: AtomicBool::new(true),
             is_first,
-            windows: Arc::new(|| vec![(1, 7, 10)]),
+            windows: Box::new(|| vec![(1, 7, 10)]),
         }
     }
 

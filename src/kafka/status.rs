@@ -1,19 +1,18 @@
 //! The state of the cluster as the Kafka client sees it: contact, last error, state of the topics.
 //!
-//! The client's callbacks and the watch write it. Readiness and the answers to unconfirmed deliveries read it. [`ClientError`] names the
-//! library's error, never a host.
+//! The client's callbacks and the watch write it. Readiness and the answers to unconfirmed deliveries read it. Errors are shown by
+//! librdkafka's text for their code, which never names a host.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::topic_state::TopicState;
 use crate::telemetry::limit::{LogLimit, LogLimits};
 
 /// Time without an answer of the cluster after which the bridge is not ready: some rounds of the watch.
-pub const SILENCE: Duration = Duration::from_secs(8);
+const SILENCE: Duration = Duration::from_secs(8);
 
 /// Interval of the client's statistics, which report throttling.
 const STATISTICS: Duration = Duration::from_secs(5);
@@ -25,7 +24,8 @@ const EXPLAINS: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Status {
     inner: Mutex<Inner>,
-    topics: TopicState,
+    /// The state of the wanted topics.
+    pub topics: TopicState,
     /// Limits for the client's own log lines, by facility: librdkafka has some dozens of facilities.
     pub(super) lines: LogLimits<String>,
     /// Limits for client errors, by the number of the error.
@@ -39,7 +39,7 @@ struct Inner {
     all_down: bool,
     leaderless: bool,
     retired: bool,
-    last_error: Option<(ClientError, Instant)>,
+    last_error: Option<(RDKafkaErrorCode, Instant)>,
     /// The reason why there is no new token, if clients need one.
     no_token: Option<String>,
     throttled: Option<Throttled>,
@@ -53,47 +53,26 @@ struct Throttled {
     until: Instant,
 }
 
-/// An error of librdkafka: a wrong password, no route, a broken certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClientError(pub RDKafkaErrorCode);
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        // "BrokerTransportFailure (Local: Broker transport failure)": the name, then the library's own words.
-        let words = text.split_once(" (").map_or(text.as_str(), |(_, words)| words.trim_end_matches(')'));
-        write!(f, "{:?} ({words})", self.0)
-    }
-}
-
-impl ClientError {
-    /// Returns true if this error is more specific: a wrong password causes broken connections, and these cause `AllBrokersDown`.
-    fn is_more_specific_than(self, other: Self) -> bool {
-        let rank = |error: Self| match error.0 {
-            RDKafkaErrorCode::AllBrokersDown => 0,
-            RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut => 1,
-            _ => 2,
-        };
-        rank(self) > rank(other)
+/// Returns how specific an error is: a wrong password causes broken connections, and these cause `AllBrokersDown`.
+fn specificity(code: RDKafkaErrorCode) -> u8 {
+    match code {
+        RDKafkaErrorCode::AllBrokersDown => 0,
+        RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut => 1,
+        _ => 2,
     }
 }
 
 impl Status {
     /// Returns true if a broker is connected.
     pub fn connected(&self) -> bool {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         inner.answered.is_some() && !inner.all_down
     }
 
     /// Returns the causes of a fault, as far as known: the client's last error since the cluster answered, the missing token, and
     /// throttling.
     pub fn explanation(&self) -> Option<String> {
-        self.lock().explanation()
-    }
-
-    /// The state of the wanted topics.
-    pub fn topics(&self) -> &TopicState {
-        &self.topics
+        self.inner.lock().explanation()
     }
 
     /// Returns the reason why the bridge is not ready; `None` if the cluster answers and the topics were compared.
@@ -103,7 +82,7 @@ impl Status {
 
     /// Returns the reason why no event can be confirmed; `None` while the cluster answers.
     fn silence(&self) -> Option<String> {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let what = match inner.answered {
             None => "no contact with the Kafka cluster yet".to_owned(),
             Some(_) if inner.all_down && !inner.is_muted() => "no Kafka broker is connected".to_owned(),
@@ -121,32 +100,27 @@ impl Status {
 
     /// Stops the log lines about client errors, since the bridge has stopped.
     pub fn retire(&self) {
-        self.lock().retired = true;
+        self.inner.lock().retired = true;
     }
 
     /// Notes an answer of the cluster. `leaderless`: no partition of the probed topic has a leader.
     pub(super) fn answered(&self, leaderless: bool) {
-        let mut inner = self.lock();
-        *inner = Inner {
-            answered: Some(Instant::now()),
-            all_down: false,
-            leaderless,
-            retired: inner.retired,
-            last_error: None,
-            no_token: inner.no_token.take(),
-            throttled: inner.throttled,
-        };
+        let mut inner = self.inner.lock();
+        inner.answered = Some(Instant::now());
+        inner.leaderless = leaderless;
+        inner.all_down = false;
+        inner.last_error = None;
     }
 
     /// Returns true while a broker throttles the producer.
     pub(super) fn is_throttled(&self) -> bool {
-        self.lock().throttled().is_some()
+        self.inner.lock().throttled().is_some()
     }
 
     /// Notes the longest time for which a broker throttled the producer since the last statistics.
     pub(super) fn throttled(&self, broker: i32, time: Duration) {
         let until = Instant::now() + time + STATISTICS;
-        self.lock().throttled = Some(Throttled { time, until });
+        self.inner.lock().throttled = Some(Throttled { time, until });
         if let Some(left_out) = self.throttled_lines.allow() {
             let seconds = time.as_secs_f64();
             tracing::warn!(
@@ -160,43 +134,38 @@ impl Status {
 
     /// Notes a client error. Returns the number of suppressed lines if a line about it may be written now, else `None`.
     pub(super) fn failed(&self, code: RDKafkaErrorCode) -> Option<u64> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.all_down |= code == RDKafkaErrorCode::AllBrokersDown;
-        let error = ClientError(code);
         let is_explained = inner
             .last_error
-            .is_some_and(|(last, at)| last.is_more_specific_than(error) && at.elapsed() < EXPLAINS);
+            .is_some_and(|(last, at)| specificity(last) > specificity(code) && at.elapsed() < EXPLAINS);
         if !is_explained {
-            inner.last_error = Some((error, Instant::now()));
+            inner.last_error = Some((code, Instant::now()));
         }
         if inner.retired { None } else { self.error_lines.allow(code as i32) }
     }
 
     /// Notes why there is no new token; `None` when one was fetched.
     pub(super) fn set_no_token(&self, why: Option<String>) {
-        self.lock().no_token = why;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
+        self.inner.lock().no_token = why;
     }
 }
 
 impl Inner {
     fn explanation(&self) -> Option<String> {
-        let error = self.last_error.map(|(error, _)| format!("the Kafka client's last error: {error}"));
+        let error = self.last_error.map(|(code, _)| format!("the Kafka client's last error: {code}"));
         let no_token = self.no_token.as_ref().map(|why| format!("no token to sign in with: {why}"));
         let throttled = self.throttled().map(|throttled| {
             let seconds = throttled.time.as_secs_f64();
             format!("a Kafka broker throttles the producer for {seconds:.1} s: its quota is used up")
         });
-        let all: Vec<String> = error.into_iter().chain(no_token).chain(throttled).collect();
+        let all: Vec<String> = [error, no_token, throttled].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Returns true if the client closed its connections only because a broker that throttles it answered too late.
     fn is_muted(&self) -> bool {
-        let timed_out = |(error, _): (ClientError, _)| error.0 == RDKafkaErrorCode::OperationTimedOut;
+        let timed_out = |(code, _)| code == RDKafkaErrorCode::OperationTimedOut;
         self.throttled().is_some() && self.last_error.is_some_and(timed_out)
     }
 
@@ -250,7 +219,7 @@ mod tests {
     fn a_cluster_that_throttles_is_not_a_silent_one() {
         let a_minute = Duration::from_secs(60);
         let silent_since = |status: &Status, time: Duration| {
-            status.lock().answered =
+            status.inner.lock().answered =
                 Some(Instant::now().checked_sub(time).expect("the machine runs for longer"));
         };
         let status = Status::default();
@@ -272,7 +241,7 @@ mod tests {
         status.answered(false);
         silent_since(&status, SILENCE * 2);
         status.throttled(1, Duration::ZERO);
-        status.lock().throttled.as_mut().expect("just noted").until = Instant::now();
+        status.inner.lock().throttled.as_mut().expect("just noted").until = Instant::now();
         assert!(status.silence().is_some(), "the throttling is over");
         assert_eq!(status.explanation(), None);
     }

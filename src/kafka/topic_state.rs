@@ -3,9 +3,9 @@
 //! [`Preparation`](super::preparation::Preparation) and the watch write it, readiness reads it. A delivery whose topic is missing
 //! requests a look at the topics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Progress of the first look at the topics.
@@ -25,8 +25,11 @@ pub(super) enum Phase {
 /// The state of the wanted topics.
 #[derive(Debug, Default)]
 pub struct TopicState {
+    /// The names of the wanted topics.
+    pub(super) wanted: Mutex<BTreeSet<String>>,
     inner: Mutex<Inner>,
-    look: Notify,
+    /// Requests a look at the topics at once, even if a retry is due later. Requests during a look count as one.
+    pub(super) look: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -39,17 +42,17 @@ struct Inner {
 impl TopicState {
     /// Topics that the configuration asks for and that the cluster did not have at the last look.
     pub fn missing(&self) -> Vec<String> {
-        self.lock().missing.clone()
+        self.inner.lock().missing.clone()
     }
 
     /// Topics that Kafka refused to create, each with Kafka's error; the creation is retried.
     pub fn refused(&self) -> BTreeMap<String, String> {
-        self.lock().refused.clone()
+        self.inner.lock().refused.clone()
     }
 
     /// Returns the reason why deliveries cannot succeed yet; `None` after the first look at the topics.
     pub(super) fn trouble(&self) -> Option<&'static str> {
-        match self.lock().phase {
+        match self.inner.lock().phase {
             Phase::Looking => Some("topics are being looked up"),
             Phase::Creating => Some("topics are being created"),
             Phase::Loading => Some("the metadata of the topics is being loaded"),
@@ -59,29 +62,19 @@ impl TopicState {
 
     /// Requests a look at the topics if the topic is not yet known to be missing.
     pub fn unknown(&self, topic: &str) {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         if inner.phase == Phase::Done && !inner.missing.iter().any(|missing| missing == topic) {
             self.look.notify_one();
         }
     }
 
-    /// Requests a look at the topics at once, even if a retry is due later.
-    pub fn look(&self) {
-        self.look.notify_one();
-    }
-
-    /// Waits until a look is requested. Requests during a look count as one.
-    pub(super) async fn look_asked_for(&self) {
-        self.look.notified().await;
-    }
-
     pub(super) fn phase(&self) -> Phase {
-        self.lock().phase
+        self.inner.lock().phase
     }
 
     /// Sets the phase of the first look; later looks change nothing.
     pub(super) fn advance(&self, phase: Phase) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.phase != Phase::Done {
             inner.phase = phase;
         }
@@ -90,7 +83,7 @@ impl TopicState {
     /// Replaces the list of missing topics. Returns whether it changed, and asks for a look if there are new ones that
     /// Kafka has not refused.
     pub(super) fn set_missing(&self, missing: Vec<String>) -> bool {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let is_new = |topic: &&String| !inner.missing.contains(topic) && !inner.refused.contains_key(*topic);
         if inner.phase == Phase::Done && missing.iter().any(|topic| is_new(&topic)) {
             self.look.notify_one();
@@ -101,15 +94,11 @@ impl TopicState {
     }
 
     /// Replaces the list of refused topics. Returns whether one of them is new or has another error.
-    pub(super) fn set_refused(&self, refused: BTreeMap<String, String>) -> bool {
-        let mut inner = self.lock();
+    pub(super) fn set_refused(&self, refused: &BTreeMap<String, String>) -> bool {
+        let mut inner = self.inner.lock();
         let is_new = refused.iter().any(|(topic, error)| inner.refused.get(topic) != Some(error));
-        inner.refused = refused;
+        inner.refused.clone_from(refused);
         is_new
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
     }
 }
 
@@ -121,7 +110,7 @@ mod tests {
     use super::*;
 
     fn look_is_asked_for(state: &TopicState) -> bool {
-        let asked = pin!(state.look_asked_for());
+        let asked = pin!(state.look.notified());
         matches!(asked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(()))
     }
 
@@ -137,7 +126,7 @@ mod tests {
         assert!(!look_is_asked_for(&state), "the first look is under way");
         state.set_missing(Vec::new());
         state.advance(Phase::Done);
-        state.set_refused(BTreeMap::from([("refused".to_owned(), "why".to_owned())]));
+        state.set_refused(&BTreeMap::from([("refused".to_owned(), "why".to_owned())]));
 
         state.unknown("a");
         assert!(look_is_asked_for(&state), "a delivery met a topic that was there");
@@ -150,8 +139,8 @@ mod tests {
         state.set_missing(Vec::new());
         state.set_missing(topics(&["refused"]));
         assert!(!look_is_asked_for(&state), "a refused topic has its own retries");
-        state.look();
-        state.look();
+        state.look.notify_one();
+        state.look.notify_one();
         assert!(look_is_asked_for(&state) && !look_is_asked_for(&state), "two requests are one look");
     }
 

@@ -1,16 +1,15 @@
 //! The topics that the configuration asks for, compared with those that the cluster has.
 //!
-//! [`Topics::plan`] reads, [`Topics::apply`] creates what is missing; nothing is ever deleted, shrunk or altered: where an existing
-//! topic differs, that is shown and left to its owner. Every request has a time-out, and missing rights are said in
-//! words.
+//! [`Topics::plan`] reads, and [`Topics::apply`] creates missing topics. Neither deletes or changes a topic: the plan shows how an
+//! existing topic differs, and its owner decides. Every request has a time-out, and errors name missing rights.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::error::KafkaError;
-use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{FutureProducer, Producer as _};
 use serde::Serialize;
 
@@ -19,10 +18,11 @@ use super::creation;
 use super::oauth::hand_over;
 use super::settings::{apply as apply_properties, connection_config, describe};
 use super::status::Status;
-use super::topic::{Failed, Wanted};
 use crate::action::QUARANTINE;
 use crate::config::{Config, Kafka, Topic, TopicSettings};
 use crate::token::TokenServer;
+
+pub use super::creation::Wanted;
 
 /// The beginning of the id of librdkafka's mock cluster, the broker of `dev`.
 const EMBEDDED_CLUSTER: &str = "mockCluster";
@@ -57,11 +57,8 @@ pub struct Plan {
 
 /// The request to the cluster has failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}{}", .explanation.as_ref().map(|explanation| format!("; {explanation}")).unwrap_or_default())]
-pub struct TopicsError {
-    what: String,
-    explanation: Option<String>,
-}
+#[error("{0}")]
+pub struct TopicsError(String);
 
 /// Every topic that the configuration asks for: those of the layout, and the quarantine topic.
 pub fn wanted(config: &Config) -> Vec<Wanted> {
@@ -85,6 +82,11 @@ pub fn wanted(config: &Config) -> Vec<Wanted> {
 
 const MAX_BYTES: &str = "max.message.bytes";
 
+/// Returns the names of the wanted topics.
+pub(super) fn wanted_names(config: &Config) -> BTreeSet<String> {
+    wanted(config).into_iter().map(|topic| topic.name).collect()
+}
+
 /// A connection for comparing and creating topics.
 pub struct Topics {
     admin: AdminClient<Context>,
@@ -107,16 +109,12 @@ impl Topics {
         let mut client = connection_config(&config.kafka);
         apply_properties(&mut client, &config.kafka.properties);
         let status = Arc::new(Status::default());
-        let context = Context { status: Arc::clone(&status), statistics: None };
-        let refused = |error| TopicsError {
-            what: format!("the Kafka client cannot be made: {}", describe(&error)),
-            explanation: None,
-        };
+        let context = Context { status: Arc::clone(&status) };
+        let refused = |error| TopicsError(format!("the Kafka client cannot be made: {}", describe(&error)));
         let admin = client.create_with_context(context.clone()).map_err(refused)?;
         let lister = client.create_with_context(context).map_err(refused)?;
         let token_server = config.kafka.oauth.as_ref().map(TokenServer::new).transpose();
-        let token_server =
-            token_server.map_err(|error| TopicsError { what: error.to_string(), explanation: None })?;
+        let token_server = token_server.map_err(|error| TopicsError(error.to_string()))?;
         Ok(Self {
             admin,
             lister,
@@ -139,59 +137,62 @@ impl Topics {
         let lister = self.lister.clone();
         let list = move || {
             let client = lister.client();
-            let listing = Listing::of(&client.fetch_metadata(None, REQUEST_TIMEOUT)?);
+            let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT)?;
+            let existing: HashMap<String, Existing> = metadata
+                .topics()
+                .iter()
+                .map(|topic| (topic.name().to_owned(), Existing::of(topic)))
+                .collect();
             let cluster = client.fetch_cluster_id(REQUEST_TIMEOUT).unwrap_or_default();
-            Ok::<_, KafkaError>((listing, cluster.starts_with(EMBEDDED_CLUSTER)))
+            // The broker of `dev` answers no request for settings; asking it would take until the time-out.
+            let has_settings = !cluster.starts_with(EMBEDDED_CLUSTER);
+            let broker = metadata.brokers().first().map(|broker| broker.id()).filter(|_| has_settings);
+            Ok::<_, KafkaError>((existing, broker))
         };
-        let (listing, is_embedded) = tokio::task::spawn_blocking(list)
+        let (existing, broker) = tokio::task::spawn_blocking(list)
             .await
             .map_err(|error| self.error(format!("listing topics was interrupted: {error}")))?
             .map_err(|error| self.error(format!("the cluster's topics cannot be listed: {error}")))?;
-        // The broker of `dev` answers no request for settings; asking it would take until the time-out.
-        let default_replicas = if is_embedded { None } else { self.default_replicas(&listing).await };
-        let existing = &listing.topics;
-        let names: Vec<&str> = self
-            .wanted
-            .iter()
-            .map(|topic| topic.name.as_str())
-            .filter(|name| existing.contains_key(*name))
-            .collect();
         let mut plan = Plan::default();
-        let names = if is_embedded { Vec::new() } else { names };
-        let settings = self.settings(&names, &mut plan.warnings).await;
+        let (mut default_replicas, mut settings) = (None, HashMap::new());
+        if let Some(broker) = broker {
+            default_replicas = self.default_replicas(broker).await;
+            let names = self.wanted.iter().map(|topic| topic.name.as_str());
+            let names: Vec<&str> = names.filter(|name| existing.contains_key(*name)).collect();
+            settings = self.settings(&names, &mut plan.warnings).await;
+        }
         for wanted in &self.wanted {
             match existing.get(&wanted.name) {
                 Some(topic) => compare(wanted, topic, settings.get(&wanted.name), &mut plan),
                 None => plan.create.push(safer(wanted.clone(), default_replicas)),
             }
         }
-        plan.warnings.extend(durability(&plan, existing, &settings, default_replicas));
+        plan.warnings.extend(durability(&plan, &existing, &settings, default_replicas));
         Ok(plan)
     }
 
     /// Creates the topics that the plan misses, and waits until they can be written to. Returns the topics that Kafka
-    /// refused; a topic that somebody else created meanwhile is not among them.
+    /// refused, each with its error. A topic that somebody else created meanwhile is not among them.
     ///
     /// # Errors
     /// [`TopicsError`] when the cluster does not answer in time.
-    pub async fn apply(&self, plan: &Plan) -> Result<Vec<Failed>, TopicsError> {
+    pub async fn apply(&self, plan: &Plan) -> Result<BTreeMap<String, String>, TopicsError> {
         if plan.create.is_empty() {
-            return Ok(Vec::new());
+            return Ok(BTreeMap::new());
         }
         let (lister, topics) = (self.lister.clone(), plan.create.clone());
         let create = move || creation::create(lister.client(), &topics, REQUEST_TIMEOUT);
-        let failed = tokio::task::spawn_blocking(create)
+        let refused = tokio::task::spawn_blocking(create)
             .await
             .map_err(|error| self.error(format!("the creation of topics was interrupted: {error}")))?
             .map_err(|error| self.error(format!("topics cannot be created: {error}")))?;
         let created = plan.create.iter().map(|topic| topic.name.clone());
-        let created = created.filter(|name| failed.iter().all(|failed| failed.topic != *name)).collect();
-        self.settled(created).await;
-        Ok(failed)
+        self.settled(created.filter(|name| !refused.contains_key(name)).collect()).await;
+        Ok(refused)
     }
 
-    /// Waits until the cluster tells a leader for each partition of these topics, or for as long as one request may take: it
-    /// acknowledges topics some time before its brokers know them, and what is sent to them then has to wait.
+    /// Waits until each partition of these topics has a leader, at most for the time-out of a request. The cluster acknowledges topics
+    /// some time before its brokers know them; until then messages would have to wait.
     async fn settled(&self, mut names: BTreeSet<String>) {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         let mut pause = Duration::from_millis(50);
@@ -223,8 +224,7 @@ impl Topics {
     }
 
     /// Default replication factor of the cluster, if the user may read it.
-    async fn default_replicas(&self, listing: &Listing) -> Option<i32> {
-        let broker = listing.broker?;
+    async fn default_replicas(&self, broker: i32) -> Option<i32> {
         let resources =
             self.admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await.ok()?;
         let broker = resources.into_iter().next()?.ok()?;
@@ -255,7 +255,10 @@ impl Topics {
     }
 
     fn error(&self, what: String) -> TopicsError {
-        TopicsError { what, explanation: self.status.explanation() }
+        TopicsError(match self.status.explanation() {
+            Some(explanation) => format!("{what}; {explanation}"),
+            None => what,
+        })
     }
 }
 
@@ -263,35 +266,19 @@ fn has_leaders(topic: &MetadataTopic) -> bool {
     !topic.partitions().is_empty() && topic.partitions().iter().all(|partition| partition.leader() >= 0)
 }
 
-/// The state of a cluster that this module reads.
-struct Listing {
-    broker: Option<i32>,
-    topics: HashMap<String, Existing>,
-}
-
+/// A topic of the cluster.
 struct Existing {
     partitions: usize,
-    replicas: usize,
+    /// The smallest number of replicas of a partition.
+    replicas: i32,
 }
 
-impl Listing {
-    fn of(metadata: &Metadata) -> Self {
-        let existing = |topic: &MetadataTopic| Existing {
-            partitions: topic.partitions().len(),
-            replicas: topic
-                .partitions()
-                .iter()
-                .map(|partition| partition.replicas().len())
-                .min()
-                .unwrap_or(0),
-        };
+impl Existing {
+    fn of(topic: &MetadataTopic) -> Self {
+        let replicas = topic.partitions().iter().map(|partition| partition.replicas().len());
         Self {
-            broker: metadata.brokers().first().map(|broker| broker.id()),
-            topics: metadata
-                .topics()
-                .iter()
-                .map(|topic| (topic.name().to_owned(), existing(topic)))
-                .collect(),
+            partitions: topic.partitions().len(),
+            replicas: replicas.min().and_then(|least| least.try_into().ok()).unwrap_or(0),
         }
     }
 }
@@ -351,30 +338,25 @@ fn durability(
     existing: &HashMap<String, Existing>,
     settings: &HashMap<String, ConfigResource>,
     default_replicas: Option<i32>,
-) -> Vec<String> {
-    let mut few_replicas = 0;
-    let mut low_isr = 0;
-    let mut first = None;
-    let mut note = |topic: &str, replicas: Option<i32>, isr: Option<i32>| {
-        let few = replicas.is_some_and(|replicas| replicas < 3);
-        let low = isr.is_some_and(|isr| isr < 2);
-        few_replicas += usize::from(few);
-        low_isr += usize::from(low);
-        if few || low {
-            first.get_or_insert_with(|| topic.to_owned());
-        }
-    };
-    for (name, resource) in settings {
+) -> Option<String> {
+    let of_existing = settings.iter().map(|(name, resource)| {
         let isr = resource.get(MIN_ISR).and_then(|entry| entry.value.as_ref()?.parse().ok());
-        let replicas = existing.get(name).and_then(|topic| i32::try_from(topic.replicas).ok());
-        note(name, replicas, isr);
-    }
-    for wanted in &plan.create {
+        (name, existing.get(name).map(|topic| topic.replicas), isr)
+    });
+    let of_missing = plan.create.iter().map(|wanted| {
         let isr = wanted.settings.config.get(MIN_ISR).map_or(Some(1), |isr| isr.parse().ok());
-        note(&wanted.name, replicas(wanted, default_replicas), isr);
+        (&wanted.name, replicas(wanted, default_replicas), isr)
+    });
+    let (mut few_replicas, mut low_isr, mut first) = (0, 0, None);
+    for (topic, replicas, isr) in of_existing.chain(of_missing) {
+        let has_few = replicas.is_some_and(|replicas| replicas < 3);
+        let is_low = isr.is_some_and(|isr: i32| isr < 2);
+        few_replicas += usize::from(has_few);
+        low_isr += usize::from(is_low);
+        first = first.or((has_few || is_low).then_some(topic));
     }
-    let Some(first) = first else { return Vec::new() };
-    vec![format!(
+    let first = first?;
+    Some(format!(
         "{few_replicas} topics have fewer than 3 replicas and {low_isr} have {MIN_ISR} below 2 (such as {first}): losing one broker can lose confirmed events"
-    )]
+    ))
 }

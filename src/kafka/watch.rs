@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rdkafka::metadata::MetadataTopic;
 
 use super::producer::Producer;
 use super::producer_health::ProducerHealth;
 use super::topic_state::Phase;
-use super::topics::wanted;
+use super::topics::wanted_names;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::vital::Part;
@@ -29,7 +28,6 @@ const LIST_EVERY_WHILE_MISSING: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct Watch {
     wake: SyncSender<()>,
-    wanted: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Watch {
@@ -42,35 +40,17 @@ impl Watch {
         part: Part,
     ) -> Self {
         let (wake, woken) = sync_channel(1);
-        let wanted = Arc::new(Mutex::new(names(config)));
-        let producer_health = ProducerHealth::new(producer.message_timeout());
-        let mut round = Round {
-            producer,
-            metrics,
-            probe,
-            wanted: Arc::clone(&wanted),
-            producer_health,
-            listed: None,
-            is_logged: false,
-        };
+        *producer.status.topics.wanted.lock() = wanted_names(config);
+        let producer_health = ProducerHealth::new(producer.message_timeout);
+        let mut round = Round { producer, metrics, probe, producer_health, listed: None, is_logged: false };
         part.spawn("kafka-watch", move || round.run(&woken)).expect("a thread can be started at start-up");
-        Self { wake, wanted }
-    }
-
-    /// Watches for the topics of `config` from now on.
-    pub(super) fn want(&self, config: &Config) {
-        *self.wanted.lock() = names(config);
-        self.look();
+        Self { wake }
     }
 
     /// Starts a round with the list of topics at once. Requests during a round count as one.
     pub(super) fn look(&self) {
         self.wake.try_send(()).ok(); // one request is waiting already, or the watch has ended
     }
-}
-
-fn names(config: &Config) -> BTreeSet<String> {
-    wanted(config).into_iter().map(|topic| topic.name).collect()
 }
 
 /// A topic's name and the leader of each of its partitions.
@@ -89,7 +69,6 @@ struct Round {
     producer: Arc<Producer>,
     metrics: Arc<Metrics>,
     probe: String,
-    wanted: Arc<Mutex<BTreeSet<String>>>,
     producer_health: ProducerHealth,
     listed: Option<Instant>,
     /// True if the missing topics were logged.
@@ -109,11 +88,11 @@ impl Round {
     }
 
     fn ask(&mut self) {
-        if self.producer.replace_if_dead() {
+        if self.producer.replace_after_fatal_error() {
             self.listed = None; // a new client has no metadata yet
         }
-        let status = Arc::clone(self.producer.status());
-        let asked = self.producer.with_client(|client| client.fetch_metadata(Some(&self.probe), TIMEOUT));
+        let status = &self.producer.status;
+        let asked = self.producer.metadata(Some(&self.probe), TIMEOUT);
         if status.is_throttled() {
             self.producer_health.throttled(self.metrics.delivery_counts(), Instant::now());
         } else if let Some(why) =
@@ -129,7 +108,7 @@ impl Round {
                 && topic.partitions().iter().all(|partition| partition.leader() < 0)
         };
         status.answered(metadata.topics().iter().any(leaderless));
-        let every = if status.topics().missing().is_empty() { LIST_EVERY } else { LIST_EVERY_WHILE_MISSING };
+        let every = if status.topics.missing().is_empty() { LIST_EVERY } else { LIST_EVERY_WHILE_MISSING };
         if self.listed.is_none_or(|at| at.elapsed() >= every) {
             self.list();
         }
@@ -138,26 +117,25 @@ impl Round {
     /// Reads the list of topics, which also loads their metadata into the producer: the first delivery of a topic
     /// then needs no answer but the confirmation.
     fn list(&mut self) {
-        let status = Arc::clone(self.producer.status());
-        let phase = status.topics().phase();
-        let listed = self.producer.with_client(|client| client.fetch_metadata(None, TIMEOUT));
-        let Ok(metadata) = listed else { return };
+        let topics = &self.producer.status.topics;
+        let phase = topics.phase();
+        let Ok(metadata) = self.producer.metadata(None, TIMEOUT) else { return };
         // Before the scheduler learns of new partitions and has one of them send to these.
         self.producer.refresh_others(TIMEOUT);
         self.listed = Some(Instant::now());
         let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
-        let wanted = self.wanted.lock();
+        let wanted = topics.wanted.lock();
         let missing: Vec<String> =
             wanted.iter().filter(|topic| !present.contains(topic.as_str())).cloned().collect();
         let leaders = metadata.topics().iter().filter(|topic| wanted.contains(topic.name())).map(leaders);
         self.producer
-            .queue()
+            .queue
             .set_leaders(leaders.chain(missing.iter().map(|topic| (topic.as_str(), Vec::new()))));
         drop(wanted);
         self.metrics.topics_missing.set(i64::try_from(missing.len()).unwrap_or(i64::MAX));
-        let refused = status.topics().refused();
+        let refused = topics.refused();
         let count = missing.iter().filter(|topic| !refused.contains_key(*topic)).count();
-        if status.topics().set_missing(missing) {
+        if topics.set_missing(missing) {
             self.is_logged = false; // new ones may be in creation; a second look that still misses them is logged
         } else if count > 0 && !self.is_logged {
             self.is_logged = true;
@@ -167,7 +145,7 @@ impl Round {
             );
         }
         if phase == Phase::Loading {
-            status.topics().advance(Phase::Done);
+            topics.advance(Phase::Done);
         }
     }
 }

@@ -64,7 +64,7 @@ const PRODUCERS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Window {
     /// Events without an answer, and partitions with such events.
-    load: [usize; 2],
+    pub(super) load: [usize; 2],
     /// Their number times seconds, since the slot began.
     area: [f64; 2],
     /// Seconds with events without an answer, since the slot began.
@@ -79,9 +79,10 @@ pub(super) struct Window {
     /// The shortest round trips of the present and of the former [`REMEMBER`].
     shortest: [Option<Duration>; 2],
     remembered: Instant,
-    producers: usize,
+    /// Number of producers that should send batches; 0: events are sent directly.
+    pub(super) producers: usize,
     /// The number of requests that fill the round trip, by the last slot.
-    filling: f64,
+    pub(super) filling: f64,
 }
 
 impl Window {
@@ -101,24 +102,9 @@ impl Window {
         }
     }
 
-    /// Returns the number of producers that should send batches; 0: events are sent directly.
-    pub(super) fn producers(&self) -> usize {
-        self.producers
-    }
-
     /// Returns the number of batches on their way from which on events of a partition wait for its batch on its way.
     pub(super) fn batches(&self) -> usize {
         self.filling as usize
-    }
-
-    #[cfg(test)]
-    pub(super) fn set(&mut self, producers: usize, filling: f64) {
-        (self.producers, self.filling) = (producers, filling);
-    }
-
-    #[cfg(test)]
-    pub(super) fn load(&self) -> [usize; 2] {
-        self.load
     }
 
     /// The number of events of a partition without an answer has changed.
@@ -219,7 +205,7 @@ mod tests {
             window.answered(Duration::from_secs_f64(round_trip / 1e3));
             window.tick(*now);
         }
-        window.producers()
+        window.producers
     }
 
     #[test]
@@ -271,7 +257,7 @@ mod tests {
         for _ in 0..2 {
             run(&mut window, &mut now, (0, 0, 2.4));
         }
-        assert_eq!(window.producers(), 0);
+        assert_eq!(window.producers, 0);
     }
 
     #[test]
@@ -287,7 +273,7 @@ mod tests {
             now += Duration::from_millis(200);
             window.tick(now);
         }
-        assert_eq!(window.producers(), 8);
+        assert_eq!(window.producers, 8);
     }
 
     #[test]

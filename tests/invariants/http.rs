@@ -20,7 +20,7 @@ use nexudus_bridge::app::App;
 use nexudus_bridge::config::load::{Environment, load};
 use nexudus_bridge::delivery::decode::{Content, MAX_RECORDS, decode};
 use nexudus_bridge::event::Fingerprint;
-use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::kafka::topics::wanted;
 use tokio::runtime::Runtime;
@@ -154,7 +154,7 @@ impl Surface {
             load(None, &Environment::from(variables.map(named)), check_property).expect("lawful")
         };
         let topics = wanted(&settings("x:1")).into_iter().map(|topic| (topic.name, 1)).collect();
-        let broker = EmbeddedBroker::start(Options { port: None, topics }).expect("a broker");
+        let broker = EmbeddedBroker::start(None, topics).expect("a broker");
         let config = settings(broker.bootstrap_servers());
         let app = runtime.block_on(async { App::build(config) }).expect("a bridge");
         let (ingress, admin) = (app.ingress_address(), app.admin_address());

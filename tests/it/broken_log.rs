@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use rustix::pipe::fcntl_setpipe_size;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
@@ -371,7 +371,7 @@ fn broker(port: u16) -> EmbeddedBroker {
     let topics: Vec<(String, i32)> = topics.into();
     let begun = Instant::now();
     loop {
-        match EmbeddedBroker::start(Options { port: Some(port), topics: topics.clone() }) {
+        match EmbeddedBroker::start(Some(port), topics.clone()) {
             Ok(broker) => return broker,
             // The former broker's connections may end a moment later.
             Err(error) => assert!(begun.elapsed() < MAX_WAIT, "{error}"),

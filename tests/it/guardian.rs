@@ -8,6 +8,7 @@ mod outages;
 use std::time::Duration;
 
 use nexudus_bridge::app::Ended;
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use nexudus_double::{Fault, Matching, Webhook, demo};
 
 use crate::support::bridge::{MAX_WAIT, TestBridge};
@@ -257,11 +258,7 @@ fn the_log_names_changes_and_new_actions_once_and_a_reload_takes_over_the_sectio
     tenant.nexudus.adjust(|behaviour| behaviour.extra_actions = vec![(91, "DeskBooked".to_owned())]);
     let booking = tenant.webhook("/BookingCreate");
     disable(&tenant, booking, "10");
-    let broker =
-        nexudus_bridge::kafka::embedded::EmbeddedBroker::start(nexudus_bridge::kafka::embedded::Options {
-            port: None,
-            topics: vec![("nexudus.quarantine".to_owned(), 1)],
-        })
+    let broker = EmbeddedBroker::start(None, vec![("nexudus.quarantine".to_owned(), 1)])
         .expect("an embedded broker starts");
     let rest = format!(
         "[ingress]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[topics]\ncreate = false\n\

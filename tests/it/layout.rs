@@ -65,7 +65,7 @@ async fn topics_of_the_layout_are_created_with_the_settings_of_their_overrides()
     let topics = Topics::new(&config(plain().bootstrap(), &prefix, &settings)).expect("a client can be made");
     let plan = topics.plan().await.expect("the cluster answers");
     assert_eq!((plan.create.len(), plan.unchanged), (29, 0));
-    assert_eq!(topics.apply(&plan).await.expect("the cluster answers"), []);
+    assert_eq!(topics.apply(&plan).await.expect("the cluster answers"), BTreeMap::new());
     let client = plain().client();
     let name = |topic: &str| format!("{prefix}{topic}");
     for (topic, partitions) in [("Booking", 1), ("Coworker", 4), ("CoworkerInvoice", 1), ("quarantine", 2)] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -97,7 +97,7 @@ impl Bridge {
 
 fn broker() -> EmbeddedBroker {
     let topics = ["BookingCreate", "quarantine"].map(|action| (format!("nexudus.{action}"), 3)).into();
-    EmbeddedBroker::start(Options { port: None, topics }).expect("an embedded broker starts")
+    EmbeddedBroker::start(None, topics).expect("an embedded broker starts")
 }
 
 #[tokio::test(flavor = "multi_thread")]

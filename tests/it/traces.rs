@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::app::Ended;
-use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rdkafka::types::RDKafkaRespErr as Error;
 
@@ -273,7 +273,7 @@ fn serve(
 
 fn broker() -> EmbeddedBroker {
     let topics = ["BookingCreate", "quarantine"].map(|action| (format!("nexudus.{action}"), 3)).into();
-    EmbeddedBroker::start(Options { port: None, topics }).expect("an embedded broker starts")
+    EmbeddedBroker::start(None, topics).expect("an embedded broker starts")
 }
 
 async fn post(http: &reqwest::Client, ingress: &str) -> u16 {

@@ -57,7 +57,7 @@ pub(crate) async fn replay(args: Args, file: Option<&Path>, out: &mut Output) ->
     let filters = args.filters.filters()?;
     let mut messages = Messages::open(&config.kafka, &topic, &args.positions).await?;
     let progress = Progress::open(&config.kafka, GROUP, &topic).await?;
-    if !progress.remembers() && !args.again {
+    if !progress.remembers && !args.again {
         output::note(
             "no earlier run is remembered on this cluster; Kafka forgets one some days after its last commit",
         );

@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{CONTACT_TIMEOUT, Listener, ReadError, Selection, Start, Stop};
+use super::{CONTACT_TIMEOUT, LastError, ReadError, Selection, Start, Stop};
 
 /// Interval at which topics are listed to find new ones.
 const RELIST_INTERVAL: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub(super) struct Report {
 
 /// Lists topics and finds new partitions, on a thread of its own.
 pub(super) struct Lister {
-    pub(super) consumer: Arc<StreamConsumer<Listener>>,
+    pub(super) consumer: Arc<StreamConsumer<LastError>>,
     pub(super) selection: Selection,
     pub(super) start: Start,
     pub(super) stop: Stop,
@@ -52,13 +52,13 @@ impl Lister {
             match self.find_partitions(first) {
                 Ok(found) => {
                     if first || found.starts.count() > 0 {
-                        self.report.send(Ok(found)).ok(); // an error says that the reader is gone, and so does `stopped`
+                        self.report.send(Ok(found)).ok(); // it fails without a reader only, and `stopped` reports that too
                     }
                     first = false;
                     wait = wait.filter(|_| self.stop == Stop::Never);
                 }
                 Err(Trouble::Passing(error)) => {
-                    self.consumer.context().heard_of(&error);
+                    self.consumer.context().note(&error);
                     wait = Some(if first { RETRY_INTERVAL } else { RELIST_INTERVAL });
                 }
                 Err(Trouble::Final(error)) => {
@@ -145,12 +145,9 @@ impl Lister {
             }
             let mut ends = by_partition(&self.ask_for(new, Offset::End)?)?;
             ends.retain(|partition, end| starts.get(partition).is_some_and(|start| start < end));
-            let filled: Vec<_> = ends.keys().cloned().collect();
-            let mut list = offsets(&filled, Offset::Beginning)?;
-            if matches!(self.selection, Selection::From { .. }) {
-                for key @ (topic, partition) in ends.keys() {
-                    list.set_partition_offset(topic, *partition, Offset::Offset(starts[key]))?;
-                }
+            let mut list = TopicPartitionList::with_capacity(ends.len());
+            for key @ (topic, partition) in ends.keys() {
+                list.add_partition_offset(topic, *partition, Offset::Offset(starts[key]))?;
             }
             return Ok(Report { starts: list, ends });
         }

@@ -6,13 +6,13 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use super::*;
 use crate::config::Property;
-use crate::kafka::embedded::{EmbeddedBroker, Options};
+use crate::kafka::embedded::EmbeddedBroker;
 
 const SOON: Duration = Duration::from_secs(10);
 
 fn broker(topics: &[(&str, i32)]) -> EmbeddedBroker {
     let topics = topics.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions)).collect();
-    EmbeddedBroker::start(Options { port: None, topics }).unwrap()
+    EmbeddedBroker::start(None, topics).unwrap()
 }
 
 fn settings(servers: &str) -> Kafka {
@@ -96,12 +96,12 @@ async fn a_live_reader_begins_with_what_comes_after_it_was_opened_and_finds_new_
     let kafka = settings(broker.bootstrap_servers());
     let mut reader = Reader::open(&kafka, all(), Start::End, Stop::Never).await.unwrap();
     write(&broker, "nexudus.A", &["new1", "new2"]).await;
-    assert_eq!(reader.partitions(), 3);
+    assert_eq!(reader.partitions, 3);
     assert_eq!(values(&mut reader, 2).await, ["new1", "new2"]);
     broker.create_topic("nexudus.B", 2).unwrap();
     write(&broker, "nexudus.B", &["b1", "b2"]).await;
     assert_eq!(values(&mut reader, 2).await, ["b1", "b2"]);
-    assert_eq!(reader.partitions(), 5);
+    assert_eq!(reader.partitions, 5);
     write(&broker, "nexudus.A", &["new3"]).await; // the new topic has not sent the others back to their beginning
     assert_eq!(values(&mut reader, 1).await, ["new3"]);
 }

@@ -5,10 +5,9 @@
 //! request itself, as a Kafka broker does. The client then repeats it by an older version.
 
 use std::io;
-use std::net::TcpListener;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::telemetry::limit::LogLimit;
 
@@ -19,30 +18,19 @@ const API_VERSIONS: u16 = 18;
 const API_VERSIONS_MAX: u16 = 2;
 
 /// Accepts connections on the port and forwards them to the mock cluster.
-pub(super) struct Forwarder {
-    pub(super) listener: TcpListener,
-    pub(super) to: String,
-}
-
-impl Forwarder {
-    pub(super) async fn run(self) {
-        let listener = match tokio::net::TcpListener::from_std(self.listener) {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "the embedded broker cannot take connections"),
-        };
-        let missed = LogLimit::default();
-        loop {
-            match listener.accept().await {
-                Ok((client, _)) => {
-                    tokio::spawn(forward(client, self.to.clone()));
+pub(super) async fn run(listener: TcpListener, to: String) {
+    let missed = LogLimit::default();
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                tokio::spawn(forward(client, to.clone()));
+            }
+            // No file descriptor is left, or the client has closed the connection; the next one may work.
+            Err(error) => {
+                if let Some(left_out) = missed.allow() {
+                    tracing::warn!(%error, left_out, "the embedded broker missed a connection");
                 }
-                // No file descriptor is left, or the client has closed the connection; the next one may work.
-                Err(error) => {
-                    if let Some(left_out) = missed.allow() {
-                        tracing::warn!(%error, left_out, "the embedded broker missed a connection");
-                    }
-                    tokio::task::yield_now().await;
-                }
+                tokio::task::yield_now().await;
             }
         }
     }

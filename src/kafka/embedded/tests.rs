@@ -9,7 +9,7 @@ use super::*;
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 fn broker(port: Option<u16>) -> EmbeddedBroker {
-    EmbeddedBroker::start(Options { port, topics: vec![("events".to_owned(), 1)] }).unwrap()
+    EmbeddedBroker::start(port, vec![("events".to_owned(), 1)]).unwrap()
 }
 
 fn producer(broker: &EmbeddedBroker, timeout_ms: &str) -> FutureProducer {
@@ -48,7 +48,7 @@ async fn messages_are_confirmed_on_a_random_port_and_through_the_forwarder() {
 fn a_taken_port_is_an_error_that_names_the_address_and_a_dropped_broker_frees_it() {
     let first = broker(Some(0));
     let address: SocketAddr = first.bootstrap_servers().parse().unwrap();
-    let start = || EmbeddedBroker::start(Options { port: Some(address.port()), topics: vec![] });
+    let start = || EmbeddedBroker::start(Some(address.port()), Vec::new());
     let error = start().err().expect("taken").to_string();
     assert!(error.contains(&address.to_string()), "{error}");
     let before = Instant::now();
@@ -80,10 +80,7 @@ fn a_topic_that_cannot_be_made_is_an_error_with_the_reason() {
     assert!(refusal("none", 0).contains("expected at least 1"));
     assert!(refusal("nul\0", 1).contains("NUL"));
     let topics = vec![("twice".to_owned(), 1), ("twice".to_owned(), 1)];
-    assert!(matches!(
-        EmbeddedBroker::start(Options { port: None, topics }),
-        Err(EmbeddedError::Topic { .. })
-    ));
+    assert!(matches!(EmbeddedBroker::start(None, topics), Err(EmbeddedError::Topic { .. })));
 }
 
 #[tokio::test]
@@ -134,23 +131,6 @@ async fn answers_take_the_round_trip_asked_for() {
         shortest = shortest.min(before.elapsed());
     }
     assert!(shortest < Duration::from_millis(200), "{shortest:?}");
-}
-
-#[test]
-fn a_topic_error_is_reported_until_the_faults_are_cleared() {
-    let broker = broker(None);
-    let mut config = ClientConfig::new();
-    let producer: BaseProducer =
-        config.set("bootstrap.servers", broker.bootstrap_servers()).create().unwrap();
-    let reported = || {
-        let metadata = producer.client().fetch_metadata(Some("events"), Duration::from_secs(5)).unwrap();
-        metadata.topics()[0].error()
-    };
-    let denied = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    broker.topic_error("events", denied);
-    assert_eq!(reported(), Some(denied));
-    broker.clear_faults();
-    assert_eq!(reported(), None);
 }
 
 /// Writes a request for the versions of all requests and returns the response behind its correlation id.

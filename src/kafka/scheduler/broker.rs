@@ -27,7 +27,7 @@ impl Broker {
     /// partitions of a producer's topics in each of its rounds.
     pub(super) fn producer(&self, topic: usize, partition: Option<i32>, producers: usize) -> usize {
         let partition = partition.map_or(0, |partition| partition.unsigned_abs() as usize);
-        match self.window.producers().min(producers) {
+        match self.window.producers.min(producers) {
             0 => DIRECT,
             producers => 1 + (topic + partition / TOGETHER) % producers,
         }

@@ -139,10 +139,10 @@ impl Stage {
                 self.scheduler.set_leaders(&format!("t{topic}"), &leaders, self.now);
                 self.scheduler.forget_brokers();
             }
-            Step::Producers(producers) => self.scheduler.set_producers(producers),
+            Step::Producers(producers) => self.scheduler.producers = producers,
             Step::Window { broker, producers, batches } => {
                 if let Some(broker) = self.scheduler.brokers.get_mut(&broker) {
-                    broker.window.set(producers, batches);
+                    (broker.window.producers, broker.window.filling) = (producers, batches);
                 }
             }
         }
@@ -179,7 +179,7 @@ impl Stage {
         for (id, broker) in &self.scheduler.brokers {
             let queues = self.scheduler.queues.iter().filter(|queue| queue.leader == Some(*id));
             let events: Vec<usize> = queues.map(Queue::events).filter(|events| *events > 0).collect();
-            assert_eq!(broker.window.load(), [events.iter().sum(), events.len()], "broker {id}");
+            assert_eq!(broker.window.load, [events.iter().sum(), events.len()], "broker {id}");
         }
     }
 
@@ -283,8 +283,9 @@ fn a_partition_has_several_batches_on_their_way_only_if_the_window_asks_for_them
         let now = Instant::now();
         let mut scheduler = Scheduler::new(REQUESTS, MAX_AGE, now);
         scheduler.set_leaders("t", &[1], now);
-        scheduler.set_producers(1);
-        scheduler.brokers.get_mut(&1).unwrap().window.set(1, batches);
+        scheduler.producers = 1;
+        let window = &mut scheduler.brokers.get_mut(&1).unwrap().window;
+        (window.producers, window.filling) = (1, batches);
         let mut submit =
             |is_alone| scheduler.submit("t", Some(b"key"), Size { bytes: 1, is_alone }, now, || ()).is_some();
         assert_eq!(alone.map(&mut submit), at_once, "{batches} batches, alone: {alone:?}");

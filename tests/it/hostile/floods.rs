@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use futures_util::future::join_all;
-use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -29,7 +29,7 @@ impl Served {
     /// Starts the program through `sh`, which sets the limits of the process.
     fn start(ulimit: &str) -> Self {
         let topics = ["BookingCreate", "quarantine"].map(|action| (format!("nexudus.{action}"), 1)).to_vec();
-        let broker = EmbeddedBroker::start(Options { port: None, topics }).expect("a broker");
+        let broker = EmbeddedBroker::start(None, topics).expect("a broker");
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("bridge.toml");
         let text = format!(

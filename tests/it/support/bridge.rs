@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nexudus_bridge::app::{App, Ended};
 use nexudus_bridge::config::load::{Environment, load};
-use nexudus_bridge::kafka::embedded::{EmbeddedBroker, Options};
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use nexudus_bridge::kafka::settings::check_property;
 use nexudus_bridge::outgoing::use_ring;
 use nexudus_bridge::signature::SigningKey;
@@ -114,8 +114,7 @@ impl TestBridge {
         let prefix = "nexudus.".to_owned();
         let topics =
             actions.iter().chain(&["quarantine"]).map(|action| (format!("{prefix}{action}"), 3)).collect();
-        let broker =
-            EmbeddedBroker::start(Options { port: None, topics }).expect("an embedded broker starts");
+        let broker = EmbeddedBroker::start(None, topics).expect("an embedded broker starts");
         let bootstrap = broker.bootstrap_servers().to_owned();
         let mut bridge = Self::on(&bootstrap, Client::new(&bootstrap), prefix, settings).await;
         bridge.embedded = Some(broker);

@@ -1,6 +1,6 @@
 //! Credentials: every way to authenticate works, and refused credentials are not sent again.
 
-use nexudus_bridge::kafka::embedded::{self, EmbeddedBroker};
+use nexudus_bridge::kafka::embedded::EmbeddedBroker;
 use nexudus_double::{Account, Fault, Matching, demo};
 
 use crate::guardian::guarded;
@@ -88,11 +88,8 @@ fn one_token_is_enough_for_a_command_in_every_form_of_its_lifetime() {
 fn sighup_sends_refused_credentials_again() {
     let tenant = Tenant::with(SOURCES);
     tenant.nexudus.set_account(Account::administrator(demo::EMAIL, "another"));
-    let broker = EmbeddedBroker::start(embedded::Options {
-        port: None,
-        topics: vec![("nexudus.quarantine".to_owned(), 1)],
-    })
-    .expect("an embedded broker starts");
+    let broker = EmbeddedBroker::start(None, vec![("nexudus.quarantine".to_owned(), 1)])
+        .expect("an embedded broker starts");
     tenant.configure(&format!(
         "{}[ingress]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[topics]\ncreate = false\n\
          [kafka]\nbootstrap_servers = {:?}\n{SOURCES}",
