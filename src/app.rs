@@ -204,7 +204,7 @@ impl App {
         let time_out = if drained { Duration::from_secs(5) } else { Duration::ZERO };
         let rest = grace_ends.saturating_duration_since(Instant::now());
         let last_traces = if drained { rest.clamp(LAST_TRACES.0, LAST_TRACES.1) } else { Duration::ZERO };
-        // These calls block: flushing and destroying the client, and sending the last traces.
+        // These calls block: flushing the producer, and sending the last traces.
         let closed = tokio::task::spawn_blocking(move || {
             let left = producer.close(time_out);
             producer.status.retire();

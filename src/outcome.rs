@@ -1,7 +1,7 @@
 //! The closed list of outcomes of a delivery, with the status, the labels and the texts of each.
 //!
-//! Status codes, metric labels, causes and problem titles are in this file only. A new outcome does not compile until every table
-//! has it. A time-out means *unknown*, not failed. Once the signature is found right, a delivery is not refused for a reason that
+//! Status codes, metric labels, causes and problem titles are in this file only. A new outcome does not compile until the
+//! metrics and the table of the documentation have it. A time-out means *unknown*, not failed. Once the signature is found right, a delivery is not refused for a reason that
 //! a retry cannot cure: ten refusals in a row make Nexudus disable the webhook.
 
 use serde::Serialize;

@@ -17,7 +17,7 @@ pub fn embed(config: &mut Config, port: Option<u16>) -> Result<EmbeddedBroker, E
         wanted(config).into_iter().map(|topic| (topic.name, partitions(topic.settings.partitions))).collect();
     let broker = EmbeddedBroker::start(port, topics)?;
     config.kafka.bootstrap_servers = broker.bootstrap_servers().to_owned();
-    config.topics.create = false; // the embedded broker does not answer requests about topics
+    config.topics.create = false; // the embedded broker does not answer requests of an admin client
     config.topics.are_known = true;
     // The embedded broker has neither TLS nor SASL, so a client with the security properties of a real cluster could not connect.
     let secures = |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));

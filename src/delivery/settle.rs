@@ -179,12 +179,12 @@ impl Bridge {
                 (Outcome::Timeout, "no broker confirmed in time; the events may still have been written")
             }
             Verdict::Unknown => (Outcome::Broker, "no Kafka broker is connected"),
-            Verdict::Later | Verdict::Alone | Verdict::Refused if unconfirmed.is_unknown_topic() => {
-                (Outcome::Broker, "Kafka does not have the topic")
+            // A delivery that is refused for good goes to the quarantine topic, so that topic is the one that refuses it.
+            Verdict::Refused => (Outcome::Broker, "the quarantine topic refuses the delivery for good"),
+            Verdict::Later | Verdict::Alone if unconfirmed.is_unknown_topic() => {
+                (Outcome::Broker, "Kafka does not have the topic or its partition")
             }
-            Verdict::Later | Verdict::Alone | Verdict::Refused => {
-                (Outcome::Broker, "the broker refused for now")
-            }
+            Verdict::Later | Verdict::Alone => (Outcome::Broker, "the broker refused for now"),
         };
         Refusal::new(outcome, explained(what, unconfirmed, status))
     }

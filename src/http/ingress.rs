@@ -1,7 +1,7 @@
 //! Receive: reads a request as a delivery, its body within bounds of time and bytes.
 //!
-//! The head is judged first, so the bridge does not read the body of a client without a signature. The body is copied into
-//! a buffer of its own: a slice of the connection's buffer would keep that whole buffer until the broker has answered.
+//! The head is judged first, so the bridge does not read the body of a refused head. The body is copied into a buffer of its
+//! own: a slice of the connection's buffer would keep that whole buffer until the broker has answered.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -61,7 +61,8 @@ async fn an_error_of_a_batch_does_not_affect_the_other_messages() {
 async fn if_the_quarantine_topic_refuses_too_the_answer_is_503() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     bridge.broker().fail_produce(&[Error::RD_KAFKA_RESP_ERR_INVALID_RECORD; 4]);
-    bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
+    let detail = bridge.deliver("BookingCreate", RECORD).await.problem(503, "broker");
+    assert!(detail.contains("the quarantine topic refuses the delivery for good"), "{detail}");
     bridge.deliver("BookingCreate", RECORD).await.events("confirmed");
     assert_eq!(bridge.topic("BookingCreate", 1).len(), 1);
     assert!(bridge.topic("quarantine", 0).is_empty());
