@@ -1,7 +1,7 @@
 //! The AsyncAPI 3 document of the topics that a configuration publishes to, for the command `asyncapi`.
 //!
-//! The document describes the bridge, so its operations send; a consumer receives. Payloads are the schemas of `schema`,
-//! one for each entity, with keywords that AsyncAPI's own schema format has too.
+//! The document describes the bridge, so the action of its operations is `send`. Payloads are the schemas of [`schema`], one for each
+//! entity, with keywords that AsyncAPI's own schema format has too.
 
 use std::fmt;
 
@@ -211,7 +211,7 @@ fn common_headers() -> Value {
     reference("components/schemas/Headers")
 }
 
-/// Returns the bootstrap servers, as the bridge names them.
+/// Returns the bootstrap servers of the configuration.
 fn servers(kafka: &Kafka, schemes: &Map<String, Value>) -> Map<String, Value> {
     let protocol = property(kafka, &["security.protocol"]).unwrap_or_default().to_ascii_lowercase();
     let protocol = if protocol.ends_with("ssl") { "kafka-secure" } else { "kafka" };

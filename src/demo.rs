@@ -25,7 +25,7 @@ pub struct Row {
     pub latency: Duration,
     /// The event, if the bridge confirmed exactly one.
     pub confirmed: Option<ConfirmedEvent>,
-    /// Why there is no event, or how it differs from the record; `None` if it is identical.
+    /// The reason why there is no event, or its difference from the record; `None` if it is identical.
     pub mistake: Option<String>,
 }
 

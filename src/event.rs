@@ -117,7 +117,7 @@ pub struct Quarantine {
 pub enum EventId {
     /// The content function: the same for byte-equal copies.
     Content(Fingerprint),
-    /// A UUIDv7, for events that can happen twice with the same bytes.
+    /// A UUIDv7, for events that can occur twice with the same bytes.
     Own(Uuid),
 }
 

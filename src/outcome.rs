@@ -1,8 +1,8 @@
 //! The closed list of outcomes of a delivery, with the status, the labels and the texts of each.
 //!
 //! Status codes, metric labels, causes and problem titles are in this file only. A new outcome does not compile until the
-//! metrics and the table of the documentation have it. A time-out means *unknown*, not failed. Once the signature is found right, a delivery is not refused for a reason that
-//! a retry cannot cure: ten refusals in a row make Nexudus disable the webhook.
+//! metrics and the table of the documentation have it. A time-out means *unknown*, not failed. A delivery with a right
+//! signature is not refused for a permanent reason, because ten refusals in a row make Nexudus disable the webhook.
 
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr, VariantArray};
@@ -36,7 +36,7 @@ pub enum Outcome {
     TooSlow,
     /// The body broke off, or its chunks are malformed. A client that has disconnected gets no answer.
     Incomplete,
-    /// The request asks for another protocol (a WebSocket).
+    /// The request is for an upgrade to another protocol, such as WebSocket.
     Upgrade,
     /// The body is content-encoded, so its bytes are not those that were signed.
     Encoded,

@@ -119,7 +119,7 @@ impl Recent {
             latency_ms: now.duration_since(received).as_secs_f64().max(0.0) * 1e3,
             quarantined: event.attributes.quarantine.as_ref().map(|quarantine| quarantine.reason.label()),
         };
-        // An error means that the last viewer has gone.
+        // An error means that the last viewer has disconnected.
         self.events.send(Some(Arc::new(event))).ok();
     }
 
@@ -158,11 +158,11 @@ impl Recent {
         let one_more = |viewers: usize| (viewers < MOST_VIEWERS).then_some(viewers + 1);
         self.viewers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         let viewer = Viewer { events: self.events.subscribe(), recent: Arc::clone(self) };
-        // Read last: an end that comes later finds the receiver.
+        // Read after `subscribe`: a later `end` sends `None` to this viewer.
         (!self.over.load(Ordering::SeqCst)).then_some(viewer)
     }
 
-    /// Number of viewers.
+    /// Returns the number of viewers.
     pub fn viewers(&self) -> usize {
         self.viewers.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
 //! The header `X-Nexudus-Hook-Signature`: signs a body as Nexudus does, and verifies signatures.
 //!
-//! Nexudus signs with .NET's `ASCIIEncoding`: HMAC-SHA256 over a copy of the text in which each UTF-16 code unit above
-//! U+007F has become one `?`; the key is folded the same way. The encoding of non-ASCII text on the wire is not documented. So a
-//! signature is right if it is the HMAC of one of these, each with or without a leading byte order mark:
+//! Nexudus signs with .NET's `ASCIIEncoding`: HMAC-SHA256 over a folded copy of the text, in which one `?` replaces each UTF-16 code
+//! unit above U+007F. The key is folded the same way. The encoding of non-ASCII text on the wire is not documented. So a signature
+//! is right if it is the HMAC of one of these, each with or without a leading byte order mark:
 //!
 //! - the raw body ([`Form::Raw`]);
 //! - the folded body ([`Form::Folded`]), also with one `?` for each byte, for text in a single-byte encoding.
@@ -89,7 +89,7 @@ impl SigningKey {
 
     fn form_of(&self, text: &[u8], signature: &Signature) -> Option<Form> {
         if text.is_ascii() {
-            return self.matches(signature, |mac| mac.update(text)).then_some(Form::Raw); // folds to itself
+            return self.matches(signature, |mac| mac.update(text)).then_some(Form::Raw); // the folded form of ASCII text is the same
         }
         // The form of the published code comes first: for most bodies one HMAC is enough.
         if is_utf8(text) && self.matches(signature, |mac| fold(text, |piece| mac.update(piece))) {
@@ -133,7 +133,7 @@ impl fmt::Debug for Signature {
 }
 
 impl Form {
-    /// The form's name as a metric label and log field.
+    /// Returns the form's name as a metric label and log field.
     pub fn label(self) -> &'static str {
         self.into()
     }
@@ -143,8 +143,8 @@ fn is_utf8(bytes: &[u8]) -> bool {
     simdutf8::basic::from_utf8(bytes).is_ok()
 }
 
-/// Passes the ASCII-folded form of UTF-8 `text` to `sink` in pieces, without copies of the ASCII runs: one `?` for each UTF-16 code unit
-/// above U+007F. For bytes that are not UTF-8 it counts by lead bytes and never fails.
+/// Passes the folded form of UTF-8 `text` to `sink` in pieces: one `?` for each UTF-16 code unit above U+007F. For bytes that are not
+/// UTF-8 it counts by lead bytes and never fails.
 pub fn fold(text: &[u8], mut sink: impl FnMut(&[u8])) {
     replace_non_ascii(text, &mut sink, |byte| match byte {
         0x80..=0xBF => 0, // a continuation is counted with its lead byte
@@ -160,7 +160,7 @@ pub fn fold_bytes(body: &[u8], mut sink: impl FnMut(&[u8])) {
 
 fn replace_non_ascii(bytes: &[u8], sink: &mut impl FnMut(&[u8]), marks: impl Fn(u8) -> usize) {
     const CHUNK: usize = 256;
-    let mut block = [0; 2 * CHUNK + 2]; // an HMAC update a character would cost more than the hash
+    let mut block = [0; 2 * CHUNK + 2]; // one HMAC update for each character would cost more than the hash
     for chunk in bytes.chunks(CHUNK) {
         if chunk.is_ascii() {
             sink(chunk);

@@ -1,9 +1,9 @@
 //! The catalogue: the 89 usable values of Nexudus's `eWebhookAction` (1, `None`, makes no webhook), as data.
 //!
-//! Names are the API's, byte for byte, untidy spellings included; ids follow no rule and must not be computed. `entity`
-//! and `verb` are this project's normal form; the labels are those that Nexudus's help centre and its older
-//! documentation show to people, empty where they have none. [`Kind`] states whether byte-equal records are copies of
-//! one event. Source: Nexudus's API pages and help-centre articles on webhooks.
+//! Names are the API's, byte for byte, irregular spellings included. Ids follow no rule and must not be computed. `entity` and `verb`
+//! are this project's normal form. The labels are those of Nexudus's help centre and of its older documentation; empty if there is
+//! none. [`Kind`] states whether byte-equal records are copies of one event. Source: Nexudus's API pages and help-centre articles on
+//! webhooks.
 
 use serde::{Serialize, Serializer};
 

@@ -1,9 +1,9 @@
 //! Actions: the events that a webhook reports, and the list of each source.
 //!
-//! An [`Action`] is a value of Nexudus's `eWebhookAction`: one of the [`catalogue`], or one that the configuration
-//! names in `extra_actions` because the catalogue does not know it yet. [`Actions`] is the list of a source, looked up
-//! by name without regard to case or by the enum's number, without an allocation. Labels from the help centre and from
-//! Nexudus's older documentation are not accepted, but [`Actions::nearest`] leads from them to the right name.
+//! An [`Action`] is a value of Nexudus's `eWebhookAction`: one of the [`catalogue`], or one of `extra_actions` that the catalogue does
+//! not have yet. [`Actions`] is the list of a source. A look-up is by name without regard to case, or by the enum's number, and
+//! allocates nothing. Labels of the help centre and of Nexudus's older documentation are not accepted, but [`Actions::nearest`]
+//! returns the right name for them.
 
 pub mod catalogue;
 pub mod schema;
@@ -32,7 +32,7 @@ pub enum Kind {
 pub enum Action {
     /// In the catalogue.
     Known(&'static Entry),
-    /// Named in `extra_actions`.
+    /// In `extra_actions`.
     Extra(Arc<str>),
 }
 
@@ -47,7 +47,7 @@ pub enum InvalidAction {
     /// The catalogue has the action already.
     #[error("{0:?} is in the catalogue already (as {1}), take it out of extra_actions")]
     Known(String, &'static str),
-    /// `{prefix}quarantine` is the quarantine topic.
+    /// The topic of this action would be the quarantine topic, `{prefix}quarantine`.
     #[error("{0:?} is reserved: its topic would be the quarantine topic")]
     Reserved(String),
 }
@@ -55,7 +55,7 @@ pub enum InvalidAction {
 /// Maximum length of an action name in a look-up; the longest in the catalogue has 36 bytes.
 pub const MAX_NAME_BYTES: usize = 100;
 
-/// The name behind `{prefix}` of the quarantine topic.
+/// The name of the quarantine topic without `{prefix}`.
 pub const QUARANTINE: &str = "quarantine";
 
 impl Action {
@@ -83,7 +83,7 @@ impl Action {
         }
     }
 
-    /// The kind of record that a delivery of this action carries, where the catalogue has it.
+    /// Returns the kind of record that a delivery of this action carries, if the catalogue has the action.
     pub fn entity(&self) -> Option<&'static str> {
         match self {
             Self::Known(entry) => Some(entry.entity),
@@ -100,8 +100,8 @@ impl Action {
     }
 }
 
-/// The actions that a source takes: the catalogue and its extras, each with an index that stays the same while the
-/// process runs, so that tables beside this one (metrics, topics) are indexed and not searched.
+/// The actions that a source takes: the catalogue and its extras. The index of an action stays the same while the process runs, so
+/// that other tables (metrics, topics) are indexed and not searched.
 #[derive(Debug, Clone)]
 pub struct Actions {
     list: Vec<Action>,
@@ -109,7 +109,7 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// The catalogue and `extras` behind it.
+    /// Makes the list of the catalogue, followed by `extras`.
     ///
     /// # Errors
     /// [`InvalidAction`] for the first extra that cannot be an action.
@@ -172,7 +172,7 @@ impl Actions {
         (likeness >= ALIKE).then(|| best.name())
     }
 
-    /// Returns the nearest name to `text` as a question in brackets, behind a space; nothing without a near name.
+    /// Returns ` (did you mean NAME?)` with the nearest name to `text`; an empty string if no name is near.
     pub fn question(&self, text: &str) -> String {
         self.nearest(text).map(|name| format!(" (did you mean {name}?)")).unwrap_or_default()
     }

@@ -9,8 +9,9 @@
 //! | `sample` | the invented samples, which have the fields that those pages list; null is allowed |
 //! | `inferred` | the name of the field, since the samples have only null; null is allowed. It can be wrong |
 //!
-//! Copies of fields of a linked record are documented as strings whatever the type of the original, so such a field has both
-//! types where the sample has another. A schema allows further fields, because Nexudus adds fields. The bridge does not validate records.
+//! Nexudus documents copies of a linked record's fields as strings, whatever the type of the original. If the sample has another type,
+//! the schema of such a field has both types. A schema allows further fields, because Nexudus adds fields. The bridge does not
+//! validate records.
 
 use serde_json::{Map, Value, json};
 
@@ -74,7 +75,7 @@ pub fn of(entry: &Entry) -> Value {
     schema
 }
 
-/// Returns the schema of an entity's records, without a dialect and an `$id`: it keeps to keywords of all dialects.
+/// Returns the schema of an entity's records, without a dialect and an `$id`. It uses only keywords of all dialects.
 pub fn record(entity: &str) -> Value {
     let file = ENTITIES.iter().find(|(name, _)| *name == entity).map_or("{}", |(_, file)| *file);
     let mut entity = object(file);

@@ -12,8 +12,8 @@ use crate::action::{Action, Actions, schema};
 use crate::asyncapi;
 use crate::config::Topics;
 
-/// Prints the catalogue, with the topics of the configuration. A configuration with mistakes is no error, because the right
-/// name of an action can cure them.
+/// Prints the catalogue, with the topics of the configuration. A configuration with mistakes is no error, because the operator may
+/// need the right name of an action to correct them.
 pub(super) fn run(json: bool, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let topics = configuration(file).ok().map(|config| config.topics);
     if topics.is_none() {
@@ -40,7 +40,7 @@ pub(super) fn print_asyncapi(file: Option<&Path>, out: &mut Output) -> anyhow::R
     Ok(Exit::Done)
 }
 
-/// Returns the actions that an argument `ACTION|all` names.
+/// Returns the action of an argument `ACTION`, or all actions for `all`.
 pub(super) fn chosen(action: &str) -> Result<Vec<&'static Entry>, Usage> {
     if action.eq_ignore_ascii_case("all") {
         return Ok(ENTRIES.iter().collect());

@@ -103,7 +103,7 @@ fn kind(text: &str) -> Result<&'static Entity, String> {
 }
 
 impl Args {
-    /// Returns the command for the same run from these beginnings on, as a shell takes it.
+    /// Returns the shell command for the same run with these values of `--since`.
     fn command(&self, file: Option<&Path>, since: &[String]) -> String {
         let overlap = self.overlap.filter(|_| since.iter().any(|since| since == Beginnings::LAST_TRIGGER));
         let max_records = Some(self.max_records).filter(|max_records| *max_records != MAX_RECORDS);
@@ -125,8 +125,8 @@ impl Args {
     }
 }
 
-/// Returns exit code 0 when everything that can be read back is published; 1 if an event is left, or a wanted action
-/// could not be read because its beginning is unknown.
+/// Returns exit code 0 if every event that can be read back is published. Returns 1 if an event is left, or if a wanted action could
+/// not be read because its beginning is unknown.
 pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let mut beginnings = Beginnings::new(&args.since, args.overlap).map_err(Usage)?;
     let subset = Subset { sources: args.source.clone(), entities: args.entity.clone() };
@@ -187,7 +187,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> an
     let done = summary.error.is_none() && summary.failed.is_empty() && summary.unknown_since.is_empty();
     if done && !args.dry_run {
         let covered = bridge.cover(&ranges, &subset, from_outages, args.until.unwrap_or(started)).await;
-        // A run that began elsewhere does not need a running bridge.
+        // Only a run with --since last-outage needs a running bridge.
         if let Some(error) = covered.err().filter(|_| from_outages) {
             let url = &bridge.url;
             output::warning(format_args!("cannot report to {url} that its outages are covered: {error}"));
@@ -196,7 +196,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> an
     Ok(Exit::of(done))
 }
 
-/// Prints the outages that cannot be read back, and if there is none at all, since when the bridge watches.
+/// Prints a warning for each outage that cannot be read back. Without any outage, prints the time of the bridge's start.
 fn print_outages(bridge: &RunningBridge, report: &Report, subset: &Subset) {
     let outages: Vec<&Outage> = report.outages.iter().filter(|outage| subset.has(outage)).collect();
     for Outage { source, action, since, .. } in outages.iter().filter(|outage| !outage.readable) {

@@ -19,7 +19,7 @@ pub(super) fn loaded(file: Option<&Path>) -> anyhow::Result<Config> {
     Ok(dev::loaded(file, &process_environment())?)
 }
 
-/// Loads the configuration as [`loaded`]. Without any source it has the source of `dev`.
+/// Loads the configuration as [`loaded`]. A configuration without any source gets the source of `dev`.
 pub(super) fn configuration(file: Option<&Path>) -> anyhow::Result<Config> {
     Ok(dev::or_dev_source(file, process_environment())?)
 }
@@ -40,7 +40,7 @@ impl Cluster {
     }
 }
 
-/// The address of the admin listener of a bridge with this configuration, as this machine reaches it.
+/// Returns the URL of the admin listener in this configuration. An unspecified address becomes the loopback address.
 pub(super) fn admin_url(config: &Config) -> String {
     let mut address = config.admin.listen;
     if address.ip().is_unspecified() {
@@ -51,13 +51,13 @@ pub(super) fn admin_url(config: &Config) -> String {
     format!("http://{address}")
 }
 
-/// Returns the command that starts this program, as it was started.
+/// Returns the command that starts this program: `cargo run --` if cargo has started it, else its name.
 pub(super) fn program() -> &'static str {
     if process_environment().contains_key("CARGO") { "cargo run --" } else { "nexudus-bridge" }
 }
 
-/// Returns the configuration, its account, and the lines of progress on standard error, which show the waits of the account. A
-/// command is another client of Nexudus than `serve` is.
+/// Returns the configuration, its account, and the progress lines on standard error, which show the waits for Nexudus. A command has
+/// another client id at Nexudus than `serve`.
 pub(super) fn account(file: Option<&Path>) -> anyhow::Result<(Config, Account, MultiProgress)> {
     const HINT: &str = "to try it without an account, run `cargo run -p nexudus-double` in a checkout and type the export \
                         line that it prints";
@@ -77,7 +77,7 @@ pub(super) fn account(file: Option<&Path>) -> anyhow::Result<(Config, Account, M
     Ok((config, account, lines))
 }
 
-/// Shows the reason and the length of a wait. On a terminal it is a line that ends when it is dropped.
+/// Shows the reason and the length of a wait. On a terminal, returns a progress line that ends when it is dropped.
 fn show(length: Duration, reason: &str, lines: &MultiProgress) -> Option<ProgressBar> {
     let (length, reason) = (duration(length), one_line(reason));
     if lines.is_hidden() {

@@ -49,7 +49,7 @@ pub(super) fn run(command: &Command, file: Option<&Path>, out: &mut Output) -> a
     Ok(Exit::Done)
 }
 
-/// The configuration, once it is known to be usable, and all warnings about it.
+/// Loads and checks the configuration, and returns it with all warnings.
 fn checked(file: Option<&Path>) -> anyhow::Result<(Config, Vec<String>)> {
     let config = loaded(file)?;
     let more = check(&config)?;
@@ -70,7 +70,7 @@ fn verdict(checked: anyhow::Result<(Config, Vec<String>)>) -> Value {
 
 fn settings(config: &Config) -> Value {
     let setting = |setting: &Setting| {
-        // TOML writes most values as JSON does; others stay text.
+        // Most values have the same text in TOML and JSON; others stay text.
         let value = serde_json::from_str(&setting.value).unwrap_or_else(|_| json!(setting.value));
         json!({"key": setting.key, "value": value, "origin": setting.origin})
     };

@@ -1,4 +1,4 @@
-//! `demo`: starts a bridge on an embedded broker, and prints what [`crate::demo`] finds.
+//! `demo`: starts a bridge with an embedded broker, and prints the result of [`crate::demo`].
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::config::load::process_environment;
 use crate::demo::{self, Row};
 
-/// Exit code 0 when every delivery was confirmed and came back byte for byte.
+/// Runs the command. Exit code 0 if every delivery was confirmed, and its event was read back byte for byte.
 pub(super) async fn run(file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let mut config = dev::configuration(file, process_environment())?;

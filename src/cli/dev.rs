@@ -65,12 +65,12 @@ fn with_option(error: anyhow::Error) -> anyhow::Error {
     anyhow!("cannot listen on {address}: {reason}; {option} chooses another port")
 }
 
-/// A record that a person can read in a command line, with text that a plain HMAC would get wrong.
+/// A short record with non-ASCII text, for which a plain HMAC is not the signature.
 const EXAMPLE: &str = r#"[{"Id":42,"FullName":"José Ñandú 😀","UpdatedOn":"2026-01-02T03:04:05Z"}]"#;
 
 const EXAMPLE_ACTION: &str = "CoworkerCreate";
 
-/// Prints the addresses of the bridge, and examples. The bridge does not depend on the output.
+/// Prints the addresses of the bridge, and examples. The bridge also runs if standard output cannot be written.
 fn print_banner(config: &Config, app: &App, kafka: &str) {
     let source = config.sources.get(Source::DEFAULT).or_else(|| config.sources.values().next());
     let (name, signature, token) = source.map_or(("", None, ""), |source| {

@@ -1,4 +1,4 @@
-//! `health`: asks a running bridge whether it is ready, for containers without curl.
+//! `health`: queries the readiness of a running bridge, for containers without curl.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Fails if the bridge is not ready or cannot be reached.
+/// Runs the command. Fails if the bridge is not ready or cannot be reached.
 pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let url = match args.url {
         Some(url) => url,
@@ -55,7 +55,7 @@ async fn ask(url: Url, shown: &str) -> anyhow::Result<(bool, String)> {
     Ok((ready, answer.text().await.with_context(|| format!("{shown} ended its answer early"))?))
 }
 
-/// Reads the address of the admin listener, as its base or as that of its readiness.
+/// Parses the URL of the admin listener, with or without `/readyz`, and returns the URL of its readiness.
 fn address(text: &str) -> Result<Url, &'static str> {
     let target = Target::parse(text, None);
     let target = target.map_err(|_| "is not an http address, expected one such as http://127.0.0.1:9464")?;

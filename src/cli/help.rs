@@ -57,11 +57,11 @@ fn with_examples(command: Command, parent: &str) -> Command {
 pub(super) fn print_completions(shell: Shell, out: &mut Output) -> anyhow::Result<Exit> {
     let mut command = command();
     let name = command.get_name().to_owned();
-    let mut script = Vec::new(); // the generator panics where it cannot write
+    let mut script = Vec::new(); // the generator panics if it cannot write
     clap_complete::generate(shell, &mut command, &name, &mut script);
     let mut script = String::from_utf8(script)?;
-    // clap_complete 4.6 ends `nexudus-bridge` in the state `nexudus__bridge` and names the states of its commands
-    // `nexudus__subcmd__bridge__subcmd__…`, so bash never reaches them. A version without the fault has nothing to replace.
+    // clap_complete 4.6 writes the state of `nexudus-bridge` as `nexudus__bridge`, but as `nexudus__subcmd__bridge` in the
+    // states of its commands, so bash never reaches them. In a version without this fault nothing is replaced.
     if shell == Shell::Bash {
         script = script.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
     }

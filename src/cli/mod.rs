@@ -38,8 +38,8 @@ use crate::config::load::Mistakes;
 use crate::kafka::settings::library_version;
 use crate::webhooks::AccountError;
 
-/// Maximum time for writing the reason of the end of the bridge to standard error: a pipe without a reader must not keep its
-/// supervisor from starting it again.
+/// Maximum time for writing the last error of the bridge to standard error. If nothing reads the pipe, the process still has to end,
+/// so that its supervisor starts it again.
 const LAST_LINE: Duration = Duration::from_secs(1);
 
 /// The bridge between Nexudus and Kafka: verifies webhooks, publishes their events, answers once they are confirmed.
@@ -141,7 +141,7 @@ fn print_in_time(print: impl FnOnce() + Send + 'static) {
         drop(printing);
     };
     thread::Builder::new().spawn(print).ok();
-    printed.recv_timeout(LAST_LINE).ok(); // ends with the thread
+    printed.recv_timeout(LAST_LINE).ok(); // returns when the thread ends
 }
 
 /// Runs a command to its end.
@@ -150,7 +150,7 @@ fn end(cli: Cli) -> anyhow::Result<Exit> {
     let runtime = runtime.context("the asynchronous runtime cannot be started")?;
     let mut out = Output::stdout();
     let code = runtime.block_on(run(cli, &mut out));
-    runtime.shutdown_background(); // a blocking call to a hanging broker must not hold the process
+    runtime.shutdown_background(); // a blocking call to a broker that does not answer must not delay the exit
     out.end(code?)
 }
 
@@ -184,7 +184,7 @@ async fn run(cli: Cli, out: &mut Output) -> anyhow::Result<Exit> {
     }
 }
 
-/// The version, the commit that it was built from as its builder named it, and the version of librdkafka.
+/// Returns the version, the commit in `NEXUDUS_BRIDGE_COMMIT` at build time, and the version of librdkafka.
 fn version() -> String {
     let commit =
         option_env!("NEXUDUS_BRIDGE_COMMIT").filter(|commit| !commit.is_empty()).unwrap_or("unknown");

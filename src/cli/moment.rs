@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::duration;
 
-/// Reads a moment: RFC 3339, a date or a time without a zone (both in UTC), or how long ago. The error has these forms.
+/// Parses a moment: RFC 3339, a date or a time without a zone (both in UTC), or a duration before now. The error lists these forms.
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     moment_at(text, Timestamp::now())
 }

@@ -1,4 +1,4 @@
-//! `send`: acts as Nexudus does. Builds or reads bodies, signs them as .NET would, posts them and times the answers.
+//! `send`: acts as Nexudus does. Makes or reads bodies, signs them as .NET would, posts them, and measures the time of the answers.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ pub(super) struct Args {
     json: bool,
 }
 
-/// Sends, and prints the result. Exit code 0 if the bridge answered every delivery 2xx.
+/// Sends the deliveries, and prints the result. Exit code 0 if the bridge answered every delivery 2xx.
 pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let access = Access::of(&args, file)?;
     let bodies = bodies(&args, &access.actions)?;

@@ -1,4 +1,4 @@
-//! `serve`: the bridge.
+//! `serve`: runs the bridge.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `sign` and `verify`: the signature that Nexudus sends with a body. And the arguments that name a secret or a body.
+//! `sign` and `verify`: the signature that Nexudus sends with a body. Other commands use the arguments for a secret and a body too.
 
 use std::convert::Infallible;
 use std::io::{self, Read as _};
@@ -91,7 +91,7 @@ pub(super) fn run_verify(args: &VerifyArgs, file: Option<&Path>, out: &mut Outpu
 }
 
 impl SecretArgs {
-    /// Returns the keys that the arguments name; at least one. Loads the configuration only if it is needed.
+    /// Returns the keys of the secrets in the arguments, or of the source; at least one. Loads the configuration only for a source.
     pub(super) fn keys(
         &self,
         load: impl FnOnce() -> anyhow::Result<Config>,
@@ -108,7 +108,7 @@ impl SecretArgs {
     }
 }
 
-/// Returns the key of the secret in an argument or a file, and the argument, if there is one.
+/// Returns the key of the secret in `--secret` or `--secret-file`, and the name of this option; `None` without both.
 pub(super) fn given_key(
     secret: Option<&SecretString>,
     file: Option<&Path>,
@@ -129,7 +129,7 @@ pub(super) fn given_key(
     }
 }
 
-/// Returns a source of the configuration. The error names all of them.
+/// Returns a source of the configuration. The error lists all sources.
 pub(super) fn source_of(config: &Config, name: &str) -> Result<Arc<Source>, Usage> {
     config.sources.get(name).cloned().ok_or_else(|| {
         let known: Vec<&str> = config.sources.keys().map(|name| &**name).collect();
@@ -149,7 +149,7 @@ pub(super) fn read_body(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// Reads a secret. Any text can be one, so clap has no error that could print a part of it.
+/// Parses a secret. Any text is valid, so no error of clap can print a part of it.
 pub(super) fn secret(text: &str) -> Result<SecretString, Infallible> {
     Ok(text.into())
 }

@@ -1,7 +1,7 @@
-//! `tail`: prints events as they come.
+//! `tail`: prints events as they arrive.
 //!
-//! For people one line an event, shortened to the terminal; with `--json` one object an event, complete, the record
-//! embedded in its own text. Reading joins no group and commits nothing.
+//! Without `--json`, prints one line per event, shortened to the width of the terminal. With `--json`, prints one complete object per
+//! event, with the record in its own text. Reading joins no group and commits nothing.
 
 use std::path::Path;
 use std::pin::pin;
@@ -56,7 +56,7 @@ enum Begin {
     End,
 }
 
-/// Prints until Ctrl-C, `--count` or the end of the reader of standard output; each gives exit code 0.
+/// Prints events until Ctrl-C, until `--count`, or until the reader of standard output ends. The exit code is 0 in each case.
 pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let Config { kafka, topics, sources, .. } = args.cluster.configuration(file)?;
     let lists: Vec<&Actions> = sources.values().map(|source| &source.actions).collect();
@@ -111,8 +111,8 @@ pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> an
     Ok(Exit::Done)
 }
 
-/// Returns a line for people: time, action, key, position and id, then as much of the value as fits into `width` columns; in
-/// a pipe (`None`) all of it. The position names a topic that has not the name of the action.
+/// Returns a line for people: time, action, key, position, id and value. The value is shortened to `width` columns; in a pipe
+/// (`None`) it is complete. The position contains the topic if the topic does not have the name of the action.
 fn line(message: &Message, prefix: &str, width: Option<usize>) -> String {
     const MIN_VALUE_COLUMNS: usize = 8; // with less room, the value is left out
     let topic = without_prefix(&message.topic, prefix).unwrap_or(&message.topic);
@@ -140,7 +140,7 @@ fn line(message: &Message, prefix: &str, width: Option<usize>) -> String {
     format!("{line}  {}", truncate_str(&value, left, "…"))
 }
 
-/// Returns the reason of the quarantine of an event, the result of its signature if it was not right, and "tombstone" for one.
+/// Returns the marks of an event: the reason of its quarantine, the result of a signature that was not right, and `tombstone`.
 fn marks(message: &Message) -> impl Iterator<Item = String> {
     let header = |name: &str| message.header(name).map(one_line);
     let quarantined = header("quarantine-reason").map(|reason| {
@@ -151,8 +151,8 @@ fn marks(message: &Message) -> impl Iterator<Item = String> {
     quarantined.into_iter().chain(signature).chain(tombstone)
 }
 
-/// Returns the part of an id that distinguishes it: the first digits of a hash, the last ones of a UUID, which begins with
-/// the time.
+/// Returns the part of an id that distinguishes it: the first digits of a hash, or the last digits of a UUID. A UUID begins with the
+/// time.
 pub(super) fn short(id: &str) -> String {
     const SHOWN: usize = 8;
     match id.len() {

@@ -1,4 +1,4 @@
-//! `topics plan|apply`: the configuration's topics and the cluster's, as a diff.
+//! `topics plan|apply`: compares the topics of the configuration with the cluster, and creates missing ones.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(super) async fn run(command: Command, file: Option<&Path>, out: &mut Output)
             Ok(Exit::of_comparison(detailed_exitcode, !plan.create.is_empty()))
         }
         Command::Apply => {
-            let (topics, plan) = plan(loaded(file)?).await?; // never writes to a cluster that nobody configured
+            let (topics, plan) = plan(loaded(file)?).await?; // without a source it fails, so it writes only to a configured cluster
             print(out, &plan);
             let failed = topics.apply(&plan).await?;
             for (topic, error) in &failed {

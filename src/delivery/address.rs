@@ -1,7 +1,7 @@
 //! Receive, first half: finds the source and the action of a delivery, and refuses a bad head before the body is read.
 //!
 //! [`Request`] is the input from the HTTP side, [`Addressed`] the result. An unknown action with a well-formed signature is not
-//! refused here: only the body can prove the signature, and a signed body goes to the quarantine topic.
+//! refused here. Only the body can prove the signature, and a signed body goes to the quarantine topic.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub struct Origin {
     pub streams: Vec<Arc<Stream>>,
 }
 
-/// A delivery with a known source and a right token. Its action and signature are judged with the body.
+/// A delivery with a configured source and a right token. Its action and signature are checked with the body.
 #[derive(Debug)]
 pub struct Addressed {
     pub(super) origin: Arc<Origin>,
@@ -79,8 +79,9 @@ impl Addressed {
     /// and `action_index` for an action that the source does not have.
     ///
     /// # Errors
-    /// The source is unknown, the token is missing or wrong, the signature is missing where one is enforced, or the action is
-    /// unknown and the signature is missing or malformed.
+    /// - The source is unknown.
+    /// - The token is missing or wrong.
+    /// - The source enforces signatures, and the signature is missing or malformed.
     pub(super) fn new(
         origin: Option<Arc<Origin>>,
         action_index: Option<usize>,
@@ -102,8 +103,8 @@ impl Addressed {
         }
     }
 
-    /// Returns the refusal of an unsigned delivery. If the action is unknown, too, the refusal gives that reason, which helps the
-    /// client more.
+    /// Returns the refusal of an unsigned delivery. If the action is unknown too, the refusal gives the action as the reason, since that
+    /// is the more useful one.
     pub(super) fn unsigned(&self) -> Refusal {
         match (&self.action, self.claim) {
             (Target::Unknown(name), _) => {

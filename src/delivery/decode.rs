@@ -39,7 +39,7 @@ pub enum Content {
 pub struct Record {
     /// The bytes of the record, a slice of the body.
     pub value: Bytes,
-    /// The message key: the text of the field that the configuration names, else of `UniqueId`.
+    /// The message key: the text of the field `topics.key`, else of `UniqueId`.
     pub key: Option<Bytes>,
     /// The time of the change, as RFC 3339 in UTC.
     pub updated_on: Option<Bytes>,
@@ -96,7 +96,7 @@ impl<'de> Visitor<'de> for &mut Scan<'de> {
         // Before the first brace of a record there are only white space and punctuation.
         let start = self.offset_of(self.at, '{');
         let mut last_end = start + 1;
-        // The key field can be any field, so one field can be two of these.
+        // The key field can be any field, so two of these names can be equal.
         let names = [self.key_field, "UniqueId", "UpdatedOn"];
         let mut values = [None; 3];
         while let Some((name, value)) = object.next_entry::<&RawValue, &RawValue>()? {

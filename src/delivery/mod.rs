@@ -1,10 +1,17 @@
 //! The stages of a delivery, from its head to its answer. Uses neither the HTTP server nor librdkafka.
 //!
-//! A delivery passes the stages in this order: [`address`] and [`admission`] (accept or refuse), [`receiving`] (its body),
-//! [`verify`] (its signature), [`decode`] (its records), [`route`] (their events), then publish and confirm (`settle`). Each
-//! stage takes the type of the previous one, so none can be skipped. Neither a client that disconnects nor the deadline of the
-//! answer ends a confirmation (`settlement`). If a confirmed delivery was not answered, the bridge recognises its retry
-//! (`redelivery`). `tally` counts each delivery once. [`replay`] takes quarantined deliveries through the same stages again.
+//! A delivery passes the stages in this order:
+//!
+//! 1. [`address`] and [`admission`]: accept or refuse;
+//! 2. [`receiving`]: the body;
+//! 3. [`verify`]: the signature;
+//! 4. [`decode`]: the records;
+//! 5. [`route`]: the events;
+//! 6. `settle`: publish and confirm.
+//!
+//! Each stage takes the type of the previous one, so no stage can be skipped. Neither a client that disconnects nor the deadline of
+//! the answer ends a confirmation (`settlement`). If a confirmed delivery was not answered, the bridge recognises its retry
+//! (`redelivery`). `tally` counts each delivery once. [`replay`] publishes quarantined deliveries by the same stages.
 
 pub mod address;
 pub mod admission;
@@ -58,7 +65,7 @@ pub struct Receipt {
 pub struct Confirmed {
     /// The `ce_id` of the event.
     pub id: EventId,
-    /// The stream of the event, which names the topic.
+    /// The stream of the event, which contains the topic.
     #[serde(rename = "topic", serialize_with = "topic")]
     pub stream: Arc<Stream>,
     /// The partition.
@@ -147,7 +154,7 @@ impl Bridge {
         self.origins.store(Arc::new(origins(sources, &self.topics, &self.metrics)));
     }
 
-    /// Judges the head of a request.
+    /// Checks the head of a request.
     ///
     /// # Errors
     /// The refusal, counted and reported.
@@ -168,7 +175,7 @@ impl Bridge {
         Tally::new(self, source, action).refuse(refusal)
     }
 
-    /// Returns the source that a URL names, without regard to case.
+    /// Returns the source with the name in a URL, without regard to case.
     fn origin(&self, name: Option<&str>) -> Option<Arc<Origin>> {
         let name = name.unwrap_or(Source::DEFAULT);
         let origins = self.origins.load();

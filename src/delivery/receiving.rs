@@ -15,7 +15,7 @@ use super::tally::Tally;
 use super::verify::verify;
 use super::{Receipt, Refusal};
 
-/// Time between the producer's deadline and the answer's. The error of the producer is the more precise answer.
+/// Time between the producer's deadline and the deadline of the answer. The producer's error comes first, since it is more precise.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
 /// A delivery with an accepted head, whose body has not arrived yet.

@@ -3,11 +3,10 @@
 //! A client may give up before the delivery report arrives. Its retry gets the result of the first attempt, or waits for that
 //! result. The memory holds only deliveries whose client got no answer, so the others cost nothing.
 //!
-//! The memory never loses an event, for these reasons:
-//! - It holds deliveries of *change* actions only. A change record is the state of an entity, its `UpdatedOn` included, so a
-//!   consumer learns nothing from a second byte-equal one. Two byte-equal signals can both be real, so the memory never holds
-//!   signals.
-//! - A delivery is found only by a SHA-256 over source, action and the whole body. So every answer from the memory names an event
+//! The memory cannot cause the loss of an event, for these reasons:
+//! - It holds deliveries of *change* actions only. A change record is the state of an entity, its `UpdatedOn` included, so a second
+//!   byte-equal record contains nothing new. Two byte-equal signals can both be real, so the memory never holds signals.
+//! - A delivery is found only by a SHA-256 over source, action and the whole body. So every answer from the memory is about an event
 //!   that the broker has confirmed with exactly these bytes.
 //! - A failed delivery is removed at once and published by its retry.
 //! - A lost entry (restart, eviction) costs a duplicate with the same `ce_id`.
@@ -58,7 +57,7 @@ struct Entry {
 #[derive(Debug, Clone)]
 pub(super) struct Attempt(watch::Receiver<Option<Receipt>>);
 
-/// The sender of an [`Attempt`]'s receipt. If it is dropped before the confirmation, the memory forgets the attempt.
+/// The sender of an [`Attempt`]'s receipt. Dropping it before the confirmation removes the attempt from the memory.
 #[derive(Debug)]
 pub(super) struct Unanswered {
     memory: Arc<Memory>,
@@ -72,8 +71,8 @@ impl Memory {
         Self { bounds: bounds.clone(), entries: Mutex::default(), held: AtomicUsize::new(0) }
     }
 
-    /// Returns the first attempt of a delivery, if it is remembered or still pending. `identity` is called only when the
-    /// memory holds anything.
+    /// Returns the first attempt of a delivery, if the memory holds it and it has not expired. `identity` is called only if the memory
+    /// is not empty.
     pub(super) fn recall(
         &self,
         now: Instant,
@@ -89,7 +88,7 @@ impl Memory {
         Some(entry.attempt.clone())
     }
 
-    /// Remembers a delivery whose confirmation will come too late for its answer. Returns `None` where `max_entries` is 0.
+    /// Adds a delivery whose confirmation will come too late for its answer. Returns `None` if `max_entries` is 0.
     pub(super) fn remember(self: &Arc<Self>, now: Instant, identity: Identity) -> Option<Unanswered> {
         if self.bounds.max_entries == 0 {
             return None;
@@ -101,8 +100,8 @@ impl Memory {
         Some(Unanswered { memory: Arc::clone(self), identity, receipt })
     }
 
-    /// Removes the oldest entries while they have expired or a bound is exceeded. A pending entry keeps expired ones behind
-    /// it until its delivery report comes, within `kafka.confirm_timeout`; `recall` ignores them.
+    /// Removes the oldest entries while they have expired or a bound is exceeded. Expired entries behind a pending one stay until its
+    /// delivery report, at most for `kafka.confirm_timeout`; `recall` ignores them.
     fn tidy(&self, entries: &mut Entries, now: Instant) {
         while let Some((_, oldest)) = entries.by_age.front() {
             let is_full =

@@ -1,10 +1,10 @@
 //! Replay: publishes messages of the quarantine topic and records read from Nexudus by the stages decode, route, publish
 //! and confirm.
 //!
-//! The events are equal to those of a live delivery: the time of receipt, the trace context and the mark of a missing or
-//! invalid signature come from the kept message. A second replay of a message makes byte-equal copies with equal ids. The
-//! id of a change follows from its content. The id of a signal is random in a live delivery; here it follows from the
-//! position of the message. Nothing is quarantined here: on an error the message stays, and the caller gets the reason.
+//! The events are equal to those of a live delivery. The time of receipt, the trace context and the mark of a missing or invalid
+//! signature come from the kept message. A second replay of a message makes byte-equal copies with equal ids. The id of a change is
+//! computed from its content. The id of a signal is random in a live delivery; in a replay it is computed from the position of the
+//! message. A replay quarantines nothing: on an error the message stays, and the caller gets the reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl Replayer {
     pub fn route(&self, mut message: Message, corrected: Option<&str>) -> Result<Vec<Event>, Unroutable> {
         let body = message.value.take().ok_or(Unroutable::Foreign("value"))?.into();
         let verified = self.read(&message, body, corrected)?;
-        // No maximum: an operator who replays a body with too many records wants to publish all of them.
+        // No maximum: the replay of a body with too many records has to publish all of them.
         match route(&self.topics, &verified, usize::MAX, || signal_id(&message, &verified)) {
             Routed::Events(events) => Ok(events),
             Routed::Nothing => Ok(Vec::new()),
@@ -169,8 +169,8 @@ impl Replayer {
         Ok(Verified::when_kept(Arc::clone(origin), action_index, body, warning, trace, received_at))
     }
 
-    /// Returns the event of a record that `catch-up` read from Nexudus's API in its run `run`: the event that a live delivery of
-    /// the source's action at `action_index` would make. `None` if the source is not configured, or if `record` is not one
+    /// Returns the event of a record that `catch-up` read from Nexudus's API in its run `run`. It is the event that a live delivery of
+    /// the source's action at `action_index` would make. Returns `None` if the source is not configured, or if `record` is not one
     /// record.
     pub fn route_fetched(
         &self,
@@ -192,8 +192,8 @@ impl Replayer {
         }
     }
 
-    /// Publishes an event in a batch of its own and waits for its delivery report. Then it does the same with the tombstone of
-    /// the event, if there is one.
+    /// Publishes an event in a batch of its own and waits for its delivery report. Then publishes the tombstone of the event in the
+    /// same way, if there is one.
     ///
     /// # Errors
     /// [`Unconfirmed`]. After [`Cause::Timeout`] other events would time out too.
@@ -222,8 +222,7 @@ impl Replayer {
     }
 }
 
-/// Returns the id of a signal's first event: a UUIDv7 of the time of receipt, with a hash of position, action and body instead of
-/// the random part.
+/// Returns the id of a signal's first event: a UUIDv7 of the time of receipt. Its random part is a hash of position, action and body.
 fn signal_id(message: &Message, verified: &Verified) -> Uuid {
     let Message { topic, partition, offset, .. } = message;
     let (_, action) = verified.labels();

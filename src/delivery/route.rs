@@ -1,5 +1,5 @@
-//! Route: records become events, with topic, key and attributes. The result depends on the input only, not on a clock or a random
-//! number.
+//! Route: makes events from records, with topic, key and attributes. The result depends on the input only, not on a clock or a
+//! random number.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Publish and confirm: hands events to the producer and waits for their delivery reports.
 //!
 //! A delivery is settled when every message has its delivery report; until then its permit is held. If the broker refuses a
-//! message for good, the whole body goes to the quarantine topic. Otherwise Nexudus would disable the webhook because of one such
-//! record.
+//! message for good, the whole body is kept on the quarantine topic. If the bridge refused it instead, Nexudus would disable the
+//! webhook because of one such record.
 
 use std::slice;
 use std::sync::Arc;
@@ -67,8 +67,8 @@ impl Bridge {
         }
     }
 
-    /// Publishes events and waits for their delivery reports. Returns the confirmed events, and an error unless these are all.
-    /// Among several errors, one that a retry may cure comes before a refusal for good.
+    /// Publishes events and waits for their delivery reports. Returns the confirmed events, and an error unless all are confirmed.
+    /// Among several errors, a temporary one takes precedence over a refusal for good.
     async fn publish(
         &self,
         verified: &Verified,
@@ -163,7 +163,7 @@ impl Bridge {
         }
     }
 
-    /// Requests a check of the topics if a broker does not have this topic, since it was deleted.
+    /// Requests a look at the topics if the cluster does not have this topic: it may have been deleted.
     fn note_unknown_topic(&self, event: &Event, unconfirmed: Unconfirmed) {
         if unconfirmed.is_unknown_topic() {
             self.producer.status.topics.unknown(&event.stream.topic);
@@ -189,7 +189,7 @@ impl Bridge {
         Refusal::new(outcome, explained(what, unconfirmed, status))
     }
 
-    /// Returns the answer at the deadline, if the producer has not reported by then.
+    /// Returns the refusal of a delivery without a delivery report at the deadline.
     pub(super) fn late(&self) -> Refusal {
         self.refusal(Unconfirmed { verdict: Verdict::Unknown, code: confirm::NO_REPORT })
     }

@@ -1,8 +1,8 @@
 //! Counts each delivery exactly once, in the metrics, the log, the console and its span.
 //!
-//! A delivery is counted at its answer, or at the end of its settlement if the client has disconnected. If its body never
-//! arrives, only the drop of the [`Tally`] can count it: actix-web drops a request if its connection is reset or idle for too
-//! long, and at a shutdown that does not wait.
+//! A delivery is counted at its answer, or at the end of its settlement if the client has disconnected. If its body never arrives,
+//! the drop of the [`Tally`] counts it. actix-web drops a request if its connection is reset or idle for too long, and at a shutdown
+//! that is not graceful.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,8 +41,8 @@ enum Stage {
 }
 
 impl Tally {
-    /// Begins a delivery to the action and the source of a URL. In the short form of the URL, `source` is `None` and means the
-    /// default source.
+    /// Makes the tally of a delivery to the action and the source of a URL. In the short form of the URL, `source` is `None` and means
+    /// the default source.
     pub(super) fn new(bridge: &Arc<Bridge>, source: Option<&str>, action: &str) -> Self {
         let started = Instant::now();
         let origin = bridge.origin(source);

@@ -1,7 +1,7 @@
 //! Verify: checks the signature of a body by the policy of its source.
 //!
-//! Only this file makes a [`Verified`]. So an unsigned body reaches a topic only if the policy of its source allows it, and
-//! then its events are marked. A message of the quarantine topic was verified before, and has the mark.
+//! Only this file makes a [`Verified`]. So an unsigned body reaches a topic only if the policy of its source allows it; the policy
+//! `warn` marks its events. A message of the quarantine topic was verified before, and keeps its mark.
 
 use std::sync::Arc;
 
@@ -28,9 +28,9 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Makes a delivery from a message of the quarantine topic, or from a record that `catch-up` has read from Nexudus. The
-    /// bridge keeps only deliveries that their source accepted, so the signature is not kept. Everybody who may write to the
-    /// quarantine topic is trusted.
+    /// Makes a delivery from a message of the quarantine topic, or from a record that `catch-up` has read from Nexudus. The bridge keeps
+    /// only deliveries that their source accepted, so the signature is not kept. Every client with the right to write to the quarantine
+    /// topic is trusted.
     pub(super) fn when_kept(
         origin: Arc<Origin>,
         action_index: usize,
@@ -49,7 +49,7 @@ impl Verified {
     }
 }
 
-/// Judges the signature of a body.
+/// Checks the signature of a body.
 ///
 /// # Errors
 /// The refusal of an unsigned delivery, where the source enforces signatures.

@@ -1,4 +1,4 @@
-//! One producer of librdkafka, with the thread that brings its delivery reports.
+//! A librdkafka producer, and the thread that polls it for delivery reports.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use super::scheduler::{Answered, DIRECT, Ticket};
 use super::statistics::Recorder;
 use crate::event::{Event, Stream};
 
-/// Maximum time for which the thread waits for a delivery report. In the last millisecond of a wait librdkafka's binding asks
-/// without a pause, so waits are long; reports end them.
+/// Time-out of one poll for delivery reports; a report ends the poll earlier. In the last millisecond of a time-out rdkafka polls
+/// without a pause, so the time-out is long.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The answer of one message.
+/// Sends the answer to one message: its position, or an error.
 pub(super) type Reply = oneshot::Sender<Result<Position, Unconfirmed>>;
 
-/// A producer of librdkafka. After it is dropped, its thread ends the producer, since that may block.
+/// A librdkafka producer. After `Client` is dropped, the polling thread destroys the producer, since this may block.
 pub(super) struct Client {
     pub(super) producer: Arc<BaseProducer<Reports>>,
 }
 
-/// The way of a message.
+/// The ticket and the batch of a message in flight.
 #[derive(Clone)]
 pub(super) struct Sending {
     ticket: Ticket,
@@ -42,16 +42,16 @@ pub(super) struct Sending {
     batch: Option<Arc<BatchOnTheWay>>,
 }
 
-/// A batch on its way.
+/// A batch in flight.
 struct BatchOnTheWay {
     messages: usize,
-    /// Messages without an answer.
+    /// Number of messages without an answer.
     left: AtomicUsize,
-    /// The answer of some message leaves open whether it was written.
+    /// True if it is unknown whether some message of the batch was written.
     is_unsure: AtomicBool,
 }
 
-/// An event as a message that is not sent yet, and where its answer goes.
+/// A message that is not sent yet, with the channel for its answer.
 pub(super) struct Unsent {
     stream: Arc<Stream>,
     key: Option<Bytes>,
@@ -60,15 +60,15 @@ pub(super) struct Unsent {
     reply: Reply,
 }
 
-/// A message on its way.
+/// A message in flight.
 pub(super) struct Sent {
     reply: Reply,
-    /// Its size, without headers.
+    /// Size of key and value in bytes.
     pub(super) bytes: usize,
     sending: Sending,
 }
 
-/// The context of a producer: its callbacks, and where its delivery reports go.
+/// The context of a librdkafka producer: receives its log lines, errors, statistics and delivery reports.
 pub(super) struct Reports {
     pub(super) context: Context,
     pub(super) recorder: Recorder,
@@ -76,19 +76,19 @@ pub(super) struct Reports {
     pub(super) offsets: Offsets,
 }
 
-/// Distinguishes offsets that a broker named from offsets that librdkafka counted.
+/// Distinguishes offsets of a broker from numbers that librdkafka counts itself.
 ///
-/// A broker that already has the batch of a repeated request names no offset. librdkafka then numbers the messages of the batch from
-/// a negative number upwards, so that later numbers look like offsets. Reports of a partition arrive in order, and the next offset
-/// that the broker names is greater than the next number of such a series.
+/// If a broker already has the batch of a repeated request, its response contains no offset. In this case librdkafka numbers the
+/// messages of the batch upwards from a negative number, so later numbers look like offsets. Reports of a partition arrive in order.
+/// The next offset of the broker is greater than the next number of such a series.
 #[derive(Default)]
 pub(super) struct Offsets {
-    /// The last number of each series that can go on, by topic and partition.
+    /// The last number of each series that can continue, by topic and partition.
     counted: Mutex<HashMap<(String, i32), i64>>,
 }
 
 impl Offsets {
-    /// Returns the reported offset if the broker named it.
+    /// Returns the reported offset if it comes from the broker.
     fn named(&self, topic: &str, partition: i32, reported: i64) -> Option<i64> {
         let mut counted = self.counted.lock();
         if reported >= 0 && counted.is_empty() {
@@ -105,7 +105,7 @@ impl Offsets {
 }
 
 impl Client {
-    /// Makes a producer; it connects by itself, in the background.
+    /// Makes a producer, which connects in the background, and starts its polling thread.
     pub(super) fn new(config: &ClientConfig, reports: Reports) -> KafkaResult<Self> {
         let producer: Arc<BaseProducer<Reports>> = Arc::new(config.create_with_context(reports)?);
         let polled = Arc::clone(&producer);
@@ -121,7 +121,7 @@ impl Client {
     /// Hands a message to librdkafka.
     ///
     /// # Errors
-    /// Why librdkafka does not take it, with what is to be answered.
+    /// The reason why librdkafka refuses the message, with the message, which needs this answer.
     pub(super) fn send(&self, message: Unsent, sending: &Sending) -> Result<(), (Unconfirmed, Sent)> {
         let bytes = message.bytes();
         let Unsent { stream, key, value, headers, reply } = message;
@@ -131,7 +131,7 @@ impl Client {
         record.key = key.as_deref();
         record.headers = Some(headers);
         record.partition = sending.ticket.partition;
-        // librdkafka refuses by itself only what is about this message.
+        // Every error of this call is about this message alone.
         self.producer.send(record).map_err(|(error, record)| {
             (Unconfirmed::new(error.rdkafka_error_code(), true), *record.delivery_opaque)
         })
@@ -148,7 +148,8 @@ impl Sending {
         Self { ticket, batch: (ticket.producer != DIRECT).then(|| Arc::new(batch())) }
     }
 
-    /// Notes the answer of one message. Returns what the scheduler has to know now.
+    /// Counts the answer to one message. Returns the report for the scheduler if the message was sent directly or is the last answer
+    /// of its batch.
     fn answered(self, is_written: bool, is_sure: bool) -> Option<Answered> {
         let Self { ticket, batch } = self;
         let Some(batch) = batch else { return Some(Answered { ticket, events: 1, is_written, is_sure }) };
@@ -174,19 +175,19 @@ impl Unsent {
         }
     }
 
-    /// Its size, without headers.
+    /// Returns the size of key and value in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.value.as_ref().map_or(0, Bytes::len) + self.key.as_ref().map_or(0, Bytes::len)
     }
 
-    /// Answers it without sending it.
+    /// Answers the message with an error instead of sending it.
     pub(super) fn give_up(self, code: RDKafkaErrorCode) {
         self.reply.send(Err(Unconfirmed::new(Some(code), true))).ok(); // the caller may have stopped waiting
     }
 }
 
 impl Sent {
-    /// Gives the answer. Returns what the scheduler has to know now.
+    /// Sends the answer to the waiting delivery. Returns the report for the scheduler, as `Sending::answered`.
     pub(super) fn answer(self, result: Result<Position, Unconfirmed>) -> Option<Answered> {
         let Self { reply, sending, .. } = self;
         reply.send(result).ok(); // the caller may have stopped waiting
@@ -240,7 +241,7 @@ mod tests {
             ("b", 0, 1, Some(1)),
             ("a", 1, 1, Some(1)),
             ("a", 0, 1, None),
-            ("a", 0, -1001, None), // the request after it, too
+            ("a", 0, -1001, None), // the next request is also a repeated one
             ("a", 0, -1000, None),
             ("a", 0, 13, Some(13)),
             ("a", 0, 14, Some(14)),

@@ -1,9 +1,10 @@
-//! Confirmation: waits for the delivery report of a message, and sorts errors by their meaning for the delivery.
+//! Confirmation: waits for the delivery report of a message, and maps errors to a [`Verdict`].
 //!
-//! Every librdkafka error is sorted by its name into a [`Verdict`]. A time-out is *unknown*, not failed: the message may
-//! be in the log. Refused for good are only errors about this one message, and only when it travelled alone: an error
-//! that a batch-mate may have caused is tried again alone first. Everything else, unknown codes included, is for now:
-//! the sender's retry will find out.
+//! - A time-out is [`Verdict::Unknown`], not a failure: the message may be in the log.
+//! - An error about the message is [`Verdict::Refused`] only if the message was alone in its batch. Otherwise another message of the
+//!   batch may have caused the error, so the message is sent again alone ([`Verdict::Alone`]).
+//! - A full queue is [`Verdict::QueueFull`].
+//! - Every other error, unknown codes included, is [`Verdict::Later`]: a retry of the sender may succeed.
 
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
@@ -23,7 +24,7 @@ pub struct Position {
     pub offset: Option<i64>,
 }
 
-/// The broker, or the client on its behalf, did not confirm.
+/// The error of a message that was not confirmed, from the broker or from librdkafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{code:?}")]
 pub struct Unconfirmed {
@@ -33,19 +34,19 @@ pub struct Unconfirmed {
     pub code: RDKafkaErrorCode,
 }
 
-/// The error of a message without a delivery report yet.
+/// The error code of a message that has no delivery report at the deadline.
 pub const NO_REPORT: RDKafkaErrorCode = RDKafkaErrorCode::MessageTimedOut;
 
 /// The meaning of an error for the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not now: a broker or the cluster refused or cannot, and a retry may find it otherwise.
+    /// A temporary error: a broker refused the message, or is not available. A retry may succeed.
     Later,
     /// The producer's queue is full: nothing was sent.
     QueueFull,
     /// Unknown: no delivery report came in time; the message may be in the log.
     Unknown,
-    /// The batch was refused, perhaps because of another message in it: to be tried alone.
+    /// The batch was refused, perhaps because of another of its messages. The message is to be sent again alone.
     Alone,
     /// This message is refused for good.
     Refused,
@@ -56,13 +57,13 @@ fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
     use RDKafkaErrorCode as Code;
     match code {
         Code::QueueFull => Verdict::QueueFull,
-        // No report in time. After a purge in flight the result is unknown, too.
+        // No delivery report in time. The result of a message that was purged in flight is unknown, too.
         Code::MessageTimedOut
         | Code::OperationTimedOut
         | Code::TimedOutQueue
         | Code::RequestTimedOut
         | Code::PurgeInflight => Verdict::Unknown,
-        // About this message, or about the batch it was in.
+        // The message or its batch is too large or invalid.
         Code::MessageSizeTooLarge
         | Code::InvalidMessageSize
         | Code::MessageBatchTooLarge
@@ -73,10 +74,10 @@ fn sort(code: RDKafkaErrorCode, alone: bool) -> Verdict {
                 Verdict::Alone
             }
         }
-        // Another record of the batch was invalid (KIP-467); alone there is no other.
+        // Another record of the batch was invalid (KIP-467). The batch of a message that was alone has no other record.
         Code::InvalidDifferentRecord if !alone => Verdict::Alone,
-        // A wrong clock (InvalidTimestamp), missing rights, an unknown topic, a leader that moved, too few replicas, a
-        // full disk, a fatal producer, …: another attempt may succeed, once somebody or something has mended it.
+        // Another attempt may succeed once the cause is removed. Causes are a wrong clock (InvalidTimestamp), missing rights,
+        // an unknown topic, a moved leader, too few in-sync replicas, a full disk, a fatal producer, …
         _ => Verdict::Later,
     }
 }
@@ -100,8 +101,8 @@ impl Unconfirmed {
         Self { verdict: sort(code, alone), code }
     }
 
-    /// Returns true if a broker answered that it does not have the topic, now or when the client last asked. Messages name no
-    /// partition, so an unknown one is a topic that lost all of them.
+    /// Returns true if the cluster does not have the topic, or no longer the partition: the topic was deleted, or made again with fewer
+    /// partitions. librdkafka can take this answer from cached metadata.
     pub fn is_unknown_topic(&self) -> bool {
         use RDKafkaErrorCode as Code;
         matches!(self.code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)

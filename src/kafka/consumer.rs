@@ -1,10 +1,10 @@
 //! A [`Reader`] of whole topics, for `tail`, `demo` and `quarantine`.
 //!
 //! A reader assigns its partitions itself. It joins no group and commits nothing, so it needs no rights on groups. Calls that
-//! block in librdkafka (listing topics, asking for offsets, destroying the client) run on a thread of their own.
+//! block in librdkafka (listing topics, requesting offsets, destroying the client) run on a thread of their own.
 //!
-//! Invariant: opening ends within some seconds if nothing listens, else within [`CONTACT_TIMEOUT`]. A fault that waiting does not
-//! end (a wrong password, missing rights, no such topic) is an error with librdkafka's message.
+//! Invariant: [`Reader::open`] returns within some seconds if nothing listens at the address, else within [`CONTACT_TIMEOUT`]. A
+//! permanent fault (a wrong password, missing rights, no such topic) is an error with librdkafka's message.
 
 mod lister;
 
@@ -53,21 +53,21 @@ pub enum Selection {
     },
 }
 
-/// The start of reading.
+/// The position at which reading starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// With the oldest message on the cluster.
+    /// At the oldest message of each partition.
     Beginning,
-    /// With the first message after [`Reader::open`] has returned. A topic that appears later is read from its beginning.
+    /// After the last message that exists when the reader is opened. A topic that appears later is read from its beginning.
     End,
-    /// With the first message of each partition that has this timestamp or a later one; without such a message as [`Start::End`].
+    /// At the first message of each partition with this timestamp or a later one; without such a message as [`Start::End`].
     Since(Timestamp),
 }
 
-/// The end of reading.
+/// The position at which reading ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Never: it waits for new messages.
+    /// Reading does not end: the reader waits for new messages.
     Never,
     /// After the last message that exists when the reader is opened.
     End,
@@ -82,7 +82,7 @@ pub struct Message {
     pub partition: i32,
     /// The offset in the partition.
     pub offset: i64,
-    /// Time at which the producer made it, or the broker appended it, by the setting of the topic.
+    /// Time at which the message was produced or appended, by `message.timestamp.type` of the topic.
     pub timestamp: Option<Timestamp>,
     /// The key, if it has one.
     pub key: Option<Vec<u8>>,
@@ -92,7 +92,7 @@ pub struct Message {
     pub value: Option<Vec<u8>>,
 }
 
-/// Why topics cannot be read.
+/// The reason why topics cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// librdkafka refuses the settings.
@@ -145,11 +145,11 @@ pub enum ReadError {
 /// A reader of whole topics. Reading ends when it is dropped.
 pub struct Reader {
     consumer: Arc<StreamConsumer<LastError>>,
-    /// The reports of the lister: a first one in any case, then one for each list with new partitions.
+    /// The reports of the lister: one for the first list, then one for each list with new partitions.
     reports: channel::UnboundedReceiver<Result<Report, ReadError>>,
     /// With [`Stop::End`]: the offset after the last message to read, by topic and partition.
     ends: Option<Ends>,
-    /// All partitions belong to one topic.
+    /// True if all partitions belong to one topic.
     one_topic: bool,
     /// Number of partitions that are read; 0 if no topic is selected or visible to the user.
     pub partitions: usize,
@@ -206,11 +206,10 @@ impl Reader {
         }
     }
 
-    /// Returns the next message, or `None` after the last one with [`Stop::End`]. It also waits for brokers that are down. It is
-    /// safe to cancel.
+    /// Returns the next message, or `None` after the last one with [`Stop::End`]. Waits while brokers are down. Cancel-safe.
     ///
     /// # Errors
-    /// [`ReadError`] if waiting does not help.
+    /// [`ReadError`] for a permanent fault.
     pub async fn next(&mut self) -> Result<Option<Message>, ReadError> {
         while self.ends.as_ref().is_none_or(|ends| !ends.is_empty()) {
             let received = tokio::select! {
@@ -268,7 +267,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Returns `Err` for an error that waiting does not end; logs any other.
+    /// Returns the error of a permanent fault; logs any other error.
     fn judge(&self, error: &KafkaError) -> Result<(), ReadError> {
         let reason = self.consumer.context().last_error();
         match error {
@@ -282,7 +281,7 @@ impl Reader {
                 Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition if self.named => {
                     return Err(ReadError::Client(reason));
                 }
-                Code::GroupAuthorizationFailed => {} // of the group that is never joined
+                Code::GroupAuthorizationFailed => {} // the reader never joins its group
                 Code::AllBrokersDown => {
                     tracing::warn!(error = %reason, "no Kafka broker is connected; retrying")
                 }
@@ -294,8 +293,8 @@ impl Reader {
         Ok(())
     }
 
-    /// A partition can end in the marker of a transaction, which is no message. rdkafka's event for the end of a partition does
-    /// not name the topic, so it is used only for readers of one topic.
+    /// Ends a partition at the event that it has no further message. The last offset can be the marker of a transaction, which is no
+    /// message. rdkafka's event does not contain the topic, so it is used only for readers of one topic.
     fn partition_has_ended(&mut self, partition: i32) {
         if let Some(ends) = self.ends.as_mut().filter(|_| self.one_topic) {
             ends.retain(|(_, number), _| *number != partition);
@@ -309,7 +308,7 @@ pub(super) fn new_consumer(config: &ClientConfig) -> Result<Arc<StreamConsumer<L
     consumer.map(Arc::new).map_err(|error| ReadError::Settings(error.to_string()))
 }
 
-/// Gives a consumer its first token, and each new one, if it signs in with tokens.
+/// Gives a consumer its first token and starts a task that gives it each new one. Returns `None` if it signs in without tokens.
 pub(super) async fn sign_in(
     consumer: &Arc<StreamConsumer<LastError>>,
     oauth: Option<&OAuth>,
@@ -326,7 +325,7 @@ pub(super) async fn sign_in(
     })))
 }
 
-/// Returns true if `message` is before the end of its partition, and notes the last one.
+/// Returns true if `message` is before the end of its partition. Removes the partition from `ends` at its last message.
 fn reached(ends: &mut Ends, message: &Message) -> bool {
     let partition = (message.topic.clone(), message.partition);
     let Some(&end) = ends.get(&partition) else { return false };
@@ -363,10 +362,10 @@ pub(super) fn client_config(kafka: &Kafka, stop: Stop) -> ClientConfig {
     config.set("group.id", GROUP).set("client.id", GROUP);
     apply(&mut config, &kafka.properties);
     config.set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
-    config.set("auto.offset.reset", "earliest"); // where retention has overtaken us
+    config.set("auto.offset.reset", "earliest"); // if retention has deleted the next offset
     config.set("allow.auto.create.topics", "false");
     config.set("enable.partition.eof", if stop == Stop::End { "true" } else { "false" });
-    config.set("fetch.wait.max.ms", "100"); // new partitions wait for the request that is on its way
+    config.set("fetch.wait.max.ms", "100"); // new partitions wait for the end of the current fetch
     config.set("queued.max.messages.kbytes", "16384"); // memory for messages read ahead; 64 MiB by default
     config.set("statistics.interval.ms", "0");
     config
@@ -379,7 +378,7 @@ pub(super) struct LastError {
 }
 
 impl LastError {
-    /// The last error of librdkafka, with its message.
+    /// Returns librdkafka's message about its last error.
     pub(super) fn last_error(&self) -> String {
         self.last_error.lock().clone().unwrap_or_else(|| "the brokers are silent".to_owned())
     }
@@ -393,7 +392,7 @@ impl LastError {
 impl ClientContext for LastError {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         if facility != "CONFWARN" {
-            tracing::debug!(facility, "kafka client: {message}"); // CONFWARN: of properties for producers
+            tracing::debug!(facility, "kafka client: {message}"); // CONFWARN is about properties for producers
         }
     }
 
@@ -401,7 +400,7 @@ impl ClientContext for LastError {
 
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(Code::PartitionEOF) => {} // no error
+            Some(Code::PartitionEOF) => {} // the end of a partition, no error
             // An earlier error is the reason for this one.
             Some(Code::AllBrokersDown) => {
                 self.last_error.lock().get_or_insert_with(|| reason.to_owned());

@@ -1,7 +1,7 @@
 //! Checks whether Kafka accepts connections, for commands that a person waits for.
 //!
-//! librdkafka connects in the background and reports after its own, longer time-outs, often without an address. A command
-//! asks here first, so that the usual mistake (nothing listens there) is an error within seconds that names the address.
+//! librdkafka connects in the background and reports after its own, longer time-outs, often without an address. So a command calls
+//! [`reach`] first. If nothing listens at an address, the error contains the address and comes within seconds.
 
 use std::io;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// librdkafka's default port.
 const DEFAULT_PORT: u16 = 9092;
 
-/// None of the addresses of `bootstrap.servers` accepts a connection. It holds each address with the reason.
+/// The error if no address of `bootstrap.servers` accepts a connection. Holds each address with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot connect to Kafka at {0}; is it running there? The address is kafka.bootstrap_servers, or --bootstrap where the command \
@@ -54,7 +54,7 @@ pub async fn reach(servers: &str) -> Result<(), NoConnection> {
     Err(NoConnection(failures.join(", ")))
 }
 
-/// Returns host and port of an address that may have a protocol and may have no port.
+/// Returns `host:port` of an address: removes the protocol, and adds the default port if there is none.
 fn address(server: &str) -> String {
     let server = without_scheme(server);
     let host_ends = server.rfind(']').unwrap_or(0); // of an IPv6 address
@@ -79,7 +79,7 @@ async fn connect(address: &str) -> Result<(), String> {
     }
 }
 
-/// Returns the error in plain words; the text of the system for errors without a kind, such as unknown names.
+/// Returns the kind of an error of the system as text. Returns the own text of other errors, such as an unknown host name.
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(_) => error.kind().to_string(),

@@ -1,7 +1,7 @@
-//! librdkafka's errors and log lines, on their way to the status and the log.
+//! Passes librdkafka's errors and log lines to the status and the log.
 //!
-//! The callbacks run on the thread that brings delivery reports. A panic in one of them must not end this thread: without it
-//! no message would ever be confirmed again.
+//! The callbacks run on the thread that polls for delivery reports. A panic in a callback must not end this thread, because no
+//! message would be confirmed any more.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub(super) struct Context {
     pub(super) status: Arc<Status>,
 }
 
-/// Ends a panic of `callback` here. The panic hook has logged it, and the callback's work is for people only.
+/// Runs `callback` and catches its panic, so that the calling thread continues. The panic hook has logged the panic.
 pub(super) fn contain(callback: impl FnOnce()) {
     catch_unwind(AssertUnwindSafe(callback)).ok();
 }
@@ -27,7 +27,7 @@ pub(super) fn contain(callback: impl FnOnce()) {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         contain(|| {
-            // A failure is also an error, and errors are not repeated every half second.
+            // librdkafka logs FAIL at every reconnect, and also reports the failure to `error`, which has its own log limit.
             if facility == "FAIL" || matches!(level, RDKafkaLogLevel::Debug) {
                 return tracing::debug!(facility, "kafka client: {message}");
             }
@@ -45,8 +45,8 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         contain(|| {
             let Some(code) = error.rdkafka_error_code() else { return };
-            // With TLS 1.3 a broker refuses the client's certificate after the handshake. librdkafka calls that a broken
-            // connection, and only OpenSSL's text shows the reason.
+            // With TLS 1.3 a broker refuses the client's certificate after the handshake. librdkafka reports a broken
+            // connection, and only OpenSSL's text contains the reason.
             let is_of_tls =
                 code == RDKafkaErrorCode::BrokerTransportFailure && reason.contains("SSL routines");
             let code = if is_of_tls { RDKafkaErrorCode::SSL } else { code };

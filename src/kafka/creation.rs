@@ -1,7 +1,7 @@
-//! Creates wanted topics and keeps Kafka's own message about each topic that it refuses.
+//! Creates topics and returns Kafka's message about each refused topic.
 //!
-//! rdkafka's admin client returns error codes only. `InvalidReplicationFactor` and `InvalidTopic` do not say how many
-//! brokers there are or which topic a name collides with; Kafka's message does.
+//! rdkafka's admin client returns error codes only. Kafka's message also contains the number of brokers
+//! (`InvalidReplicationFactor`) or the topic whose name collides (`InvalidTopic`).
 #![expect(unsafe_code, reason = "rdkafka's create_topics drops the message of each result")]
 
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use serde_json::json;
 
 use crate::config::TopicSettings;
 
-/// Time for librdkafka to report that a request timed out.
+/// Time after a request's time-out within which librdkafka reports the time-out.
 const MARGIN: Duration = Duration::from_secs(2);
 
-/// A topic that the configuration asks for.
+/// A topic of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Its full name.
@@ -30,7 +30,7 @@ pub struct Wanted {
     pub settings: TopicSettings,
 }
 
-/// Numbers that the broker chooses are null.
+/// Serializes numbers that the broker chooses as null.
 impl Serialize for Wanted {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let TopicSettings { partitions, replication_factor, config } = &self.settings;
@@ -163,8 +163,8 @@ fn request<C: ClientContext>(
         || (RDKafkaRespErr::RD_KAFKA_RESP_ERR__FAIL, "the Kafka client is out of memory".to_owned());
     let mut pointers: Vec<_> = topics.iter().map(Owned::as_ptr).collect();
     let mut message: [c_char; 512] = [0; 512];
-    // SAFETY: the client is borrowed, so its pointer is valid; queue and options are used while they are owned here;
-    // the topics are copied by the request; `message` is as long as stated.
+    // SAFETY: the client is borrowed, so its pointer is valid. Queue and options are used while they are owned here.
+    // The request copies the topics. `message` is as long as stated.
     let event = unsafe {
         let queue = bindings::rd_kafka_queue_new(client.native_ptr());
         let queue = Owned::new(queue, bindings::rd_kafka_queue_destroy).ok_or_else(no_memory)?;
@@ -225,7 +225,7 @@ fn results(event: &Event) -> Vec<(String, String)> {
     }
 }
 
-/// A copy of a string of librdkafka's; empty for a null pointer.
+/// Returns a copy of a string of librdkafka; an empty string for a null pointer.
 fn message_of(text: *const c_char) -> String {
     if text.is_null() {
         return String::new();

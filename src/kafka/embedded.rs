@@ -4,8 +4,8 @@
 //! in memory: about 5 MiB or 100,000 messages for each partition, then it drops the oldest. A request for the metadata of an unknown
 //! topic creates the topic.
 //!
-//! Only the cluster's own thread calls it; [`EmbeddedBroker`] sends commands to this thread. A fixed port is a small TCP forwarder on
-//! that thread, because the mock cluster binds random ports only.
+//! The mock cluster has a thread of its own, to which [`EmbeddedBroker`] sends commands. A small TCP forwarder on this thread serves a
+//! fixed port, because the mock cluster binds random ports only.
 #![expect(
     unsafe_code,
     reason = "rdkafka wraps neither the advertised address nor the group settings of the mock cluster"
@@ -38,8 +38,8 @@ pub use rdkafka::types::RDKafkaRespErr;
 /// The id of the only broker.
 const BROKER: i32 = 1;
 
-/// Requests of consumer groups with the newest version that the mock cluster understands. It offers newer versions, but reads them in
-/// the format of these; librdkafka itself never uses them.
+/// Requests of consumer groups, each with the newest version that the mock cluster reads correctly. By default it also offers newer
+/// versions, but reads them in the older format. librdkafka uses none of the newer versions.
 const GROUP_VERSIONS: [(RDKafkaApiKey, i16); 4] = [
     (RDKafkaApiKey::JoinGroup, 5),
     (RDKafkaApiKey::Heartbeat, 3),
@@ -80,12 +80,12 @@ pub enum EmbeddedError {
     },
 }
 
-/// A running broker. It ends when this is dropped.
+/// A running broker. Dropping it stops the broker.
 pub struct EmbeddedBroker {
     address: String,
     /// The address of the mock cluster itself.
     cluster_address: String,
-    /// `None` only while it is dropped: the closed channel ends the thread.
+    /// `None` only during the drop: the closed channel ends the thread.
     commands: Option<UnboundedSender<Command>>,
     stopped: mpsc::Receiver<()>,
 }
@@ -113,7 +113,7 @@ impl EmbeddedBroker {
                     .send(Err(EmbeddedError::Start(error.to_string())))
                     .expect("the starter waits for the report");
             }
-            drop(stopping); // wakes the drop of the handle
+            drop(stopping); // wakes `drop` of the handle
         };
         let thread = thread::Builder::new().name("embedded-broker".to_owned()).spawn(body);
         thread.map_err(|error| EmbeddedError::Start(error.to_string()))?;
@@ -183,9 +183,10 @@ impl EmbeddedBroker {
         self.up();
     }
 
-    /// Runs a call on the thread of the cluster and waits for its end. It takes microseconds, so async code may call it.
+    /// Runs a call on the thread of the cluster and returns its result. A call takes microseconds, so async code may use this function.
     ///
-    /// Connections wake librdkafka's thread meanwhile. Without them it can miss the wake-up of an operation and sleep for a second.
+    /// librdkafka's thread can miss the wake-up of an operation and sleep for a second. So this function opens connections to the
+    /// cluster while it waits, which wake the thread.
     fn ask<T: Send + 'static>(&self, command: impl FnOnce(&Cluster<'_>) -> T + Send + 'static) -> T {
         let (reply, answer) = mpsc::sync_channel(1);
         let command: Command = Box::new(move |cluster| {
@@ -214,7 +215,7 @@ impl Drop for EmbeddedBroker {
 fn listen(port: u16) -> Result<TcpListener, EmbeddedError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listener = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?; // as tokio wants it
+        listener.set_nonblocking(true)?; // tokio requires it
         Ok(listener)
     });
     listener.map_err(|source| EmbeddedError::Listen { address, source })
@@ -234,7 +235,7 @@ fn run(
         None => cluster_address.parse()?,
     };
     set_up(&client, address);
-    // The runtime is dropped first, so that the forwarded connections end before their far end goes.
+    // The runtime is dropped before the cluster, so that the forwarded connections end first.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         if let Some(listener) = listener {
@@ -252,7 +253,7 @@ fn run(
 fn client() -> KafkaResult<Client> {
     keep_openssl_until_the_end();
     let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Emerg).set("log_level", "0"); // nobody reads its log
+    config.set_log_level(RDKafkaLogLevel::Emerg).set("log_level", "0"); // its log is not used
     config.set("test.mock.num.brokers", "1");
     let native = config.create_native_config()?;
     Client::new(&config, native, RDKafkaType::RD_KAFKA_PRODUCER, DefaultClientContext)

@@ -1,12 +1,19 @@
 //! Kafka: every use of librdkafka.
 //!
-//! In reading order: [`settings`] are the clients', `oauth` gives them tokens. [`producer`] takes events and keeps librdkafka's
-//! producers, each a `client`; `queue` holds the events, `scheduler` decides when each is sent (`partition` by key, `window` how
-//! many at a time), [`confirm`] waits for the answer and sorts errors. [`status`] is the state of the cluster
-//! (`context`, `statistics` and [`watch`] write it), and `producer_health` finds a producer that no longer works. [`topics`] plans and
-//! creates topics (`creation` sends the request), [`preparation`] keeps them as wanted, [`topic_state`]
-//! holds the result. [`contact`] checks for commands whether a cluster accepts connections, [`consumer`] reads back,
-//! [`progress`] remembers what was done with what was read, [`embedded`] is a broker inside the process.
+//! In reading order:
+//!
+//! | modules | purpose |
+//! | --- | --- |
+//! | [`settings`], `oauth` | settings and credentials of all clients |
+//! | [`producer`], `client` | takes events; keeps librdkafka's producers, each a `client` |
+//! | `queue`, `scheduler`, `partition`, `window` | hold the events, and decide when each is sent |
+//! | [`confirm`] | waits for delivery reports, and sorts errors |
+//! | [`status`], `context`, `statistics`, [`watch`] | the state of the cluster, and the modules that write it |
+//! | `producer_health` | detects a producer that no longer works |
+//! | [`topics`], `creation`, [`preparation`], [`topic_state`] | plan and create topics, retry, hold the result |
+//! | [`contact`] | checks for commands whether a cluster accepts connections |
+//! | [`consumer`], [`progress`] | read topics, and store which messages are processed |
+//! | [`embedded`] | a broker inside the process |
 
 mod client;
 pub mod confirm;

@@ -1,9 +1,13 @@
 //! Authentication with credentials that change at run time: tokens (SASL OAUTHBEARER), and a name with its password.
 //!
-//! A task fetches tokens, and [`hand_over`] gives each token to every client. librdkafka's own way is a callback on the thread that
-//! brings delivery reports, which must not wait for a token server. After a failure librdkafka waits ten seconds, and rdkafka's
-//! admin client does not call back at all. The task fetches the next token long before the current one expires and retries failures
-//! with back-off; meanwhile clients keep their token.
+//! A task fetches tokens, and [`hand_over`] gives each token to every client. The task fetches the next token long before the
+//! current one expires, and retries failures with back-off. Meanwhile clients keep their token.
+//!
+//! librdkafka's own token callback is not used:
+//!
+//! - It runs on the thread that polls for delivery reports, which must not wait for a token server.
+//! - After a failure librdkafka waits ten seconds.
+//! - rdkafka's admin client never calls it.
 #![expect(
     unsafe_code,
     reason = "rdkafka does not wrap librdkafka's ways to give a client a token or a password"
@@ -45,8 +49,8 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Starts the task on the current runtime. Until its first fetch, new clients get the token `first`. It fetches at once, or
-    /// with `is_fresh` when the lifetime of `first` requires it. `report` receives each token and each failure.
+    /// Starts the task on the current runtime. The task fetches at once; with `is_fresh` only when `first` is due for a refresh. Until
+    /// then, new clients get the token `first`. `report` receives each token and each failure.
     pub(super) fn fetch(
         server: TokenServer,
         first: Option<Token>,
@@ -59,7 +63,8 @@ impl Tokens {
         Self { latest, task }
     }
 
-    /// Calls `show` with the latest token, if it is valid, for a new client. The lock keeps newer tokens back meanwhile.
+    /// Calls `show` with the latest token for a new client, unless the token has expired. The lock keeps the task from replacing the
+    /// token during the call.
     pub(super) fn with_latest(&self, show: impl FnOnce(&Token)) {
         let latest = self.latest.lock();
         latest.as_ref().filter(|token| token.expires > SystemTime::now()).map(show);
@@ -119,10 +124,10 @@ pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
         return tracing::error!("a token cannot be handed to the Kafka client"); // `TokenServer` refuses such tokens
     };
     let since_1970 = token.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let expires_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX / 1_000); // it counts in microseconds
+    let expires_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX / 1_000); // librdkafka multiplies it by 1,000
     let mut why: [c_char; 512] = [0; 512];
-    // SAFETY: the client is borrowed, so its pointer is valid; the strings end with NUL and are copied; there are no
-    // extensions; the buffer for an error has the stated length.
+    // SAFETY: the client is borrowed, so its pointer is valid. The strings end with NUL and are copied. There are no
+    // extensions. The buffer for an error has the stated length.
     let code = unsafe {
         bindings::rd_kafka_oauthbearer_set_token(
             client.native_ptr(),
@@ -145,7 +150,7 @@ pub(super) fn hand_over<C: ClientContext>(client: &Client<C>, token: &Token) {
 /// order.
 ///
 /// # Errors
-/// A NUL character, which no C string can hold; else librdkafka's code.
+/// The name or the password has a NUL character, which no C string can hold, or librdkafka refuses them (its error code).
 pub(super) fn set_password<C: ClientContext>(
     client: &Client<C>,
     name: &str,

@@ -30,7 +30,7 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// Prepares the topics that `config` asks for; `watch` reports those that are missing.
+    /// Makes the preparation of the topics in `config`. `watch` reports missing topics.
     pub fn new(config: &Config, status: Arc<Status>, watch: Watch) -> Self {
         Self { config: Mutex::new(Arc::new(config.clone())), status, watch }
     }
@@ -67,7 +67,7 @@ impl Preparation {
     async fn look(&self, config: &Config, log: &mut Log) -> Result<bool, TopicsError> {
         let state = &self.status.topics;
         let mut is_finished = true;
-        // Without topics.create, a later look has nothing to do but to refresh the list of missing topics.
+        // Without topics.create, a later look only refreshes the list of missing topics.
         if config.topics.create || state.phase() != Phase::Done {
             let topics = Topics::new(config)?;
             let plan = topics.plan().await?;
@@ -104,7 +104,8 @@ impl Preparation {
     }
 }
 
-/// Waits until a look is requested or, after failures in a row, for the back-off. Returns the failures in a row that still count.
+/// Waits until a look is requested or, after failures, for the back-off. Returns the number of failures in a row, which a request
+/// resets to 0.
 async fn wait(state: &TopicState, retry: BackOff, failures: u32) -> u32 {
     let retry_is_due = async {
         match failures {

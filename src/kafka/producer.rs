@@ -1,9 +1,12 @@
 //! The producer: takes events for Kafka, and keeps the librdkafka producers that send them.
 //!
-//! The first of them is made at start, and has one request in flight for each broker. More are made when a broker needs more
-//! requests in flight, and given up when they are not needed. A librdkafka producer with a fatal
-//! error (an impossible sequence number, no right to be idempotent) is replaced by a new one, and so is one that no longer works while
-//! a new one does. Messages in flight of the old one get their answers first.
+//! The first librdkafka producer is made at start, and has one request in flight for each broker. More are made when a broker needs
+//! more requests in flight, and dropped when they are no longer needed. A new librdkafka producer replaces:
+//!
+//! - one with a fatal error, such as an impossible sequence number or no right to be idempotent;
+//! - one that no longer works although a new one does.
+//!
+//! Messages in flight of a replaced producer still get their answers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -45,7 +48,7 @@ const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// Interval of [`PublishQueue::tick`].
 const TICK: Duration = Duration::from_millis(50);
 
-/// The wait after a further producer could not be made.
+/// Wait after an additional producer could not be made.
 const MAKE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Time after a replacement in which calls may still use the old client; such a call takes microseconds.
@@ -56,7 +59,7 @@ pub struct Producer {
     /// The events that have no answer yet.
     pub(super) queue: Arc<PublishQueue>,
     replacing: Mutex<Replacing>,
-    /// Its password can change.
+    /// The configuration of new librdkafka producers. [`Producer::set_password`] changes it.
     config: Mutex<ClientConfig>,
     /// Upper bound of the time between handing a message to librdkafka and its delivery report.
     pub(super) message_timeout: Duration,
@@ -71,14 +74,14 @@ struct Replacing {
     made_at: Instant,
     /// Number of replacements in a row, without a client that reached [`STABLE_AFTER`].
     replacements: u32,
-    /// Replaced clients. They end here, where that may block, once no request uses them any more.
+    /// Replaced clients, each with the time of its replacement. `Producer::end_retired` drops them.
     retired: Vec<(Arc<Client>, Instant)>,
-    /// No new client could be made.
+    /// Rate limit of the log line that no new client can be made.
     failed: LogLimit,
 }
 
 impl Producer {
-    /// Makes a producer; it connects by itself, in the background.
+    /// Makes a producer, which connects in the background.
     ///
     /// # Errors
     /// librdkafka's reason, without values of the configuration.
@@ -113,8 +116,7 @@ impl Producer {
         Ok(producer)
     }
 
-    /// Makes a librdkafka producer. The first one sends events directly, and its statistics stand for all
-    /// where they are about brokers.
+    /// Makes a librdkafka producer. The first one sends events directly, and only its statistics set the gauges of brokers.
     fn make(&self, is_first: bool) -> KafkaResult<Arc<Client>> {
         let (queue, queue_of_answers) = (Arc::downgrade(&self.queue), Arc::downgrade(&self.queue));
         let recorder = Recorder {
@@ -130,7 +132,7 @@ impl Producer {
         let context = Context { status: Arc::clone(&self.status) };
         let mut config = self.config.lock().clone();
         if is_first {
-            // With one request in flight librdkafka makes batches of what arrives meanwhile.
+            // With one request in flight, librdkafka batches the events that arrive meanwhile.
             config.set("max.in.flight", "1");
         }
         let reports = Reports { context, recorder, answered, offsets: Offsets::default() };
@@ -139,8 +141,8 @@ impl Producer {
         Ok(client)
     }
 
-    /// Fetches tokens from now on, in the runtime in which this is called, and signs in with them; those of an earlier call
-    /// are used until the first one comes. The task that fetches them holds `part`.
+    /// Starts to fetch tokens on the current runtime, and signs in with them. The token of an earlier call is used until the first new
+    /// one arrives. The task that fetches tokens holds `part`.
     ///
     /// # Errors
     /// The token server's certificates or address cannot be used.
@@ -166,7 +168,7 @@ impl Producer {
     /// Signs in with this name and password from now on.
     ///
     /// # Errors
-    /// Why they cannot be used; then the former ones stay.
+    /// The reason why they cannot be used. New clients keep the former ones.
     pub fn set_password(&self, name: &str, password: &str) -> Result<(), String> {
         let mut config = self.config.lock();
         for client in self.queue.clients.load().iter() {
@@ -176,10 +178,10 @@ impl Producer {
         Ok(())
     }
 
-    /// Takes an event for Kafka; it is sent in a batch with others that wait for its partition.
+    /// Queues an event. It is sent in a batch with other events that wait for its partition. Never waits.
     ///
     /// # Errors
-    /// [`Unconfirmed`] at once when the queue is full or the message cannot be sent; it never waits.
+    /// [`Unconfirmed`] if the queue is full, or if librdkafka refuses the message.
     pub fn publish(&self, event: &Event) -> Result<Pending, Unconfirmed> {
         self.queue.submit(event, false)
     }
@@ -204,16 +206,16 @@ impl Producer {
         }
     }
 
-    /// Asks the cluster for the metadata of one topic or all, with the first librdkafka producer.
+    /// Requests the metadata of one topic, or of all topics, with the first librdkafka producer.
     pub(super) fn metadata(&self, topic: Option<&str>, timeout: Duration) -> KafkaResult<Metadata> {
         self.queue.clients.load()[0].producer.client().fetch_metadata(topic, timeout)
     }
 
-    /// Reads the topics again with each librdkafka producer besides the first. Otherwise new partitions would be unknown to them for
-    /// up to five minutes.
+    /// Reads the topics again with each librdkafka producer but the first. Otherwise they would not have new partitions for up to five
+    /// minutes.
     pub(super) fn refresh_others(&self, timeout: Duration) {
         for client in self.queue.clients.load().iter().skip(1) {
-            client.producer.client().fetch_metadata(None, timeout).ok(); // the next round asks again
+            client.producer.client().fetch_metadata(None, timeout).ok(); // the next list of the watch tries again
         }
     }
 
@@ -269,7 +271,7 @@ impl Producer {
     fn put_in_use(&self, replacing: &mut Replacing, clients: Vec<Arc<Client>>) {
         let former = self.queue.use_clients(clients);
         let clients = self.queue.clients.load();
-        // A password or a token that came after they were made went to the former ones only.
+        // A password or token that changed after the new clients were made went to the former clients only.
         clients.iter().for_each(|client| self.authenticate(client));
         let is_in_use = |former: &&Arc<Client>| clients.iter().any(|client| Arc::ptr_eq(client, former));
         for client in former.iter().filter(|former| !is_in_use(former)) {
@@ -278,13 +280,13 @@ impl Producer {
         }
     }
 
-    /// Makes or gives up librdkafka producers until there are `needed` besides the first. Returns false if one could not be made.
+    /// Makes or retires librdkafka producers until there are `needed` besides the first. Returns false if one could not be made.
     fn adjust(&self, needed: usize) -> bool {
         let wanted = needed + 1;
         let mut fresh = Vec::new();
         for _ in self.queue.clients.load().len()..wanted {
             let Ok(client) = self.make(false) else { break };
-            // It has connected and loaded the topics before it is used.
+            // Connects and loads the topics before the client is used.
             if client.producer.client().fetch_metadata(None, READY_WITHIN).is_err() {
                 break;
             }
@@ -301,7 +303,7 @@ impl Producer {
         are_all_there
     }
 
-    /// Ends retired producers that no request uses any more, and that have answered everything or never will.
+    /// Drops retired clients that no request uses any more, and whose messages are answered or have timed out.
     fn end_retired(&self, retired: &mut Vec<(Arc<Client>, Instant)>) {
         retired.retain(|(client, since)| {
             let in_use =
@@ -310,14 +312,14 @@ impl Producer {
         });
     }
 
-    /// Waits for the messages on their way, then gives up the rest, so that dropping the producer does not hang. Blocks. Returns the
-    /// number of messages that were given up.
+    /// Waits up to `timeout` until every message has its answer, then gives up the rest, so that dropping the producer does not hang.
+    /// Blocks. Returns the number of messages that were given up.
     pub fn close(&self, timeout: Duration) -> usize {
         self.queue.close(timeout)
     }
 }
 
-/// Looks after the scheduler until the queue is dropped.
+/// Calls [`PublishQueue::tick`] at intervals until the queue is dropped.
 fn tick(queue: &Weak<PublishQueue>) {
     while let Some(queue) = queue.upgrade() {
         contain(|| queue.tick());

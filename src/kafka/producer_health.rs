@@ -1,10 +1,13 @@
-//! The health of a producer. It has failed if the cluster has not answered it for long, or if messages time out and none
-//! is confirmed although the cluster answers.
+//! The health of a producer. A producer has failed if the cluster has not answered it for a long time. It has also failed if the
+//! cluster answers, but messages only time out and none is confirmed.
 //!
-//! librdkafka recovers from nearly every fault by itself. It does not if all brokers have moved and it may not ask the
-//! bootstrap address again, or if its own state is broken. The watch then replaces the producer, as a restart of the process
-//! would. In an outage of the cluster a new producer works no better. If no broker answers, the watch sees that before it
-//! replaces. If messages only time out it does not, so the time until the next replacement doubles.
+//! librdkafka recovers from nearly every fault by itself. It does not recover if its own state is broken, or if all brokers have
+//! moved and it must not use the bootstrap address again. The watch then replaces the producer, as a restart of the process would.
+//!
+//! In an outage of the cluster a new producer works no better:
+//!
+//! - If no broker answers, the watch replaces nothing, because a new producer has to reach the cluster first.
+//! - If messages only time out, this check passes. So the time until the next replacement doubles.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +19,7 @@ const MESSAGE_TIMEOUTS: u32 = 3;
 /// Upper bound of the time without a confirmation, if the last replacement did not help.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Signs of life of the producer in use.
+/// The last answers and confirmations of the producer in use.
 #[derive(Debug)]
 pub(super) struct ProducerHealth {
     first_limit: Duration,
@@ -30,7 +33,7 @@ pub(super) struct ProducerHealth {
 }
 
 impl ProducerHealth {
-    /// The health of a new producer with this `message.timeout.ms`.
+    /// Makes the health of a new producer with this `message.timeout.ms`.
     pub(super) fn new(message_timeout: Duration) -> Self {
         let first_limit = message_timeout * MESSAGE_TIMEOUTS;
         let (answered_at, counts) = (Instant::now(), DeliveryCounts::default());
@@ -49,7 +52,7 @@ impl ProducerHealth {
             self.unconfirmed_since = None;
             self.limit = self.first_limit;
         } else if timed_out {
-            // Judged at each time-out only: without traffic, a missing confirmation means nothing.
+            // Checked after a time-out only: without traffic, a missing confirmation is no failure.
             let unconfirmed = now.duration_since(*self.unconfirmed_since.get_or_insert(now));
             if unconfirmed > self.limit {
                 return Some(format!(
@@ -63,7 +66,7 @@ impl ProducerHealth {
             .then(|| format!("the cluster has not answered it for {} s", silent.as_secs()))
     }
 
-    /// Notes that the cluster throttles the producer: neither silence nor time-outs are its fault.
+    /// Notes that the cluster throttles the producer. Missing answers and time-outs are then no failure.
     pub(super) fn throttled(&mut self, counts: DeliveryCounts, now: Instant) {
         self.answered_at = now;
         self.counts = counts;

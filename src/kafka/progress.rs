@@ -1,8 +1,8 @@
-//! Progress on a topic: the processed messages, kept on the cluster as offsets of a consumer group.
+//! Progress on a topic: the processed messages, stored on the cluster as offsets of a consumer group.
 //!
-//! All messages before a group's offset are done. A replay of selected messages, or a message that fails, leaves gaps, so the
-//! metadata of the commit holds the messages that are done after the first gap, as ranges (`19-20,23`). The group has no members;
-//! its lag counts from the first message that is not done.
+//! All messages before the group's offset are done. A replay of selected messages leaves gaps, and so does a message that fails.
+//! The metadata of the commit holds the messages that are done after the first gap, as ranges (`19-20,23`). The group has no
+//! members. Its lag counts from the first message that is not done.
 //!
 //! The calls of librdkafka block, so they run on threads for blocking work.
 
@@ -21,7 +21,7 @@ use crate::config::Kafka;
 /// Maximum length of the metadata: a little less than the default of the broker's `offset.metadata.max.bytes`.
 const METADATA_BYTES: usize = 4_000;
 
-/// Length of the metadata from which on [`Room::Scarce`] is reported.
+/// Length of the metadata above which [`Room::Scarce`] is reported.
 const SCARCE_BYTES: usize = METADATA_BYTES / 10 * 9;
 
 /// Space that is left for the progress of a partition.
@@ -105,8 +105,8 @@ impl Progress {
         Ok(room)
     }
 
-    /// Runs a blocking call on a thread and reads the client's events meanwhile: a missing right on the group is reported as an event
-    /// only, and the call would time out.
+    /// Runs a blocking call on a thread, and reads the client's events meanwhile. librdkafka reports a missing right on the group as an
+    /// event only; the call itself would time out.
     async fn blocking<T: Send + 'static>(
         &self,
         ask: impl FnOnce() -> KafkaResult<T> + Send + 'static,
@@ -160,7 +160,7 @@ fn remembered(consumer: &StreamConsumer<LastError>, topic: &str) -> KafkaResult<
                 any = true;
                 Done::remembered(offset, element.metadata())
             }
-            _ => Done::default(), // never, or of a topic that was made anew since
+            _ => Done::default(), // no commit, or one for a deleted topic of this name
         };
         done.insert(element.partition(), committed.and_everything_before(low));
     }
@@ -182,7 +182,7 @@ impl Done {
         Self(metadata.split(',').filter_map(range).collect()).and_everything_before(committed)
     }
 
-    /// Adds the messages before `low`, which were deleted from the topic.
+    /// Adds all messages before `offset`: they are done, or were deleted from the topic.
     fn and_everything_before(mut self, offset: i64) -> Self {
         if offset > 0 {
             self.0.insert(0..offset);
@@ -190,13 +190,13 @@ impl Done {
         self
     }
 
-    /// Returns the first offset that is not done, which is the one to commit.
+    /// Returns the first offset that is not done: the offset to commit.
     fn first_open(&self) -> i64 {
         self.0.first().filter(|range| range.start == 0).map_or(0, |range| range.end)
     }
 
-    /// Returns the ranges after the first gap, as many as fit. Messages of the other ranges would be processed again, which makes
-    /// copies and loses nothing.
+    /// Returns the ranges after the first gap, as many as fit, and the space that is left. Messages of the other ranges will be processed
+    /// again, which makes duplicates and loses nothing.
     fn metadata(&self) -> (String, Room) {
         let (mut text, mut gaps, mut forgotten) = (String::new(), 0, 0);
         for range in self.0.iter().filter(|range| range.start > 0) {

@@ -1,4 +1,4 @@
-//! The queue of the events that are to be published: bounded, scheduled, spread over the producers.
+//! The bounded queue of events to publish. A scheduler decides when each event is sent, and by which producer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use super::settings::limits;
 use crate::event::Event;
 use crate::metrics::Metrics;
 
-/// The requests that an idempotent producer may have in flight for one broker.
+/// Maximum number of requests that an idempotent producer may have in flight for one broker.
 const REQUESTS: usize = 5;
 
-/// Producers that were not needed for this time are given up.
+/// Time after which producers that are not needed are retired.
 const SPARE: Duration = Duration::from_secs(30);
 
-/// Time-out of one flush when all producers end.
+/// Time-out of one flush while the queue closes.
 const FLUSH: Duration = Duration::from_millis(100);
 
 /// All events that have no answer yet.
@@ -34,18 +34,19 @@ pub(super) struct PublishQueue {
     scheduled: Mutex<Scheduled>,
     /// The producers in use; the first one sends directly.
     pub(super) clients: ArcSwap<Vec<Arc<Client>>>,
-    /// Messages and their bytes, each with a limit.
+    /// Number of messages without an answer, with its limit.
     messages: Bounded,
     bytes: Bounded,
     metrics: Arc<Metrics>,
-    /// Requests this number of producers besides the first.
+    /// Receives the number of producers that are needed besides the first.
     demand: SyncSender<usize>,
 }
 
 struct Scheduled {
     scheduler: Scheduler<Unsent>,
-    /// The last time at which all producers were needed, and the largest number that was needed since.
+    /// Time at which all producers were last needed.
     all_needed: Instant,
+    /// Largest number of producers that were needed since then.
     most_needed: usize,
 }
 
@@ -85,7 +86,7 @@ impl PublishQueue {
         self.clients.swap(Arc::new(clients))
     }
 
-    /// Takes an event.
+    /// Queues an event, or sends it at once.
     ///
     /// # Errors
     /// The queue is full, or librdkafka refuses the message at once.
@@ -117,14 +118,14 @@ impl PublishQueue {
         Arc::clone(clients.get(ticket.producer).unwrap_or(&clients[0]))
     }
 
-    /// Gives a message its answer, and sends what it made room for.
+    /// Gives a message its answer, and sends the batches that may be sent now.
     pub(super) fn answered(&self, sent: Sent, result: Result<Position, Unconfirmed>) {
         let mut batches = VecDeque::new();
         self.answer(sent, result, &mut batches);
         self.send(batches);
     }
 
-    /// Gives a message its answer. What may be sent now goes to `batches`.
+    /// Gives a message its answer, and adds the batches that may be sent now to `batches`.
     fn answer(
         &self,
         sent: Sent,
@@ -145,8 +146,8 @@ impl PublishQueue {
         }
     }
 
-    /// Takes the batches that are sent directly out of `batches` and sends them before anybody else gets a ticket: later events
-    /// of their partitions may be sent at once. Returns the messages that librdkafka refuses.
+    /// Removes the batches of the direct producer from `batches` and sends them. `_scheduled` shows that the caller holds the lock:
+    /// a later event of the same partition must not get a ticket before. Returns the messages that librdkafka refuses.
     fn send_direct(
         &self,
         _scheduled: &Scheduled,
@@ -178,7 +179,7 @@ impl PublishQueue {
         }
     }
 
-    /// Looks after the scheduler; to be called many times a second.
+    /// Does the periodic work of the scheduler. To be called many times a second.
     pub(super) fn tick(&self) {
         let mut released = Released::default();
         let (needed, refused) = {
@@ -196,7 +197,7 @@ impl PublishQueue {
         }
     }
 
-    /// Learns the partitions of topics: the leader of each. Topics that the cluster does not have come with none.
+    /// Sets the leader of each partition of these topics. A topic that the cluster does not have has an empty list.
     pub(super) fn set_leaders<'a>(&self, topics: impl Iterator<Item = (&'a str, Vec<i32>)>) {
         let Scheduled { scheduler, .. } = &mut *self.scheduled.lock();
         for (topic, leaders) in topics {
@@ -205,12 +206,13 @@ impl PublishQueue {
         scheduler.forget_brokers();
     }
 
-    /// Returns each broker's id, its requests in flight and the limit of these.
+    /// Returns each broker's id, its requests in flight, and their limit.
     pub(super) fn windows(&self) -> Vec<(i32, usize, usize)> {
         self.scheduled.lock().scheduler.windows().collect()
     }
 
-    /// Waits until every event has its answer, for `timeout` at most, then gives up on the rest. Returns the number of those. Blocks.
+    /// Waits up to `timeout` until every event has its answer, then gives up the rest. Returns the number of events that were given up.
+    /// Blocks.
     pub(super) fn close(&self, timeout: Duration) -> usize {
         let deadline = Instant::now() + timeout;
         let clients = self.clients.load_full();
@@ -226,7 +228,7 @@ impl PublishQueue {
             self.give_up(waiting, RDKafkaErrorCode::PurgeQueue);
             let everything = PurgeConfig::default().queue().inflight();
             clients.iter().for_each(|client| client.producer.purge(everything));
-            clients.iter().for_each(|client| drop(client.producer.flush(FLUSH))); // the purged messages' reports
+            clients.iter().for_each(|client| drop(client.producer.flush(FLUSH))); // for the reports of purged messages
         }
         left
     }
@@ -254,7 +256,7 @@ impl PublishQueue {
 }
 
 impl Scheduled {
-    /// Returns the number of producers besides the first, if it is to change.
+    /// Returns the new number of producers besides the first, if it is to change.
     fn tick(&mut self, now: Instant, released: &mut Released<Unsent>) -> Option<usize> {
         let (producers, needed) = (self.scheduler.producers, self.scheduler.tick(now, released));
         self.most_needed = self.most_needed.max(needed);
@@ -271,10 +273,10 @@ impl Bounded {
         Self { count: AtomicUsize::new(0), limit }
     }
 
-    /// Adds, unless that would be too much.
+    /// Adds `count`, unless the sum would exceed the limit. Returns true if it was added.
     fn add(&self, count: usize) -> bool {
         let before = self.count.fetch_add(count, Ordering::AcqRel);
-        // One message alone always finds room, as with librdkafka.
+        // A message is always accepted while there is no other, as in librdkafka.
         let is_taken = before == 0 || before + count <= self.limit;
         if !is_taken {
             self.subtract(count);

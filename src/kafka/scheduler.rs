@@ -1,26 +1,28 @@
-//! The order in which events leave for the brokers.
+//! The order in which events are sent to the brokers.
 //!
-//! Events wait by partition. If the [`Window`](super::window::Window) of a partition's broker has no producers, events are sent
-//! directly: librdkafka gets them at once, and makes batches of what arrives while its one request is in flight. Otherwise the
-//! scheduler makes the batches:
+//! Events wait by partition. They are sent directly if the [`Window`](super::window::Window) of the partition's broker has no
+//! producers. librdkafka then gets them at once, and batches the events that arrive while its one request is in flight. Otherwise
+//! the scheduler makes the batches:
 //!
 //! - An event of an idle partition is sent at once, as a batch of its own.
-//! - While a batch of its partition is on its way, an event is sent at once only if fewer batches are on their way than the window
-//!   asks for. Otherwise it waits, and the events that wait form the next batch together.
-//! - Partitions whose events wait take turns, first come, first served.
+//! - An event of a partition with a batch in flight is sent at once only while the broker has fewer batches in flight than
+//!   [`Window::batches`](super::window::Window::batches).
+//! - Other events wait. The waiting events of a partition form its next batch.
+//! - Partitions with waiting events take turns, first come, first served.
 //!
 //! Invariants:
 //!
-//! - **Order**: a partition changes from one producer to another only when it has nothing on its way. An idempotent producer keeps
-//!   the order of a partition's batches.
+//! - **Order**: a partition changes its producer only when it has nothing in flight. An idempotent producer keeps the order of a
+//!   partition's batches.
 //! - **No partition starves**: nothing overtakes a partition that waits for a free request, and each answer frees a request. A late
-//!   batch no longer counts, so that a partition with a fault of its own (too few replicas, no leader) does not hold up the others.
-//! - **No deadlock**: librdkafka answers every message before or when it times out, and [`Scheduler::tick`] also sends without answers.
-//! - **A former broker is forgotten** with the last partition that it leads.
+//!   batch does not count. So a partition with a fault of its own (too few replicas, no leader) does not delay the others.
+//! - **No deadlock**: librdkafka answers every message, at the latest when it times out. [`Scheduler::tick`] also sends without
+//!   answers.
+//! - **No broker is kept for ever**: a broker without partitions and without batches in flight is removed.
 //!
-//! Events of a topic whose partitions are not known are sent directly; librdkafka chooses the partition.
+//! If the partitions of a topic are not known, its events are sent directly; librdkafka chooses the partition.
 //!
-//! This is arithmetic only: no thread, no clock, no Kafka.
+//! The scheduler has no thread, no clock and no Kafka client: the caller passes the time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -30,16 +32,16 @@ use broker::Broker;
 pub(super) use queue::Size;
 use queue::{OnTheWay, Queue, SentBatch, Waiting};
 
-/// A batch that has no answer after this time no longer takes up room.
+/// Time after which a batch without an answer is late, and no longer counts as a request in flight.
 const LATE: Duration = Duration::from_millis(500);
 
 /// Interval of the search for late batches.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The producer of events that are sent directly.
+/// Index of the producer of events that are sent directly.
 pub(super) const DIRECT: usize = 0;
 
-/// All events that wait, and those on their way.
+/// All waiting events, and the numbers of those in flight.
 #[derive(Debug)]
 pub(super) struct Scheduler<T> {
     names: HashMap<String, usize>,
@@ -48,22 +50,22 @@ pub(super) struct Scheduler<T> {
     brokers: HashMap<i32, Broker>,
     /// Number of producers without the direct one.
     pub(super) producers: usize,
-    /// Maximum number of requests in flight for each of them and broker.
+    /// Maximum number of requests in flight for each of these producers and each broker.
     requests: usize,
-    /// Maximum age of an event that is sent; older ones are given up.
+    /// Maximum age of an event that is sent; older events are given up.
     max_age: Duration,
-    /// Counts events without a key.
+    /// Counts events without a key, to spread them over the partitions.
     keyless: usize,
     looked: Instant,
 }
 
 #[derive(Debug)]
 struct Topic {
-    /// Their number; 0 while it is not known.
+    /// Number of partitions; 0 while it is not known.
     partitions: usize,
-    /// Queues by partition.
+    /// Indexes of the queues, by partition.
     queues: Vec<usize>,
-    /// The queue of events whose partition librdkafka chooses.
+    /// Index of the queue of events whose partition librdkafka chooses.
     unassigned: usize,
 }
 
@@ -71,11 +73,11 @@ struct Topic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket {
     pub(super) queue: usize,
-    /// `None`: librdkafka chooses.
+    /// The partition; `None` if librdkafka chooses it.
     pub(super) partition: Option<i32>,
-    /// Index of the producer that sends it.
+    /// Index of the producer that sends the batch.
     pub(super) producer: usize,
-    /// There is no other event in the request, and none of its partition on its way.
+    /// True if the batch is one event, and no other event of its partition is in flight.
     pub(super) is_alone: bool,
     pub(super) since: Instant,
 }
@@ -84,11 +86,11 @@ pub(super) struct Ticket {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Answered {
     pub(super) ticket: Ticket,
-    /// All events of a batch; those that were sent directly one by one.
+    /// Number of events: all of a batch, or one that was sent directly.
     pub(super) events: usize,
-    /// The broker has written them.
+    /// True if the broker has written the events.
     pub(super) is_written: bool,
-    /// It is known whether the events were written.
+    /// False if it is unknown whether the events were written.
     pub(super) is_sure: bool,
 }
 
@@ -115,8 +117,8 @@ impl<T> Default for Released<T> {
 }
 
 impl<T> Scheduler<T> {
-    /// A scheduler for the direct producer. Others may have `requests` in flight for each broker. Events older than `max_age` are
-    /// not sent.
+    /// Makes a scheduler with the direct producer only. Each other producer may have `requests` in flight for each broker. Events older
+    /// than `max_age` are not sent.
     pub(super) fn new(requests: usize, max_age: Duration, now: Instant) -> Self {
         Self {
             names: HashMap::new(),
@@ -131,7 +133,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Takes an event. Returns a ticket if the event is to be sent at once; otherwise keeps what `event` makes.
+    /// Returns a ticket if an event is to be sent at once. Otherwise queues the result of `event`, and returns `None`.
     pub(super) fn submit(
         &mut self,
         topic: &str,
@@ -155,7 +157,7 @@ impl<T> Scheduler<T> {
         None
     }
 
-    /// Returns true if an event whose queue holds nothing may be sent at once.
+    /// Returns true if an event may be sent at once. No other event waits in its queue.
     fn may_send_at_once(&self, queue: usize, is_alone: bool) -> bool {
         let producer = self.producer(queue);
         let Queue { leader, on_the_way, producer: last, .. } = &self.queues[queue];
@@ -182,7 +184,8 @@ impl<T> Scheduler<T> {
         broker.map_or(DIRECT, |broker| broker.producer(*topic, *partition, self.producers))
     }
 
-    /// Returns true if a producer has a request free for a broker. The direct one always has: librdkafka collects its events.
+    /// Returns true if a producer has a free request for a broker. The direct producer always has one, because librdkafka queues its
+    /// events.
     fn has_room(&self, leader: Option<i32>, producer: usize) -> bool {
         let broker = leader.and_then(|leader| self.brokers.get(&leader));
         producer == DIRECT || broker.is_none_or(|broker| broker.on_the_way(producer) < self.requests)
@@ -201,7 +204,7 @@ impl<T> Scheduler<T> {
 
     fn queue_of(&mut self, topic: usize, hash: Option<u32>) -> usize {
         let Topic { partitions, unassigned, .. } = self.topics[topic];
-        // What librdkafka has to find a partition for comes first.
+        // Later events must not overtake those whose partition librdkafka chooses.
         if partitions == 0 || !self.queues[unassigned].is_idle() {
             return unassigned;
         }
@@ -215,7 +218,7 @@ impl<T> Scheduler<T> {
         self.topics[topic].queues[hash % partitions]
     }
 
-    /// Puts a queue that waits into the list of its leader.
+    /// Adds a queue to the list of its leader if it has waiting events and nothing in flight.
     fn list(&mut self, queue: usize) {
         let Queue { leader, waiting, on_the_way, is_listed, .. } = &mut self.queues[queue];
         let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader)) else { return };
@@ -245,7 +248,7 @@ impl<T> Scheduler<T> {
         Ticket { queue: number, partition: queue.partition, producer, is_alone, since: now }
     }
 
-    /// Notes answers.
+    /// Records an answer, and releases the events that may be sent now.
     pub(super) fn answered(&mut self, answered: &Answered, now: Instant, released: &mut Released<T>) {
         let Answered { ticket, events, is_written, is_sure } = *answered;
         let number = ticket.queue;
@@ -302,7 +305,8 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Moves what waits for a partition to be chosen to the queues of its partitions, if they are known now; else sends it.
+    /// Moves the waiting events without a partition to the queues of their partitions. While the partitions are not known, sends the
+    /// events instead.
     fn assign(&mut self, queue: usize, now: Instant, released: &mut Released<T>) {
         let topic = self.queues[queue].topic;
         if self.queues[queue].waiting.is_empty() {
@@ -325,7 +329,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Sends the batches of a broker that wait and whose producer has a request free.
+    /// Releases the next batch of each waiting queue of a broker whose producer has a free request.
     fn send_waiting(&mut self, leader: i32, now: Instant, released: &mut Released<T>) {
         let mut index = 0;
         while let Some(&queue) = self.brokers.get(&leader).and_then(|broker| broker.ready.get(index)) {
@@ -341,8 +345,8 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Sends the next batch of a queue, and gives up events that are too old: their deliveries have been answered, or will be before
-    /// the broker could. Events behind a batch of unknown end are too old after half the time.
+    /// Releases the next batch of a queue, and gives up events that are too old. Their deliveries are answered, or will be answered
+    /// before the broker can confirm. After a batch with an unknown result, events are too old after half of the time.
     fn release(&mut self, number: usize, now: Instant, released: &mut Released<T>) {
         let queue = &mut self.queues[number];
         let before = queue.events();
@@ -361,8 +365,8 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// To be called many times a second: looks for batches that are late, adjusts the windows, and sends what can be sent.
-    /// Returns the number of producers that are needed, without the direct one.
+    /// Marks late batches, adjusts the windows, and releases the batches that may be sent. To be called many times a second. Returns
+    /// the number of producers that are needed, without the direct one.
     pub(super) fn tick(&mut self, now: Instant, released: &mut Released<T>) -> usize {
         if now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
@@ -391,7 +395,7 @@ impl<T> Scheduler<T> {
         needed
     }
 
-    /// Learns the leader of each partition of a topic; none if the cluster does not have the topic.
+    /// Sets the leader of each partition of a topic. `leaders` is empty if the cluster does not have the topic.
     pub(super) fn set_leaders(&mut self, topic: &str, leaders: &[i32], now: Instant) {
         let number = self.topic(topic);
         let topic = &mut self.topics[number];
@@ -423,7 +427,7 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Forgets brokers that lead no partition and owe no answer.
+    /// Removes brokers that lead no partition and have no batch in flight.
     pub(super) fn forget_brokers(&mut self) {
         let queues = &self.queues;
         self.brokers.retain(|id, _| {
@@ -435,7 +439,7 @@ impl<T> Scheduler<T> {
         });
     }
 
-    /// All events that wait; they are not sent.
+    /// Removes and returns all waiting events.
     pub(super) fn clear(&mut self) -> Vec<T> {
         self.queues
             .iter_mut()
@@ -444,7 +448,7 @@ impl<T> Scheduler<T> {
             .collect()
     }
 
-    /// Returns each broker with its batches on their way and the limit of requests in flight.
+    /// Returns each broker's id, its batches in flight, and its limit of requests in flight.
     pub(super) fn windows(&self) -> impl Iterator<Item = (i32, usize, usize)> {
         self.brokers.iter().map(|(&id, broker)| {
             let producers = broker.window.producers.min(self.producers);

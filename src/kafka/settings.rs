@@ -1,7 +1,6 @@
 //! The settings of Kafka clients, and their check by librdkafka.
 //!
-//! Ours come first, each for a reason; the user's go over them, after `config` has refused what would weaken the
-//! promise.
+//! The user's properties override those of the bridge. `config` has refused properties that would weaken the delivery guarantee.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use crate::config::{Config, Kafka, Property};
 /// Checks a property with librdkafka, as a [`crate::config::PropertyCheck`].
 ///
 /// # Errors
-/// Why not. The value is not repeated: it may be a secret.
+/// The reason of the refusal, without the value, which may be a secret.
 pub fn check_property(name: &str, value: &str) -> Result<(), String> {
     match ClientConfig::new().set(name, value).create_native_config() {
         Ok(_) => Ok(()),
@@ -28,7 +27,7 @@ pub fn check_property(name: &str, value: &str) -> Result<(), String> {
 }
 
 fn is_unknown(name: &str) -> bool {
-    // librdkafka has an error code for it, which the wrapper prints; an empty value never changes that verdict.
+    // rdkafka returns only the text of librdkafka's error. An unknown property is reported with any value, also an empty one.
     let probe = ClientConfig::new().set(name, "").create_native_config();
     matches!(probe, Err(KafkaError::ClientConfig(_, why, ..)) if why.contains("No such configuration property"))
 }
@@ -37,7 +36,7 @@ fn without(text: &str, value: &str) -> String {
     if value.is_empty() { text.to_owned() } else { text.replace(value, "***") }
 }
 
-/// librdkafka's error about a whole configuration.
+/// Returns librdkafka's error about a whole configuration as text, without values.
 pub(super) fn describe(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, why, name, value) => format!("{name}: {}", without(why, value)),
@@ -46,23 +45,25 @@ pub(super) fn describe(error: &KafkaError) -> String {
     }
 }
 
-/// Before the first client: keeps OpenSSL from taking itself down when the process exits, while threads of clients that
-/// were not destroyed, as they wait for a broker, still use it: that ended in a segmentation fault after a clean stop.
+/// Initializes OpenSSL without its clean-up at the end of the process. To be called before the first client is made.
+///
+/// At the end of the process, threads of clients that wait for a broker still use OpenSSL. With the clean-up, a graceful shutdown
+/// could end in a segmentation fault.
 pub(super) fn keep_openssl_until_the_end() {
     openssl_sys::init();
 }
 
-/// Everything that a client of the cluster needs, whatever it does there: addresses and the user's properties.
+/// Returns the settings that all clients of the cluster share, such as addresses and reconnects. [`apply`] adds the user's properties.
 pub(super) fn connection_config(kafka: &Kafka) -> ClientConfig {
     keep_openssl_until_the_end();
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &kafka.bootstrap_servers).set("client.id", "nexudus-bridge");
-    // A broker that comes back is found again within half a second; the default waits up to ten.
+    // Reconnects to a broker that is back within half a second; the default is up to ten seconds.
     client.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
     client.set("socket.keepalive.enable", "true").set("allow.auto.create.topics", "false");
     let secured = kafka.properties.get("security.protocol").map(Property::expose);
     if secured.is_some_and(|protocol| protocol.to_ascii_lowercase().ends_with("ssl")) {
-        client.set("ssl.ca.location", "probe"); // a static OpenSSL does not know where this system keeps its own
+        client.set("ssl.ca.location", "probe"); // a static OpenSSL has no path of the system's certificates
     }
     if kafka.oauth.is_some() {
         client.set("sasl.mechanism", "OAUTHBEARER");
@@ -70,8 +71,8 @@ pub(super) fn connection_config(kafka: &Kafka) -> ClientConfig {
     client
 }
 
-/// Returns the configuration of the bridge's producers. The scheduler makes the batches, so librdkafka never waits for more (`linger.ms`); five
-/// requests in flight are the most that an idempotent producer may have.
+/// Returns the configuration of the bridge's producers. The scheduler makes the batches, so librdkafka never waits for more events
+/// (`linger.ms`). An idempotent producer may have at most five requests in flight.
 pub(super) fn producer_config(config: &Config) -> ClientConfig {
     let kafka = &config.kafka;
     let timeout = kafka.confirm_timeout.as_millis();
@@ -90,7 +91,7 @@ pub(super) fn producer_config(config: &Config) -> ClientConfig {
         .set("message.max.bytes", message_bytes.to_string())
         .set("queue.buffering.max.kbytes", queue_kbytes.max(40_960).to_string())
         .set("queue.buffering.max.messages", "100000")
-        // Else an unknown topic is known as such after half a minute only, and until then looks like a slow broker.
+        // By default librdkafka reports an unknown topic after 30 s only. Messages would time out before, as with a slow broker.
         .set("topic.metadata.propagation.max.ms", (timeout / 2).min(5_000).to_string())
         .set("statistics.interval.ms", "5000");
     apply(&mut client, &kafka.properties);
@@ -104,7 +105,7 @@ pub fn queue_limits(config: &Config) -> [f64; 2] {
         .map(|limit| if limit == usize::MAX { f64::INFINITY } else { limit as f64 })
 }
 
-/// Returns the maximum number of messages and bytes that wait for an answer. librdkafka takes 0 messages for no limit.
+/// Returns the maximum number of messages and bytes that wait for an answer. In librdkafka, 0 messages means no limit.
 pub(super) fn limits(client: &ClientConfig) -> [usize; 2] {
     let limit = |name| client.get(name).and_then(|value| value.parse().ok()).unwrap_or(usize::MAX);
     let messages = limit("queue.buffering.max.messages");
@@ -114,7 +115,7 @@ pub(super) fn limits(client: &ClientConfig) -> [usize; 2] {
     ]
 }
 
-/// Overrides our properties by the user's. Aliases become the names that we use.
+/// Overrides the bridge's properties with the user's. Aliases are replaced with the names that the bridge uses.
 pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Property>) {
     const ALIASES: [(&str, &str); 5] = [
         ("queue.buffering.max.ms", "linger.ms"),
@@ -129,7 +130,7 @@ pub(super) fn apply(client: &mut ClientConfig, properties: &BTreeMap<String, Pro
     }
 }
 
-/// librdkafka's version.
+/// Returns the version of librdkafka.
 pub fn library_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }

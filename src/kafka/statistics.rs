@@ -1,6 +1,6 @@
 //! librdkafka's statistics of the bridge's producers, every five seconds: into metrics, and throttling into the status.
 //!
-//! Several producers work at a time, see [`super::producer`]. A producer that was replaced still reports while its last
+//! The bridge has several librdkafka producers at a time ([`super::producer`]). A replaced producer still reports while its last
 //! messages are answered; its reports change no metric.
 
 use std::borrow::Cow;
@@ -17,11 +17,11 @@ use crate::metrics::{BrokerSample, Metrics};
 /// Records the statistics of one producer.
 pub(super) struct Recorder {
     pub(super) metrics: Arc<Metrics>,
-    /// False after a replacement.
+    /// False after the producer was replaced.
     pub(super) is_in_use: AtomicBool,
-    /// Its figures about brokers are shown; those of the others are alike.
+    /// True for the first producer. Only its statistics set the gauges of brokers, because those of other producers are alike.
     pub(super) is_first: bool,
-    /// Each broker's id, with the requests in flight of the other producers, and the most that there may be of all.
+    /// Returns each broker's id, the requests in flight of the other producers, and the limit for all producers.
     pub(super) windows: Box<dyn Fn() -> Vec<(i32, usize, usize)> + Send + Sync>,
 }
 

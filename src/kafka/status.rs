@@ -1,7 +1,7 @@
-//! The state of the cluster as the Kafka client sees it: contact, last error, state of the topics.
+//! The state of the cluster according to the Kafka client: contact, last error, state of the topics.
 //!
-//! The client's callbacks and the watch write it. Readiness and the answers to unconfirmed deliveries read it. Errors are shown by
-//! librdkafka's text for their code, which never names a host.
+//! The client's callbacks and the watch write it. Readiness and the answers to unconfirmed deliveries read it. Errors are shown as
+//! librdkafka's text for their code, which never contains a host.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const SILENCE: Duration = Duration::from_secs(8);
 /// Interval of the client's statistics, which report throttling.
 const STATISTICS: Duration = Duration::from_secs(5);
 
-/// Time for which a specific client error is shown rather than a general one that follows it.
+/// Time for which a specific client error is shown instead of a general one that follows it.
 const EXPLAINS: Duration = Duration::from_secs(30);
 
 /// The state of the contact with the cluster.
@@ -26,9 +26,9 @@ pub struct Status {
     inner: Mutex<Inner>,
     /// The state of the wanted topics.
     pub topics: TopicState,
-    /// Limits for the client's own log lines, by facility: librdkafka has some dozens of facilities.
+    /// Rate limits of librdkafka's log lines, by facility. There are some dozens of facilities.
     pub(super) lines: LogLimits<String>,
-    /// Limits for client errors, by the number of the error.
+    /// Rate limits of log lines about client errors, by error code.
     error_lines: LogLimits<i32>,
     throttled_lines: LogLimit,
 }
@@ -45,8 +45,8 @@ struct Inner {
     throttled: Option<Throttled>,
 }
 
-/// A broker's answer that the producer's quota is used up. The broker reads nothing more from the connection for this
-/// time, so requests for metadata wait too.
+/// Throttling by a broker because the producer's quota is used up. The broker does not read the connection during this time, so
+/// metadata requests wait too.
 #[derive(Debug, Clone, Copy)]
 struct Throttled {
     time: Duration,
@@ -69,8 +69,7 @@ impl Status {
         inner.answered.is_some() && !inner.all_down
     }
 
-    /// Returns the causes of a fault, as far as known: the client's last error since the cluster answered, the missing token, and
-    /// throttling.
+    /// Returns the known causes of a fault: the client's last error since the cluster answered, the missing token, and throttling.
     pub fn explanation(&self) -> Option<String> {
         self.inner.lock().explanation()
     }
@@ -98,12 +97,12 @@ impl Status {
         })
     }
 
-    /// Stops the log lines about client errors, since the bridge has stopped.
+    /// Stops log lines about client errors. To be called when the bridge has stopped.
     pub fn retire(&self) {
         self.inner.lock().retired = true;
     }
 
-    /// Notes an answer of the cluster. `leaderless`: no partition of the probed topic has a leader.
+    /// Notes an answer of the cluster. `leaderless` is true if no partition of the probed topic has a leader.
     pub(super) fn answered(&self, leaderless: bool) {
         let mut inner = self.inner.lock();
         inner.answered = Some(Instant::now());
@@ -163,7 +162,7 @@ impl Inner {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// Returns true if the client closed its connections only because a broker that throttles it answered too late.
+    /// Returns true if the client closed its connections only because a throttling broker answered too late.
     fn is_muted(&self) -> bool {
         let timed_out = |(code, _)| code == RDKafkaErrorCode::OperationTimedOut;
         self.throttled().is_some() && self.last_error.is_some_and(timed_out)
@@ -229,11 +228,11 @@ mod tests {
         status.throttled(1, a_minute);
         assert_eq!(status.silence(), None);
         assert!(status.explanation().is_some_and(|why| why.contains("throttles the producer for 60.0 s")));
-        // The client gives up a connection whose broker does not read.
+        // The client closes a connection that the broker does not read.
         status.failed(RDKafkaErrorCode::OperationTimedOut);
         status.failed(RDKafkaErrorCode::AllBrokersDown);
         assert_eq!(status.silence(), None);
-        // A broker that is gone is gone, throttling or not.
+        // A broken connection is a fault even while a broker throttles.
         status.failed(RDKafkaErrorCode::BrokerTransportFailure);
         assert!(status.silence().is_some_and(|why| why.contains("no Kafka broker is connected")));
 

@@ -1,4 +1,4 @@
-//! The state of the wanted topics: whether they were looked at, which are missing, and which ones Kafka refuses.
+//! The state of the wanted topics: the phase of the first look, the missing topics, and the refused topics.
 //!
 //! [`Preparation`](super::preparation::Preparation) and the watch write it, readiness reads it. A delivery whose topic is missing
 //! requests a look at the topics.
@@ -40,12 +40,12 @@ struct Inner {
 }
 
 impl TopicState {
-    /// Topics that the configuration asks for and that the cluster did not have at the last look.
+    /// Returns the wanted topics that the cluster did not have at the last look.
     pub fn missing(&self) -> Vec<String> {
         self.inner.lock().missing.clone()
     }
 
-    /// Topics that Kafka refused to create, each with Kafka's error; the creation is retried.
+    /// Returns the topics that Kafka refused to create, each with Kafka's error. The creation is retried.
     pub fn refused(&self) -> BTreeMap<String, String> {
         self.inner.lock().refused.clone()
     }
@@ -60,7 +60,7 @@ impl TopicState {
         }
     }
 
-    /// Requests a look at the topics if the topic is not yet known to be missing.
+    /// Requests a look at the topics, unless the topic is already listed as missing.
     pub fn unknown(&self, topic: &str) {
         let inner = self.inner.lock();
         if inner.phase == Phase::Done && !inner.missing.iter().any(|missing| missing == topic) {
@@ -80,8 +80,8 @@ impl TopicState {
         }
     }
 
-    /// Replaces the list of missing topics. Returns whether it changed, and asks for a look if there are new ones that
-    /// Kafka has not refused.
+    /// Replaces the list of missing topics, and requests a look if the list has new topics that Kafka has not refused. Returns whether
+    /// the list changed.
     pub(super) fn set_missing(&self, missing: Vec<String>) -> bool {
         let mut inner = self.inner.lock();
         let is_new = |topic: &&String| !inner.missing.contains(topic) && !inner.refused.contains_key(*topic);

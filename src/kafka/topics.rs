@@ -1,4 +1,4 @@
-//! The topics that the configuration asks for, compared with those that the cluster has.
+//! Compares the topics of the configuration with those of the cluster, and creates missing ones.
 //!
 //! [`Topics::plan`] reads, and [`Topics::apply`] creates missing topics. Neither deletes or changes a topic: the plan shows how an
 //! existing topic differs, and its owner decides. Every request has a time-out, and errors name missing rights.
@@ -24,7 +24,7 @@ use crate::token::TokenServer;
 
 pub use super::creation::Wanted;
 
-/// The beginning of the id of librdkafka's mock cluster, the broker of `dev`.
+/// Prefix of the cluster id of librdkafka's mock cluster, the broker of `dev`.
 const EMBEDDED_CLUSTER: &str = "mockCluster";
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -47,11 +47,11 @@ pub struct Difference {
 pub struct Plan {
     /// Missing topics.
     pub create: Vec<Wanted>,
-    /// Differences of existing ones, which are left alone.
+    /// Differences of existing topics, which are not changed.
     pub differences: Vec<Difference>,
-    /// How many exist as the configuration asks.
+    /// Number of topics that match the configuration.
     pub unchanged: usize,
-    /// Dangers for confirmed events: too few replicas, or settings that could not be read.
+    /// Risks for confirmed events: too few replicas, or settings that could not be read.
     pub warnings: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ pub struct Plan {
 #[error("{0}")]
 pub struct TopicsError(String);
 
-/// Every topic that the configuration asks for: those of the layout, and the quarantine topic.
+/// Returns every topic of the configuration: those of the layout, and the quarantine topic.
 pub fn wanted(config: &Config) -> Vec<Wanted> {
     let topics = &config.topics;
     let least_bytes = (config.ingress.max_body_bytes + Kafka::MESSAGE_OVERHEAD_BYTES).to_string();
@@ -70,7 +70,7 @@ pub fn wanted(config: &Config) -> Vec<Wanted> {
     };
     let mut all: Vec<Wanted> = topics.list(&config.sources).into_iter().map(event_topic).collect();
     let mut quarantine = topics.settings_of(QUARANTINE);
-    // A compacted quarantine would refuse bodies, which have no key; and it must outlast a holiday.
+    // A compacted topic would refuse quarantined bodies, which have no key. The retention outlasts a holiday.
     quarantine.config.remove("cleanup.policy");
     quarantine.config.insert(MAX_BYTES.to_owned(), least_bytes);
     let retention = Duration::from_hours(30 * 24).as_millis().to_string();
@@ -90,13 +90,13 @@ pub(super) fn wanted_names(config: &Config) -> BTreeSet<String> {
 /// A connection for comparing and creating topics.
 pub struct Topics {
     admin: AdminClient<Context>,
-    /// Lists topics; unlike the admin client it hands on the client's errors, so that a wrong password is called one.
+    /// Lists topics. Unlike the admin client, it reports librdkafka's errors, such as a wrong password.
     lister: FutureProducer<Context>,
     status: Arc<Status>,
     /// Present if clients sign in with tokens.
     token_server: Option<TokenServer>,
     wanted: Vec<Wanted>,
-    /// True if the wanted topics are known to exist, so that no request is necessary.
+    /// True if all wanted topics certainly exist, so that no request is necessary.
     are_known: bool,
 }
 
@@ -144,7 +144,7 @@ impl Topics {
                 .map(|topic| (topic.name().to_owned(), Existing::of(topic)))
                 .collect();
             let cluster = client.fetch_cluster_id(REQUEST_TIMEOUT).unwrap_or_default();
-            // The broker of `dev` answers no request for settings; asking it would take until the time-out.
+            // The broker of `dev` does not answer a request for settings, which would end in a time-out.
             let has_settings = !cluster.starts_with(EMBEDDED_CLUSTER);
             let broker = metadata.brokers().first().map(|broker| broker.id()).filter(|_| has_settings);
             Ok::<_, KafkaError>((existing, broker))
@@ -171,8 +171,8 @@ impl Topics {
         Ok(plan)
     }
 
-    /// Creates the topics that the plan misses, and waits until they can be written to. Returns the topics that Kafka
-    /// refused, each with its error. A topic that somebody else created meanwhile is not among them.
+    /// Creates the missing topics of the plan, and waits until they can be written to. Returns the topics that Kafka refused, each with
+    /// its error. A topic that another client created meanwhile is not an error.
     ///
     /// # Errors
     /// [`TopicsError`] when the cluster does not answer in time.
@@ -191,8 +191,8 @@ impl Topics {
         Ok(refused)
     }
 
-    /// Waits until each partition of these topics has a leader, at most for the time-out of a request. The cluster acknowledges topics
-    /// some time before its brokers know them; until then messages would have to wait.
+    /// Waits until each partition of these topics has a leader, at most for the time-out of a request. The cluster acknowledges the
+    /// creation of a topic before its partitions have leaders, and messages would have to wait for them.
     async fn settled(&self, mut names: BTreeSet<String>) {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         let mut pause = Duration::from_millis(50);
@@ -211,7 +211,7 @@ impl Topics {
         }
     }
 
-    /// Gives both clients a token if they need one. A plan and its changes take less time than the lifetime of a token.
+    /// Gives both clients a token if they need one. One token is enough: a plan and its changes take less time than its lifetime.
     async fn sign_in(&self) -> Result<(), TopicsError> {
         let Some(server) = &self.token_server else { return Ok(()) };
         let token = server.fetch().await.map_err(|error| {
@@ -223,7 +223,7 @@ impl Topics {
         Ok(())
     }
 
-    /// Default replication factor of the cluster, if the user may read it.
+    /// Returns the default replication factor of the cluster, if the user may read it.
     async fn default_replicas(&self, broker: i32) -> Option<i32> {
         let resources =
             self.admin.describe_configs(&[ResourceSpecifier::Broker(broker)], &options()).await.ok()?;
@@ -231,7 +231,7 @@ impl Topics {
         broker.get("default.replication.factor")?.value.as_ref()?.parse().ok()
     }
 
-    /// The settings of existing topics, by topic. Settings that cannot be read are absent, with a warning.
+    /// Returns the settings of existing topics, by topic. Settings that cannot be read are absent, with a warning.
     async fn settings(&self, topics: &[&str], warnings: &mut Vec<String>) -> HashMap<String, ConfigResource> {
         let mut readable = HashMap::new();
         if topics.is_empty() {
@@ -248,7 +248,7 @@ impl Topics {
                     }
                 }
             }
-            // Not every cluster has this request, and a topic can be used without it.
+            // Not every cluster supports this request, and a topic can be used without it.
             Err(error) => warnings.push(format!("settings of topics cannot be read: {error}")),
         }
         readable
@@ -289,7 +289,8 @@ fn options() -> AdminOptions {
 
 const MIN_ISR: &str = "min.insync.replicas";
 
-/// With three replicas a confirmation should mean two copies, so that it survives the loss of a broker.
+/// Sets `min.insync.replicas` to 2 for at least three replicas, unless it is configured. Confirmed events then survive the loss of
+/// a broker.
 fn safer(mut wanted: Wanted, default_replicas: Option<i32>) -> Wanted {
     if replicas(&wanted, default_replicas).is_some_and(|replicas| replicas >= 3) {
         wanted.settings.config.entry(MIN_ISR.to_owned()).or_insert_with(|| "2".to_owned());

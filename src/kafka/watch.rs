@@ -1,8 +1,8 @@
-//! The watch: a thread that asks the cluster for metadata every few seconds.
+//! The watch: a thread that requests metadata from the cluster every few seconds.
 //!
-//! Readiness uses its answers and the client's errors, so a probe never blocks, and a cluster that stops to answer is noticed without
-//! traffic. The watch also replaces a producer that has failed. Each round asks about one topic; the whole list, which can be long, is
-//! read less often, to find missing topics.
+//! Readiness uses the last answer and the client's errors. So a readiness probe never blocks, and an outage of the cluster is
+//! detected without traffic. The watch also replaces a producer that has failed. Each round requests the metadata of one topic. The
+//! list of all topics, which can be long, is read less often, to find missing topics.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts a watch for the topics of `config`. Each round asks for the metadata of the topic `probe`.
+    /// Starts a watch for the topics of `config`. Each round requests the metadata of the topic `probe`.
     pub fn start(
         producer: Arc<Producer>,
         metrics: Arc<Metrics>,
@@ -49,11 +49,11 @@ impl Watch {
 
     /// Starts a round with the list of topics at once. Requests during a round count as one.
     pub(super) fn look(&self) {
-        self.wake.try_send(()).ok(); // one request is waiting already, or the watch has ended
+        self.wake.try_send(()).ok(); // an error: one request is waiting already, or the watch has ended
     }
 }
 
-/// A topic's name and the leader of each of its partitions.
+/// Returns a topic's name and the leader of each of its partitions.
 fn leaders(topic: &MetadataTopic) -> (&str, Vec<i32>) {
     let mut leaders = vec![-1; topic.partitions().len()];
     for partition in topic.partitions() {
@@ -114,13 +114,13 @@ impl Round {
         }
     }
 
-    /// Reads the list of topics, which also loads their metadata into the producer: the first delivery of a topic
-    /// then needs no answer but the confirmation.
+    /// Reads the list of topics. This also loads their metadata into the producer, so that the first delivery to a topic waits for its
+    /// confirmation only.
     fn list(&mut self) {
         let topics = &self.producer.status.topics;
         let phase = topics.phase();
         let Ok(metadata) = self.producer.metadata(None, TIMEOUT) else { return };
-        // Before the scheduler learns of new partitions and has one of them send to these.
+        // Before the scheduler uses the new partitions with these producers.
         self.producer.refresh_others(TIMEOUT);
         self.listed = Some(Instant::now());
         let present: BTreeSet<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
@@ -136,7 +136,7 @@ impl Round {
         let refused = topics.refused();
         let count = missing.iter().filter(|topic| !refused.contains_key(*topic)).count();
         if topics.set_missing(missing) {
-            self.is_logged = false; // new ones may be in creation; a second look that still misses them is logged
+            self.is_logged = false; // new ones may be in creation; the next look logs those that are still missing
         } else if count > 0 && !self.is_logged {
             self.is_logged = true;
             tracing::warn!(

@@ -1,60 +1,67 @@
 //! The number of requests in flight for a broker, from its distance and its load.
 //!
-//! A produce request of librdkafka carries the events of one partition (its issue 1700), so the events of many partitions need
-//! many requests. Two costs pull in opposite directions:
+//! A produce request of librdkafka carries the events of one partition (librdkafka issue 1700), so the events of many partitions
+//! need many requests. The limit of requests balances two costs:
 //!
 //! - Far from a broker, a request spends most of its round trip on the network, and events wait for a request that is free. More
 //!   requests in flight use this time.
-//! - Near a broker, the processors of both sides are the limit. There, events that wait form larger batches, and each batch
-//!   makes all its events cheaper. But only partitions with several events make such batches.
+//! - Near a broker, the processors of both sides are the limit. There, waiting events form larger batches, and a larger batch costs
+//!   less per event. But only partitions with several events make such batches.
 //!
-//! With `R` for the round trip, `B` for the events without an answer per partition that has any (the largest batch that waiting
-//! can make), and `s(b)` for the service time of a request with `b` events, the limit is
+//! The limit depends on three values:
+//!
+//! - `R` is the round trip.
+//! - `B` is the mean number of events without an answer, over the partitions that have any. Waiting makes no larger batch.
+//! - `s(b)` is the service time of a request with `b` events.
 //!
 //! ```text
 //! (1 + 2 (R - s(1)) / s(B)) / (1 - 1 / B)
 //! ```
 //!
-//! `(R - s(1)) / s(B)` requests besides the first fill the part of the round trip that is spent on the network. Twice as many
-//! leave no side without work while answers are not evenly spread. Where `B` is near 1, waiting makes no larger batches, and the
-//! divisor lifts the limit. An event of a partition with a batch on its way does not wait while fewer batches than the dividend
-//! are on their way: up to there further requests use the network, beyond it they only make batches smaller.
-//! The service times are constants: with values that are wrong by a factor of two, the limit is wrong by
-//! less than that, and limits that differ by a factor of two differ by some per cent in answers a second.
+//! `(R - s(1)) / s(B)` requests besides the first fill the part of the round trip that is spent on the network. Twice as many keep
+//! both sides busy while answers arrive unevenly. If `B` is near 1, waiting makes no larger batches, and the divisor raises the limit.
+//!
+//! While the broker has fewer batches in flight than the dividend, an event does not wait for the batch of its partition in flight.
+//! Up to this number, more requests use the network better. Above it, they only make batches smaller.
+//!
+//! The service times are constants. If they are wrong by a factor of two, the limit is wrong by less than that. Limits that differ
+//! by a factor of two change the throughput by some per cent.
 //!
 //! `R` is the shortest round trip of the last 10 to 20 seconds. A busy broker answers some requests late, but not all of
 //! them, so its limit stays low and its batches grow.
 //!
-//! With a limit of about two, or where the requests of all partitions take next to no time one after another, events go to the
-//! first producer directly, which has one request in flight and makes a batch of what arrives meanwhile. Otherwise up to
-//! eight other producers send the batches of the scheduler.
+//! Events go to the first producer directly if the limit is about two, or if one request for each partition, one after another,
+//! takes next to no time. The first producer has one request in flight, and batches the events that arrive meanwhile. Otherwise up
+//! to eight other producers send the batches of the scheduler.
 
 use std::time::{Duration, Instant};
 
-/// Service time of a request without events, and of each of its events, in seconds: the time of a processor at both sides.
+/// Service time of a request without events, in seconds: processor time at both sides.
 const REQUEST: f64 = 70e-6;
+
+/// Additional service time of each event of a request, in seconds.
 const EVENT: f64 = 26e-6;
 
 /// Interval at which the number of producers is chosen.
 const SLOT: Duration = Duration::from_millis(100);
 
-/// Maximum age of the shortest round trip is twice this time.
+/// Half of the maximum age of the shortest round trip.
 const REMEMBER: Duration = Duration::from_secs(10);
 
-/// Minimum limit at which the scheduler's batches are worth their way through one more thread.
+/// Minimum limit of requests at which the scheduler makes the batches. Below it, the additional thread costs more than it saves.
 const WORTH_BATCHES: f64 = 2.8;
 
-/// Minimum time for one request of each partition but one, one after another, at which they are, in seconds.
+/// Minimum time of one request for each partition but one, one after another, at which the scheduler makes the batches; in seconds.
 const WORTH_TURNS: f64 = 450e-6;
 
-/// A broker that is sent nothing for this time is treated as a new one.
+/// Time without events after which a broker is treated as a new one.
 const FORGET: Duration = Duration::from_secs(30);
 
-/// Below this part of both, events are sent directly again.
+/// Share of [`WORTH_BATCHES`] and [`WORTH_TURNS`] below which events are sent directly again.
 const NO_LONGER: f64 = 0.9;
 
-/// Number of requests for which one producer is used. It may have more in flight, but it is slower with more partitions, since
-/// it looks at all of them in each of its rounds.
+/// Number of requests in flight for each producer. More are possible, but a producer is slower with more partitions, because it
+/// visits all of them in each of its rounds.
 const EACH: f64 = 3.0;
 
 /// Maximum number of producers.
@@ -63,9 +70,9 @@ const PRODUCERS: usize = 8;
 /// The window of one broker.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Events without an answer, and partitions with such events.
+    /// Number of events without an answer, and number of partitions with such events.
     pub(super) load: [usize; 2],
-    /// Their number times seconds, since the slot began.
+    /// Sum of `load` times seconds, since the slot began.
     area: [f64; 2],
     /// Seconds with events without an answer, since the slot began.
     busy: f64,
@@ -73,15 +80,15 @@ pub(super) struct Window {
     slot: Instant,
     /// The end of the last slot with events without an answer.
     used: Instant,
-    /// Means over these seconds of the last slots, the latest ones with more weight. Pauses do not count: a burst after one finds
-    /// the producers that the last one needed.
+    /// Mean of `load` over the busy seconds of the last slots, the latest ones with more weight. Pauses do not count, so a burst after a
+    /// pause finds the producers that the last burst needed.
     mean: [f64; 2],
-    /// The shortest round trips of the present and of the former [`REMEMBER`].
+    /// The shortest round trips of the current and of the previous period of [`REMEMBER`].
     shortest: [Option<Duration>; 2],
     remembered: Instant,
-    /// Number of producers that should send batches; 0: events are sent directly.
+    /// Number of producers that send batches; 0 if events are sent directly.
     pub(super) producers: usize,
-    /// The number of requests that fill the round trip, by the last slot.
+    /// Number of requests that fill the round trip, computed at the end of the last slot.
     pub(super) filling: f64,
 }
 
@@ -102,12 +109,12 @@ impl Window {
         }
     }
 
-    /// Returns the number of batches on their way from which on events of a partition wait for its batch on its way.
+    /// Returns the number of batches in flight at which an event waits for the batch of its partition in flight.
     pub(super) fn batches(&self) -> usize {
         self.filling as usize
     }
 
-    /// The number of events of a partition without an answer has changed.
+    /// Records a change in the number of events of a partition without an answer.
     pub(super) fn count(&mut self, before: usize, after: usize, now: Instant) {
         self.advance(now);
         let [events, partitions] = &mut self.load;
@@ -115,7 +122,7 @@ impl Window {
         *partitions = (*partitions + usize::from(after > 0)).saturating_sub(usize::from(before > 0));
     }
 
-    /// A request was answered.
+    /// Records the round trip of an answered request.
     pub(super) fn answered(&mut self, round_trip: Duration) {
         let shortest = self.shortest[0].get_or_insert(round_trip);
         *shortest = round_trip.min(*shortest);
@@ -132,7 +139,7 @@ impl Window {
         self.until = self.until.max(now);
     }
 
-    /// Chooses the number of producers where it is time for it.
+    /// Chooses the number of producers if the slot is over.
     pub(super) fn tick(&mut self, now: Instant) {
         if now.saturating_duration_since(self.slot) < SLOT {
             return;
@@ -165,13 +172,13 @@ impl Window {
         if partitions < 1.5 || worth < NO_LONGER {
             self.producers = 0;
         } else if worth >= 1.0 && wanted > self.producers || wanted * 4 <= self.producers {
-            // A small change of the load moves no partition to another producer.
+            // A small change of the load must not move partitions to other producers.
             self.producers = wanted;
         }
     }
 }
 
-/// Returns the number of requests in flight that leave no side without work, for a round trip and for batches of this size.
+/// Returns the number of requests in flight that keep both sides busy, for a round trip and for batches of this size.
 fn filling(round_trip: f64, batch: f64) -> f64 {
     let service = |events: f64| REQUEST + EVENT * events;
     let on_the_network = (round_trip - service(1.0)).max(0.0);
@@ -210,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_number_of_producers_follows_the_round_trip_and_the_batches_that_waiting_can_make() {
-        // Events without an answer, their partitions, round trip in milliseconds, producers; the best ones of measurements.
+        // Events without an answer, their partitions, round trip in milliseconds, and the best number of producers in measurements.
         let cases = [
             (1, 1, 2.4, 0),
             (7, 4, 0.1, 0),

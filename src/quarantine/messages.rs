@@ -11,16 +11,16 @@ use super::row::Row;
 use crate::config::{Kafka, duration};
 use crate::kafka::consumer::{Message, ReadError, Reader, Start, Stop};
 
-/// Maximum time between two messages. The messages exist already, so a longer silence is an error of the cluster.
+/// Maximum time between two messages. The messages exist already, so a longer wait is an error of the cluster.
 const NEXT_WITHIN: Duration = Duration::from_secs(60);
 
-/// Why reading ended early.
+/// The reason why reading ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum MessagesError {
     /// Kafka reports an error.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Kafka sends nothing, and reports nothing.
+    /// Kafka sends no message, and reports no error.
     #[error("Kafka has sent no further message within {}", duration::show(NEXT_WITHIN))]
     Silent,
 }
@@ -42,7 +42,7 @@ impl Messages {
         Ok(Self { reader, read: 0 })
     }
 
-    /// Returns the next message; none at the end.
+    /// Returns the next message; `None` at the end.
     ///
     /// # Errors
     /// [`MessagesError`].
@@ -53,7 +53,7 @@ impl Messages {
         Ok(message)
     }
 
-    /// Returns the fields of the next message that passes the filters; none at the end.
+    /// Returns the fields of the next message that passes the filters; `None` at the end.
     ///
     /// # Errors
     /// [`MessagesError`].
@@ -68,7 +68,7 @@ impl Messages {
     }
 }
 
-/// The newest of the rows that were added, up to a number. It bounds the memory of a list.
+/// The newest of the added rows, up to a number, which bounds the memory of a list.
 pub struct Newest {
     limit: usize,
     rows: BTreeMap<(Option<Timestamp>, Position), Row>,

@@ -1,4 +1,4 @@
-//! The position of a quarantined message, as people write it: `PARTITION@OFFSET`.
+//! The position of a quarantined message on the command line: `PARTITION@OFFSET`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// `position` holds the text, beside the numbers.
+/// Serializes the text as `position`, besides the two numbers.
 impl Serialize for Position {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Position", 3)?;
@@ -49,7 +49,7 @@ impl FromStr for Position {
     }
 }
 
-/// Returns the whole topic, or of each partition the messages from the first of these positions on.
+/// Selects the partitions with these positions, each from its first position on. Without positions, selects the whole topic.
 pub fn selection(topic: &str, positions: &[Position]) -> Selection {
     let mut offsets = BTreeMap::new();
     for position in positions {

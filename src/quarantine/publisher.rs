@@ -6,16 +6,16 @@ use crate::delivery::Confirmed;
 use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer};
 use crate::event::Event;
 
-/// Number of topics that time out between two confirmations, from which on the cluster counts as silent.
+/// Number of time-outs of topics without a confirmation in between, at which the cluster counts as silent.
 const SILENT_TOPICS: usize = 3;
 
-/// A replayer that remembers which topics confirm nothing.
+/// A replayer that skips the topics that confirm nothing.
 pub struct Publisher {
-    /// Publishes the events, and makes them from messages.
+    /// Makes events from messages, and publishes them.
     pub(super) replayer: Replayer,
     /// Topics that timed out. They are not tried again.
     silent: BTreeSet<String>,
-    /// Number of them since the last confirmation.
+    /// Number of topics that timed out since the last confirmation.
     silent_in_a_row: usize,
     refusals: Refusals,
 }

@@ -54,9 +54,9 @@ pub enum Step {
 pub struct Counts {
     /// Replayed, or in a dry run ready for it.
     pub replayed: u64,
-    /// Number of their events.
+    /// Number of events of these messages.
     pub events: u64,
-    /// Without events.
+    /// Skipped, since no events could be made.
     pub skipped: u64,
     /// Not confirmed, or not found.
     pub failed: u64,
@@ -66,7 +66,7 @@ pub struct Counts {
     pub forgotten: BTreeMap<i32, u64>,
 }
 
-/// Why a replay ended early.
+/// The reason why a replay ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// The topic cannot be read.
@@ -78,10 +78,10 @@ pub enum ReplayError {
     /// Several topics in a row have timed out.
     #[error("the cluster confirms nothing")]
     Silent,
-    /// The operator has interrupted it between two messages.
+    /// The operator has interrupted the replay between two messages.
     #[error("interrupted")]
     Interrupted,
-    /// The operator has interrupted it twice during one message.
+    /// The operator has interrupted the replay twice during one message.
     #[error("interrupted in the middle of {0}")]
     InterruptedIn(Position),
 }
@@ -90,7 +90,7 @@ pub enum ReplayError {
 pub struct Replay {
     publisher: Publisher,
     progress: Progress,
-    /// Which messages. Positions are removed as they are found.
+    /// The messages to replay. Positions are removed as they are found.
     pub choice: Choice,
     /// The result so far.
     pub counts: Counts,

@@ -7,18 +7,18 @@ use super::position::Position;
 use crate::event::source_name;
 use crate::kafka::consumer::Message;
 
-/// A quarantined message without its body. A header that is absent or not UTF-8 gives none.
+/// A quarantined message without its body. A header that is absent or not UTF-8 gives `None`.
 #[derive(Debug, Default, Serialize)]
 pub struct Row {
     /// Its position.
     #[serde(flatten)]
     pub position: Position,
-    /// When the delivery was received; else when the message was made.
+    /// Time of receipt of the delivery, else the timestamp of the message.
     #[serde(serialize_with = "millis")]
     pub received: Option<Timestamp>,
     /// The source of the delivery.
     pub source: Option<String>,
-    /// As the URL gave it.
+    /// The action, as in the URL.
     pub action: Option<String>,
     /// The label of the reason.
     pub reason: Option<String>,

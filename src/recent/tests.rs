@@ -26,7 +26,7 @@ fn confirm(recent: &Recent, key: Option<&str>, offset: i64) {
 #[tokio::test]
 async fn a_viewer_sees_where_an_event_lies_and_nothing_of_its_value() {
     let recent = Arc::new(Recent::default());
-    confirm(&recent, None, 0); // nobody watches
+    confirm(&recent, None, 0); // there is no viewer
     let mut viewer = recent.watch().unwrap();
     confirm(&recent, Some("42"), 7);
     let update = viewer.next().await;

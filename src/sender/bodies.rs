@@ -20,7 +20,7 @@ impl Bodies {
     /// Returns the given body, else the invented record of the action; with `all` one body of each action.
     ///
     /// # Errors
-    /// There is no invented record: the text of the mistake.
+    /// The message, if there is no invented record.
     pub fn new(action: &str, given: Option<Vec<u8>>, actions: &Actions) -> Result<Self, String> {
         let given = given.map(Template::new);
         let body = |name: &str| {
@@ -50,7 +50,7 @@ impl Bodies {
         Ok(Self { list: vec![(name.into(), template)], note })
     }
 
-    /// Returns the delivery of this number: the actions in turn, then their next copies.
+    /// Returns the delivery of this number. Deliveries take the actions in turn; each further turn takes the next copies.
     pub fn delivery(&self, number: u64, source: &Arc<str>, key: Option<&SigningKey>) -> Delivery {
         let kinds = self.list.len() as u64;
         let (action, template) = &self.list[(number % kinds) as usize];

@@ -16,7 +16,7 @@ pub const DEFAULT_SOURCE: &str = "default";
 pub struct Delivery {
     /// The source's name, as in the URL.
     pub source: Arc<str>,
-    /// The action, as the URL is to have it.
+    /// The action, as in the URL.
     pub action: Arc<str>,
     /// The body.
     pub body: Bytes,
@@ -32,7 +32,7 @@ pub struct Target {
     token: Option<String>,
 }
 
-/// A base address that cannot be one.
+/// The error: the text is not the base address of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not the base address of a bridge, expected http://host:port or https://host")]
 pub struct InvalidTarget(String);
@@ -60,8 +60,8 @@ impl Target {
         Ok(Self { base, token })
     }
 
-    /// The URL of a source and an action: `/webhooks/{action}` for the default source, else
-    /// `/webhooks/{source}/{action}`, each percent-encoded, with `?token=…` where there is one.
+    /// Returns the URL of a source and an action: `/webhooks/{action}` for the default source, else `/webhooks/{source}/{action}`.
+    /// Names are percent-encoded. A token becomes `?token=…`.
     pub fn url(&self, source: &str, action: &str) -> Url {
         let mut url = self.base.clone();
         url.set_query(None);
@@ -75,13 +75,13 @@ impl Target {
         url
     }
 
-    /// Scheme, host and port, without the path and the token.
+    /// Returns scheme, host and port, without the path and the token.
     pub fn address(&self) -> String {
         self.base.origin().ascii_serialization()
     }
 }
 
-/// Without the token.
+/// Leaves out the token.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target({})", self.base)

@@ -1,8 +1,8 @@
 //! Load: many deliveries at once, and their results.
 //!
-//! A given number of workers post one delivery after the other. With a rate they keep to a timetable instead: delivery
-//! `n` is due at `n / rate`, and its latency counts from then, so a bridge that falls behind is charged for the wait
-//! that it causes (and not only the few that it kept waiting). One collector counts; workers share nothing but a number.
+//! A given number of workers post one delivery after the other. With a rate, delivery `n` is due at `n / rate`, and its latency
+//! counts from this time. So the latencies include the wait of all deliveries that a slow bridge delays. One collector counts the
+//! results; workers share only the number of the next delivery.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -33,7 +33,7 @@ pub struct Load {
     pub count: u64,
     /// Maximum number of deliveries in flight.
     pub concurrency: NonZeroUsize,
-    /// Number that is due each second; none: as fast as the answers come.
+    /// Deliveries per second; `None`: as fast as the answers arrive.
     pub rate: Option<f64>,
 }
 
@@ -63,7 +63,7 @@ pub struct Summary {
     pub answers: BTreeMap<String, Tally>,
     /// The latencies of the 2xx answers, in microseconds.
     pub latency: Histogram<u64>,
-    /// The longest latency of all, 2xx or not, and when it ended, counted from the start.
+    /// The longest latency of all answers, 2xx or not, and the time of this answer, from the start.
     pub longest: Option<(Duration, Duration)>,
     /// Time from the first delivery to the last answer.
     pub elapsed: Duration,
@@ -76,7 +76,7 @@ pub struct Tally {
     pub count: u64,
     /// True if all answers were 2xx.
     pub accepted: bool,
-    /// The first refusal of this kind in full, behind its action.
+    /// The first refusal of this kind, after the name of its action.
     pub example: Option<String>,
 }
 
@@ -89,7 +89,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
     mut on_answer: impl FnMut(&Sent),
 ) -> Summary {
-    /// So that a slow collector slows the workers down, and no result waits in memory.
+    /// Maximum number of results that wait. A slow collector slows the workers down, so the memory is bounded.
     const RESULTS: usize = 1024;
     let (report, mut results) = mpsc::channel(RESULTS);
     let begun = Instant::now();
@@ -99,7 +99,7 @@ pub async fn run(
     for _ in 0..useful {
         workers.spawn(work.clone().until_done(report.clone()));
     }
-    drop(report); // so that the results end with the workers
+    drop(report); // the channel closes when the last worker ends
     let mut summary = Summary::empty();
     let collect = async {
         while let Some(done) = results.recv().await {
@@ -167,12 +167,12 @@ impl Summary {
         }
     }
 
-    /// Deliveries done a second.
+    /// Returns the number of finished deliveries per second.
     pub fn rate(&self) -> f64 {
         self.deliveries as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// The latency that this part of the 2xx answers did not exceed: 0.5 for the median, 1 for the maximum.
+    /// Returns a quantile of the latency of 2xx answers: 0.5 for the median, 1 for the maximum.
     pub fn quantile(&self, quantile: f64) -> Duration {
         Duration::from_micros(self.latency.value_at_quantile(quantile))
     }

@@ -1,7 +1,12 @@
 //! The sender: acts as Nexudus does, for `send`, `demo` and the tests.
 //!
-//! In reading order: [`payloads`] has a body for every action, [`delivery`] signs one and makes its URL, [`post`] sends
-//! it and tries again as Nexudus does, [`bodies`] has the bodies to send, [`load`] sends many at once and measures.
+//! In reading order:
+//!
+//! - [`payloads`] has a body for every action;
+//! - [`delivery`] signs a body and makes its URL;
+//! - [`post`] sends a delivery and retries as Nexudus does;
+//! - [`bodies`] chooses the bodies to send;
+//! - [`load`] sends many deliveries at once and measures the answers.
 
 pub mod bodies;
 pub mod delivery;

@@ -1,9 +1,8 @@
 //! Payloads: one invented delivery body per action, and how a body is written on the wire.
 //!
-//! The fixtures beside this file are arrays of one record, pretty-printed for people. Nexudus sends compact JSON:
-//! [`wire_body`] drops the white space between tokens and touches nothing else, for numbers and strings must keep their
-//! text (Nexudus writes `0.09000`, and signs its escapes as they are). [`Template`] makes copies that differ in
-//! the record's `Id` only, by surgery on the text and for the same reason.
+//! The fixtures in `payloads/` are arrays of one record, pretty-printed for people. Nexudus sends compact JSON, so [`wire_body`]
+//! removes the white space between tokens. It keeps the text of numbers and strings: Nexudus writes `0.09000`, and signs its escapes
+//! as they are. For the same reason [`Template`] edits text. Its copies differ only in the record's `Id`.
 
 use std::ops::Range;
 
@@ -59,7 +58,7 @@ pub fn payload(action: &str) -> Option<&'static str> {
     FIXTURES.iter().find(|(known, _)| *known == name).map(|(_, fixture)| *fixture)
 }
 
-/// JSON text as it goes over the wire: without the white space between tokens and around them, all else byte for byte.
+/// Returns JSON text as Nexudus sends it: without the white space between tokens and around them, all else byte for byte.
 pub fn wire_body(fixture: &str) -> Vec<u8> {
     let mut body = Vec::with_capacity(fixture.len());
     for token in Tokens::of(fixture.as_bytes()) {
@@ -77,15 +76,15 @@ pub struct Template {
 }
 
 impl Template {
-    /// Finds the records' `Id`s: of the objects in an array, or of a bare object. Where there is no number of that name,
-    /// or no JSON at all, every copy will be the same.
+    /// Finds the `Id` of each record: of the objects in an array, or of one object without an array. If there is no numeric `Id`, or no
+    /// JSON, all copies are the same.
     pub fn new(body: impl Into<Bytes>) -> Self {
         let body = body.into();
         let ids = find_ids(&body);
         Self { body, ids }
     }
 
-    /// Copy number `n`: each `Id` is larger by `n`, all else is the same byte for byte. Copy 0 is the body itself.
+    /// Returns copy number `n`: each `Id` is larger by `n`, all else is the same byte for byte. Copy 0 is the body itself.
     pub fn copy(&self, n: u64) -> Bytes {
         if n == 0 || self.ids.is_empty() {
             return self.body.clone();
@@ -102,11 +101,11 @@ impl Template {
     }
 }
 
-/// The numbers behind the key `Id` of each record.
+/// Returns the numeric `Id` of each record, with its range.
 fn find_ids(body: &[u8]) -> Vec<(Range<usize>, u64)> {
     let mut ids = Vec::new();
     let mut depth = 0;
-    let mut record_depth = None; // that of the first object: 1 where it is bare, 2 in an array
+    let mut record_depth = None; // depth of the first object: 2 in an array, else 1
     let mut last = [0..0, 0..0]; // the two tokens before this one
     for token in Tokens::of(body) {
         let text = &body[token.clone()];
@@ -132,8 +131,8 @@ fn find_ids(body: &[u8]) -> Vec<(Range<usize>, u64)> {
     ids
 }
 
-/// The ranges of JSON's tokens: strings with their quotes, single marks, and runs of anything else (numbers, words).
-/// Does not check that the text is JSON; on other text the tokens are still all of it but the white space.
+/// Iterates over the ranges of JSON tokens: strings with their quotes, single marks, and runs of other characters (numbers, words).
+/// Does not check that the text is JSON. In any text, the tokens are everything but the white space.
 struct Tokens<'a> {
     text: &'a [u8],
     at: usize,

@@ -1,8 +1,8 @@
-//! Posting a delivery, and trying again as Nexudus does until it is answered 2xx.
+//! Posts a delivery, and retries as Nexudus does until the answer is 2xx.
 //!
-//! Nexudus publishes no more of its schedule than "different delayed intervals up to 10 times". Ours, [`Retry::NEXUDUS`],
-//! doubles from half a second to half a minute, about two and a half minutes in all, and never comes back before
-//! `Retry-After`. A redirect is not followed: it is not 2xx. No error holds a URL, since that can hold a token.
+//! Nexudus documents only "different delayed intervals up to 10 times". The waits of [`Retry::NEXUDUS`] double from half a second to
+//! half a minute, about two and a half minutes in all. A longer `Retry-After` extends a wait to a minute at most. Redirects are not
+//! followed, since they are not 2xx. No error holds a URL, since a URL can hold a token.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,13 +32,13 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub struct Retry {
     /// Maximum number of attempts after the first.
     pub limit: u32,
-    /// The wait before the first retry. Each wait is twice the last one.
+    /// The wait before the first retry. Each wait is twice the previous one.
     pub shortest: Duration,
     /// Maximum wait.
     pub longest: Duration,
 }
 
-/// Posts deliveries to one bridge over connections that are kept. Clones share them.
+/// Posts deliveries to one bridge over keep-alive connections, which clones share.
 #[derive(Debug, Clone)]
 pub struct Poster {
     client: Client,
@@ -49,7 +49,7 @@ pub struct Poster {
 /// The result of a delivery.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The bridge's confirmation, or why there is none.
+    /// The bridge's confirmation, or the reason why there is none.
     pub result: Result<Receipt, PostFailure>,
     /// Time of the last attempt, from the first byte sent to the last one read.
     pub latency: Duration,
@@ -83,7 +83,7 @@ pub struct ConfirmedEvent {
 /// The [`PostFailure::kind`] of deliveries for which there was no connection.
 pub const NO_CONNECTION: &str = "no connection";
 
-/// Why a delivery is not confirmed.
+/// The reason why a delivery is not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PostFailure {
     /// The bridge refuses the delivery. The cause of a 503 distinguishes "not published" from "unknown".
@@ -98,7 +98,7 @@ pub enum PostFailure {
         /// A 503's cause.
         cause: Option<String>,
     },
-    /// A 2xx answer that no bridge gives. Nexudus would be content with it.
+    /// A 2xx answer that does not come from a bridge. Nexudus would count it as a success.
     #[error("{status}, but the answer is not a bridge's: {reason}")]
     Foreign {
         /// The HTTP status.
@@ -124,8 +124,8 @@ pub enum PostFailure {
 #[error("cannot make an HTTP client: {0}")]
 pub struct ClientError(String);
 
-/// A client for single requests over plain http, such as to the admin listener: it asks no proxy and needs no
-/// certificate authorities, so it works in an empty container.
+/// Makes a client for single requests over plain http, such as to the admin listener. It uses no proxy and no certificate
+/// authorities, so it works in an empty container.
 ///
 /// # Errors
 /// [`ClientError`], in practice never.
@@ -163,7 +163,7 @@ impl Retry {
     /// One attempt and no more.
     pub const NEVER: Self = Self { limit: 0, ..Self::NEXUDUS };
 
-    /// The wait after attempt number `attempt`, counted from 1; none if that was the last one.
+    /// Returns the wait after attempt number `attempt`, counted from 1; `None` after the last attempt.
     pub fn wait(self, attempt: u32, retry_after: Option<Duration>) -> Option<Duration> {
         if attempt > self.limit {
             return None;
@@ -174,7 +174,7 @@ impl Retry {
 }
 
 impl Poster {
-    /// A poster that keeps up to `connections` connections for the next delivery.
+    /// Makes a poster that keeps up to `connections` idle connections open.
     ///
     /// # Errors
     /// [`ClientError`] if TLS cannot be set up.

@@ -75,7 +75,7 @@ fn a_windows_1252_body_verifies_with_one_mark_a_byte() {
     let key = SigningKey::new("secret").unwrap();
     let signature = key.sign("[\"José\"]".as_bytes());
     assert_eq!(key.verify(b"[\"Jos\xE9\"]", &parsed(&signature)), Some(Form::Folded));
-    // "Ã©" in Windows-1252 is C3 A9, which is also "é" in UTF-8: the bytes alone cannot tell, so both are tried.
+    // "Ã©" in Windows-1252 is C3 A9, which is also "é" in UTF-8: the bytes are ambiguous, so both are tried.
     let signature = key.sign("[\"Ã©\"]".as_bytes());
     assert_eq!(key.verify(b"[\"\xC3\xA9\"]", &parsed(&signature)), Some(Form::Folded));
 }

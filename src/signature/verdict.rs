@@ -5,7 +5,7 @@ use super::{BYTE_ORDER_MARK, Form, Signature, SigningKey};
 /// The result of verifying a signature under several keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// The bytes that were signed; none where the signature is wrong.
+    /// The form of the signed bytes; `None` if the signature is wrong.
     pub form: Option<Form>,
     /// True if the body begins with a byte order mark that was not signed.
     pub skipped_mark: bool,

@@ -1,4 +1,4 @@
-//! An event as one line of JSON, complete: what can be text is, the rest is base64.
+//! An event as one complete line of JSON, as text where possible, else in base64.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +10,11 @@ use crate::sender::payloads::wire_body;
 
 /// Returns `{"topic", "partition", "offset", "timestamp", "key", "headers", "value"}`.
 ///
-/// `headers` is a list of `{"name", "value"}` in the message's order, since a name can come more than once. A value that is
-/// JSON is embedded in its own text, numbers and escapes as they are; only white space between tokens goes where it would
-/// break the line. Any other value is `value_base64` instead; so is the value of a header that is not UTF-8, and a key that
-/// is not is `key_base64`.
+/// - `headers` is a list of `{"name", "value"}` in the message's order, since a name can occur more than once.
+/// - A value that is JSON is embedded with its numbers and escapes as they are. White space between tokens is removed only if the
+///   text has line breaks.
+/// - Any other value is `value_base64` instead.
+/// - The value of a header that is not UTF-8 is `value_base64`, and a key that is not UTF-8 is `key_base64`.
 pub fn object(message: &Message) -> serde_json::Result<String> {
     serde_json::to_string(&Line(message))
 }
@@ -41,7 +42,7 @@ impl Serialize for Line<'_> {
     }
 }
 
-/// The value as it can stand in a line; none if it is not JSON.
+/// Returns the value as JSON without line breaks; `None` if it is not JSON.
 fn raw(value: &[u8]) -> Option<Box<RawValue>> {
     let text = std::str::from_utf8(value).ok()?;
     let raw: &RawValue = serde_json::from_str(text).ok()?;

@@ -32,7 +32,7 @@ impl Filter {
     }
 }
 
-/// The topics and events that names, numbers and globs choose.
+/// The topics and events that are chosen by names, numbers and globs.
 pub struct Chosen {
     names: GlobSet,
     prefix: String,
@@ -43,10 +43,10 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// Chooses by these patterns; none: everything. `lists` are the actions of the sources.
+    /// Makes a choice by these patterns. Without patterns, everything is chosen. `lists` are the actions of the sources.
     ///
     /// # Errors
-    /// The text of the mistake.
+    /// The message about an invalid pattern.
     pub fn new(given: &[String], topics: &Topics, lists: &[&Actions]) -> Result<Self, String> {
         let names = patterns(given)?;
         let actions = || lists.iter().flat_map(|actions| actions.iter());
@@ -71,8 +71,7 @@ impl Chosen {
         [topic, action_of(message)].into_iter().flatten().any(|name| self.names.is_match(name))
     }
 
-    /// Returns a hint about a name that is neither an action nor a topic of the configuration. The topic can exist all the
-    /// same.
+    /// Returns a hint about a name that is neither an action nor a topic of the configuration. A topic of this name can still exist.
     pub fn hint(&self, name: &str, lists: &[&Actions]) -> Option<String> {
         let is_known = name.contains(['*', '?', '[', '{'])
             || name.eq_ignore_ascii_case(QUARANTINE)
@@ -92,15 +91,15 @@ pub fn action_of(message: &Message) -> Option<&str> {
     action_name(std::str::from_utf8(message.header("ce_type")?).ok()?)
 }
 
-/// Returns the name of a topic without the prefix; none for other topics, and for Kafka's own.
+/// Returns the name of a topic without the prefix; `None` for topics without the prefix, and for internal topics of Kafka.
 pub fn without_prefix<'a>(topic: &'a str, prefix: &str) -> Option<&'a str> {
     topic.strip_prefix(prefix).filter(|_| !topic.starts_with("__"))
 }
 
-/// Combines patterns; none match everything. A number stands for the action's name.
+/// Combines patterns. An empty list matches everything. A number stands for the action's name.
 ///
 /// # Errors
-/// The text of the mistake.
+/// The message about an invalid pattern.
 pub fn patterns(given: &[String]) -> Result<GlobSet, String> {
     let mut set = GlobSetBuilder::new();
     let all = ["*".to_owned()];

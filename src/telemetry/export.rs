@@ -1,8 +1,8 @@
 //! Export of spans to a collector (OTLP): a bounded queue, a thread, and a runtime of their own.
 //!
 //! A delivery never waits for the export. A span is lost if the queue of the SDK's batch processor is full, or if the collector
-//! does not take its batch in time; the log counts only the latter. The connection has a runtime of its own, so that it does not
-//! depend on the runtime of the bridge. The SDK reads the standard `OTEL_…` variables itself.
+//! does not accept its batch in time. The log counts only spans of batches that were not accepted. The connection has a runtime of
+//! its own, so that it does not depend on the runtime of the bridge. The SDK reads the standard `OTEL_…` variables itself.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -60,7 +60,7 @@ pub fn start(log: &Log) -> io::Result<Logger> {
     // Not `Stderr`: a blocked write would hold its lock, and every other print would wait.
     let queue = Queue::start(File::from(stderr.as_fd().try_clone_to_owned()?))?;
     let lines = fmt().with_env_filter(filter).with_writer(Arc::clone(&queue)).with_ansi(colour);
-    let lines = lines.log_internal_errors(false); // otherwise it would print them itself, and panic if it cannot
+    let lines = lines.log_internal_errors(false); // otherwise the library prints them itself, and panics if that fails
     let started = match log.format {
         LogFormat::Text => lines.with_target(false).finish().with(LibraryLines::default()).try_init(),
         LogFormat::Json => {

@@ -131,7 +131,7 @@ impl DeliverySpan {
             span.set_attribute(KeyValue::new("nexudus.quarantine_reason", quarantine.reason.label()));
         }
         let context = span.span_context();
-        // This span is not exported. If the request named a span, consumers continue from that one.
+        // A span that is not sampled is not exported. If the request has a valid trace context, consumers continue from its span.
         let is_hidden = !context.is_sampled() && delivery.continued;
         if context.is_valid() && !is_hidden {
             let trace = headers_of(context);

@@ -1,8 +1,8 @@
 //! The faults, one after the other: of brokers, the network, a topic, the bridge itself, and its log.
 //!
-//! The order, the targets and the length of the faults are random. A fault lasts either less than the bridge's `confirm_timeout`,
-//! so that the bridge can wait for its end, or more, so that the bridge has to refuse deliveries. Each kind occurs once before
-//! any occurs twice.
+//! The order, the targets and the length of the faults are random. Some faults are shorter than the bridge's `confirm_timeout`, so
+//! that the bridge can wait for their end. Others are longer, so that the bridge has to refuse deliveries. Each kind occurs once
+//! before any occurs twice.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -116,7 +116,7 @@ impl Scene {
         format!("{}{}", self.prefix, ACTIONS[action].name)
     }
 
-    /// Causes a fault, ends it, and waits for the recovery. The error names the condition that did not recover.
+    /// Causes a fault, ends it, and waits for the recovery. The error contains the condition that did not recover.
     pub(crate) fn suffer(&mut self, fault: Fault) -> Result<(), String> {
         let isolated = fault == Fault::TopicMadeAgain;
         self.stage.fault_begins(fault.name(), isolated);

@@ -1,4 +1,4 @@
-//! The journal of the senders: numbers only for each delivery, so that an hour's run fits into memory.
+//! The journal of the senders. It holds only numbers for each delivery, so that the journal of an hour's run fits into memory.
 
 use crate::workload::Name;
 
@@ -9,12 +9,12 @@ pub(crate) type Moment = u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
     pub(crate) partition: i32,
-    /// `None` if the receipt names none.
+    /// `None` if the receipt has no offset.
     pub(crate) offset: Option<i64>,
 }
 
 impl Place {
-    /// Returns whether a receipt with this position names the position `found` on the topic.
+    /// Returns whether this position in a receipt matches the position `found` on the topic.
     pub(crate) fn names(self, found: Self) -> bool {
         self.partition == found.partition && (self.offset.is_none() || self.offset == found.offset)
     }

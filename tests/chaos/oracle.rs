@@ -1,7 +1,7 @@
 //! The oracle: compares the journals of the senders with the messages of the topics.
 //!
-//! It gets every message once ([`Oracle::see`]), in the order of each partition, and then returns its verdict. Every rule in this
-//! file has a test that breaks the rule (`oracle/tests.rs`).
+//! The oracle gets every message once ([`Oracle::see`]), in the order of each partition, and then returns its verdict. Every rule in
+//! this file has a test that breaks the rule (`oracle/tests.rs`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -57,13 +57,13 @@ pub(crate) struct Verdict {
     pub(crate) invented: Findings,
     /// Events with a 2xx that are not at the position in the answer.
     pub(crate) misplaced: Findings,
-    /// Events before another event of their key that had its 2xx when they were sent.
+    /// Events before another event of their key, although the other event was answered 2xx before they were sent.
     pub(crate) reordered: Findings,
-    /// Copies after the first that attempts without a 2xx explain.
+    /// Copies after the first one that come from attempts without a 2xx.
     pub(crate) explained: u64,
     /// Copies that the Kafka client wrote during a fault, of an attempt that was answered 2xx: see `docs/guarantees.md`.
     pub(crate) rewritten: u64,
-    /// Such copies without a fault, and copies of no attempt.
+    /// Copies that the Kafka client wrote without a fault, and copies that come from no attempt.
     pub(crate) unexplained: Findings,
     /// Copies of a change with different ids, or of a signal with equal ids.
     pub(crate) wrong_ids: Findings,
@@ -284,8 +284,8 @@ struct Item {
     name: Name,
 }
 
-/// Checks that all events of a key are on one partition, and that an event is behind every event that had its 2xx when it was
-/// sent.
+/// Checks that all events of a key are on one partition. Also checks that each event is after every event that was answered 2xx
+/// before it was sent.
 fn check_order(row: &str, mut items: Vec<Item>, reordered: &mut Findings) {
     let partitions: BTreeSet<i32> = items.iter().map(|item| item.place.partition).collect();
     if partitions.len() > 1 {

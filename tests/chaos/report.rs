@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::oracle::Verdict;
 use crate::stage::{Gap, Seen};
 
-/// Maximum memory by the manual: 32 MiB in flight, the client's queue of 40 MiB, and up to 90 MB (80 MiB for a debug build).
+/// Maximum resident memory: 32 MiB in flight, the client's queue of 40 MiB, and 80 MiB for the rest of a debug build. The formula is
+/// in `docs/deployment.md`.
 const MOST_MIB: f64 = 152.0;
 
 /// The figures of a run.

@@ -1,7 +1,7 @@
 //! The senders, which act as Nexudus: each connection sends one delivery after the other, and retries it until the answer is 2xx.
 //!
-//! Nexudus retries up to ten times, at intervals that it does not publish. The senders do the same with shorter intervals. One
-//! thread serves all of them and measures its own delays: an answer that waited for this thread was not late.
+//! Nexudus retries up to ten times, at intervals that are not documented. The senders do the same with shorter intervals. One thread
+//! serves all senders and measures its own delays. An answer that waited for this thread does not count as late.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// Maximum pause between two deliveries of a connection.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// One attempt in this number is closed by the sender before its answer: early, or when the answer is slow.
+/// The sender closes one attempt in this number after a time of [`LITTLE_PATIENCE`], if there is no answer by then.
 const HUNG_UP_ONE_IN: u32 = 100;
 const LITTLE_PATIENCE: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(20), Duration::from_millis(700)];

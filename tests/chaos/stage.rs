@@ -127,7 +127,7 @@ impl Stage {
         since.and_then(|nanos| nanos.try_into().ok()).unwrap_or(0)
     }
 
-    /// Ends the start of new deliveries. Deliveries in progress continue to their end.
+    /// Stops the start of new deliveries. Deliveries in progress continue to their end.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
     }

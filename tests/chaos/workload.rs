@@ -1,7 +1,7 @@
 //! The workload: a function of the seed, the connection and a number, so that no record has to be kept.
 //!
-//! Each record carries its name (connection, number, index in the delivery). So a message on a topic names its record, and the
-//! test can make the record again and compare it byte for byte.
+//! Each record contains its name (connection, number, index in the delivery). So the test can make the record of a message on a topic
+//! again, and compare it byte for byte.
 
 use std::fmt::Write as _;
 

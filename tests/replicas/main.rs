@@ -1,9 +1,9 @@
 //! Two replicas behind nginx: no restart of a replica, orderly or not, loses a delivery.
 //!
-//! The test runs the real program twice, one real Kafka, the real nginx with the users' file ([`nginx`]), and the senders and the
-//! oracle of the chaos test. Under steady load it first stops each replica in order and starts it again, as in a rolling update.
-//! Then it kills each replica and starts it again. Senders retry until they have a 2xx. At the end every topic is read
-//! completely.
+//! The test runs two processes of the real program, one real Kafka, and the real nginx with the users' file ([`nginx`]). It uses the
+//! senders and the oracle of the chaos test. Under steady load it first stops each replica gracefully and starts it again, as in a
+//! rolling update. Then it kills each replica and starts it again. Senders retry until they have a 2xx. At the end every topic is
+//! read completely.
 //!
 //! `NEXUDUS_BRIDGE_REPLICAS_SEED` is the seed of an earlier run. `NEXUDUS_BRIDGE_REPLICAS_PREVIOUS` is the path of a previous
 //! release's program: both replicas begin with it, and the rolling update brings this build. Without it, both are this build.

@@ -1,4 +1,4 @@
-//! Makes text from elsewhere harmless to a terminal.
+//! Replaces terminal control characters in text of other systems.
 //!
 //! Names of locations, answers of servers and bodies of events can hold control characters, which move the cursor, set the
 //! window's title or hide text. [`super::Output`] and the messages on standard error pass every character through [`lines`]
@@ -6,11 +6,11 @@
 
 use std::fmt::Write as _;
 
-/// The sequences that our own styles consist of. Others, and all that does more than colour, are replaced.
+/// The escape sequences of the program's own styles. All other sequences are replaced.
 const STYLES: [&str; 6] = ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m", "\x1b[33m"];
 
-/// Returns bytes as one line of text: line breaks and tabs become spaces, invalid UTF-8, other control characters and
-/// overrides of the reading direction become U+FFFD.
+/// Returns bytes as one line of text. Line breaks and tabs become spaces. Invalid UTF-8, other control characters and overrides of
+/// the reading direction become U+FFFD.
 pub fn one_line(bytes: impl AsRef<[u8]>) -> String {
     let visible = |c: char| match c {
         '\n' | '\r' | '\t' => ' ',
@@ -20,7 +20,8 @@ pub fn one_line(bytes: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(bytes.as_ref()).chars().map(visible).collect()
 }
 
-/// Returns `text` with its line breaks and tabs; our own styles stay if `styles`, else they are dropped.
+/// Returns `text` with its line breaks and tabs; other control characters are replaced. The program's own styles stay if `styles` is
+/// true.
 pub(super) fn lines(text: &str, styles: bool) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
@@ -38,8 +39,8 @@ pub(super) fn lines(text: &str, styles: bool) -> String {
     clean
 }
 
-/// Returns the same JSON with escapes for characters that drive a terminal. In JSON they are in strings only, and those
-/// below U+0020 are escaped already.
+/// Returns the same JSON with escapes for terminal control characters. In JSON they occur in strings only, and those below U+0020
+/// are escaped already.
 pub(super) fn json(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
@@ -52,8 +53,8 @@ pub(super) fn json(text: &str) -> String {
     clean
 }
 
-/// Whether a terminal acts on the character: C0 and C1 controls, and overrides of the reading direction, which can make a
-/// line read as another.
+/// Returns true if a terminal interprets the character: C0 and C1 controls, and overrides of the reading direction, which can
+/// disguise the text of a line.
 fn is_unsafe(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,8 +1,8 @@
 //! Output of commands: standard output, messages on standard error, tables, styles, numbers and times.
 //!
-//! [`Output`] is the only way to standard output, and [`error`], [`warning`] and their kind are the only way to standard
-//! error. Writing never fails, so a command that changes something finishes with any output. Both clean the text (see
-//! `clean`), and drop styles in pipes and with `NO_COLOR`. A style never has a meaning that the text lacks.
+//! Only [`Output`] writes to standard output. Only [`error`], [`warning`] and similar functions write to standard error. Writing
+//! never fails, so a command that changes something finishes even if its output cannot be written. The text is cleaned (`clean`),
+//! and has no styles in pipes and with `NO_COLOR`. A style never has a meaning that the text lacks.
 
 pub(super) mod clean;
 mod question;
@@ -57,7 +57,7 @@ impl From<Exit> for ExitCode {
 pub struct Output {
     stream: Box<dyn Write + Send>,
     styles: bool,
-    /// True if a person can read the output as it is printed.
+    /// True if standard output is a terminal.
     pub is_terminal: bool,
     failure: Option<io::Error>,
 }
@@ -89,13 +89,13 @@ impl Output {
         }
     }
 
-    /// Prints text that is JSON, with a line break behind it. Only a terminal gets other bytes, which mean the same.
+    /// Prints JSON text and a line break. On a terminal, control characters are escaped; the value stays the same.
     pub fn json_text(&mut self, text: &str) {
         let clean = if self.is_terminal { clean::json(text) } else { text.to_owned() };
         self.bytes(format!("{clean}\n").as_bytes());
     }
 
-    /// Writes bytes as they are: for data that is no text, or text of ours that has to keep its control characters.
+    /// Writes bytes unchanged: for binary data, or for the program's own text with control characters.
     pub fn bytes(&mut self, bytes: &[u8]) {
         if self.failure.is_none() {
             self.failure = self.stream.write_all(bytes).and_then(|()| self.stream.flush()).err();
@@ -107,7 +107,7 @@ impl Output {
         self.failure.is_none()
     }
 
-    /// Ends a command. A reader that has closed the pipe (`| head`) has read enough; that is no failure.
+    /// Ends a command. A pipe that its reader has closed (`| head`) is no failure.
     ///
     /// # Errors
     /// Standard output could not be written.
@@ -126,12 +126,12 @@ pub fn error(text: impl fmt::Display) {
     labelled(ERROR, "error:", joined(text));
 }
 
-/// Prints an error of several lines to standard error. Not for text from elsewhere, which could forge lines.
+/// Prints an error of several lines to standard error. Not for text of other systems, which could forge lines.
 pub fn error_lines(text: impl fmt::Display) {
     labelled(ERROR, "error:", text);
 }
 
-/// Prints a failure to standard error, after which the command goes on.
+/// Prints a failure to standard error. The command continues after this failure.
 pub fn failed(text: impl fmt::Display) {
     labelled(ERROR, "failed:", joined(text));
 }
@@ -151,12 +151,12 @@ pub fn hint(text: impl fmt::Display) {
     labelled(WARNING, "hint:", joined(text));
 }
 
-/// Prints lines without a label to standard error. Not for text from elsewhere, which could forge lines.
+/// Prints lines without a label to standard error. Not for text of other systems, which could forge lines.
 pub fn message(text: impl fmt::Display) {
     let stderr = io::stderr();
     let styles = AutoStream::choice(&stderr) != ColorChoice::Never;
     let text = clean::lines(&format!("{text}\n"), styles);
-    stderr.lock().write_all(text.as_bytes()).ok(); // it may be closed or full
+    stderr.lock().write_all(text.as_bytes()).ok(); // standard error may be closed or full
 }
 
 fn labelled(style: Style, label: &str, text: impl fmt::Display) {
@@ -167,7 +167,7 @@ fn joined(text: impl fmt::Display) -> String {
     text.to_string().replace(['\n', '\t'], " ")
 }
 
-/// Returns the number of columns of the terminal behind standard output; none in a pipe or file, where nothing is shortened.
+/// Returns the number of columns of the terminal on standard output; `None` for a pipe or a file, where nothing is shortened.
 pub fn columns() -> Option<usize> {
     console::Term::stdout().size_checked().map(|(_, columns)| columns.into())
 }
@@ -183,8 +183,7 @@ pub const ADDED: Style = AnsiColor::Green.on_default();
 /// Details.
 pub const FAINT: Style = Style::new().dimmed();
 
-/// A mistake in the arguments that only the command itself can find: its object, and the remedy. Ends with exit code 2, as
-/// clap's own do.
+/// A mistake in the arguments that clap cannot detect, with the argument and the remedy. The exit code is 2, as for errors of clap.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
@@ -212,7 +211,7 @@ pub fn styled(style: Style, text: impl fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A duration with three digits and the unit that suits it: `734 µs`, `1.23 ms`, `45.6 s`, `2 m 03 s`.
+/// Returns a duration with three digits and a suitable unit: `734 µs`, `1.23 ms`, `45.6 s`, `2 m 03 s`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     // Each bound is where rounding would reach the next unit.
@@ -232,12 +231,12 @@ fn three_digits(number: f64) -> String {
     format!("{number:.decimals$}")
 }
 
-/// Returns a number with its thousands apart: `12,345`.
+/// Returns a number with separators of thousands: `12,345`.
 pub fn grouped(number: u64) -> String {
     HumanCount(number).to_string()
 }
 
-/// Returns an offset, or `unknown` if Kafka did not name it.
+/// Returns an offset, or `unknown` if Kafka did not return it.
 pub fn offset(offset: Option<i64>) -> String {
     offset.map_or("unknown".to_owned(), |offset| offset.to_string())
 }
@@ -247,7 +246,7 @@ pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-/// A spinner on standard error, if that is a terminal.
+/// Returns a spinner, which is shown if standard error is a terminal.
 pub fn spinner() -> ProgressBar {
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));

@@ -1,4 +1,5 @@
-//! The question before a command writes. It is asked on the terminal, wherever the output of the command leads.
+//! Confirmation by the operator before a command writes. The question is printed on the terminal even if the output of the command
+//! is redirected.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -8,12 +9,12 @@ use anstream::{AutoStream, ColorChoice};
 
 use super::clean;
 
-/// Returns true if standard input is a terminal. Otherwise nobody can answer, and a command writes without a question.
+/// Returns true if standard input is a terminal. Otherwise no operator can answer, and a command writes without a question.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Asks whether to write. Everything but `y` or `yes` means no.
+/// Prints the question and reads the answer. Everything but `y` or `yes` means no.
 ///
 /// # Errors
 /// The terminal cannot be read or written.

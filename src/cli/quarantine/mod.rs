@@ -94,8 +94,8 @@ fn reasons() -> impl TypedValueParser<Value = QuarantineReason> {
         .try_map(|label| label.parse::<QuarantineReason>())
 }
 
-/// Lists the messages that exist when it starts: the newest, in the order of their times. `--json` without `--limit` prints
-/// each message as it is read, and keeps none.
+/// Lists the newest messages that exist at the start, in the order of their times. `--json` without `--limit` prints each message as
+/// it is read, and keeps none in memory.
 pub(super) async fn list(args: ListArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let filters = args.filters.filters()?;
     let config = args.cluster.configuration(file)?;
@@ -148,8 +148,8 @@ fn cells(row: &Row) -> [String; 6] {
     ]
 }
 
-/// Prints one message. A body can be anything: a terminal gets no character that moves the cursor or hides text. Only `--raw`
-/// into a pipe or a file gives the very bytes.
+/// Prints one message. On a terminal, control characters of the body are replaced. Only `--raw` into a pipe or a file prints the
+/// exact bytes.
 pub(super) async fn show(args: ShowArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let config = args.cluster.configuration(file)?;
     let (topic, position) = (config.topics.quarantine(), args.position);
@@ -177,7 +177,7 @@ fn text(position: Position, message: &Message) -> String {
     format!("{text}\n{}", message.value.as_deref().map_or_else(|| "(null)".to_owned(), visible))
 }
 
-/// Text with its lines, in which nothing can drive a terminal.
+/// Returns bytes as text with line breaks, without other control characters.
 fn visible(bytes: &[u8]) -> String {
     let lines: Vec<String> = bytes.split(|&byte| byte == b'\n').map(one_line).collect();
     lines.join("\n")

@@ -43,7 +43,8 @@ pub(crate) struct Args {
     cluster: Cluster,
 }
 
-/// Exit code 0 if every chosen message is replayed, now or by an earlier run; 1 if one was skipped, has failed, or is left.
+/// Runs the command. Exit code 0 if every chosen message is replayed, now or by an earlier run; 1 if one was skipped, has failed, or
+/// is left.
 pub(crate) async fn replay(args: Args, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     if args.corrected.is_some() && args.positions.is_empty() && args.filters.action.is_empty() {
         let text =
@@ -86,7 +87,7 @@ pub(crate) async fn replay(args: Args, file: Option<&Path>, out: &mut Output) ->
     Ok(Exit::of(counts.skipped == 0 && counts.failed == 0))
 }
 
-/// Returns the name of an action that some source has.
+/// Returns the name of an action if at least one source has it.
 fn known(config: &Config, action: &str) -> Result<String, Usage> {
     let mut lists = config.sources.values().map(|source| &source.actions);
     if let Some(name) = lists.clone().find_map(|list| Some(list.get(list.find(action)?).name())) {

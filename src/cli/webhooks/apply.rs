@@ -40,7 +40,7 @@ pub(crate) struct EnableArgs {
     yes: bool,
 }
 
-/// Fails if a webhook is not as it should be, or the answer was no.
+/// Runs `webhooks apply`. Fails if a webhook could not be written, or if the operator declined.
 pub(crate) async fn apply(args: ApplyArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let (account, look, lines) = look(&args.common, file).await?;
     if !args.common.json {
@@ -83,8 +83,8 @@ pub(crate) async fn apply(args: ApplyArgs, file: Option<&Path>, out: &mut Output
     Ok(Exit::of(failed.is_empty()))
 }
 
-/// Asks before the first write, if somebody can answer. Returns the webhooks as they are after the answer, or none if the
-/// answer is no. If others have written meanwhile, the question is asked again about the rest.
+/// Requests a confirmation before the first write, if standard input is a terminal. Returns the current webhooks after the answer, or
+/// `None` if the operator declined. If the changes are different by then, requests a confirmation of the new changes.
 async fn agreed(
     args: &ApplyArgs,
     account: &Account,
@@ -115,7 +115,7 @@ async fn agreed(
     Ok(Some(look))
 }
 
-/// Fails if a webhook is not enabled, or the answer was no.
+/// Runs `webhooks enable`. Fails if a webhook could not be enabled, or if the operator declined.
 pub(crate) async fn enable(args: EnableArgs, file: Option<&Path>, out: &mut Output) -> anyhow::Result<Exit> {
     let (account, look, _) = look(&args.common, file).await?;
     let pairs = look.comparison.choose(&args.actions).map_err(Usage)?;
@@ -135,7 +135,7 @@ pub(crate) async fn enable(args: EnableArgs, file: Option<&Path>, out: &mut Outp
     Ok(Exit::of(failed.is_empty()))
 }
 
-/// Asks before the first write, if somebody can answer.
+/// Requests a confirmation before the first write, if standard input is a terminal. Returns false if the operator declined.
 fn agrees(args: &EnableArgs, pairs: &[Pair]) -> io::Result<bool> {
     let found = pairs.iter().filter_map(|pair| Some((pair, pair.found.as_ref()?)));
     let disabled: Vec<(&Pair, &Observed)> = found.filter(|(_, found)| !found.active).collect();

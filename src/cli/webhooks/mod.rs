@@ -1,4 +1,5 @@
-//! `webhooks plan|apply|status|enable`: the webhook records in Nexudus, as the configuration wants them and as they are.
+//! `webhooks plan|apply|status|enable`: compares the webhooks in Nexudus with the configuration, writes the differences, and shows
+//! their state.
 
 mod apply;
 
@@ -70,8 +71,8 @@ fn state(text: &str) -> Result<WebhookState, String> {
     text.parse().map_err(|_| format!("expected one of {}", labels.join(", ")))
 }
 
-/// Returns the account of the configuration, the webhooks of the chosen sources, and the lines of progress. Nexudus has to have
-/// the locations of the sources.
+/// Returns the account of the configuration, the webhooks of the chosen sources, and the progress lines. Fails if Nexudus does not
+/// have the locations of the sources.
 async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, Look, MultiProgress)> {
     let (config, account, lines) = account(file)?;
     config.warnings.iter().filter(|warning| warning.starts_with("nexudus.")).for_each(output::warning);
@@ -81,7 +82,7 @@ async fn look(common: &Common, file: Option<&Path>) -> anyhow::Result<(Account, 
     Ok((account, look, lines))
 }
 
-/// The webhooks of the chosen sources as they are now.
+/// Returns the current webhooks of the chosen sources.
 async fn chosen(account: &Account, common: &Common) -> Result<Look, AccountError> {
     let mut look = account.look().await?;
     look.comparison = look.comparison.only(&common.source);
@@ -124,7 +125,7 @@ fn text(look: &Look) -> String {
     lines.join("\n")
 }
 
-/// Returns a line about a record in a style. The fields of the record cannot drive a terminal.
+/// Returns a line about a record in a style, without control characters of the record's fields.
 fn line(style: Style, record: &impl fmt::Display) -> String {
     styled(style, one_line(record.to_string()))
 }
@@ -159,7 +160,7 @@ pub(super) async fn status(args: StatusArgs, file: Option<&Path>, out: &mut Outp
     Ok(Exit::of_comparison(args.detailed_exitcode, differs))
 }
 
-/// Returns the cells of a row. On a terminal, where a person reads them, errors are shortened.
+/// Returns the cells of a row. On a terminal, errors are shortened.
 fn cells(row: &WebhookStatus, is_terminal: bool) -> [String; 7] {
     const LONGEST_ERROR: usize = 60; // characters
     let number = |number: Option<i64>| number.map(|number| number.to_string()).unwrap_or_default();

@@ -228,7 +228,7 @@ impl Simulation {
     }
 }
 
-/// One call of the memory. Attempts are numbered in the order in which they are remembered.
+/// One call of the memory. Attempts are numbered in the order of the calls of `remember`.
 #[derive(Debug, Clone)]
 enum Call {
     Remember { body: u8 },
@@ -339,8 +339,11 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// For every order of arrivals, disconnections, delivery reports and time: each 2xx names a copy of exactly its bytes in the
-    /// log, only deliveries that were not answered before are answered from memory, and no client waits for ever.
+    /// For every order of arrivals, disconnections, delivery reports and time:
+    ///
+    /// - Each 2xx is about a copy of exactly its bytes in the log.
+    /// - Only deliveries that were not answered before are answered from memory.
+    /// - No client waits for ever.
     #[test]
     fn no_interleaving_swallows_an_event(steps in steps(), max_entries in 0..4_usize) {
         let mut run = Simulation {

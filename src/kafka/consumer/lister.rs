@@ -1,4 +1,4 @@
-//! The lister of a [`Reader`](super::Reader): a thread that lists topics and asks for their offsets, since both calls block.
+//! The lister of a [`Reader`](super::Reader): a thread that lists topics and requests their offsets, since both calls block.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) struct Lister {
 }
 
 impl Lister {
-    /// Lists until the reader is dropped. The consumer is destroyed on this thread, since it holds the last reference.
+    /// Lists until the reader is dropped. The consumer is destroyed on this thread, since the thread holds the last reference.
     pub(super) fn run(mut self, stopped: &Receiver<()>) {
         let mut first = true;
         loop {
@@ -52,7 +52,7 @@ impl Lister {
             match self.find_partitions(first) {
                 Ok(found) => {
                     if first || found.starts.count() > 0 {
-                        self.report.send(Ok(found)).ok(); // it fails without a reader only, and `stopped` reports that too
+                        self.report.send(Ok(found)).ok(); // an error means that the reader is dropped, as `stopped` reports
                     }
                     first = false;
                     wait = wait.filter(|_| self.stop == Stop::Never);
@@ -76,7 +76,8 @@ impl Lister {
         }
     }
 
-    /// Lists the topics and finds new partitions. Those of the first list begin at the start of the reader.
+    /// Lists the topics and returns the new partitions. Partitions of the first list are read from the reader's [`Start`], later ones
+    /// from their beginning.
     fn find_partitions(&mut self, first: bool) -> Result<Report, Trouble> {
         let listed = self.list()?;
         let new_of = |(topic, count): &(String, i32)| {
@@ -133,8 +134,8 @@ impl Lister {
         }
     }
 
-    /// Returns the first offset and the end of each partition. librdkafka resolves `Offset::End` at the first fetch and would skip
-    /// messages written before it, so the end is read here.
+    /// Returns the first offset and the end of each partition. Ends are resolved here. librdkafka resolves `Offset::End` only at the
+    /// first fetch, and would skip messages that were written before the fetch.
     fn positions(&self, new: &[(String, i32)], first: bool) -> Result<Report, Trouble> {
         if self.stop == Stop::End {
             let mut starts = by_partition(&self.ask_for(new, Offset::Beginning)?)?;
@@ -156,12 +157,12 @@ impl Lister {
             Start::Since(time) if first => self.since(new, time)?,
             _ => offsets(new, Offset::Beginning)?,
         };
-        by_partition(&starts)?; // for the errors in it
+        by_partition(&starts)?; // returns the first error in the list
         Ok(Report { starts, ends: Ends::new() })
     }
 
-    /// Returns the first offset of each partition at this time or later, or the end. The embedded broker finds no offsets by time:
-    /// there it returns the beginning, and the reader drops older messages.
+    /// Returns the first offset of each partition at this time or later, or the end. The embedded broker cannot find offsets by time.
+    /// For its partitions this returns the beginning, and the reader drops older messages.
     fn since(&self, partitions: &[(String, i32)], time: Timestamp) -> KafkaResult<TopicPartitionList> {
         // The ends first, so that messages written between the two requests are after them.
         let ends = by_partition(&self.ask_for(partitions, Offset::End)?)?;
@@ -187,7 +188,7 @@ impl Lister {
     }
 }
 
-/// The error of a list.
+/// The error of one list.
 enum Trouble {
     /// Another try may succeed.
     Passing(KafkaError),
@@ -212,7 +213,7 @@ fn offsets(partitions: &[(String, i32)], offset: Offset) -> KafkaResult<TopicPar
     Ok(list)
 }
 
-/// The offsets of an answer, or the first error in it.
+/// Returns the offsets of a response, or its first error.
 fn by_partition(list: &TopicPartitionList) -> KafkaResult<Ends> {
     let offset_of = |element: TopicPartitionListElem<'_>| {
         element.error()?;

@@ -16,7 +16,7 @@ fn broker(topics: &[(&str, i32)]) -> EmbeddedBroker {
 }
 
 fn settings(servers: &str) -> Kafka {
-    // What a producer needs must not trouble a reader.
+    // Properties for producers must have no effect on a reader.
     let properties = [("compression.type", "lz4"), ("linger.ms", "5"), ("statistics.interval.ms", "100")];
     let property = |(name, value): (&str, &str)| (name.to_owned(), Property::new(value.to_owned()));
     Kafka {
@@ -102,7 +102,7 @@ async fn a_live_reader_begins_with_what_comes_after_it_was_opened_and_finds_new_
     write(&broker, "nexudus.B", &["b1", "b2"]).await;
     assert_eq!(values(&mut reader, 2).await, ["b1", "b2"]);
     assert_eq!(reader.partitions, 5);
-    write(&broker, "nexudus.A", &["new3"]).await; // the new topic has not sent the others back to their beginning
+    write(&broker, "nexudus.A", &["new3"]).await; // the new topic does not restart the other topics
     assert_eq!(values(&mut reader, 1).await, ["new3"]);
 }
 
@@ -183,7 +183,7 @@ async fn dropping_a_reader_does_not_keep_its_thread_busy() {
     let broker = broker(&[("nexudus.A", 3)]);
     let kafka = settings(broker.bootstrap_servers());
     for stop in [Stop::Never, Stop::End] {
-        // The shortest of some: a busy machine may take its time, but a drop that waits always does.
+        // The shortest of several: a busy machine can delay some drops, but a drop that waits is always slow.
         let mut shortest = Duration::MAX;
         for _ in 0..5 {
             let reader = Reader::open(&kafka, all(), Start::Beginning, stop).await.unwrap();

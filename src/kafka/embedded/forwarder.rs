@@ -1,8 +1,8 @@
 //! Forwards the embedded broker's port to the random port of librdkafka's mock cluster.
 //!
-//! A client first asks for the versions of all requests, by the newest version of this request itself. The mock cluster does not support
-//! that version, and only librdkafka can read its refusal: the length of the array has the wrong format. So the forwarder refuses such a
-//! request itself, as a Kafka broker does. The client then repeats it by an older version.
+//! A Kafka client first sends ApiVersions, in the newest version that the client supports. The mock cluster does not support this
+//! version. Only librdkafka can read the mock cluster's refusal, because the array length has the wrong format. So the forwarder
+//! refuses such a request itself, as a Kafka broker does. The client then repeats the request in an older version.
 
 use std::io;
 
@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::telemetry::limit::LogLimit;
 
-/// The request for the versions of all requests.
+/// API key of ApiVersions, the request for the versions of all requests.
 const API_VERSIONS: u16 = 18;
 
-/// The newest version of this request that the mock cluster supports.
+/// Newest version of ApiVersions that the mock cluster supports.
 const API_VERSIONS_MAX: u16 = 2;
 
 /// Accepts connections on the port and forwards them to the mock cluster.
@@ -36,12 +36,12 @@ pub(super) async fn run(listener: TcpListener, to: String) {
     }
 }
 
-/// Forwards until one side closes; then closes the other.
+/// Forwards bytes until one side closes its connection, then closes the connection of the other side.
 async fn forward(mut client: TcpStream, to: String) -> io::Result<()> {
     let mut broker = TcpStream::connect(to).await?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
-    // The head of the first request: size, kind of request, version, correlation id.
+    // The head of the first request: size, API key, API version, correlation id.
     let mut head = [0; 12];
     client.read_exact(&mut head).await?;
     let [size @ .., key_high, key_low, version_high, version_low, _, _, _, _] = head;
@@ -58,7 +58,7 @@ async fn forward(mut client: TcpStream, to: String) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the response `UNSUPPORTED_VERSION`, which has the format of version 0 for every version, with the versions that are supported.
+/// Returns the response `UNSUPPORTED_VERSION` with the supported versions. It has the format of version 0 for every requested version.
 fn refusal(correlation_id: &[u8]) -> Vec<u8> {
     const UNSUPPORTED_VERSION: u16 = 35;
     let mut response = correlation_id.to_vec();

@@ -5,7 +5,7 @@ use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord, Producer};
 
 use super::*;
 
-/// How long the end of a broker may take, on a busy machine; it waits for no client.
+/// Maximum time in which a broker stops on a busy machine. It waits for no client.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 fn broker(port: Option<u16>) -> EmbeddedBroker {
@@ -90,7 +90,7 @@ async fn produce_requests_fail_with_the_errors_asked_for_and_then_no_more() {
     broker.fail_produce(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     assert_eq!(send(&producer, "x").await, Err(RDKafkaErrorCode::MessageSizeTooLarge));
     assert_eq!(send(&producer, "x").await, Ok(0));
-    // Errors that the client retries are not seen by it.
+    // librdkafka retries these errors itself, so the send succeeds.
     broker.fail_produce(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS; 2]);
     assert_eq!(send(&producer, "x").await, Ok(1));
     broker.fail_produce(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
@@ -123,7 +123,7 @@ async fn answers_take_the_round_trip_asked_for() {
     send(&producer, "slow").await.unwrap();
     assert!(before.elapsed() >= Duration::from_millis(300), "{:?}", before.elapsed());
     broker.clear_faults();
-    // The shortest of some: a busy machine may take its time now and then.
+    // The shortest of several: a busy machine can delay some.
     let mut shortest = Duration::MAX;
     for _ in 0..5 {
         let before = Instant::now();
@@ -133,7 +133,7 @@ async fn answers_take_the_round_trip_asked_for() {
     assert!(shortest < Duration::from_millis(200), "{shortest:?}");
 }
 
-/// Writes a request for the versions of all requests and returns the response behind its correlation id.
+/// Sends ApiVersions and returns the response after its correlation id.
 fn api_versions(connection: &mut std::net::TcpStream, version: u8, rest: &[u8]) -> Vec<u8> {
     use std::io::{Read as _, Write as _};
     let request = [&[0, 18, 0, version, 0, 0, 0, 7, 0, 1, b'x'], rest].concat();

@@ -1,4 +1,4 @@
-//! The requests in flight for a broker, and the partitions that wait for one.
+//! The requests in flight for a broker, and the queues that wait for a free request.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -6,13 +6,13 @@ use std::time::Instant;
 use super::DIRECT;
 use crate::kafka::window::Window;
 
-/// Number of partitions of one topic that follow each other and have the same producer.
+/// Number of consecutive partitions of one topic that have the same producer.
 const TOGETHER: usize = 5;
 
 #[derive(Debug)]
 pub(super) struct Broker {
     pub(super) window: Window,
-    /// Batches on their way by producer, late ones left out.
+    /// Number of batches in flight by producer, without late ones.
     pub(super) on_the_way: Vec<usize>,
     /// Queues that wait for a free request, first come, first served.
     pub(super) ready: VecDeque<usize>,
@@ -23,8 +23,8 @@ impl Broker {
         Self { window: Window::new(now), on_the_way: Vec::new(), ready: VecDeque::new() }
     }
 
-    /// Returns the producer for the batches of a partition. Each producer has few topics, since librdkafka looks at all
-    /// partitions of a producer's topics in each of its rounds.
+    /// Returns the producer for the batches of a partition. Each producer has few topics, because librdkafka visits all partitions of
+    /// a producer's topics in each of its rounds.
     pub(super) fn producer(&self, topic: usize, partition: Option<i32>, producers: usize) -> usize {
         let partition = partition.map_or(0, |partition| partition.unsigned_abs() as usize);
         match self.window.producers.min(producers) {
@@ -37,7 +37,7 @@ impl Broker {
         self.on_the_way.get(producer).copied().unwrap_or(0)
     }
 
-    /// Returns true if a partition with a batch on its way may have another one on its way to a producer with this limit of requests.
+    /// Returns true if a partition with a batch in flight may have another one in flight. `requests` is the limit of the producer.
     pub(super) fn may_send_another(&self, producer: usize, requests: usize) -> bool {
         self.ready.is_empty()
             && self.on_the_way(producer) < requests

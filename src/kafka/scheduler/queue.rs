@@ -1,17 +1,17 @@
-//! The events of one partition: those that wait, and those on their way.
+//! The events of one partition: waiting and in flight.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::DIRECT;
 
-/// A batch holds no more bytes, unless it is one event; librdkafka's own default for a request.
+/// Maximum size of a batch of several events: librdkafka's default for a request.
 pub(super) const BATCH_BYTES: usize = 1_000_000;
 
-/// A batch holds no more events; librdkafka's own default for a request.
+/// Maximum number of events in a batch: librdkafka's default for a request.
 pub(super) const BATCH_EVENTS: usize = 10_000;
 
-/// The events of one partition: those that wait, and those on their way.
+/// The events of one partition: waiting and in flight.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     pub(super) topic: usize,
@@ -19,18 +19,19 @@ pub(super) struct Queue<T> {
     pub(super) leader: Option<i32>,
     pub(super) waiting: VecDeque<Waiting<T>>,
     pub(super) on_the_way: OnTheWay,
-    /// It is in its leader's list of queues that wait for a free request.
+    /// True if the queue is in its leader's list of queues that wait for a free request.
     pub(super) is_listed: bool,
-    /// The producer of the last events that were sent, and of all that are on their way.
+    /// Index of the producer of the last sent events, and of all events in flight.
     pub(super) producer: usize,
-    /// The last answer leaves open whether the events were written: the next ones have to follow them on the same connection.
+    /// True if it is unknown whether the last answered events were written. To keep the order, the next events have to use the same
+    /// connection.
     pub(super) is_unsure: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Waiting<T> {
     pub(super) event: T,
-    /// Of the key; `None` without one.
+    /// Hash of the key; `None` without a key.
     pub(super) hash: Option<u32>,
     pub(super) size: Size,
     pub(super) since: Instant,
@@ -39,7 +40,7 @@ pub(super) struct Waiting<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OnTheWay {
     Nothing,
-    /// Events that librdkafka may batch with others; or one that is alone.
+    /// Events of the direct producer, which librdkafka may batch; or one event that is alone.
     Direct {
         events: usize,
         is_alone: bool,
@@ -60,11 +61,11 @@ pub(super) struct SentBatch {
     pub(super) is_late: bool,
 }
 
-/// Size of an event, and its need for a batch of its own.
+/// Size of an event, and whether it needs a batch of its own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) bytes: usize,
-    /// It has to be the only one of its batch.
+    /// True if the event has to be the only one of its batch.
     pub(crate) is_alone: bool,
 }
 
@@ -96,7 +97,7 @@ impl<T> Queue<T> {
         self.waiting.len() + on_the_way
     }
 
-    /// Takes the events of the next batch. Returns true with an event that has to be alone.
+    /// Removes and returns the events of the next batch, with true for an event that has to be alone.
     pub(super) fn take_batch(&mut self) -> (Vec<T>, bool) {
         let (mut bytes, mut events) = (0, Vec::new());
         while let Some(next) = self.waiting.front() {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::queue::BATCH_BYTES;
 use super::*;
 
-/// A step of a scheduler's life, with brokers that answer at any time and in any order.
+/// A step of a run, with brokers that answer at any time and in any order.
 #[derive(Debug, Clone)]
 enum Step {
     Submit {
@@ -13,7 +13,7 @@ enum Step {
         key: Option<u8>,
         is_alone: bool,
     },
-    /// One of the batches on their way is answered.
+    /// One of the batches in flight is answered.
     Answer {
         which: usize,
         is_sure: bool,
@@ -24,7 +24,7 @@ enum Step {
         leaders: Vec<i32>,
     },
     Producers(usize),
-    /// A broker's window asks for another number of producers and of batches on their way.
+    /// A broker's window changes its numbers of producers and of batches in flight.
     Window {
         broker: i32,
         producers: usize,
@@ -64,15 +64,15 @@ struct Stage {
     scheduler: Scheduler<Event>,
     now: Instant,
     submitted: usize,
-    /// Without an answer. Events that were sent directly are answered one by one.
+    /// Batches without an answer. Events that were sent directly are answered one by one.
     on_the_way: Vec<Batch<Event>>,
-    /// Queues of which it is not known what became of the last events, with their producer.
+    /// The producer of each queue whose last events may have been written or not.
     unsure: BTreeMap<usize, usize>,
-    /// The events that have their end, by number.
+    /// Whether an event was answered or given up, by its number.
     ended: Vec<bool>,
     /// The last number that was sent for each topic, key and generation.
     last: BTreeMap<(usize, u8, usize), usize>,
-    /// A topic's keys change their partitions with each one, as with every producer of Kafka.
+    /// The number of changes of each topic's partition count. Each change moves keys to other partitions, as with every Kafka producer.
     generations: [usize; 3],
 }
 
@@ -207,7 +207,7 @@ impl Stage {
                 producer.is_none_or(|producer| *producer == ticket.producer),
                 "overtakes on another connection"
             );
-            // Where that producer was given up, the next one takes its part.
+            // If that producer was retired, the order is checked with the next one.
             self.unsure.entry(ticket.queue).and_modify(|producer| *producer = ticket.producer);
             for event in &events {
                 if let Some(key) = event.key {
@@ -256,7 +256,7 @@ proptest! {
         for step in steps {
             stage.take(step);
         }
-        // The brokers answer whatever is left.
+        // The brokers answer all remaining batches.
         while let Some(batch) = stage.on_the_way.pop() {
             stage.now += Duration::from_millis(1);
             stage.answer(&batch, true);
@@ -271,7 +271,7 @@ proptest! {
 
 #[test]
 fn a_partition_has_several_batches_on_their_way_only_if_the_window_asks_for_them() {
-    // Batches that the window asks for, events that have to be alone, events that are sent at once.
+    // The window's number of batches, whether each event has to be alone, whether each event is sent at once.
     let cases = [
         (1.0, [false; 3], [true, false, false]),
         (2.0, [false; 3], [true, true, false]),

@@ -1,8 +1,8 @@
 //! Writer of the log: a bounded queue of lines, and a thread that writes them to standard error.
 //!
 //! Logging never waits and never fails. A line is dropped and counted if the queue is full or if it cannot be written.
-//! `tracing-appender` has not enough of this: it does not count failed writes or bound bytes, and at the end of the process it
-//! may print with a macro that panics if standard output is closed.
+//! `tracing-appender` is not sufficient: it does not count failed writes or bound bytes. At the end of the process it may print with
+//! a macro that panics if standard output is closed.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};

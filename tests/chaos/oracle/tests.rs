@@ -11,7 +11,7 @@ struct Run {
     replicas: usize,
 }
 
-/// A message that a test can change before the oracle sees it.
+/// A message that a test can change before it is passed to the oracle.
 #[derive(Clone)]
 struct Logged {
     name: Name,
