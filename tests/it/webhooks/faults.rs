@@ -107,7 +107,7 @@ fn a_change_of_a_record_by_a_person_during_a_run_is_kept() {
 #[test]
 fn an_update_never_leaves_out_the_action() {
     const NONE: &str = "the record from Nexudus has no action, and an update without an action could clear it: choose the \
-                        action in Nexudus, or let `webhooks apply` set it";
+                        action in Nexudus, or run `webhooks apply`";
     let tenant = Tenant::with(SOURCES);
     tenant.apply();
     let id = tenant.webhook("/TeamUpdated");
