@@ -17,13 +17,13 @@ use crate::event::Event;
 use crate::outcome::Outcome;
 
 /// Maximum number of viewers.
-pub const MOST_VIEWERS: usize = 8;
+pub const MAX_VIEWERS: usize = 8;
 
 /// Maximum number of events that wait for one viewer.
-const MOST_BEHIND: usize = 128;
+const MAX_BEHIND: usize = 128;
 
 /// Maximum number of kinds of setbacks; the one that was not repeated for the longest time is dropped.
-const MOST_SETBACKS: usize = 100;
+const MAX_SETBACKS: usize = 100;
 
 /// Maximum number of bytes of a key that are shown. A whole key would keep its body in memory.
 const SHOWN_KEY_BYTES: usize = 128;
@@ -88,7 +88,7 @@ impl Default for Recent {
         Self {
             viewers: AtomicUsize::new(0),
             over: AtomicBool::new(false),
-            events: Sender::new(MOST_BEHIND),
+            events: Sender::new(MAX_BEHIND),
             setbacks: Mutex::default(),
         }
     }
@@ -138,8 +138,8 @@ impl Recent {
             }
             return;
         }
-        if setbacks.len() == MOST_SETBACKS {
-            let oldest = (0..MOST_SETBACKS).min_by_key(|&index| setbacks[index].last);
+        if setbacks.len() == MAX_SETBACKS {
+            let oldest = (0..MAX_SETBACKS).min_by_key(|&index| setbacks[index].last);
             oldest.map(|index| setbacks.swap_remove(index));
         }
         let (source, action, detail) = (source.to_owned(), action.to_owned(), detail.to_owned());
@@ -153,9 +153,9 @@ impl Recent {
         setbacks
     }
 
-    /// Adds a viewer; `None` if there are [`MOST_VIEWERS`] already, or after [`Recent::end`].
+    /// Adds a viewer; `None` if there are [`MAX_VIEWERS`] already, or after [`Recent::end`].
     pub fn watch(self: &Arc<Self>) -> Option<Viewer> {
-        let one_more = |viewers: usize| (viewers < MOST_VIEWERS).then_some(viewers + 1);
+        let one_more = |viewers: usize| (viewers < MAX_VIEWERS).then_some(viewers + 1);
         self.viewers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         let viewer = Viewer { events: self.events.subscribe(), recent: Arc::clone(self) };
         // Read after `subscribe`: a later `end` sends `None` to this viewer.
@@ -210,7 +210,7 @@ impl Viewer {
             Ok(None) | Err(RecvError::Closed) => update.over = true,
             Err(RecvError::Lagged(missed)) => update.missed += missed,
         }
-        while !update.over && update.events.len() < MOST_BEHIND {
+        while !update.over && update.events.len() < MAX_BEHIND {
             match self.events.try_recv() {
                 Ok(Some(event)) => update.events.push(event),
                 Ok(None) | Err(TryRecvError::Closed) => update.over = true,

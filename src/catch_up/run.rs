@@ -17,7 +17,7 @@ use super::fetch::{Fetched, Locations, fetch};
 use super::ranges::{Judgement, TimeRanges, Times};
 use super::survey::Candidate;
 use crate::config::Source;
-use crate::delivery::replay::{Cause, REFUSALS, Refusals, Replayer, Unconfirmed};
+use crate::delivery::replay::{Cause, REFUSALS, Refusals, ReplayFailure, Replayer};
 use crate::nexudus::ApiClient;
 
 /// The result of a run.
@@ -232,8 +232,8 @@ impl<'a> Run<'a> {
                 self.refusals.count(action, &result);
                 match result {
                     Ok(_) => None,
-                    Err(Unconfirmed { cause: Cause::Timeout, detail }) => bail!(detail),
-                    Err(Unconfirmed { detail, .. }) => Some(detail),
+                    Err(ReplayFailure { cause: Cause::Timeout, detail }) => bail!(detail),
+                    Err(ReplayFailure { detail, .. }) => Some(detail),
                 }
             } else {
                 Some("the record makes no event".to_owned())

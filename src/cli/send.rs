@@ -18,7 +18,7 @@ use crate::action::Actions;
 use crate::config::Source;
 use crate::sender::bodies::Bodies;
 use crate::sender::delivery::Target;
-use crate::sender::load::{self, Load, QUANTILES, Sent, Summary};
+use crate::sender::load::{self, Load, QUANTILES, SentDelivery, Summary};
 use crate::sender::post::{Answer, NO_CONNECTION, Poster, Retry};
 use crate::signature::SigningKey;
 
@@ -81,7 +81,7 @@ pub(super) async fn run(args: Args, file: Option<&Path>, out: &mut Output) -> an
     let mut only = None;
     let (source, key) = (Arc::from(args.source), access.key);
     let make = move |number| bodies.delivery(number, &source, key.as_ref());
-    let on_answer = |done: &Sent| {
+    let on_answer = |done: &SentDelivery| {
         bar.inc(1);
         if count == 1 {
             only = Some(done.answer.clone());

@@ -56,7 +56,7 @@ pub struct Origin {
 #[derive(Debug)]
 pub struct Addressed {
     pub(super) origin: Arc<Origin>,
-    pub(super) action: Target,
+    pub(super) action: RequestedAction,
     pub(super) claim: Claim,
     pub(super) trace: Trace,
     pub(super) received_at: Timestamp,
@@ -64,7 +64,7 @@ pub struct Addressed {
 
 /// The action that a delivery is for.
 #[derive(Debug, Clone)]
-pub enum Target {
+pub enum RequestedAction {
     /// The index of an action of the source.
     Known(usize),
     /// The name of an action that the source does not have, as in the URL; shortened if it is long.
@@ -92,8 +92,8 @@ impl Addressed {
         check_token(&origin.source, request.token)
             .map_err(|detail| Refusal::new(Outcome::InvalidToken, detail))?;
         let kept_bytes = request.action.floor_char_boundary(KEPT_NAME_BYTES);
-        let unknown = || Target::Unknown(request.action[..kept_bytes].into());
-        let action = action_index.map_or_else(unknown, Target::Known);
+        let unknown = || RequestedAction::Unknown(request.action[..kept_bytes].into());
+        let action = action_index.map_or_else(unknown, RequestedAction::Known);
         let Request { signature: claim, trace, .. } = request;
         let addressed = Self { origin, action, claim, trace, received_at: Timestamp::now() };
         let is_enforced = addressed.origin.source.policy == SignaturePolicy::Enforce;
@@ -107,7 +107,7 @@ impl Addressed {
     /// is the more useful one.
     pub(super) fn unsigned(&self) -> Refusal {
         match (&self.action, self.claim) {
-            (Target::Unknown(name), _) => {
+            (RequestedAction::Unknown(name), _) => {
                 let hint = match self.origin.source.actions.nearest(name) {
                     Some(nearest) => format!("did you mean {nearest}?"),
                     None => "`nexudus-bridge actions` lists those that it knows".to_owned(),
@@ -128,7 +128,7 @@ impl Addressed {
     }
 }
 
-impl Target {
+impl RequestedAction {
     pub(super) fn action_index(&self) -> Option<usize> {
         match self {
             Self::Known(action_index) => Some(*action_index),

@@ -68,7 +68,7 @@ pub enum Cause {
 
 /// An event that was not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unconfirmed {
+pub struct ReplayFailure {
     /// The kind of failure.
     pub cause: Cause,
     /// The reason as text. Holds no secret.
@@ -84,10 +84,10 @@ pub struct Refusals(BTreeMap<String, u32>);
 
 impl Refusals {
     /// Counts the result of an event. `topic` can be any name that stands for one topic.
-    pub fn count<T>(&mut self, topic: &str, result: &Result<T, Unconfirmed>) {
+    pub fn count<T>(&mut self, topic: &str, result: &Result<T, ReplayFailure>) {
         match result {
             Ok(_) => drop(self.0.remove(topic)),
-            Err(Unconfirmed { cause: Cause::RefusedForNow, .. }) => {
+            Err(ReplayFailure { cause: Cause::RefusedForNow, .. }) => {
                 *self.0.entry(topic.to_owned()).or_default() += 1;
             }
             Err(_) => {}
@@ -196,8 +196,8 @@ impl Replayer {
     /// same way, if there is one.
     ///
     /// # Errors
-    /// [`Unconfirmed`]. After [`Cause::Timeout`] other events would time out too.
-    pub async fn publish(&self, event: &Event) -> Result<Confirmed, Unconfirmed> {
+    /// [`ReplayFailure`]. After [`Cause::Timeout`] other events would time out too.
+    pub async fn publish(&self, event: &Event) -> Result<Confirmed, ReplayFailure> {
         let position = self.publish_alone(event).await?;
         if let Some(tombstone) = event.tombstone() {
             self.publish_alone(&tombstone).await?;
@@ -205,12 +205,12 @@ impl Replayer {
         Ok(Confirmed::new(event, position))
     }
 
-    async fn publish_alone(&self, event: &Event) -> Result<Position, Unconfirmed> {
+    async fn publish_alone(&self, event: &Event) -> Result<Position, ReplayFailure> {
         let confirmed = async { self.producer.publish_alone(event)?.confirm().await };
         confirmed.await.map_err(|error| self.unconfirmed(error))
     }
 
-    fn unconfirmed(&self, error: confirm::Unconfirmed) -> Unconfirmed {
+    fn unconfirmed(&self, error: confirm::Unconfirmed) -> ReplayFailure {
         let (cause, what) = match error.verdict {
             Verdict::Unknown | Verdict::QueueFull => {
                 (Cause::Timeout, "no broker confirmed in time; the event may still have been written")
@@ -218,7 +218,7 @@ impl Replayer {
             Verdict::Refused => (Cause::RefusedForGood, "the broker refuses it for good"),
             Verdict::Later | Verdict::Alone => (Cause::RefusedForNow, "the broker refuses it for now"),
         };
-        Unconfirmed { cause, detail: explained(what, error, &self.producer.status) }
+        ReplayFailure { cause, detail: explained(what, error, &self.producer.status) }
     }
 }
 

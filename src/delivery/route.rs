@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::address::Target;
+use super::address::RequestedAction;
 use super::decode::{Content, Record, decode};
 use super::verify::Verified;
 use crate::action::{Action, Kind};
@@ -43,10 +43,10 @@ pub(super) fn route(
     first_id: impl FnOnce() -> Uuid,
 ) -> Routed {
     let reason = match (decode(&verified.body, &topics.key, max_records), &verified.action) {
-        (_, Target::Unknown(_)) => QuarantineReason::UnknownAction,
+        (_, RequestedAction::Unknown(_)) => QuarantineReason::UnknownAction,
         (Content::Unreadable(reason), _) => reason,
         (Content::Empty, _) => return Routed::Nothing,
-        (Content::Records(records), Target::Known(action_index)) => {
+        (Content::Records(records), RequestedAction::Known(action_index)) => {
             return Routed::Events(events(verified, *action_index, records, first_id));
         }
     };
@@ -57,8 +57,8 @@ pub(super) fn route(
 pub(super) fn quarantined(topics: &Topics, verified: &Verified, reason: QuarantineReason) -> Event {
     let source = &verified.origin.source;
     let action: Arc<str> = match &verified.action {
-        Target::Known(action_index) => source.actions.get(*action_index).name().into(),
-        Target::Unknown(name) => Arc::clone(name),
+        RequestedAction::Known(action_index) => source.actions.get(*action_index).name().into(),
+        RequestedAction::Unknown(name) => Arc::clone(name),
     };
     let fingerprint = Fingerprint::of(&source.name, &action, &verified.body);
     let stream = Arc::new(Stream::new(topics.quarantine(), &source.name, &action));

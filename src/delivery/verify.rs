@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::Refusal;
-use super::address::{Addressed, Claim, Origin, Target};
+use super::address::{Addressed, Claim, Origin, RequestedAction};
 use crate::config::SignaturePolicy;
 use crate::event::Trace;
 use crate::outcome::SignatureWarning;
@@ -19,7 +19,7 @@ use crate::telemetry::trace::DeliverySpan;
 #[derive(Debug)]
 pub struct Verified {
     pub(super) origin: Arc<Origin>,
-    pub(super) action: Target,
+    pub(super) action: RequestedAction,
     pub(super) body: Bytes,
     pub(super) warning: Option<SignatureWarning>,
     pub(super) trace: Trace,
@@ -39,7 +39,7 @@ impl Verified {
         trace: Trace,
         received_at: Timestamp,
     ) -> Self {
-        let (action, span) = (Target::Known(action_index), DeliverySpan::default());
+        let (action, span) = (RequestedAction::Known(action_index), DeliverySpan::default());
         Self { origin, action, body, warning, trace, span, received_at }
     }
 

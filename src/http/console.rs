@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::respond;
 use super::state::{Console, State};
 use crate::outcome::Outcome;
-use crate::recent::{MOST_VIEWERS, Update};
+use crate::recent::{MAX_VIEWERS, Update};
 
 const PAGE: &str = include_str!("console.html");
 
@@ -103,7 +103,7 @@ pub(super) async fn state(http: HttpRequest, state: web::Data<State>) -> HttpRes
         "limits": {
             "in_flight_deliveries": console.ingress.max_in_flight,
             "in_flight_bytes": console.ingress.max_in_flight_bytes,
-            "viewers": MOST_VIEWERS,
+            "viewers": MAX_VIEWERS,
         },
         "viewers": console.recent.viewers(),
         "outcomes": Outcome::ALL.map(|outcome| json!({
@@ -125,7 +125,7 @@ pub(super) async fn events(http: HttpRequest, state: web::Data<State>) -> HttpRe
     };
     let Some(viewer) = console.recent.watch() else {
         let detail = format!(
-            "{MOST_VIEWERS} console pages are open already, or the bridge is stopping; close another console page"
+            "{MAX_VIEWERS} console pages are open already, or the bridge is stopping; close another console page"
         );
         return respond::problem(StatusCode::SERVICE_UNAVAILABLE, "Too many viewers", &detail);
     };

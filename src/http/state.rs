@@ -65,7 +65,7 @@ impl State {
     /// Returns the reasons why the bridge is not ready; none while it is.
     pub fn reasons(&self) -> Vec<String> {
         let stopping = self.is_stopping.load(Ordering::Acquire).then(|| "shutting down".to_owned());
-        stopping.into_iter().chain(self.vital.failure()).chain(self.status.trouble()).collect()
+        stopping.into_iter().chain(self.vital.failure()).chain(self.status.not_ready_reason()).collect()
     }
 }
 

@@ -39,11 +39,11 @@ pub(super) struct Client {
 pub(super) struct Sending {
     ticket: Ticket,
     /// The scheduler's batch; `None` if the message is sent directly.
-    batch: Option<Arc<BatchOnTheWay>>,
+    batch: Option<Arc<BatchInFlight>>,
 }
 
 /// A batch in flight.
-struct BatchOnTheWay {
+struct BatchInFlight {
     messages: usize,
     /// Number of messages without an answer.
     left: AtomicUsize,
@@ -140,7 +140,7 @@ impl Client {
 
 impl Sending {
     pub(super) fn new(ticket: Ticket, messages: usize) -> Self {
-        let batch = || BatchOnTheWay {
+        let batch = || BatchInFlight {
             messages,
             left: AtomicUsize::new(messages),
             is_unsure: AtomicBool::new(false),

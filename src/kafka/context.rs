@@ -98,6 +98,6 @@ mod tests {
             context.log(RDKafkaLogLevel::Warning, "REQTMOUT", "a line");
             context.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "no broker");
         });
-        assert!(context.status.trouble().is_some(), "the error is noted before it is logged");
+        assert!(context.status.not_ready_reason().is_some(), "the error is noted before it is logged");
     }
 }

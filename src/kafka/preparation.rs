@@ -20,7 +20,7 @@ use crate::config::Config;
 const RETRY: BackOff = BackOff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// Minimum time between two looks, however often one is requested.
-const LEAST_DISTANCE: Duration = Duration::from_secs(1);
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Prepares the topics of one bridge.
 pub struct Preparation {
@@ -114,7 +114,7 @@ async fn wait(state: &TopicState, retry: BackOff, failures: u32) -> u32 {
         }
     };
     let asked = async {
-        tokio::time::sleep(LEAST_DISTANCE).await;
+        tokio::time::sleep(MIN_CHECK_INTERVAL).await;
         state.look.notified().await;
     };
     tokio::select! {

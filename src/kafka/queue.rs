@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 const REQUESTS: usize = 5;
 
 /// Time after which producers that are not needed are retired.
-const SPARE: Duration = Duration::from_secs(30);
+const RETIRE_AFTER: Duration = Duration::from_secs(30);
 
 /// Time-out of one flush while the queue closes.
 const FLUSH: Duration = Duration::from_millis(100);
@@ -264,7 +264,7 @@ impl Scheduled {
             (self.all_needed, self.most_needed) = (now, needed);
             return (needed > producers).then_some(needed);
         }
-        (now.saturating_duration_since(self.all_needed) > SPARE).then_some(self.most_needed)
+        (now.saturating_duration_since(self.all_needed) > RETIRE_AFTER).then_some(self.most_needed)
     }
 }
 

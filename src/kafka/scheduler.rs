@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use super::partition;
 use broker::Broker;
 pub(super) use queue::Size;
-use queue::{OnTheWay, Queue, SentBatch, Waiting};
+use queue::{InFlight, Queue, SentBatch, Waiting};
 
 /// Time after which a batch without an answer is late, and no longer counts as a request in flight.
 const LATE: Duration = Duration::from_millis(500);
@@ -160,12 +160,12 @@ impl<T> Scheduler<T> {
     /// Returns true if an event may be sent at once. No other event waits in its queue.
     fn may_send_at_once(&self, queue: usize, is_alone: bool) -> bool {
         let producer = self.producer(queue);
-        let Queue { leader, on_the_way, producer: last, .. } = &self.queues[queue];
-        match on_the_way {
-            OnTheWay::Nothing => self.has_room(*leader, producer),
+        let Queue { leader, in_flight, producer: last, .. } = &self.queues[queue];
+        match in_flight {
+            InFlight::Nothing => self.has_room(*leader, producer),
             _ if is_alone || producer != *last => false,
-            OnTheWay::Direct { is_alone, .. } => !is_alone,
-            OnTheWay::Batches { batches, is_alone } => {
+            InFlight::Direct { is_alone, .. } => !is_alone,
+            InFlight::Batches { batches, is_alone } => {
                 let broker = leader.and_then(|leader| self.brokers.get(&leader));
                 !is_alone
                     && batches.iter().all(|batch| !batch.is_late)
@@ -188,7 +188,7 @@ impl<T> Scheduler<T> {
     /// events.
     fn has_room(&self, leader: Option<i32>, producer: usize) -> bool {
         let broker = leader.and_then(|leader| self.brokers.get(&leader));
-        producer == DIRECT || broker.is_none_or(|broker| broker.on_the_way(producer) < self.requests)
+        producer == DIRECT || broker.is_none_or(|broker| broker.in_flight(producer) < self.requests)
     }
 
     fn topic(&mut self, name: &str) -> usize {
@@ -220,9 +220,9 @@ impl<T> Scheduler<T> {
 
     /// Adds a queue to the list of its leader if it has waiting events and nothing in flight.
     fn list(&mut self, queue: usize) {
-        let Queue { leader, waiting, on_the_way, is_listed, .. } = &mut self.queues[queue];
+        let Queue { leader, waiting, in_flight, is_listed, .. } = &mut self.queues[queue];
         let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader)) else { return };
-        if *on_the_way == OnTheWay::Nothing && !waiting.is_empty() && !*is_listed {
+        if *in_flight == InFlight::Nothing && !waiting.is_empty() && !*is_listed {
             *is_listed = true;
             broker.ready.push_back(queue);
         }
@@ -234,11 +234,11 @@ impl<T> Scheduler<T> {
         queue.producer = producer;
         let leader = queue.leader;
         let batch = SentBatch { events, leader, since: now, is_late: false };
-        match (&mut queue.on_the_way, producer) {
-            (OnTheWay::Direct { events: before, .. }, _) => *before += events,
-            (OnTheWay::Batches { batches, .. }, _) => batches.push_back(batch),
-            (on_the_way, DIRECT) => *on_the_way = OnTheWay::Direct { events, is_alone },
-            (on_the_way, _) => *on_the_way = OnTheWay::Batches { batches: [batch].into(), is_alone },
+        match (&mut queue.in_flight, producer) {
+            (InFlight::Direct { events: before, .. }, _) => *before += events,
+            (InFlight::Batches { batches, .. }, _) => batches.push_back(batch),
+            (in_flight, DIRECT) => *in_flight = InFlight::Direct { events, is_alone },
+            (in_flight, _) => *in_flight = InFlight::Batches { batches: [batch].into(), is_alone },
         }
         if producer != DIRECT
             && let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader))
@@ -262,16 +262,16 @@ impl<T> Scheduler<T> {
             }
         }
         let mut leaders = [queue.leader, None];
-        let is_idle = match &mut queue.on_the_way {
-            OnTheWay::Nothing => return,
-            OnTheWay::Direct { events: left, .. } => {
+        let is_idle = match &mut queue.in_flight {
+            InFlight::Nothing => return,
+            InFlight::Direct { events: left, .. } => {
                 *left = left.saturating_sub(events);
                 if *left > 0 {
                     return;
                 }
                 true
             }
-            OnTheWay::Batches { batches, .. } => {
+            InFlight::Batches { batches, .. } => {
                 let is_answered = |batch: &SentBatch| batch.since == ticket.since && batch.events == events;
                 let Some(answered) = batches.iter().position(is_answered) else { return };
                 let SentBatch { leader, is_late, .. } = batches.remove(answered).expect("it was found");
@@ -285,7 +285,7 @@ impl<T> Scheduler<T> {
             }
         };
         if is_idle {
-            queue.on_the_way = OnTheWay::Nothing;
+            queue.in_flight = InFlight::Nothing;
             if queue.partition.is_none() {
                 return self.assign(number, now, released);
             }
@@ -339,7 +339,7 @@ impl<T> Scheduler<T> {
             }
             self.brokers.get_mut(&leader).and_then(|broker| broker.ready.remove(index));
             self.queues[queue].is_listed = false;
-            if self.queues[queue].on_the_way == OnTheWay::Nothing {
+            if self.queues[queue].in_flight == InFlight::Nothing {
                 self.release(queue, now, released);
             }
         }
@@ -371,7 +371,7 @@ impl<T> Scheduler<T> {
         if now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
             for queue in &mut self.queues {
-                let OnTheWay::Batches { batches, .. } = &mut queue.on_the_way else { continue };
+                let InFlight::Batches { batches, .. } = &mut queue.in_flight else { continue };
                 for SentBatch { leader, since, is_late, .. } in batches {
                     if let Some(broker) = leader.and_then(|leader| self.brokers.get_mut(&leader))
                         && !*is_late
@@ -433,7 +433,7 @@ impl<T> Scheduler<T> {
         self.brokers.retain(|id, _| {
             queues.iter().any(|queue| {
                 queue.leader == Some(*id)
-                    || matches!(&queue.on_the_way, OnTheWay::Batches { batches, .. }
+                    || matches!(&queue.in_flight, InFlight::Batches { batches, .. }
                         if batches.iter().any(|batch| batch.leader == Some(*id)))
             })
         });
@@ -452,7 +452,7 @@ impl<T> Scheduler<T> {
     pub(super) fn windows(&self) -> impl Iterator<Item = (i32, usize, usize)> {
         self.brokers.iter().map(|(&id, broker)| {
             let producers = broker.window.producers.min(self.producers);
-            (id, broker.on_the_way.iter().sum(), (producers * self.requests).max(1))
+            (id, broker.in_flight.iter().sum(), (producers * self.requests).max(1))
         })
     }
 }

@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_secs(8);
 const STATISTICS: Duration = Duration::from_secs(5);
 
 /// Time for which a specific client error is shown instead of a general one that follows it.
-const EXPLAINS: Duration = Duration::from_secs(30);
+const SPECIFIC_ERROR_TTL: Duration = Duration::from_secs(30);
 
 /// The state of the contact with the cluster.
 #[derive(Debug, Default)]
@@ -75,8 +75,8 @@ impl Status {
     }
 
     /// Returns the reason why the bridge is not ready; `None` if the cluster answers and the topics were compared.
-    pub fn trouble(&self) -> Option<String> {
-        self.silence().or_else(|| self.topics.trouble().map(str::to_owned))
+    pub fn not_ready_reason(&self) -> Option<String> {
+        self.silence().or_else(|| self.topics.not_ready_reason().map(str::to_owned))
     }
 
     /// Returns the reason why no event can be confirmed; `None` while the cluster answers.
@@ -135,9 +135,9 @@ impl Status {
     pub(super) fn failed(&self, code: RDKafkaErrorCode) -> Option<u64> {
         let mut inner = self.inner.lock();
         inner.all_down |= code == RDKafkaErrorCode::AllBrokersDown;
-        let is_explained = inner
-            .last_error
-            .is_some_and(|(last, at)| specificity(last) > specificity(code) && at.elapsed() < EXPLAINS);
+        let is_explained = inner.last_error.is_some_and(|(last, at)| {
+            specificity(last) > specificity(code) && at.elapsed() < SPECIFIC_ERROR_TTL
+        });
         if !is_explained {
             inner.last_error = Some((code, Instant::now()));
         }
@@ -201,15 +201,18 @@ mod tests {
         status.set_no_token(Some("the token server cannot be reached".to_owned()));
         assert!(
             status
-                .trouble()
+                .not_ready_reason()
                 .unwrap()
                 .ends_with("yet; no token to sign in with: the token server cannot be reached")
         );
         status.answered(false);
         assert_eq!(status.silence(), None);
         status.failed(RDKafkaErrorCode::AllBrokersDown);
-        let trouble = status.silence().unwrap();
-        assert!(trouble.contains("AllBrokersDown") && trouble.ends_with("reached"), "{trouble}");
+        let not_ready_reason = status.silence().unwrap();
+        assert!(
+            not_ready_reason.contains("AllBrokersDown") && not_ready_reason.ends_with("reached"),
+            "{not_ready_reason}"
+        );
         status.set_no_token(None);
         assert!(!status.silence().unwrap().contains("token"));
     }

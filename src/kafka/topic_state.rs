@@ -51,7 +51,7 @@ impl TopicState {
     }
 
     /// Returns the reason why deliveries cannot succeed yet; `None` after the first look at the topics.
-    pub(super) fn trouble(&self) -> Option<&'static str> {
+    pub(super) fn not_ready_reason(&self) -> Option<&'static str> {
         match self.inner.lock().phase {
             Phase::Looking => Some("topics are being looked up"),
             Phase::Creating => Some("topics are being created"),
@@ -147,13 +147,13 @@ mod tests {
     #[test]
     fn the_first_look_has_a_reason_for_each_phase_and_cannot_begin_again() {
         let state = TopicState::default();
-        assert_eq!(state.trouble(), Some("topics are being looked up"));
+        assert_eq!(state.not_ready_reason(), Some("topics are being looked up"));
         state.advance(Phase::Creating);
-        assert_eq!(state.trouble(), Some("topics are being created"));
+        assert_eq!(state.not_ready_reason(), Some("topics are being created"));
         state.advance(Phase::Loading);
-        assert!(state.trouble().is_some());
+        assert!(state.not_ready_reason().is_some());
         state.advance(Phase::Done);
         state.advance(Phase::Creating);
-        assert_eq!(state.trouble(), None);
+        assert_eq!(state.not_ready_reason(), None);
     }
 }

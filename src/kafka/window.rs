@@ -46,23 +46,23 @@ const EVENT: f64 = 26e-6;
 const SLOT: Duration = Duration::from_millis(100);
 
 /// Half of the maximum age of the shortest round trip.
-const REMEMBER: Duration = Duration::from_secs(10);
+const ROUND_TRIP_PERIOD: Duration = Duration::from_secs(10);
 
 /// Minimum limit of requests at which the scheduler makes the batches. Below it, the additional thread costs more than it saves.
-const WORTH_BATCHES: f64 = 2.8;
+const MIN_LIMIT: f64 = 2.8;
 
 /// Minimum time of one request for each partition but one, one after another, at which the scheduler makes the batches; in seconds.
-const WORTH_TURNS: f64 = 450e-6;
+const MIN_TURN_SECONDS: f64 = 450e-6;
 
 /// Time without events after which a broker is treated as a new one.
-const FORGET: Duration = Duration::from_secs(30);
+const FORGET_AFTER: Duration = Duration::from_secs(30);
 
-/// Share of [`WORTH_BATCHES`] and [`WORTH_TURNS`] below which events are sent directly again.
-const NO_LONGER: f64 = 0.9;
+/// Share of [`MIN_LIMIT`] and [`MIN_TURN_SECONDS`] below which events are sent directly again.
+const HYSTERESIS: f64 = 0.9;
 
 /// Number of requests in flight for each producer. More are possible, but a producer is slower with more partitions, because it
 /// visits all of them in each of its rounds.
-const EACH: f64 = 3.0;
+const REQUESTS_PER_PRODUCER: f64 = 3.0;
 
 /// Maximum number of producers.
 const PRODUCERS: usize = 8;
@@ -83,7 +83,7 @@ pub(super) struct Window {
     /// Mean of `load` over the busy seconds of the last slots, the latest ones with more weight. Pauses do not count, so a burst after a
     /// pause finds the producers that the last burst needed.
     mean: [f64; 2],
-    /// The shortest round trips of the current and of the previous period of [`REMEMBER`].
+    /// The shortest round trips of the current and of the previous period of [`ROUND_TRIP_PERIOD`].
     shortest: [Option<Duration>; 2],
     remembered: Instant,
     /// Number of producers that send batches; 0 if events are sent directly.
@@ -148,12 +148,12 @@ impl Window {
         if self.busy > 0.0 {
             self.mean = [0, 1].map(|load| f64::midpoint(self.mean[load], self.area[load] / self.busy));
             (self.area, self.busy, self.used) = ([0.0; 2], 0.0, now);
-        } else if now.saturating_duration_since(self.used) >= FORGET {
+        } else if now.saturating_duration_since(self.used) >= FORGET_AFTER {
             *self = Self { load: self.load, ..Self::new(now) };
             return;
         }
         self.slot = now;
-        if now.saturating_duration_since(self.remembered) >= REMEMBER {
+        if now.saturating_duration_since(self.remembered) >= ROUND_TRIP_PERIOD {
             self.shortest = [None, self.shortest[0]];
             self.remembered = now;
         }
@@ -166,10 +166,11 @@ impl Window {
         let batch = (events / partitions.max(1e-3)).max(1.0);
         self.filling = filling(round_trip, batch);
         let limit = self.filling / (1.0 - 1.0 / batch).max(1e-3);
-        let worth = (limit / WORTH_BATCHES).min((partitions - 1.0) * round_trip / WORTH_TURNS);
-        let wanted =
-            ((limit.min(partitions) / EACH).round() as usize).clamp(1, PRODUCERS).next_power_of_two();
-        if partitions < 1.5 || worth < NO_LONGER {
+        let worth = (limit / MIN_LIMIT).min((partitions - 1.0) * round_trip / MIN_TURN_SECONDS);
+        let wanted = ((limit.min(partitions) / REQUESTS_PER_PRODUCER).round() as usize)
+            .clamp(1, PRODUCERS)
+            .next_power_of_two();
+        if partitions < 1.5 || worth < HYSTERESIS {
             self.producers = 0;
         } else if worth >= 1.0 && wanted > self.producers || wanted * 4 <= self.producers {
             // A small change of the load must not move partitions to other producers.
@@ -290,9 +291,9 @@ mod tests {
         assert_eq!(run(&mut window, &mut now, (40, 5, 5.0)), 2);
         assert_eq!(run(&mut window, &mut now, (40, 5, 0.1)), 0);
         assert_eq!(run(&mut window, &mut now, (40, 5, 5.0)), 0);
-        now += 2 * REMEMBER;
+        now += 2 * ROUND_TRIP_PERIOD;
         window.tick(now);
-        now += REMEMBER;
+        now += ROUND_TRIP_PERIOD;
         assert_eq!(run(&mut window, &mut now, (40, 5, 5.0)), 2);
     }
 }

@@ -41,11 +41,11 @@ async fn a_viewer_sees_where_an_event_lies_and_nothing_of_its_value() {
 async fn a_slow_viewer_gets_the_number_of_missed_events_and_the_latest_ones() {
     let recent = Arc::new(Recent::default());
     let mut viewer = recent.watch().unwrap();
-    for offset in 0..MOST_BEHIND as i64 + 72 {
+    for offset in 0..MAX_BEHIND as i64 + 72 {
         confirm(&recent, Some("1"), offset);
     }
     let update = viewer.next().await;
-    assert_eq!((update.events.len(), update.missed), (MOST_BEHIND, 72));
+    assert_eq!((update.events.len(), update.missed), (MAX_BEHIND, 72));
     assert_eq!(update.events[0].offset, Some(72));
 }
 
@@ -53,7 +53,7 @@ async fn a_slow_viewer_gets_the_number_of_missed_events_and_the_latest_ones() {
 async fn viewers_are_bounded_counted_and_sent_home_at_the_end() {
     let recent = Arc::new(Recent::default());
     let mut viewers: Vec<Viewer> = std::iter::from_fn(|| recent.watch()).collect();
-    assert_eq!((viewers.len(), recent.viewers()), (MOST_VIEWERS, MOST_VIEWERS));
+    assert_eq!((viewers.len(), recent.viewers()), (MAX_VIEWERS, MAX_VIEWERS));
     let mut last = viewers.pop().unwrap();
     drop(viewers);
     recent.end();
@@ -77,13 +77,13 @@ async fn a_long_key_is_shortened_at_the_end_of_a_character() {
 #[test]
 fn setbacks_are_grouped_and_the_oldest_kind_goes_first() {
     let recent = Recent::default();
-    for action in 0..=MOST_SETBACKS {
+    for action in 0..=MAX_SETBACKS {
         recent.add_setback(("default", &action.to_string()), Outcome::Broker, "first");
     }
     recent.add_setback(("default", "50"), Outcome::Broker, "second");
     recent.add_setback(("default", "50"), Outcome::Quarantined, "not JSON");
     let setbacks = recent.latest_setbacks();
-    assert_eq!(setbacks.len(), MOST_SETBACKS);
+    assert_eq!(setbacks.len(), MAX_SETBACKS);
     assert_eq!((setbacks[0].outcome, setbacks[0].count), (Outcome::Quarantined, 1));
     let grouped = setbacks.iter().find(|s| s.action == "50" && s.outcome == Outcome::Broker).unwrap();
     assert_eq!((grouped.count, grouped.detail.as_str()), (2, "second"));

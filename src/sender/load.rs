@@ -39,7 +39,7 @@ pub struct Load {
 
 /// One delivery and its result.
 #[derive(Debug)]
-pub struct Sent {
+pub struct SentDelivery {
     /// Its number, from 0.
     pub number: u64,
     /// The sent delivery.
@@ -60,7 +60,7 @@ pub struct Summary {
     /// Number of POSTs, retries included.
     pub attempts: u64,
     /// By kind of answer.
-    pub answers: BTreeMap<String, Tally>,
+    pub answers: BTreeMap<String, AnswerCount>,
     /// The latencies of the 2xx answers, in microseconds.
     pub latency: Histogram<u64>,
     /// The longest latency of all answers, 2xx or not, and the time of this answer, from the start.
@@ -71,7 +71,7 @@ pub struct Summary {
 
 /// One kind of answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct AnswerCount {
     /// Number of answers.
     pub count: u64,
     /// True if all answers were 2xx.
@@ -87,7 +87,7 @@ pub async fn run(
     plan: Load,
     make: impl Fn(u64) -> Delivery + Send + Sync + 'static,
     stop: impl Future<Output = ()>,
-    mut on_answer: impl FnMut(&Sent),
+    mut on_answer: impl FnMut(&SentDelivery),
 ) -> Summary {
     /// Maximum number of results that wait. A slow collector slows the workers down, so the memory is bounded.
     const RESULTS: usize = 1024;
@@ -124,7 +124,7 @@ struct Work<M> {
 }
 
 impl<M: Fn(u64) -> Delivery> Work<M> {
-    async fn until_done(self: Arc<Self>, report: mpsc::Sender<Sent>) {
+    async fn until_done(self: Arc<Self>, report: mpsc::Sender<SentDelivery>) {
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.plan.count {
@@ -134,7 +134,7 @@ impl<M: Fn(u64) -> Delivery> Work<M> {
             let late = self.wait_until_due(number).await;
             let mut answer = self.poster.post(&delivery).await;
             answer.latency += late;
-            if report.send(Sent { number, delivery, answer }).await.is_err() {
+            if report.send(SentDelivery { number, delivery, answer }).await.is_err() {
                 return; // the run has ended
             }
         }
@@ -183,7 +183,7 @@ impl Summary {
             let seconds = (self.accepted > 0).then(|| self.quantile(quantile).as_secs_f64());
             (name.to_owned(), json!(seconds))
         };
-        let answer = |(kind, tally): (&String, &Tally)| json!({"answer": kind, "count": tally.count, "accepted": tally.accepted, "example": tally.example});
+        let answer = |(kind, tally): (&String, &AnswerCount)| json!({"answer": kind, "count": tally.count, "accepted": tally.accepted, "example": tally.example});
         let mut document = json!({
             "deliveries": self.deliveries,
             "accepted": self.accepted,
@@ -200,7 +200,7 @@ impl Summary {
         document
     }
 
-    fn count(&mut self, done: &Sent, at: Duration) {
+    fn count(&mut self, done: &SentDelivery, at: Duration) {
         let answer = &done.answer;
         self.deliveries += 1;
         self.attempts += u64::from(answer.attempts);
@@ -221,7 +221,7 @@ impl Summary {
         }
     }
 
-    fn tally(&mut self, kind: String) -> &mut Tally {
+    fn tally(&mut self, kind: String) -> &mut AnswerCount {
         let tally = self.answers.entry(kind).or_default();
         tally.count += 1;
         tally

@@ -49,7 +49,7 @@ struct Delivery {
 /// The span of an attempt to publish events to a topic, from the producer's queue to the delivery reports.
 #[derive(Debug, Default)]
 #[must_use = "it ends with the delivery reports"]
-pub struct Sending(Option<Box<Span>>);
+pub struct PublishSpan(Option<Box<Span>>);
 
 impl Traces {
     /// Starts to export spans to a collector, which may be down.
@@ -112,8 +112,8 @@ impl DeliverySpan {
     }
 
     /// Begins the span of the publication of events for one topic, and puts the span's context into their headers.
-    pub fn sending(&self, events: &mut [Event]) -> Sending {
-        let (Some(delivery), Some(first)) = (&self.0, events.first()) else { return Sending(None) };
+    pub fn sending(&self, events: &mut [Event]) -> PublishSpan {
+        let (Some(delivery), Some(first)) = (&self.0, events.first()) else { return PublishSpan(None) };
         let topic = first.stream.topic.clone();
         let span = delivery.tracer.span_builder(format!("send {topic}")).with_kind(SpanKind::Producer);
         let span = span.with_attributes([
@@ -137,11 +137,11 @@ impl DeliverySpan {
             let trace = headers_of(context);
             events.iter_mut().for_each(|event| event.attributes.trace = trace.clone());
         }
-        Sending(span.is_recording().then(|| Box::new(span)))
+        PublishSpan(span.is_recording().then(|| Box::new(span)))
     }
 }
 
-impl Sending {
+impl PublishSpan {
     /// Ends the span: the broker has confirmed all events. `position` is the partition and offset of a single event.
     pub fn confirmed(self, position: Option<(i32, Option<i64>)>) {
         let Some(mut span) = self.0 else { return };

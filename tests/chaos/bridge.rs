@@ -167,7 +167,7 @@ impl Bridge {
 
     /// Kills the bridge (SIGKILL).
     pub(crate) fn kill(&mut self) {
-        self.stage.bridge_goes();
+        self.stage.outage_begins();
         self.kill_quietly();
     }
 
@@ -187,13 +187,13 @@ impl Bridge {
 
     /// Stops the bridge (SIGTERM) and waits for its end. Any other exit status than 0 is a finding.
     pub(crate) fn stop(&mut self) {
-        self.tell_to_stop();
+        self.send_sigterm();
         self.wait_for_end();
     }
 
     /// Sends SIGTERM.
-    pub(crate) fn tell_to_stop(&self) {
-        self.stage.bridge_goes();
+    pub(crate) fn send_sigterm(&self) {
+        self.stage.outage_begins();
         self.memory.look();
         if self.child.is_some() {
             self.signal("TERM");

@@ -117,7 +117,7 @@ impl Scene {
     }
 
     /// Causes a fault, ends it, and waits for the recovery. The error contains the condition that did not recover.
-    pub(crate) fn suffer(&mut self, fault: Fault) -> Result<(), String> {
+    pub(crate) fn run_fault(&mut self, fault: Fault) -> Result<(), String> {
         let isolated = fault == Fault::TopicMadeAgain;
         self.stage.fault_begins(fault.name(), isolated);
         self.happen(fault)?;

@@ -7,13 +7,13 @@ pub(crate) type Moment = u64;
 
 /// The position of an event, by a receipt or on its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct Position {
     pub(crate) partition: i32,
     /// `None` if the receipt has no offset.
     pub(crate) offset: Option<i64>,
 }
 
-impl Place {
+impl Position {
     /// Returns whether this position in a receipt matches the position `found` on the topic.
     pub(crate) fn names(self, found: Self) -> bool {
         self.partition == found.partition && (self.offset.is_none() || self.offset == found.offset)
@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     /// Time just after the 2xx, if there was one.
     pub(crate) answered: Option<Moment>,
     /// The positions in the 2xx, one for each event.
-    pub(crate) places: Box<[Place]>,
+    pub(crate) places: Box<[Position]>,
     /// Start of each attempt, and whether it may have published without a 2xx; empty if the first attempt got its 2xx.
     pub(crate) attempts: Vec<(Moment, bool)>,
 }

@@ -33,7 +33,7 @@ use nexudus_bridge::signature::SigningKey;
 
 use crate::bridge::Bridge;
 use crate::faults::{Fault, Scene, secret};
-use crate::journal::{Journal, Place};
+use crate::journal::{Journal, Position};
 use crate::kafka::{OwnCluster, pause, unique};
 use crate::oracle::{Message, Oracle, Verdict};
 use crate::proxy::Proxy;
@@ -43,7 +43,7 @@ use crate::stage::Stage;
 use crate::workload::{ACTIONS, Workload};
 
 const SECONDS: u64 = 120;
-const MOST_SECONDS: u64 = 3_600;
+const MAX_SECONDS: u64 = 3_600;
 
 /// Short, so that faults longer than this time-out fit into the run.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(3);
@@ -76,7 +76,7 @@ fn chosen() -> Vec<Fault> {
 
 #[test]
 fn nothing_is_lost_whatever_breaks() {
-    let seconds = number("NEXUDUS_BRIDGE_CHAOS_SECONDS").unwrap_or(SECONDS).min(MOST_SECONDS);
+    let seconds = number("NEXUDUS_BRIDGE_CHAOS_SECONDS").unwrap_or(SECONDS).min(MAX_SECONDS);
     let seed = number("NEXUDUS_BRIDGE_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..u64::from(u32::MAX)));
     let faults = chosen();
     say(&format!("chaos: seed {seed}, {seconds} s of faults"));
@@ -170,7 +170,7 @@ fn play(scene: &mut Scene, faults: &[Fault], time: Duration) -> Option<String> {
         }
         let Some(fault) = deck.pop_front() else { break };
         say(&format!("chaos: {:6.1} s  {}", began.elapsed().as_secs_f64(), fault.name()));
-        if let Err(reason) = scene.suffer(fault) {
+        if let Err(reason) = scene.run_fault(fault) {
             let stuck = format!("after \"{}\": {reason}", fault.name());
             say(&stuck); // at once, since reading the topics can fail for the same reason
             return Some(stuck);
@@ -189,7 +189,7 @@ fn read(scene: &Scene, workload: Workload, journals: &[Journal]) -> Verdict {
         scene.client.scan(&scene.topic(action), READ_WITHIN, |message| {
             oracle.see(&Message {
                 action,
-                place: Place { partition: message.partition, offset: Some(message.offset) },
+                place: Position { partition: message.partition, offset: Some(message.offset) },
                 key: message.key.as_deref(),
                 value: &message.value,
                 id: message.header("ce_id").unwrap_or_default(),

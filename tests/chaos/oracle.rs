@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use crate::journal::{Entry, Journal, Moment, Place, entry};
+use crate::journal::{Entry, Journal, Moment, Position, entry};
 use crate::stage::Findings;
 use crate::workload::{ACTIONS, ISOLATED, Name, Workload, claimed};
 
@@ -16,7 +16,7 @@ const MILLISECOND: Moment = 1_000_000;
 pub(crate) struct Message<'a> {
     /// The index in [`ACTIONS`] of the topic's action.
     pub(crate) action: usize,
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: &'a [u8],
     /// `ce_id`.
@@ -37,7 +37,7 @@ struct Found {
 /// One copy, in a compact form.
 #[derive(Clone, PartialEq)]
 struct Copy {
-    place: Place,
+    place: Position,
     id: u64,
     received: Moment,
 }
@@ -280,7 +280,7 @@ struct Item {
     sent: Moment,
     answered: Option<Moment>,
     /// The position of its first copy.
-    place: Place,
+    place: Position,
     name: Name,
 }
 

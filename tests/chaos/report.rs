@@ -5,11 +5,11 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::oracle::Verdict;
-use crate::stage::{Gap, Seen};
+use crate::stage::{Gap, Observations};
 
 /// Maximum resident memory: 32 MiB in flight, the client's queue of 40 MiB, and 80 MiB for the rest of a debug build. The formula is
 /// in `docs/deployment.md`.
-const MOST_MIB: f64 = 152.0;
+const MAX_MIB: f64 = 152.0;
 
 /// The figures of a run.
 pub(crate) struct Report {
@@ -18,7 +18,7 @@ pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) sent_for: Duration,
     pub(crate) confirm_timeout: Duration,
-    pub(crate) seen: Seen,
+    pub(crate) seen: Observations,
     /// Maximum delay of the senders' own thread.
     pub(crate) own_delay: Duration,
     pub(crate) peak_mib: Option<f64>,
@@ -39,8 +39,8 @@ impl Report {
             })
             .collect();
         broken.extend(self.stuck.clone());
-        if let Some(mib) = self.peak_mib.filter(|mib| *mib > MOST_MIB) {
-            broken.push(format!("the bridge had {mib:.1} MiB resident, more than {MOST_MIB}"));
+        if let Some(mib) = self.peak_mib.filter(|mib| *mib > MAX_MIB) {
+            broken.push(format!("the bridge had {mib:.1} MiB resident, more than {MAX_MIB}"));
         }
         if self.verdict.acked == self.verdict.spared || self.seen.gaps.is_empty() {
             broken.push("nothing was proved: no fault, or no event that is still there".to_owned());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::journal::{Entry, Journal, Place};
+use crate::journal::{Entry, Journal, Position};
 use crate::post::{Connection, Posted};
 use crate::stage::{Stage, between};
 use crate::workload::{ACTIONS, CONNECTIONS, Name, Workload};
@@ -23,9 +23,9 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// Maximum pause between two deliveries of a connection.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// The sender closes one attempt in this number after a time of [`LITTLE_PATIENCE`], if there is no answer by then.
+/// The sender closes one attempt in this number after a time of [`EARLY_CLOSE_AFTER`], if there is no answer by then.
 const HUNG_UP_ONE_IN: u32 = 100;
-const LITTLE_PATIENCE: [Duration; 3] =
+const EARLY_CLOSE_AFTER: [Duration; 3] =
     [Duration::from_millis(1), Duration::from_millis(20), Duration::from_millis(700)];
 
 /// Maximum time of an answer above `confirm_timeout`, by the contract.
@@ -55,7 +55,7 @@ pub(crate) struct Senders {
 
 /// The result of an attempt.
 enum Attempt {
-    Confirmed(Box<[Place]>),
+    Confirmed(Box<[Position]>),
     /// No 2xx; whether the attempt may have published its events.
     Open {
         published: bool,
@@ -169,7 +169,7 @@ impl Sender {
             body.len()
         );
         let hangs_up = self.chance.u32(..HUNG_UP_ONE_IN) == 0;
-        let patience = match self.chance.choice(LITTLE_PATIENCE) {
+        let patience = match self.chance.choice(EARLY_CLOSE_AFTER) {
             Some(little) if hangs_up => little,
             _ => self.senders.confirm_timeout + PATIENCE,
         };
@@ -197,7 +197,7 @@ impl Sender {
                 seen.late.add(|| format!("{name:?} at {:?}: no answer in {patience:?}", between(0, from)));
                 Attempt::Open { published: true }
             }
-            Posted::Unreachable(error) | Posted::Broken(error) if !stage.bridge_was_away(from, to) => {
+            Posted::Unreachable(error) | Posted::Broken(error) if !stage.had_outage(from, to) => {
                 seen.refused("connection error, the bridge being there");
                 seen.wrong
                     .add(|| format!("{name:?} at {:?}: {error}, the bridge being there", between(0, from)));
@@ -223,11 +223,11 @@ impl Sender {
         let whole = answer.status == "confirmed" && answer.events.len() == delivery.records;
         let mut seen = stage.seen();
         if status == 200 && whole && answer.events.iter().all(|event| event.topic == topic) {
-            let place = |event: &Event| Place { partition: event.partition, offset: event.offset };
+            let place = |event: &Event| Position { partition: event.partition, offset: event.offset };
             return Attempt::Confirmed(answer.events.iter().map(place).collect());
         }
         let cause = answer.cause;
-        let expected = cause != "shutting_down" || stage.bridge_was_away(from, to);
+        let expected = cause != "shutting_down" || stage.had_outage(from, to);
         if status != 503 || !CAUSES.contains(&cause.as_str()) || !expected {
             let body = String::from_utf8_lossy(body);
             seen.wrong.add(|| format!("{name:?} at {:?}: {status} {body}", between(0, from)));

@@ -35,7 +35,7 @@ impl Findings {
 
 /// The observations of the senders.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Observations {
     pub(crate) attempts: u64,
     /// Deliveries that were answered 2xx, and their events.
     pub(crate) confirmed: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Seen {
     pub(crate) gaps: BTreeMap<&'static str, Gap>,
 }
 
-impl Seen {
+impl Observations {
     /// Counts an attempt without 2xx.
     pub(crate) fn refused(&mut self, cause: &str) {
         *self.refused.entry(cause.to_owned()).or_default() += 1;
@@ -83,7 +83,7 @@ pub(crate) struct Stage {
     pulse: Mutex<Pulse>,
     /// Delays of the senders' own thread: the end and the length of each.
     delays: Mutex<Vec<(Moment, Duration)>>,
-    seen: Mutex<Seen>,
+    seen: Mutex<Observations>,
 }
 
 #[derive(Default)]
@@ -146,7 +146,7 @@ impl Stage {
     }
 
     /// Records the start of an outage of the bridge, during which connection errors are expected.
-    pub(crate) fn bridge_goes(&self) {
+    pub(crate) fn outage_begins(&self) {
         lock(&self.outages).push((self.now(), None));
     }
 
@@ -158,13 +158,13 @@ impl Stage {
     }
 
     /// Returns whether there was an outage of the bridge between these moments.
-    pub(crate) fn bridge_was_away(&self, from: Moment, to: Moment) -> bool {
+    pub(crate) fn had_outage(&self, from: Moment, to: Moment) -> bool {
         let away =
             |(went, back): &(Moment, Option<Moment>)| *went <= to && back.is_none_or(|back| back >= from);
         lock(&self.outages).iter().rev().any(away)
     }
 
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Observations> {
         lock(&self.seen)
     }
 

@@ -34,7 +34,7 @@ const ISOLATED_CONNECTIONS: u16 = 3;
 /// Number of keys; few, so that many deliveries of many connections have the same key.
 const KEYS: u32 = 5;
 
-const MOST_RECORDS: usize = 4;
+const MAX_RECORDS: usize = 4;
 
 /// One record in this number is long.
 const LONG_ONE_IN: u32 = 300;
@@ -88,11 +88,11 @@ impl Workload {
     }
 
     pub(crate) fn delivery(self, name: Name) -> Delivery {
-        let mut chance = self.chance(name, MOST_RECORDS);
+        let mut chance = self.chance(name, MAX_RECORDS);
         let action = chance.usize(..ISOLATED);
         let action = if Self::is_isolated(name.connection) { ISOLATED } else { action };
         // Half of the deliveries have one record, as Nexudus documents.
-        let records = if chance.bool() { 1 } else { chance.usize(1..=MOST_RECORDS) };
+        let records = if chance.bool() { 1 } else { chance.usize(1..=MAX_RECORDS) };
         Delivery { action, records }
     }
 
@@ -179,7 +179,7 @@ fn what_is_sent_is_of_every_kind() {
     for action in 0..ACTIONS.len() {
         assert!(bodies.iter().any(|(delivery, _)| delivery.action == action), "{action}");
     }
-    assert!((1..=MOST_RECORDS).all(|records| bodies.iter().any(|(delivery, _)| delivery.records == records)));
+    assert!((1..=MAX_RECORDS).all(|records| bodies.iter().any(|(delivery, _)| delivery.records == records)));
     let ascii = bodies.iter().filter(|(_, body)| body.is_ascii()).count();
     assert!(ascii > 0 && ascii < bodies.len());
     assert!(bodies.iter().any(|(_, body)| body.len() > 10_000));

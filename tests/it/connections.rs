@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use nexudus_bridge::recent::MOST_VIEWERS;
+use nexudus_bridge::recent::MAX_VIEWERS;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::support::bridge::{TestBridge, sign};
@@ -164,14 +164,14 @@ async fn never_reads(bridge: &TestBridge) {
 async fn viewers_that_do_not_read_are_disconnected() {
     let bridge = TestBridge::on_embedded(&["BookingCreate"], &[]).await;
     let mut suspended = Vec::new();
-    for _ in 0..MOST_VIEWERS {
+    for _ in 0..MAX_VIEWERS {
         let mut wire = Wire::connect(bridge.admin).await.expect("the bridge listens");
         wire.send(b"GET /console/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
         suspended.push(wire);
     }
     let viewers = async || bridge.admin("/console/state").await.json()["viewers"].as_u64().expect("a number");
     let begun = Instant::now();
-    while viewers().await < MOST_VIEWERS as u64 {
+    while viewers().await < MAX_VIEWERS as u64 {
         assert!(begun.elapsed() < LONGEST_IDLE, "not all viewers are connected");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

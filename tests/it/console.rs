@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nexudus_bridge::app::Ended;
-use nexudus_bridge::recent::MOST_VIEWERS;
+use nexudus_bridge::recent::MAX_VIEWERS;
 use serde_json::Value;
 
 use crate::support::bridge::{MAX_WAIT, Reply, TestBridge, http_client};
@@ -153,15 +153,15 @@ async fn viewers_get_the_positions_of_events_and_nothing_of_their_bodies() {
 async fn the_number_of_viewers_is_limited() {
     let bridge = TestBridge::on_embedded(&[], &[]).await;
     let mut viewers = Vec::new();
-    for _ in 0..MOST_VIEWERS {
+    for _ in 0..MAX_VIEWERS {
         viewers.push(Events::of(&bridge).await);
     }
     let refused = bridge.admin("/console/events").await;
     assert_eq!((refused.status, refused.header("content-type")), (503, Some("application/problem+json")));
-    assert_eq!(state(&bridge).await["viewers"], MOST_VIEWERS);
+    assert_eq!(state(&bridge).await["viewers"], MAX_VIEWERS);
     viewers.pop();
     // The bridge detects that a viewer has disconnected when its connection ends.
-    let one_less = |reply: &Reply| reply.json()["viewers"] == MOST_VIEWERS - 1;
+    let one_less = |reply: &Reply| reply.json()["viewers"] == MAX_VIEWERS - 1;
     bridge.wait_until_admin("/console/state", one_less).await;
     Events::of(&bridge).await;
 }

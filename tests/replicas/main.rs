@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use nexudus_bridge::signature::SigningKey;
 
 use crate::bridge::PROGRAM;
-use crate::journal::{Journal, Place};
+use crate::journal::{Journal, Position};
 use crate::kafka::{Client, pause, plain, unique};
 use crate::nginx::Nginx;
 use crate::oracle::{Message, Oracle, Verdict};
@@ -126,7 +126,7 @@ fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
     }
     for restart in [Restart::InOrder, Restart::Killed] {
         for replica in &mut replicas {
-            broken.extend(outlive(restart, replica, &nginx, &stage));
+            broken.extend(restart_under_load(restart, replica, &nginx, &stage));
         }
     }
     stage.end();
@@ -154,7 +154,7 @@ fn neither_a_rolling_update_nor_a_killed_replica_costs_a_delivery() {
 }
 
 /// Restarts one replica under load. Returns the violated guarantees.
-fn outlive(restart: Restart, replica: &mut Replica, nginx: &Nginx, stage: &Stage) -> Vec<String> {
+fn restart_under_load(restart: Restart, replica: &mut Replica, nginx: &Nginx, stage: &Stage) -> Vec<String> {
     let mut broken = Vec::new();
     let (failed_before, passed_on_before) = (failed(stage), nginx.passed_on());
     stage.fault_begins(restart.name(), false);
@@ -213,7 +213,7 @@ fn read(client: &Client, prefix: &str, workload: Workload, journals: &[Journal],
         client.scan(&format!("{prefix}{}", of.name), WITHIN, |message| {
             oracle.see(&Message {
                 action,
-                place: Place { partition: message.partition, offset: Some(message.offset) },
+                place: Position { partition: message.partition, offset: Some(message.offset) },
                 key: message.key.as_deref(),
                 value: &message.value,
                 id: message.header("ce_id").unwrap_or_default(),

@@ -58,7 +58,7 @@ impl Replica {
     /// Stops the replica (SIGTERM) and waits for its end. During its `shutdown_delay` the replica has to answer that it is not
     /// ready, and still has to confirm deliveries.
     pub(crate) fn drain(&mut self) {
-        self.bridge.tell_to_stop();
+        self.bridge.send_sigterm();
         if !self.shutdown_delay.is_zero() {
             wait_until("it is not ready any more", || {
                 ask(self.bridge.admin(), "/readyz").is_some_and(|(status, _)| status == 503)

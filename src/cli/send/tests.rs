@@ -6,7 +6,7 @@ use clap::Parser;
 use super::*;
 use crate::action::catalogue::ENTRIES;
 use crate::sender::double;
-use crate::sender::load::Tally;
+use crate::sender::load::AnswerCount;
 use crate::sender::payloads::{payload, wire_body};
 use crate::sender::post::{ConfirmedEvent, PostFailure, Receipt};
 use crate::signature::{self, Signature};
@@ -149,7 +149,7 @@ fn one_delivery_has_the_positions_of_its_events_or_its_refusal() {
 fn summary() -> Summary {
     let mut latency = hdrhistogram::Histogram::new_with_max(1_000_000, 3).unwrap();
     latency.record_n(2_000, 1_499).unwrap();
-    let tally = |count, accepted, example: Option<&str>| Tally {
+    let tally = |count, accepted, example: Option<&str>| AnswerCount {
         count,
         accepted,
         example: example.map(str::to_owned),

@@ -135,7 +135,7 @@ async fn what_makes_no_events_says_why() {
 
 #[test]
 fn a_topic_is_given_up_after_three_refusals_for_now_in_a_row() {
-    let of = |cause| Err::<(), _>(Unconfirmed { cause, detail: String::new() });
+    let of = |cause| Err::<(), _>(ReplayFailure { cause, detail: String::new() });
     let [for_now, for_good, silent] = [Cause::RefusedForNow, Cause::RefusedForGood, Cause::Timeout].map(of);
     for (results, is_given_up) in [
         (vec![&for_now, &for_now], false),

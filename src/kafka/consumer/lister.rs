@@ -57,11 +57,11 @@ impl Lister {
                     first = false;
                     wait = wait.filter(|_| self.stop == Stop::Never);
                 }
-                Err(Trouble::Passing(error)) => {
+                Err(ListError::Temporary(error)) => {
                     self.consumer.context().note(&error);
                     wait = Some(if first { RETRY_INTERVAL } else { RELIST_INTERVAL });
                 }
-                Err(Trouble::Final(error)) => {
+                Err(ListError::Permanent(error)) => {
                     self.report.send(Err(error)).ok();
                     wait = None;
                 }
@@ -78,7 +78,7 @@ impl Lister {
 
     /// Lists the topics and returns the new partitions. Partitions of the first list are read from the reader's [`Start`], later ones
     /// from their beginning.
-    fn find_partitions(&mut self, first: bool) -> Result<Report, Trouble> {
+    fn find_partitions(&mut self, first: bool) -> Result<Report, ListError> {
         let listed = self.list()?;
         let new_of = |(topic, count): &(String, i32)| {
             let from = self.known.get(topic).copied().unwrap_or(0);
@@ -99,7 +99,7 @@ impl Lister {
     }
 
     /// Returns the selected topics with their numbers of partitions.
-    fn list(&self) -> Result<Vec<(String, i32)>, Trouble> {
+    fn list(&self) -> Result<Vec<(String, i32)>, ListError> {
         let metadata = self.consumer.fetch_metadata(None, CONTACT_TIMEOUT)?;
         let count = |topic: &MetadataTopic| i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
         let all = metadata.topics().iter().map(|topic| (topic.name(), count(topic)));
@@ -113,7 +113,7 @@ impl Lister {
                 let missing: Vec<String> =
                     names.iter().filter(|name| !all.contains_key(name.as_str())).cloned().collect();
                 if !missing.is_empty() && self.known.is_empty() {
-                    return Err(Trouble::Final(ReadError::UnknownTopic(missing)));
+                    return Err(ListError::Permanent(ReadError::UnknownTopic(missing)));
                 }
                 Ok(names.iter().filter_map(|name| Some((name.clone(), *all.get(name.as_str())?))).collect())
             }
@@ -123,11 +123,15 @@ impl Lister {
                 match missing {
                     None => Ok(vec![(topic.clone(), partitions)]),
                     Some(_) if partitions == 0 => {
-                        Err(Trouble::Final(ReadError::UnknownTopic(vec![topic.clone()])))
+                        Err(ListError::Permanent(ReadError::UnknownTopic(vec![topic.clone()])))
                     }
                     Some(&partition) => {
                         let topic = topic.clone();
-                        Err(Trouble::Final(ReadError::UnknownPartition { topic, partition, partitions }))
+                        Err(ListError::Permanent(ReadError::UnknownPartition {
+                            topic,
+                            partition,
+                            partitions,
+                        }))
                     }
                 }
             }
@@ -136,7 +140,7 @@ impl Lister {
 
     /// Returns the first offset and the end of each partition. Ends are resolved here. librdkafka resolves `Offset::End` only at the
     /// first fetch, and would skip messages that were written before the fetch.
-    fn positions(&self, new: &[(String, i32)], first: bool) -> Result<Report, Trouble> {
+    fn positions(&self, new: &[(String, i32)], first: bool) -> Result<Report, ListError> {
         if self.stop == Stop::End {
             let mut starts = by_partition(&self.ask_for(new, Offset::Beginning)?)?;
             if let Selection::From { offsets, .. } = &self.selection {
@@ -189,18 +193,20 @@ impl Lister {
 }
 
 /// The error of one list.
-enum Trouble {
+enum ListError {
     /// Another try may succeed.
-    Passing(KafkaError),
+    Temporary(KafkaError),
     /// Another try would fail too.
-    Final(ReadError),
+    Permanent(ReadError),
 }
 
-impl From<KafkaError> for Trouble {
+impl From<KafkaError> for ListError {
     fn from(error: KafkaError) -> Self {
         match error.rdkafka_error_code() {
-            Some(Code::TopicAuthorizationFailed) => Self::Final(ReadError::Authorization(error.to_string())),
-            _ => Self::Passing(error),
+            Some(Code::TopicAuthorizationFailed) => {
+                Self::Permanent(ReadError::Authorization(error.to_string()))
+            }
+            _ => Self::Temporary(error),
         }
     }
 }

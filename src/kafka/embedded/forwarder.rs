@@ -1,6 +1,6 @@
 //! Forwards the embedded broker's port to the random port of librdkafka's mock cluster.
 //!
-//! A Kafka client first sends ApiVersions, in the newest version that the client supports. The mock cluster does not support this
+//! A Kafka client first sends `ApiVersions`, in the newest version that the client supports. The mock cluster does not support this
 //! version. Only librdkafka can read the mock cluster's refusal, because the array length has the wrong format. So the forwarder
 //! refuses such a request itself, as a Kafka broker does. The client then repeats the request in an older version.
 
@@ -11,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::telemetry::limit::LogLimit;
 
-/// API key of ApiVersions, the request for the versions of all requests.
+/// API key of `ApiVersions`, the request for the versions of all requests.
 const API_VERSIONS: u16 = 18;
 
-/// Newest version of ApiVersions that the mock cluster supports.
+/// Newest version of `ApiVersions` that the mock cluster supports.
 const API_VERSIONS_MAX: u16 = 2;
 
 /// Accepts connections on the port and forwards them to the mock cluster.

@@ -133,7 +133,7 @@ async fn answers_take_the_round_trip_asked_for() {
     assert!(shortest < Duration::from_millis(200), "{shortest:?}");
 }
 
-/// Sends ApiVersions and returns the response after its correlation id.
+/// Sends `ApiVersions` and returns the response after its correlation id.
 fn api_versions(connection: &mut std::net::TcpStream, version: u8, rest: &[u8]) -> Vec<u8> {
     use std::io::{Read as _, Write as _};
     let request = [&[0, 18, 0, version, 0, 0, 0, 7, 0, 1, b'x'], rest].concat();

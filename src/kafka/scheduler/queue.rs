@@ -18,7 +18,7 @@ pub(super) struct Queue<T> {
     pub(super) partition: Option<i32>,
     pub(super) leader: Option<i32>,
     pub(super) waiting: VecDeque<Waiting<T>>,
-    pub(super) on_the_way: OnTheWay,
+    pub(super) in_flight: InFlight,
     /// True if the queue is in its leader's list of queues that wait for a free request.
     pub(super) is_listed: bool,
     /// Index of the producer of the last sent events, and of all events in flight.
@@ -38,7 +38,7 @@ pub(super) struct Waiting<T> {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum OnTheWay {
+pub(super) enum InFlight {
     Nothing,
     /// Events of the direct producer, which librdkafka may batch; or one event that is alone.
     Direct {
@@ -76,7 +76,7 @@ impl<T> Queue<T> {
             partition,
             leader,
             waiting: VecDeque::new(),
-            on_the_way: OnTheWay::Nothing,
+            in_flight: InFlight::Nothing,
             is_listed: false,
             producer: DIRECT,
             is_unsure: false,
@@ -84,17 +84,17 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.on_the_way == OnTheWay::Nothing && self.waiting.is_empty()
+        self.in_flight == InFlight::Nothing && self.waiting.is_empty()
     }
 
     /// Returns the number of events without an answer.
     pub(super) fn events(&self) -> usize {
-        let on_the_way = match &self.on_the_way {
-            OnTheWay::Nothing => 0,
-            OnTheWay::Direct { events, .. } => *events,
-            OnTheWay::Batches { batches, .. } => batches.iter().map(|batch| batch.events).sum(),
+        let in_flight = match &self.in_flight {
+            InFlight::Nothing => 0,
+            InFlight::Direct { events, .. } => *events,
+            InFlight::Batches { batches, .. } => batches.iter().map(|batch| batch.events).sum(),
         };
-        self.waiting.len() + on_the_way
+        self.waiting.len() + in_flight
     }
 
     /// Removes and returns the events of the next batch, with true for an event that has to be alone.

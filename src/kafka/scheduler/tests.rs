@@ -65,7 +65,7 @@ struct Stage {
     now: Instant,
     submitted: usize,
     /// Batches without an answer. Events that were sent directly are answered one by one.
-    on_the_way: Vec<Batch<Event>>,
+    in_flight: Vec<Batch<Event>>,
     /// The producer of each queue whose last events may have been written or not.
     unsure: BTreeMap<usize, usize>,
     /// Whether an event was answered or given up, by its number.
@@ -84,7 +84,7 @@ impl Stage {
             scheduler,
             now,
             submitted: 0,
-            on_the_way: Vec::new(),
+            in_flight: Vec::new(),
             unsure: BTreeMap::new(),
             ended: Vec::new(),
             last: BTreeMap::new(),
@@ -115,11 +115,11 @@ impl Stage {
                 }
             }
             Step::Answer { which, is_sure } => {
-                if !self.on_the_way.is_empty() {
+                if !self.in_flight.is_empty() {
                     // librdkafka answers the events of a partition in their order.
-                    let queue = self.on_the_way[which % self.on_the_way.len()].ticket.queue;
-                    let first = self.on_the_way.iter().position(|batch| batch.ticket.queue == queue).unwrap();
-                    let batch = self.on_the_way.remove(first);
+                    let queue = self.in_flight[which % self.in_flight.len()].ticket.queue;
+                    let first = self.in_flight.iter().position(|batch| batch.ticket.queue == queue).unwrap();
+                    let batch = self.in_flight.remove(first);
                     self.answer(&batch, is_sure);
                 }
             }
@@ -172,10 +172,10 @@ impl Stage {
             assert!(self.now - event.submitted <= MAX_AGE, "{event:?} is sent too late");
         }
         self.sent(released.batches);
-        self.the_windows_know_the_load();
+        self.check_window_load();
     }
 
-    fn the_windows_know_the_load(&self) {
+    fn check_window_load(&self) {
         for (id, broker) in &self.scheduler.brokers {
             let queues = self.scheduler.queues.iter().filter(|queue| queue.leader == Some(*id));
             let events: Vec<usize> = queues.map(Queue::events).filter(|events| *events > 0).collect();
@@ -196,7 +196,7 @@ impl Stage {
             assert_eq!(ticket.is_alone, events.iter().any(|event| event.is_alone));
             assert!(events.len() == 1 || !events.iter().any(|event| event.is_alone), "alone: {events:?}");
             assert!(events.len() <= BATCH_BYTES / 300_000);
-            let others = self.on_the_way.iter().filter(|other| other.ticket.queue == ticket.queue);
+            let others = self.in_flight.iter().filter(|other| other.ticket.queue == ticket.queue);
             for other in others {
                 assert_eq!(ticket.producer, other.ticket.producer, "one partition with two producers");
                 assert!(!ticket.is_alone && !other.ticket.is_alone, "not alone: {ticket:?}, {other:?}");
@@ -216,16 +216,16 @@ impl Stage {
                 }
             }
             if ticket.producer == DIRECT {
-                self.on_the_way.extend(events.into_iter().map(|event| Batch { ticket, events: vec![event] }));
+                self.in_flight.extend(events.into_iter().map(|event| Batch { ticket, events: vec![event] }));
             } else {
-                self.on_the_way.push(Batch { ticket, events });
+                self.in_flight.push(Batch { ticket, events });
             }
         }
         for (id, broker) in &self.scheduler.brokers {
             assert!(
-                broker.on_the_way.iter().all(|count| *count <= REQUESTS),
+                broker.in_flight.iter().all(|count| *count <= REQUESTS),
                 "broker {id}: {:?}",
-                broker.on_the_way
+                broker.in_flight
             );
         }
     }
@@ -241,7 +241,7 @@ impl Stage {
             }
         }
         for queue in &self.scheduler.queues {
-            let is_held = queue.is_idle() || queue.on_the_way != OnTheWay::Nothing || queue.is_listed;
+            let is_held = queue.is_idle() || queue.in_flight != InFlight::Nothing || queue.is_listed;
             assert!(is_held, "nobody will send {queue:?}");
         }
     }
@@ -257,10 +257,10 @@ proptest! {
             stage.take(step);
         }
         // The brokers answer all remaining batches.
-        while let Some(batch) = stage.on_the_way.pop() {
+        while let Some(batch) = stage.in_flight.pop() {
             stage.now += Duration::from_millis(1);
             stage.answer(&batch, true);
-            if stage.on_the_way.is_empty() {
+            if stage.in_flight.is_empty() {
                 stage.take(Step::Wait(100));
             }
         }

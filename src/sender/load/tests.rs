@@ -85,7 +85,7 @@ async fn a_stop_ends_it_with_what_is_done_so_far() {
         first.notified().await;
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    let on_answer = |_: &Sent| first.notify_one();
+    let on_answer = |_: &SentDelivery| first.notify_one();
     let summary = run(&poster, plan(1_000_000, 2, Some(100.0)), numbered(), stop, on_answer).await;
     assert!((1..10_000).contains(&summary.deliveries), "{}", summary.deliveries);
     assert!(summary.elapsed < Duration::from_secs(30));

@@ -17,7 +17,7 @@ struct Logged {
     name: Name,
     index: usize,
     action: usize,
-    place: Place,
+    place: Position,
     key: String,
     value: String,
     id: String,
@@ -47,13 +47,13 @@ impl Run {
     }
 
     /// Appends a copy to its partition.
-    fn append(&mut self, name: Name, index: usize, received: Moment) -> Place {
+    fn append(&mut self, name: Name, index: usize, received: Moment) -> Position {
         let action = self.workload.delivery(name).action;
         let key = self.workload.key(name, index);
         let partition = i32::try_from(key % 3).expect("small");
         let same = |logged: &&Logged| logged.action == action && logged.place.partition == partition;
         let offset = i64::try_from(self.log.iter().filter(same).count()).expect("small");
-        let place = Place { partition, offset: Some(offset) };
+        let place = Position { partition, offset: Some(offset) };
         let value = self.workload.record(name, index);
         let signal = ACTIONS[action].signal;
         let id = if signal { format!("{action} {place:?}") } else { value.clone() };
@@ -222,7 +222,7 @@ fn a_key_on_two_partitions_is_reordered() {
     let mut run = Run::new();
     let one = run.one(false);
     let Logged { name, index, place, .. } = run.log[one].clone();
-    let moved = Place { partition: 7, ..place };
+    let moved = Position { partition: 7, ..place };
     run.log[one].place = moved;
     run.entry(name).places[index] = moved;
     assert_eq!(counts(&run.verdict()), [0, 0, 0, 1, 0, 0]);
