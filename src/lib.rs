@@ -6,7 +6,7 @@
 //! | stage | module | what happens |
 //! | --- | --- | --- |
 //! | address, admit | [`http`], [`delivery::address`], [`delivery::admission`] | judges the head, counts the delivery |
-//! | receive | [`http`], [`delivery::receiving`] | reads the body in bounded time and bytes |
+//! | receive | [`http`] | reads the body in bounded time and bytes |
 //! | verify | [`delivery::verify`], [`signature`] | compares the signature with the HMAC, by the policy of the source |
 //! | decode | [`delivery::decode`] | splits the body into records, each a slice of it |
 //! | route | [`delivery::route`], [`event`] | makes events: topic, key, CloudEvents attributes |

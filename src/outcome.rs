@@ -26,7 +26,7 @@ pub enum Outcome {
     InvalidToken,
     /// No source of that name.
     UnknownSource,
-    /// No action of that name, and no signature.
+    /// No action of that name, and no valid signature although the source enforces it.
     UnknownAction,
     /// Not a POST.
     Method,
@@ -181,7 +181,7 @@ pub enum QuarantineReason {
     NotRecords,
     /// The body holds more records than one delivery may.
     TooManyRecords,
-    /// The delivery is signed, but its action is neither in the catalogue nor in `extra_actions`.
+    /// The source accepts the delivery, but its action is neither in the catalogue nor in `extra_actions`.
     UnknownAction,
     /// The broker refuses a message of this delivery for good.
     Refused,

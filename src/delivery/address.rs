@@ -1,4 +1,4 @@
-//! Receive, first half: finds the source and the action of a delivery, and refuses a bad head before the body is read.
+//! Address: finds the source and the action of a delivery, and refuses a bad head before the body is read.
 //!
 //! [`Request`] is the input from the HTTP side, [`Addressed`] the result. An unknown action with a well-formed signature is not
 //! refused here. Only the body can prove the signature, and a signed body goes to the quarantine topic.

@@ -4,7 +4,7 @@
 //! record stay byte for byte. Only the fields for the key and the time are read. Nesting can be as deep as the body is
 //! long: `serde_json` skips a [`RawValue`] without recursion.
 //!
-//! `decode` cannot fail. A body without records is kept whole: after ten refusals in a row Nexudus disables the webhook.
+//! `decode` cannot fail. A body that is neither a record nor an array of records is kept whole: after ten refusals in a row Nexudus disables the webhook.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,7 +30,7 @@ pub enum Content {
     Records(Vec<Record>),
     /// An empty array.
     Empty,
-    /// No records. The body is kept whole.
+    /// Not records, or more than the maximum. The body is kept whole.
     Unreadable(QuarantineReason),
 }
 

@@ -3,7 +3,7 @@
 //! A delivery passes the stages in this order:
 //!
 //! 1. [`address`] and [`admission`]: accept or refuse;
-//! 2. [`receiving`]: the body;
+//! 2. [`receiving`]: takes the body, which `http` has read, through the later stages;
 //! 3. [`verify`]: the signature;
 //! 4. [`decode`]: the records;
 //! 5. [`route`]: the events;

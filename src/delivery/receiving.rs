@@ -1,4 +1,4 @@
-//! Receive, second half: takes a delivery from its body to its answer.
+//! Takes a delivery from its body to its answer: runs the stages verify, decode, route, publish and confirm.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Route: makes events from records, with topic, key and attributes. The result depends on the input only, not on a clock or a
-//! random number.
+//! Route: makes events from records, with topic, key and attributes. The result depends on the input only: the caller
+//! passes the first id, which holds the clock and the random number of a signal.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Verify: checks the signature of a body by the policy of its source.
 //!
 //! Only this file makes a [`Verified`]. So an unsigned body reaches a topic only if the policy of its source allows it; the policy
-//! `warn` marks its events. A message of the quarantine topic was verified before, and keeps its mark.
+//! `warn` marks its events. A message of the quarantine topic was accepted by its source, and keeps its mark.
 
 use std::sync::Arc;
 

@@ -131,7 +131,7 @@ impl Client {
         record.key = key.as_deref();
         record.headers = Some(headers);
         record.partition = sending.ticket.partition;
-        // Every error of this call is about this message alone.
+        // No error of this call is caused by another message of a batch.
         self.producer.send(record).map_err(|(error, record)| {
             (Unconfirmed::new(error.rdkafka_error_code(), true), *record.delivery_opaque)
         })

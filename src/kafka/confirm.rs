@@ -42,7 +42,7 @@ pub const NO_REPORT: RDKafkaErrorCode = RDKafkaErrorCode::MessageTimedOut;
 pub enum Verdict {
     /// A temporary error: a broker refused the message, or is not available. A retry may succeed.
     Later,
-    /// The producer's queue is full: nothing was sent.
+    /// The producer's queue is full: this message was not sent.
     QueueFull,
     /// Unknown: no delivery report came in time; the message may be in the log.
     Unknown,

@@ -153,7 +153,7 @@ fn condition(outcome: Outcome) -> &'static str {
         Outcome::InvalidSignature => "the signature is malformed or wrong",
         Outcome::InvalidToken => "`?token=` is missing or wrong",
         Outcome::UnknownSource => "no source of this name",
-        Outcome::UnknownAction => "no action of this name, and the delivery is not signed",
+        Outcome::UnknownAction => "no action of this name, and no valid signature where it is enforced",
         Outcome::Method => "another method than POST",
         Outcome::TooSlow => "the body took longer than `ingress.body_timeout`",
         Outcome::TooLarge => "the body is larger than `ingress.max_body_bytes`",
