@@ -35,7 +35,7 @@ const MAX_ANSWER_BYTES: usize = 128 * 1024;
 pub struct TokenServer {
     http: Client,
     oauth: OAuth,
-    /// Whether the credentials go into the body, since the server refused them in the header.
+    /// True if the credentials go into the body, since the server refused them in the header.
     in_body: AtomicBool,
 }
 

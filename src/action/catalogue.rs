@@ -20,7 +20,7 @@ pub struct Entry {
     pub entity: &'static str,
     /// The verb of the action.
     pub verb: &'static str,
-    /// Whether byte-equal records of this action are copies of one event.
+    /// Change or signal.
     pub kind: Kind,
     /// The label in the help centre; empty without one.
     #[serde(serialize_with = "text_or_null")]

@@ -16,7 +16,7 @@ use strum::IntoStaticStr;
 
 use self::catalogue::{ENTRIES, Entry};
 
-/// Whether byte-equal records of an action are copies of one event.
+/// The kind of an action: byte-equal records of a change are copies of one event, those of a signal are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]

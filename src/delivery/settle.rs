@@ -101,20 +101,15 @@ impl Bridge {
                 }
             }
         }
-        match (failure.or(refused), &confirmed[..]) {
-            (Some(unconfirmed), _) => {
-                sending.failed(unconfirmed.code);
-                (confirmed, Err(unconfirmed))
-            }
-            (None, [Confirmed { partition, offset, .. }]) => {
-                sending.confirmed(Some((*partition, *offset)));
-                (confirmed, Ok(()))
-            }
-            (None, _) => {
-                sending.confirmed(None);
-                (confirmed, Ok(()))
-            }
+        if let Some(unconfirmed) = failure.or(refused) {
+            sending.failed(unconfirmed.code);
+            return (confirmed, Err(unconfirmed));
         }
+        sending.confirmed(match &confirmed[..] {
+            [Confirmed { partition, offset, .. }] => Some((*partition, *offset)),
+            _ => None,
+        });
+        (confirmed, Ok(()))
     }
 
     /// Waits for the delivery report of a published event. If its batch was refused, sends it again as a batch of its own.

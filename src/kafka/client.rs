@@ -84,22 +84,24 @@ pub(super) struct Reports {
 #[derive(Default)]
 pub(super) struct Offsets {
     /// The last number of each series that can continue, by topic and partition.
-    counted: Mutex<HashMap<(String, i32), i64>>,
+    counted: Mutex<HashMap<String, HashMap<i32, i64>>>,
 }
 
 impl Offsets {
     /// Returns the reported offset if it comes from the broker.
     fn named(&self, topic: &str, partition: i32, reported: i64) -> Option<i64> {
         let mut counted = self.counted.lock();
-        if reported >= 0 && counted.is_empty() {
-            return Some(reported);
-        }
-        let partition = (topic.to_owned(), partition);
-        if reported < 0 || counted.get(&partition) == Some(&(reported - 1)) {
-            counted.insert(partition, reported);
+        let last = counted.get(topic).and_then(|partitions| partitions.get(&partition));
+        if reported < 0 || last == Some(&(reported - 1)) {
+            counted.entry(topic.to_owned()).or_default().insert(partition, reported);
             return None;
         }
-        counted.remove(&partition);
+        if let Some(partitions) = counted.get_mut(topic)
+            && partitions.remove(&partition).is_some()
+            && partitions.is_empty()
+        {
+            counted.remove(topic);
+        }
         Some(reported)
     }
 }

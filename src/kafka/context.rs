@@ -19,9 +19,10 @@ pub(super) struct Context {
     pub(super) status: Arc<Status>,
 }
 
-/// Runs `callback` and catches its panic, so that the calling thread continues. The panic hook has logged the panic.
-pub(super) fn contain(callback: impl FnOnce()) {
-    catch_unwind(AssertUnwindSafe(callback)).ok();
+/// Runs `callback` and catches its panic, so that the calling thread continues. Returns `None` after a panic, which the panic hook
+/// has logged.
+pub(super) fn contain<T>(callback: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(callback)).ok()
 }
 
 impl ClientContext for Context {

@@ -333,12 +333,7 @@ fn serve(producer: &Weak<Producer>, demands: &Receiver<usize>) {
     let mut not_before = Instant::now();
     while let Ok(needed) = demands.recv() {
         let Some(producer) = producer.upgrade() else { return };
-        if Instant::now() < not_before {
-            continue;
-        }
-        let mut has_all = false;
-        contain(|| has_all = producer.adjust(needed));
-        if !has_all {
+        if Instant::now() >= not_before && contain(|| producer.adjust(needed)) != Some(true) {
             not_before = Instant::now() + MAKE_AGAIN_AFTER;
         }
     }

@@ -96,7 +96,7 @@ struct Pulse {
 /// A fault with its times.
 struct FaultRecord {
     name: &'static str,
-    /// Whether the fault affects the isolated traffic, or the main traffic.
+    /// True if the fault affects the isolated traffic; else it affects the main traffic.
     isolated: bool,
     began: Moment,
     /// Time at which the effects of the fault were over.

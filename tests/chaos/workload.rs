@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 /// An action of the workload.
 pub(crate) struct Action {
     pub(crate) name: &'static str,
-    /// Whether the action is a signal. Copies of a change share their `ce_id`; each copy of a signal has its own.
+    /// True if the action is a signal. Copies of a change share their `ce_id`; each copy of a signal has its own.
     pub(crate) signal: bool,
 }
 

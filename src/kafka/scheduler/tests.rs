@@ -68,7 +68,7 @@ struct Stage {
     in_flight: Vec<Batch<Event>>,
     /// The producer of each queue whose last events may have been written or not.
     unsure: BTreeMap<usize, usize>,
-    /// Whether an event was answered or given up, by its number.
+    /// True for each event that was answered or given up, by its number.
     ended: Vec<bool>,
     /// The last number that was sent for each topic, key and generation.
     last: BTreeMap<(usize, u8, usize), usize>,

@@ -1,4 +1,4 @@
-//! Who disabled a webhook: Nexudus does so at the tenth failure in a row, and in every other case it was a person.
+//! The actor that disabled a webhook: Nexudus after the tenth failure in a row, a person in every other case.
 
 use std::time::Duration;
 

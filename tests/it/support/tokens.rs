@@ -36,7 +36,7 @@ struct Shared {
     user: String,
     /// The lifetime of a token.
     lifetime: Duration,
-    /// Whether the tokens have expired already, although the answer gives them a lifetime.
+    /// True if the tokens have expired already, although the answer gives them a lifetime.
     stale: bool,
     given: AtomicU32,
     refused: AtomicU32,
